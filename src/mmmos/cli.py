@@ -1,0 +1,283 @@
+"""The command `mmmos`: one short function a command, heavy imports inside.
+
+stdout carries data only; progress and notes go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import click
+import typer
+from rich.console import Console
+
+from mmmos.errors import MmmosError, UsageError
+from mmmos.terminal import agreement_table, progress, score_table
+
+if TYPE_CHECKING:
+    from mmmos.clips import Clip
+    from mmmos.predictor import Predictor
+    from mmmos.scores import Scores
+
+app = typer.Typer(
+    name="mmmos",
+    help="How good is this clip of speech, music or sound? Four scores from 0 to 10, without a reference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ModelOption = Annotated[str, typer.Option("--model", help="lite (bundled), a model folder, or a hub model's id.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DtypeOption = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Precision of the encoders.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder that listed paths begin at; MMMOS_DATA does for /your_path/ alone."),
+]
+
+
+@app.command()
+def score(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, lists (.jsonl, .csv, .tsv, .scp), or - for paths on stdin."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")
+    ] = None,
+    model: ModelOption = "lite",
+    segments: Annotated[bool, typer.Option("--segments", help="One row for each 10-second window.")] = False,
+    form: Annotated[
+        Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints its four keys alone.")
+    ] = "mmmos",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep OUTPUT's rows and score what it lacks (.jsonl).")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    data_root: DataRoot = None,
+) -> None:
+    """Score clips: PQ, PC, CE and CU from 0 to 10.
+
+    A clip that cannot be scored gets a row that says why; the others get their scores. Exit status: 0
+    every clip scored, 1 some rows are errors, 2 wrong usage, 130 or 143 interrupted.
+    """
+    from mmmos.inputs import expand
+
+    clips: Iterable[Clip] = list(expand(inputs, None if data_root is None else str(data_root)))
+    if resume:
+        clips = _without_done(clips, output, segments)
+    total = len(list(clips))
+    if not total:
+        notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
+    predictor = _predictor(model, device, dtype, batch_size)
+    failed = 0
+    with _rows_to(output, form, resume) as write, progress(notes, "scoring", total) as advance:
+        for number, scores in enumerate(predictor.stream(clips, segments=segments), start=1):
+            write(scores)
+            failed += scores.error is not None
+            advance(number)
+    predictor.close()
+    if failed:
+        notes.print(f"mmmos: {failed} of {total} clips could not be scored; their rows say why")
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    manifest: Annotated[
+        Path, typer.Argument(help="Labelled clips: CSV or JSONL with a path and any of CE, CU, PC, PQ.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new model; the same call resumes it.")],
+    dev: Annotated[Path | None, typer.Option(help="Labelled clips to stop on; else a share of MANIFEST.")] = None,
+    dev_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="That share; no group is cut.")] = 0.2,
+    encoders: Annotated[str, typer.Option(help="Names, comma-separated.")] = "distillmos,musicnn",
+    cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
+    loss: Annotated[Literal["con", "ut", "dcq", "ccc"], typer.Option(help="Training loss.")] = "ut",
+    other_loss: Annotated[
+        Literal["con", "ut", "dcq", "ccc"], typer.Option(help="Loss of rows of sets other than --main-set.")
+    ] = "con",
+    main_set: Annotated[str, typer.Option(help="Value of the column `set` whose scale the scores are on.")] = "",
+    pool: Annotated[Literal["mean", "mean_std"], typer.Option(help="Statistics over time.")] = "mean_std",
+    embed_norm: Annotated[Literal["l2", "none", "layernorm"], typer.Option(help="Of each pooled vector.")] = "none",
+    standardize: Annotated[bool, typer.Option(help="z-score the pooled values on the training rows.")] = True,
+    head_layers: Annotated[int, typer.Option(min=1, help="Layers of each head.")] = 1,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Width of a head's layers before the last.")] = None,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9)] = 0.0,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Decoupled.")] = 0.1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="At the most.")] = 300,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better development loss.")] = 20,
+    seed: Annotated[int, typer.Option()] = 42,
+    data_root: DataRoot = None,
+) -> None:
+    """Train a model on human labels, each clip encoded once."""
+    from mmmos.aggregators import FusionConfig
+    from mmmos.fitting import train_folder
+    from mmmos.heads import HeadConfig
+    from mmmos.manifest import read_labels, split_groups
+    from mmmos.train import TrainConfig
+
+    rows = read_labels(manifest, data_root)
+    parts = (rows, read_labels(dev, data_root)) if dev else split_groups(rows, dev_share, seed)
+    how = TrainConfig(
+        loss=loss,
+        other_loss=other_loss,
+        main_set=main_set,
+        lr=lr,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        epochs=epochs,
+        patience=patience,
+        seed=seed,
+    )
+    with progress(notes, "encoding", len(rows)) as advance:
+        result = train_folder(
+            output,
+            parts[0],
+            parts[1],
+            encoders.split(","),
+            FusionConfig(pool, embed_norm, standardize),
+            HeadConfig(head_layers, hidden, dropout),
+            how,
+            cache or output / "cache",
+            note=lambda line: notes.print(f"mmmos: {line}"),
+            encoded=lambda done, _: advance(done),
+        )
+    print(json.dumps(asdict(result), allow_nan=False))
+
+
+@app.command()
+def evaluate(
+    manifest: Annotated[Path, typer.Argument(help="Labelled clips.")],
+    model: ModelOption = "lite",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures here, as JSON.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    data_root: DataRoot = None,
+) -> None:
+    """Compare a model's scores with human labels: MSE, LCC, SRCC, KTAU, bias, with intervals."""
+    from mmmos.evaluate import evaluate as agreement
+    from mmmos.manifest import read_labels, split_present
+
+    rows, missing = split_present(read_labels(manifest, data_root))
+    _tell_missing(missing)
+    predictor = _predictor(model, device, dtype)
+    scores = []
+    with progress(notes, "scoring", len(rows)) as advance:
+        for number, item in enumerate(predictor.stream(row.clip for row in rows), start=1):
+            scores.append(item)
+            advance(number)
+    predictor.close()
+    found = agreement(rows, scores)
+    unscored = sum(item.PQ != item.PQ for item in scores)
+    figures = {"model": model, "manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
+    figures["agreement"] = [part.to_json() for part in found]
+    if output:
+        output.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    elif sys.stdout.isatty():
+        print(agreement_table(found))
+    else:
+        print(json.dumps(figures, allow_nan=False))
+    if unscored:
+        notes.print(f"mmmos: {unscored} of {len(rows)} clips have no score and were left out")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation, and that the bundled model gives the scores it should."""
+    from mmmos.doctor import examine
+
+    healthy = True
+    for check in examine():
+        print(f"{'ok ' if check.ok else 'BAD'}  {check.name:<18} {check.finding}")
+        healthy &= check.ok
+    raise typer.Exit(0 if healthy else 3)
+
+
+@app.command()
+def licenses() -> None:
+    """List the licences of all weights, bundled or downloaded, and of the data they learned from."""
+    from mmmos.licenses import LICENSES
+
+    for item in LICENSES:
+        print(f"{item.name}\n    {item.license}\n    commercial use: {item.commercial_use}")
+        print(f"    {item.note}\n    {item.source}")
+
+
+def main() -> None:
+    """Entry point: runs a command and turns every expected error into one line and an exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except MmmosError as error:
+        notes.print(f"mmmos: {error}", markup=False)
+        sys.exit(error.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        notes.print("mmmos: interrupted; rows written so far are whole, and --resume goes on from them")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    notes.print("mmmos: terminated; rows written so far are whole, and --resume goes on from them")
+    sys.exit(128 + number)
+
+
+def _predictor(model: str, device: str, dtype: Any, batch_size: int | None = None) -> Predictor:
+    from mmmos.hub import load_model
+    from mmmos.predictor import Predictor
+
+    predictor = Predictor(load_model(model), device=device, dtype=dtype, batch_size=batch_size)
+    if not predictor.provenance.calibrated:
+        notes.print(
+            f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card"
+        )
+    return predictor
+
+
+def _without_done(clips: Iterable[Clip], output: Path | None, segments: bool) -> list[Clip]:
+    from mmmos.rows import rows_done
+
+    if output is None or output.suffix not in (".jsonl", ".json") or segments:
+        raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments")
+    done = rows_done(output) if output.is_file() else set()
+    return [clip for clip in clips if (clip.id, clip.start_time) not in done]
+
+
+@contextmanager
+def _rows_to(
+    output: Path | None, form: Literal["mmmos", "audiobox"], append: bool
+) -> Iterator[Callable[[Scores], None]]:
+    """Where rows go: a file, a table on a terminal, or JSONL into a pipe."""
+    from mmmos.rows import open_rows
+
+    if output is None and form == "mmmos" and sys.stdout.isatty():
+        yield score_table(sys.stdout, Console().width)
+        return
+    with open_rows(output or sys.stdout, form, append) as write:
+        yield write
+
+
+def _tell_missing(missing: list[str]) -> None:
+    if missing:
+        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {', '.join(missing[:3])} ...")

@@ -1,0 +1,122 @@
+"""Decoding in a child process, where a decoder that hangs or crashes takes only its own clip with it.
+
+    this process                         child: python -m mmmos.decoder
+    ─────────────                        ──────────────────────────────
+    clip, rates ───────────────────────► open, decode, resample, cut
+    Window, Window, ... ClipReport ◄──── (blocks until each is taken: it is never a window ahead)
+
+The child imports no torch. It lives as long as it answers, and ends when this process does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from types import TracebackType
+
+from mmmos.clips import Clip
+from mmmos.errors import AudioError
+from mmmos.scores import ClipError
+from mmmos.windows import ClipReport, Window, cut
+
+DEADLINE_SECONDS = 60.0
+"""Longest wait for the decoder's next window."""
+
+
+class IsolatedDecoder:
+    """Cuts files into windows in a child process, which is started at the first call and after a loss."""
+
+    def __init__(self, deadline: float = DEADLINE_SECONDS) -> None:
+        self.deadline = deadline  # s
+        self.process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+
+    def cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
+        """As `windows.cut`. Raises `AudioError`, also "decode_timeout" and "decode_crashed"."""
+        finished = False
+        try:
+            pipe = self.start()
+            pipe.send((clip, tuple(rates), min_seconds))
+            while not finished:
+                if not pipe.poll(self.deadline):
+                    raise AudioError("decode_timeout", f"the decoder gave nothing for {self.deadline:g} s")
+                item = pipe.recv()
+                finished = not isinstance(item, Window)
+                if isinstance(item, ClipError):
+                    raise AudioError(item.code, item.message)
+                yield item
+        except (EOFError, ConnectionError) as error:
+            status = self.process.wait() if self.process else None
+            raise AudioError("decode_crashed", f"the decoder's process died with status {status}") from error
+        finally:
+            if not finished:
+                self.close()
+
+    def start(self) -> Connection:
+        """Start the child ahead of its first clip, so that it loads while this process does."""
+        if self._pipe is None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "mmmos.decoder", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            self._pipe = Connection(ours.detach())
+        return self._pipe
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        if self._pipe is not None:
+            self._pipe.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self._pipe = self.process = None
+
+    def __enter__(self) -> IsolatedDecoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """The child: answer clip after clip until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
+    with tempfile.TemporaryFile() as complaints:
+        # mpg123 tells of damaged frames on stderr only.
+        os.dup2(complaints.fileno(), 2)
+        while True:
+            try:
+                clip, rates, min_seconds = pipe.recv()
+            except (EOFError, ConnectionError):
+                return
+            complaints.truncate(0)
+            try:
+                for item in cut(clip, rates, min_seconds):
+                    if isinstance(item, ClipReport) and os.fstat(complaints.fileno()).st_size:
+                        item = replace(item, warnings=tuple(sorted({*item.warnings, "decode_warnings"})))
+                    pipe.send(item)
+            except AudioError as error:
+                pipe.send(ClipError(error.code, str(error)))
+            except ConnectionError:
+                return
+            except Exception as error:
+                pipe.send(ClipError("decode_failed", f"{type(error).__name__}: {error}"))
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,48 @@
+"""From waveform to scores with gradients: a reward or a loss for a model that makes audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmmos.encoders import Encoder
+from mmmos.errors import UsageError
+from mmmos.hub import ScoringModel
+
+
+class DifferentiableScorer(nn.Module):
+    """Scores on the label scale, one window a clip, at one sample rate. Its own weights stay frozen.
+
+    Shape:
+        - waves: [B, S] mono in [-1, 1] at `sample_rate`
+        - lengths: [B] samples, all of them when left out
+        - returns: [B, A] in the order of `AXES`
+
+    Raises `UsageError` for a model whose encoders hear different sample rates.
+    """
+
+    weights: Tensor  # [M, A]
+    mean: Tensor  # [M, A]
+    std: Tensor  # [M, A]
+
+    def __init__(self, model: ScoringModel, encoders: Mapping[str, Encoder]) -> None:
+        super().__init__()
+        rates = {encoder.sample_rate for encoder in encoders.values()}
+        if len(rates) != 1:
+            raise UsageError(f"the encoders of {model.name} hear {sorted(rates)} Hz; one waveform cannot serve all")
+        (self.sample_rate,) = rates
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.members = nn.ModuleList(member.model for member in model.members)
+        scales = [(member.scale.mean, member.scale.std) for member in model.members]
+        for name, values in zip(("weights", "mean", "std"), (model.weights, *zip(*scales, strict=True)), strict=True):
+            self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32))
+
+    def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, S] -> [B, A]."""
+        features = {name: encoder(waves, lengths) for name, encoder in self.encoders.items()}
+        z = torch.stack([member(features) for member in self.members])
+        labels = z * self.std.unsqueeze(1) + self.mean.unsqueeze(1)
+        return torch.einsum("mba,ma->ba", labels, self.weights)

@@ -1,0 +1,63 @@
+"""Is this installation sound? One line a check, for `mmmos doctor` and for bug reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import soundfile
+import soxr
+import torch
+
+from mmmos.encoders import ENCODERS, load_encoder
+from mmmos.hub import load_model
+from mmmos.selfcheck import check_scores
+from mmmos.version import VERSION
+
+CHECK_TOLERANCE = 0.01
+"""Points by which the check clip's scores may differ from those in the config: other processors round otherwise."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    finding: str
+
+
+def examine() -> Iterator[Check]:
+    """Look at versions, device, encoders and the bundled model, in that order."""
+    yield Check("mmmos", True, f"{VERSION} on Python {platform.python_version()}, {platform.platform()}")
+    yield Check("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; scoring runs on the CPU"
+    yield Check("gpu", True, gpu)
+    ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
+    decoders = f"{soundfile.__libsndfile_version__}, libavcodec {ffmpeg}, soxr {soxr.__libsoxr_version__}"
+    yield Check("decoders", True, decoders)
+    for name in ENCODERS:
+        yield _attempt(f"encoder {name}", lambda name=name: load_encoder(name).fingerprint()[:16])  # type: ignore[misc]
+    yield _attempt("model lite", _check_lite)
+    root = os.environ.get("MMMOS_DATA")
+    yield Check("MMMOS_DATA", root is None or Path(root).is_dir(), root or "not set; needed for corpora only")
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _check_lite() -> str:
+    model = load_model("lite")
+    found = check_scores(model)
+    worst = max(abs(found[axis] - value) for axis, value in model.about.check.items())
+    if not worst <= CHECK_TOLERANCE:
+        raise ValueError(f"its scores of the check clip are off by {worst:.3f}: {found}, not {model.about.check}")
+    return f"{model.sha256[:16]}, check clip within {worst:.4f} points"

@@ -1,0 +1,115 @@
+"""What an encoder promises, and the features it gives.
+
+An encoder is frozen: evaluation mode, no gradient to its weights, one sample rate. A clip's features
+depend on nothing but that clip's own samples. The base class sees to it: clips of one length go
+through the network together, clips of different lengths apart, so no clip ever meets padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmmos.errors import AudioError, SampleRateError
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frames of a batch of clips at one rate.
+
+    Shape:
+        - frames: [B, T, D], zero where `mask` is False
+        - mask: [B, T] bool, True where a frame is real
+    """
+
+    frames: Tensor
+    mask: Tensor
+    rate_hz: float
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 3 or self.mask.shape != self.frames.shape[:2]:
+            raise ValueError(f"frames {tuple(self.frames.shape)} and mask {tuple(self.mask.shape)} do not match")
+
+
+class Encoder(nn.Module, ABC):
+    """A frozen network from waveform to frames. Subclasses define `frames` for clips of equal length."""
+
+    name: str
+    """Key in `ENCODERS`."""
+    sample_rate: int
+    """Hz, of the waveforms it wants."""
+    dim: int
+    """D, values a frame."""
+    columns: tuple[int, ...]
+    """Widths of the blocks of columns, sum D: a network's frames, say, and its own verdict beside them."""
+    rate_hz: float
+    """Frames a second, nominal."""
+    min_samples: int
+    """Shortest clip it can encode, in samples at `sample_rate`."""
+
+    @abstractmethod
+    def frames(self, waves: Tensor) -> Tensor:
+        """Waveforms [B, S] of equal length, in [-1, 1] -> frames [B, T, D]. Differentiable."""
+
+    def settings(self) -> dict[str, Any]:
+        """Options that change the features; part of the fingerprint and of a model's config."""
+        return {}
+
+    def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Features:
+        """Features of a padded batch, differentiable with respect to `waves`.
+
+        Shape:
+            - waves: [B, S] mono, in [-1, 1], at `sample_rate`
+            - lengths: [B] samples that are real in each row; all of them when left out
+
+        Raises `AudioError` ("too_short") for a row under `min_samples`, ValueError for another layout.
+        """
+        if waves.ndim != 2 or not waves.is_floating_point():
+            raise ValueError(f"waves must be floating point [B, S], not {waves.dtype} {tuple(waves.shape)}")
+        sizes = [waves.shape[1]] * len(waves) if lengths is None else [int(n) for n in lengths]
+        if len(sizes) != len(waves) or any(size > waves.shape[1] for size in sizes):
+            raise ValueError(f"lengths {sizes} do not fit waves {tuple(waves.shape)}")
+        if sizes and min(sizes) < self.min_samples:
+            raise AudioError(
+                "too_short", f"{self.name} needs {self.min_samples / self.sample_rate:.3f} s of audio at the least"
+            )
+        by_clip: dict[int, Tensor] = {}
+        for size in sorted(set(sizes)):
+            rows = [i for i, other in enumerate(sizes) if other == size]
+            by_clip |= zip(rows, self.frames(waves[rows, :size]), strict=True)
+        return _pad([by_clip[i] for i in range(len(sizes))], self.dim, self.rate_hz)
+
+    @torch.no_grad()
+    def encode(self, waves: Tensor, lengths: Tensor | None = None, sample_rate: int | None = None) -> Features:
+        """`forward` without gradient. Give `sample_rate` to have it checked against the encoder's own."""
+        if sample_rate not in (None, self.sample_rate):
+            raise SampleRateError(f"{self.name} hears audio at {self.sample_rate} Hz, not at {sample_rate} Hz")
+        features: Features = self(waves, lengths)
+        return features
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Stays in evaluation mode, whatever is asked: the encoders are frozen (paper, section III)."""
+        super().train(False)
+        return self.requires_grad_(False)
+
+    def fingerprint(self) -> str:
+        """sha256 of name, settings and weights: equal fingerprints give equal features."""
+        digest = hashlib.sha256(f"{self.name} {sorted(self.settings().items())}".encode())
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _pad(clips: list[Tensor], dim: int, rate_hz: float) -> Features:
+    longest = max((len(clip) for clip in clips), default=0)
+    if not clips:
+        return Features(torch.zeros(0, 0, dim), torch.zeros(0, 0, dtype=torch.bool), rate_hz)
+    frames = torch.stack([nn.functional.pad(clip, (0, 0, 0, longest - len(clip))) for clip in clips])
+    lengths = torch.tensor([len(clip) for clip in clips], device=frames.device)
+    return Features(frames, torch.arange(longest, device=frames.device) < lengths[:, None], rate_hz)

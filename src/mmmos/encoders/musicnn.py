@@ -1,0 +1,181 @@
+"""musicnn, trained to tag the Million Song Dataset (Pons and Serra, ISMIR 2019): the bundled music encoder.
+
+    log-mel [B, 96, T] ── 5 convolutions, max over frequency ──► 64 ── 7-wide ──► 64 ── 7-wide ─+─► 64 ── 7-wide ─+─► 64
+                          38 or 67 mels × 7 frames: timbre        │          │     residual           residual
+                          1 mel × 128, 64, 32 frames: rhythm      └──────────┴── concatenated: 212 a frame ──┐
+                                       200 a patch ◄── ReLU, BatchNorm ◄── dense ◄── max and mean over time ─┘
+
+The weights are those of the PyPI package `musicnn` 0.1.0 (ISC), model MSD_musicnn; scripts/convert_musicnn.py made
+the file. Its training let 497 of 561 first-layer and 44 of 64 second-layer channels die: their weights are below 1e-6,
+so they give one constant whatever the sound. We leave them out; what they add to later layers is folded into a bias.
+The published 753 values a frame are our 212 and 541 constants.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmmos.encoders.base import Encoder
+from mmmos.encoders.weights import bundled_state, load_strictly
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+SAMPLE_RATE = 16_000  # Hz
+HOP = 256  # samples, 16 ms
+FFT = 512  # samples
+MELS = 96
+PATCH = 3 * SAMPLE_RATE // HOP  # frames, 187: the 3 s that the network was trained on
+SHORTEST_TAIL = SAMPLE_RATE // HOP + 1  # frames, 63: a last patch under 1 s joins the one before
+
+FRONT = ((38, 7, 23), (67, 7, 14), (1, 128, 3), (1, 64, 7), (1, 32, 17))
+"""(mels, frames, live channels) of the first layer's kernels."""
+MIDDLE = 64  # channels of each 7-wide convolution
+MIDDLE_LIVE = 20  # channels of the first of them that are not constant; they come first
+FRONT_DIM = sum(channels for *_, channels in FRONT)  # 64
+FRAME_DIM = FRONT_DIM + MIDDLE_LIVE + 2 * MIDDLE  # 212
+PATCH_DIM = 200
+
+
+def mel_filters(sample_rate: int, fft: int, mels: int) -> NDArray[np.float64]:
+    """Slaney's mel triangles from 0 Hz to Nyquist, each of unit area in Hz: [mels, fft // 2 + 1].
+
+    The scale is linear (15 mels a kHz) up to 1 kHz and logarithmic (27 mels per factor 6.4) above.
+
+    >>> mel_filters(16_000, 512, 96).shape
+    (96, 257)
+    """
+    top = 15 + 27 * np.log(sample_rate / 2 / 1000) / np.log(6.4)
+    mel = np.linspace(0, top, mels + 2)
+    edges = np.where(mel < 15, mel / 15, 6.4 ** ((mel - 15) / 27)) * 1000  # Hz
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    bins = np.arange(fft // 2 + 1) * sample_rate / fft
+    triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
+    filters: NDArray[np.float64] = triangles.clip(min=0) * 2 / (high - low)
+    return filters
+
+
+class _Unit(nn.Module):
+    """Weights of a convolution or product, then ReLU, then the affine map that BatchNorm is at inference."""
+
+    def __init__(self, channels: int, *kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, *kernel))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+
+class _Front(_Unit):
+    """Two-dimensional convolution and the maximum over frequency: [N, 1, mels, T] -> [N, channels, T]."""
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        # A falling affine map turns the maximum after it into a minimum before it. So we negate the kernels of
+        # such channels, take the maximum of the bare convolution, and do the rest on 1 value in place of up to 96.
+        sign = self.scale.sign()
+        width = self.weight.shape[-1]  # frames; TensorFlow puts the odd zero of "same" padding behind
+        padded = F.pad(spectrum, ((width - 1) // 2, width // 2))
+        peak = F.conv2d(padded, self.weight * sign[:, None, None, None], self.bias * sign).amax(2)
+        return F.relu(peak * sign[:, None]) * self.scale[:, None] + self.shift[:, None]
+
+
+class _Context(_Unit):
+    """One-dimensional convolution over time: [N, inputs, T] -> [N, channels, T]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv1d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+        return F.relu(y) * self.scale[:, None] + self.shift[:, None]
+
+
+class _Dense(_Unit):
+    """Product: [N, inputs] -> [N, channels]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(F.linear(x, self.weight, self.bias)) * self.scale + self.shift
+
+
+class _Affine(nn.Module):
+    """A BatchNorm at inference, of its own.
+
+    The input's cannot be folded into the convolutions behind it, since zeros are padded in between; the
+    one before the dense layer could, but then float16 would round other weights than the published ones.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+class MusiCNN(Encoder):
+    """Waveforms at 16 kHz to 62.5 frames a second: 212 values of the frame and 200 of its 3-s patch.
+
+    T = 1 + S // 256, frame t centred on sample 256 t. Patches are 187 frames, one after the other, each
+    zero-padded by the network itself. What is left of a clip is a patch of its own length; under
+    63 frames (1 s) it joins the patch before, which is then up to 249 long, and a clip shorter than a
+    patch is one patch. Columns 0-211 are what the published network pools over time, the constants
+    left out; columns 212-411 its `penultimate` feature (after the last BatchNorm), repeated over the patch.
+    """
+
+    name = "musicnn"
+    sample_rate = SAMPLE_RATE
+    dim = FRAME_DIM + PATCH_DIM  # 412
+    columns = (FRAME_DIM, PATCH_DIM)
+    rate_hz = SAMPLE_RATE / HOP
+    min_samples = SAMPLE_RATE // 10  # 0.1 s; reflection at the edges wants more than FFT / 2
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, state: dict[str, Tensor] | None = None) -> None:
+        """Weights as scripts/convert_musicnn.py names them; the bundled ones when left out."""
+        super().__init__()
+        self.input = _Affine(1)
+        self.front = nn.ModuleList(_Front(channels, 1, mels, frames) for mels, frames, channels in FRONT)
+        self.middle = nn.ModuleList(_Context(MIDDLE, inputs, 7) for inputs in (FRONT_DIM, MIDDLE, MIDDLE))
+        self.pooled = _Affine(2 * FRAME_DIM)
+        self.penultimate = _Dense(PATCH_DIM, 2 * FRAME_DIM)
+        self.register_buffer("window", torch.hann_window(FFT), persistent=False)
+        filters = torch.from_numpy(mel_filters(SAMPLE_RATE, FFT, MELS)).float()
+        self.register_buffer("filters", filters, persistent=False)
+        load_strictly(self, bundled_state(self.name) if state is None else state, f"{self.name} weights")
+        self.train(False)
+
+    def frames(self, waves: Tensor) -> Tensor:
+        """Waveforms [B, S] in [-1, 1] -> frames [B, 1 + S // 256, 412]."""
+        log_mel = self.log_mel(waves)
+        n_clips, n_frames, _ = log_mel.shape
+        n_whole = max(0, n_frames - SHORTEST_TAIL) // PATCH
+        whole, tail = log_mel[:, : n_whole * PATCH], log_mel[:, n_whole * PATCH :]
+        features = self.patch(whole.reshape(n_clips * n_whole, PATCH, MELS)).reshape(n_clips, n_whole * PATCH, self.dim)
+        return torch.cat([features, self.patch(tail)], 1)
+
+    def log_mel(self, waves: Tensor) -> Tensor:
+        """log10(10000 power + 1) in 96 mel bands: waveforms [B, S] -> [B, 1 + S // 256, 96].
+
+        The package rounds the power through float16. We do not, to keep the gradient: it moves a
+        feature by 3e-4 of its standard deviation over sounds.
+        """
+        spectrum = torch.stft(waves, FFT, HOP, window=self.window, pad_mode="reflect", return_complex=True)
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        return torch.log10(1e4 * (self.filters @ power) + 1).transpose(1, 2)
+
+    def patch(self, log_mel: Tensor) -> Tensor:
+        """The network: N patches of equal length, log-mel [N, T, 96] -> frames [N, T, 412]."""
+        spectrum: Tensor = self.input(log_mel).transpose(1, 2)[:, None]
+        front = torch.cat([unit(spectrum) for unit in self.front], 1)
+        first = self.middle[0](front)
+        second = self.middle[1](first) + first
+        third = self.middle[2](second) + second
+        frames = torch.cat([front, first[:, :MIDDLE_LIVE], second, third], 1)
+        pooled = self.pooled(torch.cat([frames.amax(2), frames.mean(2)], 1))
+        summary = self.penultimate(pooled)
+        return torch.cat([frames, summary[:, :, None].expand(-1, -1, frames.shape[2])], 1).transpose(1, 2)

@@ -1,0 +1,115 @@
+"""From labelled clips to a model folder: encode, fit, check, save. What `mmmos train` does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmmos.aggregators import AGGREGATORS, FusionConfig
+from mmmos.cache import FeatureCache
+from mmmos.dataset import Progress, Table, extract, load_table
+from mmmos.encoders import load_encoder
+from mmmos.heads import HeadConfig
+from mmmos.hub import About, Member, load_model, save_model
+from mmmos.manifest import LabelledClip, split_present
+from mmmos.model import EncoderSpec, ModelConfig
+from mmmos.scores import AXES
+from mmmos.selfcheck import check_scores
+from mmmos.train import Epoch, TrainConfig, fit
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a training run."""
+
+    folder: str
+    epochs: int
+    best_epoch: int
+    train_clips: int
+    dev_clips: int
+    dev_srcc: dict[str, float | None]  # by axis, main set, at the best epoch
+    left_out: list[str]  # ids of clips that are missing or could not be decoded
+
+
+def train_folder(
+    folder: Path,
+    train: Sequence[LabelledClip],
+    dev: Sequence[LabelledClip],
+    encoders: Sequence[str],
+    fusion: FusionConfig,
+    heads: HeadConfig,
+    how: TrainConfig,
+    cache: Path,
+    note: Callable[[str], None] = lambda line: None,
+    encoded: Progress = lambda done, total: None,
+    epoch_done: Callable[[Epoch], None] = lambda epoch: None,
+) -> Fitted:
+    """Train one model on clips with human labels and save it as a folder.
+
+    Broken off and called again, it goes on where it was: features are in `cache`, epochs in `folder`.
+    Clips that are missing or cannot be decoded are left out, noted and listed. Raises
+    `ModelNotFoundError`, `TrainingError`, `UsageError`.
+    """
+    table, config, left_out = encode_rows([*train, *dev], encoders, fusion, heads, cache, note, encoded)
+    usable = {id(row) for row in table.rows}
+    parts = [table.take([row for row in part if id(row) in usable]) for part in (train, dev)]
+    member, history = fit(config, parts[0], parts[1], how, folder, epoch_done)
+    best = min(history, key=lambda epoch: epoch.dev_loss)
+    result = Fitted(
+        str(folder), len(history), best.epoch, len(parts[0].rows), len(parts[1].rows), best.dev_srcc, left_out
+    )
+    training = {"settings": asdict(how), "train": count_sets(parts[0]), "dev": count_sets(parts[1])}
+    about = About(training=training | {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc})
+    save_checked(folder, member, about, _card(folder.name, result, training))
+    return result
+
+
+def encode_rows(
+    rows: Sequence[LabelledClip],
+    encoders: Sequence[str],
+    fusion: FusionConfig,
+    heads: HeadConfig,
+    cache: Path,
+    note: Callable[[str], None] = lambda line: None,
+    encoded: Progress = lambda done, total: None,
+) -> tuple[Table, ModelConfig, list[str]]:
+    """The rows as a table, the config of a model for it, and the ids that had to be left out."""
+    present, missing = split_present(rows)
+    if missing:
+        note(f"{len(missing)} of {len(rows)} listed clips are missing: {', '.join(missing[:3])} ...")
+    networks = {name: load_encoder(name) for name in encoders}
+    specs = (EncoderSpec(name, network.columns, network.fingerprint()) for name, network in networks.items())
+    config = ModelConfig(tuple(specs), "mlp", fusion, heads)
+    store = FeatureCache(cache)
+    failed = extract(present, networks, store, encoded)
+    for name, reason in failed.items():
+        note(f"{name} is left out: {reason}")
+    aggregator = AGGREGATORS[config.aggregator]({name: network.columns for name, network in networks.items()}, fusion)
+    return load_table(present, networks, store, aggregator), config, [*missing, *failed]
+
+
+def save_checked(folder: Path, member: Member, about: About, card: str) -> None:
+    """Save a model with its own scores of the check clip in its config."""
+    save_model(folder, member, about, card)
+    save_model(folder, member, replace(about, check=check_scores(load_model(folder))), card)
+
+
+def count_sets(table: Table) -> dict[str, Any]:
+    """How many clips and labels of each set a table has."""
+    clips = Counter(row.set for row in table.rows)
+    labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}
+    return {"clips": dict(sorted(clips.items())), "labels": labels}
+
+
+def _card(name: str, result: Fitted, training: dict[str, Any]) -> str:
+    srcc = ", ".join(f"{axis} {value}" for axis, value in result.dev_srcc.items())
+    return (
+        f"# {name}\n\nA model of MMMOS: production quality (PQ) and complexity (PC), content enjoyment (CE) and\n"
+        f"usefulness (CU) of audio, 0-10.\n\n- Trained on {result.train_clips} clips: {training['train']}\n"
+        f"- Stopped on {result.dev_clips} others, at epoch {result.best_epoch} of {result.epochs}. SRCC on them, which"
+        f" their choosing the epoch flatters: {srcc}.\n- Not calibrated. Mind the licences of your data and of the"
+        " encoders before any commercial use.\n"
+    )

@@ -1,0 +1,47 @@
+"""From one vector a clip to four scores in z units: one head an axis, which share nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmmos.scores import AXES
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Shape of each axis's head."""
+
+    layers: int = 1  # 1 is a linear map, as published
+    hidden: int | None = None  # width of the layers before the last; the input's when None
+    dropout: float = 0.0  # before each layer, in training
+
+
+class Heads(nn.Module):
+    """`layers - 1` times (linear, GELU), then a linear map to one number, for each axis.
+
+    Shape:
+        - input: [B, H]
+        - output: [B, A] in the order of `AXES`, z units
+    """
+
+    def __init__(self, input_dim: int, config: HeadConfig) -> None:
+        super().__init__()
+        if config.layers < 1:
+            raise ValueError(f"a head has at least one layer, not {config.layers}")
+        self.axes = nn.ModuleDict({axis: _head(input_dim, config) for axis in AXES})
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[B, H] -> [B, A]."""
+        return torch.cat([self.axes[axis](vectors) for axis in AXES], dim=-1)
+
+
+def _head(input_dim: int, config: HeadConfig) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    width = input_dim
+    for _ in range(config.layers - 1):
+        layers += [nn.Dropout(config.dropout), nn.Linear(width, config.hidden or input_dim), nn.GELU()]
+        width = config.hidden or input_dim
+    return nn.Sequential(*layers, nn.Dropout(config.dropout), nn.Linear(width, 1))

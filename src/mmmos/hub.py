@@ -1,0 +1,237 @@
+"""A model as a folder: saved, loaded strictly, fetched from a hub.
+
+    my-model/                       my-ensemble/
+    ├── config.json                 ├── ensemble.json     members, a weight for each member and axis
+    ├── model.safetensors           ├── member-0/         config.json, model.safetensors
+    └── README.md                   ├── member-1/
+                                    └── README.md
+
+A folder holds the aggregator and the heads. Encoders are named with their fingerprints and never
+copied. Nothing in it is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mmmos.aggregators import FusionConfig
+from mmmos.encoders.weights import load_strictly
+from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.heads import HeadConfig
+from mmmos.model import EncoderSpec, ModelConfig, QualityModel
+from mmmos.scores import AXES, Scale
+
+FORMAT = 1
+"""Version of the folder's layout."""
+
+BUNDLED = ("lite",)
+"""Models inside the package."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a user must know of a model besides its numbers; stands in its config."""
+
+    calibrated: bool = False  # whether its scores were checked against raters outside its training data
+    commercial_use: bool = False  # whether the licences of weights and training data allow it
+    training: dict[str, Any] = field(default_factory=dict)  # data, settings, result on the development set
+    check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained model with the scale it was trained on."""
+
+    model: QualityModel
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """One model or an ensemble, ready for a `Predictor`.
+
+    Shape:
+        - weights: [M, A], columns sum to 1
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    weights: NDArray[np.float64]
+    about: About
+    sha256: str  # of every file that decides a score
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """The encoders of all members, each once."""
+        found: dict[str, EncoderSpec] = {}
+        for member in self.members:
+            for spec in member.model.config.encoders:
+                if found.setdefault(spec.name, spec) != spec:
+                    raise ModelFormatError(f"{self.name}: its members disagree on the encoder {spec.name}")
+        return tuple(found.values())
+
+
+def save_model(folder: Path, member: Member, about: About, card: str) -> None:
+    """Write one model as a folder; `config.json` is written last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(sorted(member.model.state_dict().items())), folder / "model.safetensors")
+    (folder / "README.md").write_text(card)
+    scale = {
+        "mean": dict(zip(AXES, member.scale.mean, strict=True)),
+        "std": dict(zip(AXES, member.scale.std, strict=True)),
+    }
+    config = {"format": FORMAT, "model": asdict(member.model.config), "scale": scale, "about": asdict(about)}
+    _write_json(folder / "config.json", config)
+
+
+def save_ensemble(
+    folder: Path, members: Sequence[Member], weights: NDArray[np.float64], about: About, card: str
+) -> None:
+    """Write an ensemble as a folder of folders; `ensemble.json` is written last.
+
+    Shape:
+        - weights: [M, A], columns sum to 1
+    """
+    names = [f"member-{i}" for i in range(len(members))]
+    for name, member in zip(names, members, strict=True):
+        save_model(
+            folder / name, member, About(about.calibrated, about.commercial_use), f"One member of {folder.name}.\n"
+        )
+    (folder / "README.md").write_text(card)
+    table = [dict(zip(AXES, map(float, row), strict=True)) for row in weights]
+    ensemble = {"format": FORMAT, "members": names, "weights": table, "about": asdict(about)}
+    _write_json(folder / "ensemble.json", ensemble)
+
+
+def load_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> ScoringModel:
+    """A bundled model by its name, a folder by its path, or a hub model by its id.
+
+    Raises `ModelNotFoundError` if there is none (another model is never taken in its place) and
+    `ModelFormatError` if it is not whole.
+    """
+    if str(name) in BUNDLED and not Path(name).is_dir():
+        with as_file(files("mmmos") / "bundled" / str(name)) as folder:
+            return _load_folder(str(name), folder)
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = _fetch(str(name), revision, cache_dir, local_files_only, token)
+    return _load_folder(str(name), folder)
+
+
+def _fetch(name: str, revision: str | None, cache_dir: str | Path | None, offline: bool, token: str | None) -> Path:
+    """The local copy of a hub model; only the files of a model folder are fetched."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix:
+        raise ModelNotFoundError(f"no model {name!r}: not a folder, and not one of {', '.join(BUNDLED)}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "README.md"]
+        found = snapshot_download(
+            name, revision=revision, cache_dir=cache_dir, local_files_only=offline, token=token, allow_patterns=patterns
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFoundError(f"no model {name!r}: not a folder, and the hub does not give it ({error})") from error
+    return Path(found)
+
+
+def _load_folder(name: str, folder: Path) -> ScoringModel:
+    ensemble = folder / "ensemble.json"
+    if not ensemble.is_file():
+        member, about = _load_member(folder)
+        return ScoringModel(name, (member,), np.ones((1, len(AXES))), about, _sha256(folder, [folder]))
+    data = _read_json(ensemble, {"format", "members", "weights", "about"})
+    folders = [folder / str(part) for part in data["members"]]
+    try:
+        weights = np.array([[row[axis] for axis in AXES] for row in data["weights"]], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFormatError(f"{ensemble}: weights need a number for each member and axis") from error
+    if len(weights) != len(folders) or not len(folders) or not np.allclose(weights.sum(axis=0), 1):
+        raise ModelFormatError(
+            f"{ensemble}: weights [{len(weights)}] of {len(folders)} members must sum to 1 on each axis"
+        )
+    members = tuple(_load_member(part)[0] for part in folders)
+    about = _build(About, data["about"], ensemble)
+    return ScoringModel(name, members, weights, about, _sha256(folder, [folder, *folders]))
+
+
+def _load_member(folder: Path) -> tuple[Member, About]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelNotFoundError(f"{folder} is no model folder: it has no config.json")
+    data = _read_json(path, {"format", "model", "scale", "about"})
+    model_data = dict(data["model"])
+    try:
+        specs = [{**spec, "columns": tuple(spec["columns"])} for spec in model_data["encoders"]]
+        model_data["encoders"] = tuple(_build(EncoderSpec, spec, path) for spec in specs)
+        model_data["fusion"] = _build(FusionConfig, model_data["fusion"], path)
+        model_data["heads"] = _build(HeadConfig, model_data["heads"], path)
+        config = _build(ModelConfig, model_data, path)
+        scale = Scale(*(tuple(float(data["scale"][part][axis]) for axis in AXES) for part in ("mean", "std")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFormatError(f"{path}: {type(error).__name__}: {error}") from error
+    model = QualityModel(config)
+    weights = folder / "model.safetensors"
+    try:
+        state = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise ModelFormatError(f"{weights} cannot be read: {error}") from error
+    load_strictly(model, state, str(weights))
+    return Member(model.eval().requires_grad_(False), scale), _build(About, data["about"], path)
+
+
+def _build(kind: type[T], data: Any, path: Path) -> T:
+    """A dataclass from JSON with exactly its fields."""
+    assert is_dataclass(kind)
+    names = {item.name for item in fields(kind)}
+    given = set(data) if isinstance(data, dict) else set()
+    if given != names:
+        wrong = ", ".join(sorted(given ^ names))
+        raise ModelFormatError(f"{path}: {kind.__name__} has missing or unknown fields: {wrong}")
+    return kind(**data)
+
+
+def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelFormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict) or set(data) != keys:
+        raise ModelFormatError(f"{path} must have exactly the fields {', '.join(sorted(keys))}")
+    if data["format"] != FORMAT:
+        raise ModelFormatError(f"{path} has format {data['format']!r}; this version of mmmos reads format {FORMAT}")
+    return data
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def _sha256(root: Path, folders: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in ("ensemble.json", "config.json", "model.safetensors"):
+            path = folder / file
+            if path.is_file():
+                digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

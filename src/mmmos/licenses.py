@@ -1,0 +1,78 @@
+"""The licences of all weights that MMMOS can use, and of the data that the bundled heads learned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class License:
+    """One component."""
+
+    name: str
+    license: str
+    commercial_use: str  # "yes", "no", or a sentence
+    note: str
+    source: str
+
+
+LICENSES = (
+    License(
+        "MMMOS, the code",
+        "MIT",
+        "yes",
+        "Ours.",
+        "this package",
+    ),
+    License(
+        "lite: heads of the bundled model",
+        "non-commercial",
+        "no",
+        "Trained on human ratings (CC BY 4.0) of MUSDB18 excerpts, whose audio is for academic use only, and on codec "
+        "listening tests (CC BY 4.0).",
+        "bundled",
+    ),
+    License(
+        "DistillMOS 0.9.1: bundled speech encoder",
+        "MIT",
+        "yes",
+        "Copyright Microsoft Corporation.",
+        "PyPI distillmos",
+    ),
+    License(
+        "musicnn 0.1.0, MSD model: bundled music encoder",
+        "ISC",
+        "yes by the package's licence; its authors' later collections of weights are CC BY-NC-SA 4.0",
+        "Copyright Music Technology Group, Universitat Pompeu Fabra.",
+        "PyPI musicnn",
+    ),
+    License(
+        "WavLM Base+",
+        "MIT by its repository; its hub page points to CC BY-SA 3.0",
+        "yes",
+        "Not bundled.",
+        "microsoft/wavlm-base-plus",
+    ),
+    License(
+        "MuQ",
+        "CC BY-NC 4.0",
+        "no",
+        "Not bundled.",
+        "OpenMuQ/MuQ-large-msd-iter",
+    ),
+    License(
+        "M2D",
+        "NTT evaluation licence, no redistribution",
+        "no",
+        "Not bundled; you fetch it yourself.",
+        "github.com/nttcslab/m2d",
+    ),
+    License(
+        "Audiobox Aesthetics",
+        "CC BY 4.0",
+        "yes",
+        "Not bundled.",
+        "facebook/audiobox-aesthetics",
+    ),
+)
+"""In the order in which `mmmos licenses` prints them."""

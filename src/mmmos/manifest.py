@@ -1,0 +1,214 @@
+"""Lists of clips, with human labels for training and evaluation or without them for scoring.
+
+| kind | told by | a clip is |
+|---|---|---|
+| Audiobox JSONL | `.jsonl` | `{"path", "start_time", "end_time"}` |
+| NeMo JSONL | `.jsonl` | `{"audio_filepath", "offset", "duration"}` |
+| AES JSONL | `.jsonl` | `{"data_path", "Production_Quality": [ten ratings], ...}` |
+| Kaldi | `.scp` | `id path` |
+| CSV, TSV | `.csv`, `.tsv` | a header with `path`, `data_path`, `audio_filepath` or `file`, any of CE, CU, PC, PQ |
+
+Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` (or `offset`), `end_time` (or
+`duration`), in s; `system`; `domain`; `group` (what a split may not cut: song, speaker, prompt); `set`
+(clips whose labels are on one scale).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.clips import Clip
+from mmmos.errors import ManifestError
+from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE
+
+SUFFIXES = (".jsonl", ".scp", ".csv", ".tsv")
+"""File names that are lists of clips rather than clips."""
+
+PLACEHOLDER = "/your_path/"
+"""What the published label files have in place of the folder that the corpora lie in."""
+
+_PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
+_ID_COLUMNS = ("id", "sample_id")
+_AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A clip and what people said of it."""
+
+    clip: Clip
+    labels: tuple[float, ...]  # [A] in the order of AXES, NaN where nobody was asked
+    system: str = ""  # what made the clip, for system-level metrics
+    domain: str = ""  # speech, music, sound, ...
+    group: str = ""  # no split cuts it; the clip itself when empty
+    set: str = ""  # clips of one set were rated on one scale
+
+
+def read_clips(path: str | Path, data_root: str | Path | None = None) -> list[Clip]:
+    """The clips of a list of any kind above. Raises `ManifestError` that names the line."""
+    return [_clip(row, path, line, data_root) for line, row in _read_rows(path)]
+
+
+def read_labels(path: str | Path, data_root: str | Path | None = None) -> list[LabelledClip]:
+    """The labelled clips of a list; relative paths start at its folder, or at `data_root`.
+
+    Raises `ManifestError` for a label outside 0-10 or no label at all, and for a clip listed twice.
+    """
+    rows = []
+    seen: dict[tuple[str | None, float, float | None], int] = {}
+    for line, row in _read_rows(path):
+        clip = _clip(row, path, line, data_root, folder=Path(path).parent)
+        first = seen.setdefault((clip.path, clip.start_time, clip.end_time), line)
+        if first != line:
+            raise ManifestError(f"{path}, line {line}: {clip.path} stands in line {first} already")
+        text = {name: str(row.get(name) or "") for name in ("system", "domain", "group", "set")}
+        rows.append(LabelledClip(clip, _labels(row, path, line), **text))
+    return rows
+
+
+def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[str]]:
+    """The rows whose audio is there, and the paths of the others, so that they can be told."""
+    present = [row for row in rows if row.clip.path and Path(row.clip.path).is_file()]
+    return present, [str(row.clip.path) for row in rows if not (row.clip.path and Path(row.clip.path).is_file())]
+
+
+def split_groups(
+    rows: Sequence[LabelledClip], share: float, seed: int
+) -> tuple[list[LabelledClip], list[LabelledClip]]:
+    """Rows in two parts, about `share` of every set in the second, no group in both.
+
+    Groups go one after another in an order that depends on their names and the seed alone, so a row
+    added later moves no other row.
+    """
+    groups: dict[tuple[str, str], list[LabelledClip]] = defaultdict(list)
+    for row in rows:
+        groups[row.set, row.group or row.clip.id].append(row)
+    order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed} {key[1]}".encode()).digest())
+    wanted = {name: share * sum(row.set == name for row in rows) for name in {row.set for row in rows}}
+    held: set[str] = set()
+    for name, group in order:
+        if wanted[name] > 0:
+            held.add(group)
+            wanted[name] -= len(groups[name, group])
+    in_second = [(row.group or row.clip.id) in held for row in rows]
+    return (
+        [row for row, second in zip(rows, in_second, strict=True) if not second],
+        [row for row, second in zip(rows, in_second, strict=True) if second],
+    )
+
+
+def label_array(rows: Sequence[LabelledClip]) -> NDArray[np.float64]:
+    """Labels of the rows, [N, A], NaN where there is none."""
+    return np.array([row.labels for row in rows], dtype=np.float64).reshape(len(rows), len(AXES))
+
+
+def _read_rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and fields of each row."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}") from error
+    if path.suffix == ".scp":
+        return _scp_rows(text, path)
+    return _json_rows(text, path) if path.suffix in (".jsonl", ".json") else _csv_rows(text, path)
+
+
+def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ManifestError(f"{path}, line {number} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ManifestError(f"{path}, line {number} is not a JSON object")
+            yield number, row
+
+
+def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if path.suffix == ".tsv" else ",")
+    if text.strip() and not set(reader.fieldnames or ()) & set(_PATH_COLUMNS):
+        raise ManifestError(f"{path}, line 1: no column is called {', '.join(_PATH_COLUMNS)}")
+    for row in reader:
+        if None in row or None in row.values():
+            raise ManifestError(
+                f"{path}, line {reader.line_num} has {'more' if None in row else 'fewer'} fields than line 1"
+            )
+        yield reader.line_num, row
+
+
+def _scp_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            name, _, file = line.strip().partition(" ")
+            if not file.strip() or file.rstrip().endswith("|"):
+                raise ManifestError(f"{path}, line {number} is not `id path` (commands are not run)")
+            yield number, {"id": name, "path": file.strip()}
+
+
+def _clip(
+    row: Mapping[str, Any], manifest: str | Path, line: int, data_root: str | Path | None, folder: str | Path = ""
+) -> Clip:
+    given = next((row[name] for name in _PATH_COLUMNS if row.get(name)), None)
+    if not isinstance(given, str):
+        raise ManifestError(f"{manifest}, line {line} has none of {', '.join(_PATH_COLUMNS)}")
+    start = _number(row, ("start_time", "offset"), manifest, line)
+    end = _number(row, ("end_time",), manifest, line)
+    duration = _number(row, ("duration",), manifest, line)
+    if end is None and duration is not None and "audio_filepath" in row:
+        end = (start or 0.0) + duration
+    name = next((str(row[key]) for key in _ID_COLUMNS if row.get(key)), given)
+    return Clip(name, resolve(given, data_root, folder), start or 0.0, end)
+
+
+def resolve(path: str, data_root: str | Path | None, folder: str | Path = "") -> str:
+    """Where a listed path lies.
+
+    `data_root`, else the environment's MMMOS_DATA, takes the place of `/your_path/`; a relative path
+    begins at `data_root`, else at `folder`.
+    """
+    if path.startswith(PLACEHOLDER):
+        return os.path.join(data_root or os.environ.get("MMMOS_DATA") or PLACEHOLDER, path[len(PLACEHOLDER) :])
+    return os.path.join(data_root or folder, path)
+
+
+def _number(row: Mapping[str, Any], names: Sequence[str], manifest: str | Path, line: int) -> float | None:
+    for name in names:
+        if row.get(name) not in (None, ""):
+            try:
+                return float(row[name])
+            except (TypeError, ValueError) as error:
+                raise ManifestError(f"{manifest}, line {line}: {name} is not a number: {row[name]!r}") from error
+    return None
+
+
+def _labels(row: Mapping[str, Any], manifest: str | Path, line: int) -> tuple[float, ...]:
+    """One label an axis: the number given, or the mean of the list of ratings."""
+    low, high = LABEL_RANGE
+    labels = []
+    for axis, names in _AXIS_COLUMNS.items():
+        value = next((row[name] for name in names if row.get(name) not in (None, "")), math.nan)
+        try:
+            ratings = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise ManifestError(f"{manifest}, line {line}: {axis} is not a number: {value!r}") from error
+        outside = ratings[(ratings < low) | (ratings > high)]
+        if len(outside):
+            raise ManifestError(f"{manifest}, line {line}: {axis} is {outside[0]:g}, outside {low:g}-{high:g}")
+        labels.append(float(ratings.mean()))
+    if all(math.isnan(label) for label in labels):
+        raise ManifestError(f"{manifest}, line {line} has no label; the axes are {', '.join(AXES)}")
+    return tuple(labels)

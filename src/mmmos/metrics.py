@@ -1,0 +1,210 @@
+"""How well predictions agree with ratings: error, correlation and order, per clip or per system.
+
+Every metric takes predictions [N] and targets [N] and gives a float, computed in float64: what SciPy
+gives, or NaN where the metric is undefined (fewer than two clips, or all the same value), never 0.
+A value that is not finite is refused: a clip without a score has no place in a metric, drop its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmmos.scores import AXES
+
+# scipy.stats is imported where it is used: it takes half a second, and most who import this never rank anything.
+
+
+def mse(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Mean squared error; NaN for no clip.
+
+    >>> round(mse([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
+    1.2
+    """
+    p, t = _checked(prediction, target)
+    return float(np.mean((p - t) ** 2)) if len(p) else np.nan
+
+
+def lcc(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Linear correlation coefficient, Pearson's r.
+
+    >>> round(lcc([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
+    0.650444
+    """
+    p, t = _checked(prediction, target)
+    return _pearson(p, t) if _varies(p) and _varies(t) else np.nan
+
+
+def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Spearman's rank correlation coefficient: Pearson's of the ranks, tied values sharing their mean rank.
+
+    >>> round(srcc([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
+    0.763158
+    """
+    from scipy.stats import rankdata
+
+    p, t = _checked(prediction, target)
+    return _pearson(rankdata(p), rankdata(t)) if _varies(p) and _varies(t) else np.nan
+
+
+def ktau(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Kendall's tau-b: pairs in the same order less pairs in the other, corrected for ties.
+
+    >>> round(ktau([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
+    0.666667
+    """
+    from scipy.stats import kendalltau
+
+    p, t = _checked(prediction, target)
+    if not (_varies(p) and _varies(t)):
+        return np.nan
+    return float(kendalltau(p, t).statistic)
+
+
+def bias(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Mean of prediction - target: above 0 where the predictions are too high. NaN for no clip.
+
+    >>> bias([2, 4], [1, 2])
+    1.5
+    """
+    p, t = _checked(prediction, target)
+    return float(np.mean(p - t)) if len(p) else np.nan
+
+
+def debiased_mse(prediction: ArrayLike, target: ArrayLike) -> float:
+    """Mean squared error that is left once the bias is taken off: mse - bias^2.
+
+    NaN for fewer than two clips: a single clip's error is all bias.
+
+    >>> debiased_mse([2, 4], [1, 2])
+    0.25
+    """
+    p, t = _checked(prediction, target)
+    return float(np.var(p - t)) if len(p) > 1 else np.nan
+
+
+def utterance_metrics(prediction: ArrayLike, target: ArrayLike) -> dict[str, float]:
+    """The four metrics over clips.
+
+    >>> {name: round(value, 3) for name, value in utterance_metrics([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]).items()}
+    {'MSE': 1.2, 'LCC': 0.65, 'SRCC': 0.763, 'KTAU': 0.667}
+    """
+    return {name: metric(prediction, target) for name, metric in METRICS.items()}
+
+
+def system_metrics(prediction: ArrayLike, target: ArrayLike, systems: ArrayLike) -> dict[str, float]:
+    """The four metrics over systems, each the mean of its clips on both sides.
+
+    Shape:
+        - prediction, target, systems: [N]
+    """
+    p, t = _checked(prediction, target)
+    return utterance_metrics(system_means(p, systems), system_means(t, systems))
+
+
+def system_means(values: ArrayLike, systems: ArrayLike) -> NDArray[np.float64]:
+    """Each system's arithmetic mean, systems in the order of `np.unique(systems)`.
+
+    Shape:
+        - values, systems: [N]
+        - returns: [G], one of each distinct system
+
+    >>> system_means([1, 2, 6], ["b", "a", "b"]).tolist()
+    [2.0, 3.5]
+    """
+    x, names = np.asarray(values, dtype=np.float64), np.asarray(systems)
+    if x.ndim != 1 or x.shape != names.shape:
+        raise ValueError(f"values {x.shape} and systems {names.shape} must both be [N]")
+    _, first, system = np.unique(names, return_index=True, return_inverse=True)
+    # Measured from the system's first clip, the mean of equal values is that value to the last bit. A rounding
+    # error there would untie equal systems, and give constant ones a correlation instead of NaN.
+    origin = x[first]
+    return origin + np.bincount(system, x - origin[system]) / np.bincount(system)
+
+
+def composite(values: ArrayLike) -> NDArray[np.float64]:
+    """A clip's overall score: the mean of its four axes, taken before any metric.
+
+    Shape:
+        - values: [N, A], on the label scale
+        - returns: [N]
+
+    >>> composite([[1, 2, 3, 6]]).tolist()
+    [3.0]
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 2 or x.shape[1] != len(AXES):
+        raise ValueError(f"values must be [N, {len(AXES)}], not {x.shape}")
+    return np.asarray(x.mean(axis=1))
+
+
+def bootstrap(
+    metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+    prediction: ArrayLike,
+    target: ArrayLike,
+    groups: ArrayLike | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric (Efron 1979), low and high end.
+
+    Clips of one song or one talker stand and fall together. Give them as `groups`: whole groups are
+    then drawn with replacement, since drawing their clips one by one would promise too narrow an interval.
+
+    Resamples on which the metric is undefined are left out; NaN, NaN where it is so on all of them.
+
+    Shape:
+        - prediction, target, groups: [N]
+
+    >>> bootstrap(bias, [1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
+    (1.0, 1.0)
+    """
+    p, t = _checked(prediction, target)
+    names = np.arange(len(p)) if groups is None else np.asarray(groups)
+    if names.shape != p.shape:
+        raise ValueError(f"groups {names.shape} must be [N] as prediction {p.shape}")
+    if samples < 1 or not 0 < level < 1:
+        raise ValueError(f"samples must be at least 1 and level between 0 and 1, not {samples} and {level}")
+    if not len(p):
+        return np.nan, np.nan
+    _, group = np.unique(names, return_inverse=True)
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    rng = np.random.default_rng(seed)
+    values = np.empty(samples)
+    for i in range(samples):
+        drawn = rng.integers(len(members), size=len(members))
+        rows = np.concatenate([members[j] for j in drawn])
+        values[i] = metric(p[rows], t[rows])
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return np.nan, np.nan
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _checked(prediction: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    p, t = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if p.ndim != 1 or p.shape != t.shape:
+        raise ValueError(f"prediction {p.shape} and target {t.shape} must both be [N]")
+    if not (np.isfinite(p).all() and np.isfinite(t).all()):
+        raise ValueError("prediction and target must be finite: drop the rows of clips without a score or label")
+    return p, t
+
+
+def _varies(x: NDArray[np.float64]) -> bool:
+    return len(x) > 1 and bool((x != x[0]).any())
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Pearson's r of two arrays that vary. Written out because SciPy's also computes a p-value and warns."""
+    x, y = x - x.mean(), y - y.mean()
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # so that no square underflows to 0
+    r = np.dot(x / np.linalg.norm(x), y / np.linalg.norm(y))
+    return float(np.clip(r, -1.0, 1.0))  # rounding may step over 1
+
+
+METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"MSE": mse, "LCC": lcc, "SRCC": srcc, "KTAU": ktau}
+"""Metrics by the names that result tables use."""

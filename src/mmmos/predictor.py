@@ -1,0 +1,276 @@
+"""Audio in, scores out. The file to read first.
+
+    clip ──► windows of 10 s ──► encoders ──► features ──► member 1 ──┐
+             (decoder.py)        (frozen, once a window)   member 2 ──┼─► weighted mean ──► Scores
+                                                           member M ──┘
+
+A clip's score is the mean over its windows, weighted by how much of each holds audio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mmmos.clips import Clip, Layout, to_clip
+from mmmos.decoder import IsolatedDecoder
+from mmmos.differentiable import DifferentiableScorer
+from mmmos.encoders import Features, load_encoder
+from mmmos.ensemble import combine
+from mmmos.errors import AudioError, ModelFormatError, UsageError
+from mmmos.hub import ScoringModel, load_model
+from mmmos.scores import ClipError, Provenance, Scores
+from mmmos.version import VERSION
+from mmmos.windows import ClipReport, Window, cut
+
+if TYPE_CHECKING:
+    from mmmos.clips import Audio
+
+MIN_SECONDS = 0.1
+"""Shortest clip that is scored, whatever the encoders could do with less."""
+
+
+class Predictor:
+    """Scores clips with one model. Same file, same score, every run.
+
+    Raises `ModelFormatError` if the encoders at hand are not those that the model was trained on.
+    """
+
+    def __init__(
+        self,
+        model: ScoringModel,
+        *,
+        device: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        batch_size: int | None = None,
+        deadline: float = 60.0,
+    ) -> None:
+        self.model = model
+        self.device = torch.device(_resolve_device(device))
+        self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        # On a CPU windows go faster one by one; a GPU wants them together.
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
+        self.encoders = {spec.name: load_encoder(spec.name, **spec.options) for spec in model.encoders}
+        for spec in model.encoders:
+            if self.encoders[spec.name].fingerprint() != spec.fingerprint:
+                raise ModelFormatError(f"{model.name} was trained on another version of the encoder {spec.name}")
+        for network in (*self.encoders.values(), *(member.model for member in model.members)):
+            network.to(self.device)
+        self.rates = sorted({encoder.sample_rate for encoder in self.encoders.values()})
+        shortest = [encoder.min_samples / encoder.sample_rate for encoder in self.encoders.values()]
+        self.min_seconds = max(MIN_SECONDS, *shortest)
+        self.decoder = IsolatedDecoder(deadline)
+        self.provenance = Provenance(
+            model=model.name,
+            model_sha256=model.sha256,
+            version=VERSION,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            calibrated=model.about.calibrated,
+            commercial_use=model.about.commercial_use,
+        )
+
+    @overload
+    def score(
+        self,
+        audio: Audio,
+        *,
+        sample_rate: int | None = ...,
+        start_time: float = ...,
+        end_time: float | None = ...,
+        layout: Layout = ...,
+    ) -> Scores: ...
+    @overload
+    def score(
+        self,
+        audio: list[Audio] | tuple[Audio, ...],
+        *,
+        sample_rate: int | None = ...,
+        start_time: float = ...,
+        end_time: float | None = ...,
+        layout: Layout = ...,
+    ) -> list[Scores]: ...
+
+    def score(
+        self,
+        audio: Audio | list[Audio] | tuple[Audio, ...],
+        *,
+        sample_rate: int | None = None,
+        start_time: float = 0.0,
+        end_time: float | None = None,
+        layout: Layout = "channels_first",
+    ) -> Scores | list[Scores]:
+        """Scores of one clip, or of each clip of a list.
+
+        A single clip that cannot be scored raises `AudioError`. In a list it does not: its `Scores`
+        have NaN on every axis and `error` says why, so the other clips keep theirs.
+
+        - audio: path, or samples [S] or [C, S] (floating point in [-1, 1], or integers), or a list of such
+        - sample_rate: Hz of the samples; required for samples, forbidden for paths
+        - start_time, end_time: s, the stretch to score; to the clip's end when None
+        - layout: "channels_last" for samples [S, C]
+        """
+        if isinstance(audio, list | tuple):
+            clips = [to_clip(item, sample_rate, start_time, end_time, layout) for item in audio]
+            return list(self.stream(clips))
+        clip = to_clip(audio, sample_rate, start_time, end_time, layout)
+        (scores,) = self.stream([clip])
+        return _raise_error(scores)
+
+    def segments(
+        self, audio: Audio, *, sample_rate: int | None = None, layout: Layout = "channels_first"
+    ) -> list[Scores]:
+        """Scores of each 10-second window of a clip. Raises `AudioError`."""
+        clip = to_clip(audio, sample_rate, 0.0, None, layout)
+        return [_raise_error(scores) for scores in self.stream([clip], segments=True)]
+
+    def stream(self, clips: Iterable[Clip], *, segments: bool = False) -> Iterator[Scores]:
+        """Scores of many clips, in their order, each as soon as it is known.
+
+        A clip that cannot be scored gives one `Scores` with `error`. With `segments` a clip gives one
+        for each of its windows. Memory grows neither with the number of clips nor with their length.
+        """
+        waiting: list[_Pending] = []  # clips not yet given out, oldest first
+        batch: list[tuple[_Pending, Window]] = []
+        for clip in clips:
+            pending = _Pending(clip)
+            waiting.append(pending)
+            try:
+                for item in self._cut(clip):
+                    if isinstance(item, ClipReport):
+                        pending.report = item
+                    elif item.silent:
+                        pending.add(item, None)
+                    else:
+                        batch.append((pending, item))
+                        if len(batch) == self.batch_size:
+                            self._score_batch(batch)
+            except AudioError as error:
+                pending.error = ClipError(error.code, str(error))
+                batch = [(other, window) for other, window in batch if other is not pending]
+            while waiting and not any(other is waiting[0] for other, _ in batch):
+                yield from self._finish(waiting.pop(0), segments)
+        self._score_batch(batch)
+        for pending in waiting:
+            yield from self._finish(pending, segments)
+
+    @cached_property
+    def module(self) -> DifferentiableScorer:
+        """`module(waves, lengths)` gives scores through which gradients flow, for use as a reward or loss."""
+        return DifferentiableScorer(self.model, self.encoders).to(self.device)
+
+    def close(self) -> None:
+        """End the decoder's process. The predictor starts it again if it is used again."""
+        self.decoder.close()
+
+    def encode(self, windows: Sequence[Window]) -> dict[str, Features]:
+        """Features of windows by encoder, each encoder run once."""
+        features = {}
+        for name, encoder in self.encoders.items():
+            waves = [torch.from_numpy(window.waves[encoder.sample_rate]) for window in windows]
+            lengths = torch.tensor([len(wave) for wave in waves])
+            padded = nn.utils.rnn.pad_sequence(waves, batch_first=True).to(self.device)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                encoded = encoder.encode(padded, lengths, encoder.sample_rate)
+            features[name] = replace(encoded, frames=encoded.frames.float())
+        return features
+
+    def _cut(self, clip: Clip) -> Iterator[Window | ClipReport]:
+        # Samples in memory are decoded already; only files need a process that may be lost.
+        return (self.decoder.cut if clip.samples is None else cut)(clip, self.rates, self.min_seconds)
+
+    def _score_batch(self, batch: list[tuple[_Pending, Window]]) -> None:
+        """Score the windows, hand each its share, and empty the list."""
+        if not batch:
+            return
+        features = self.encode([window for _, window in batch])
+        with torch.inference_mode():
+            predictions = np.stack(
+                [member.scale.to_labels(member.model(features).double().cpu().numpy()) for member in self.model.members]
+            )
+        for i, (pending, window) in enumerate(batch):
+            pending.add(window, predictions[:, i])
+        batch.clear()
+
+    def _finish(self, pending: _Pending, segments: bool) -> Iterator[Scores]:
+        clip, report = pending.clip, pending.report
+        scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, provenance=self.provenance)
+        if report is None or pending.error is not None:
+            yield replace(scores, error=pending.error)
+            return
+        scores = replace(
+            scores,
+            sample_rate=report.info.sample_rate,
+            channels=report.info.channels,
+            duration=report.duration,
+            warnings=report.warnings,
+        )
+        if not segments:
+            scores = replace(scores, end_time=report.end_time, n_windows=len(pending.windows))
+            yield self._with_axes(scores, pending.mean())
+            return
+        for window, prediction in sorted(pending.windows, key=lambda item: item[0].start_time):
+            part = replace(scores, start_time=window.start_time, end_time=window.end_time, n_windows=1)
+            if window.silent:
+                part = replace(part, warnings=tuple(sorted({*part.warnings, "silent"})))
+            yield self._with_axes(part, prediction)
+
+    def _with_axes(self, scores: Scores, prediction: NDArray[np.float64] | None) -> Scores:
+        """Combine the members' predictions [M, A]."""
+        if prediction is None:
+            return scores
+        mean, std = combine(prediction[:, None], self.model.weights)
+        return scores.with_axes(mean[0], std[0])
+
+
+@dataclass
+class _Pending:
+    """A clip on its way: what has come back of its windows so far."""
+
+    clip: Clip
+    windows: list[tuple[Window, NDArray[np.float64] | None]] = field(default_factory=list)
+    report: ClipReport | None = None
+    error: ClipError | None = None
+
+    def add(self, window: Window, prediction: NDArray[np.float64] | None) -> None:
+        # The samples have done their work; an hour of them would fill the memory.
+        self.windows.append((replace(window, waves={}), prediction))
+
+    def mean(self) -> NDArray[np.float64] | None:
+        """Predictions [M, A] over the windows that have any, weighted by their share of audio."""
+        heard = [(window.weight, prediction) for window, prediction in self.windows if prediction is not None]
+        if not heard:
+            return None
+        weights = np.array([weight for weight, _ in heard])
+        return np.average([prediction for _, prediction in heard], axis=0, weights=weights)
+
+
+def from_pretrained(name: str | Path, *, device: str = "auto", dtype: Any = "auto", **hub_options: Any) -> Predictor:
+    """A predictor for a bundled model, a folder or a hub id; `hub_options` as `hub.load_model`."""
+    return Predictor(load_model(name, **hub_options), device=device, dtype=dtype)
+
+
+def _raise_error(scores: Scores) -> Scores:
+    if scores.error is not None:
+        raise AudioError(scores.error.code, scores.error.message)
+    return scores
+
+
+def _resolve_device(device: str) -> str:
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {device!r} was asked for, and no GPU can be used")
+    return str(resolved)

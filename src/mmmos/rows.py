@@ -1,0 +1,139 @@
+"""Rows out: JSONL, CSV or Parquet, each row on its way as soon as it is known."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from mmmos.errors import UsageError
+from mmmos.scores import AXES, Provenance, Scores
+
+Format = Literal["mmmos", "audiobox"]
+WriteRow = Callable[[Scores], None]
+
+PARQUET_ROWS = 1000
+"""Rows of a Parquet row group."""
+
+
+def to_json(scores: Scores, form: Format = "mmmos") -> str:
+    """One line: the whole row, or just the baseline's four keys. Never NaN, which is not JSON."""
+    row = scores.row()
+    return json.dumps({axis: row[axis] for axis in AXES} if form == "audiobox" else row, allow_nan=False)
+
+
+@contextmanager
+def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool = False) -> Iterator[WriteRow]:
+    """A function that writes one row to a file (kind by its suffix) or, as JSONL, to a stream.
+
+    JSONL and CSV are flushed a row at a time; Parquet, which is of no use in part, gets its name when
+    it is whole. Raises `UsageError` for another suffix or a folder that is not there.
+    """
+    if not isinstance(target, str | os.PathLike):
+        yield _json_writer(target, form)
+        return
+    path = Path(target)
+    if path.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
+        raise UsageError(f"{path}: rows are written as .jsonl, .csv or .parquet")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    if form == "audiobox" and path.suffix not in (".jsonl", ".json"):
+        raise UsageError(f"{path}: the audiobox format is JSONL")
+    if path.suffix == ".parquet":
+        with _parquet_writer(path) as write:
+            yield write
+        return
+    with open(path, "a" if append else "w", encoding="utf-8", newline="") as file:
+        yield _csv_writer(file) if path.suffix == ".csv" else _json_writer(file, form)
+
+
+def rows_done(path: Path) -> set[tuple[str, float]]:
+    """(id, start_time) of every whole row of a JSONL file; a row cut short at the end is removed."""
+    done = set()
+    whole = 0
+    with open(path, "rb+") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                done.add((row["id"], row["start_time"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(f"{path} does not hold rows of mmmos: {error}") from error
+            whole += len(line)
+        file.truncate(whole)
+    return done
+
+
+def _json_writer(file: IO[str], form: Format) -> WriteRow:
+    def write(scores: Scores) -> None:
+        file.write(to_json(scores, form) + "\n")
+        file.flush()
+
+    return write
+
+
+def _csv_writer(file: IO[str]) -> WriteRow:
+    writer = csv.DictWriter(file, list(_flat(Scores(provenance=_NOBODY))))
+    writer.writeheader()
+
+    def write(scores: Scores) -> None:
+        flat = _flat(scores)
+        writer.writerow(flat | {"warnings": ";".join(flat["warnings"])})
+        file.flush()
+
+    return write
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[WriteRow]:
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = _schema(pyarrow)
+    partial = path.with_name(f".{path.name}.part")
+    held: list[dict[str, Any]] = []
+
+    def flush() -> None:
+        file.write_table(pyarrow.Table.from_pylist(held, schema))
+        held.clear()
+
+    def write(scores: Scores) -> None:
+        held.append({name: _encodable(value) for name, value in _flat(scores).items()})
+        if len(held) == PARQUET_ROWS:
+            flush()
+
+    try:
+        with parquet.ParquetWriter(partial, schema) as file:
+            yield write
+            flush()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _schema(pyarrow: Any) -> Any:
+    text, real, whole, yes = pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.bool_()
+    kinds = dict.fromkeys(("start_time", "end_time", "duration", *AXES, *(f"{axis}_std" for axis in AXES)), real)
+    kinds |= dict.fromkeys(("sample_rate", "channels", "n_windows"), whole)
+    kinds |= {"warnings": pyarrow.list_(text), "calibrated": yes, "commercial_use": yes}
+    return pyarrow.schema([(name, kinds.get(name, text)) for name in _flat(Scores(provenance=_NOBODY))])
+
+
+def _flat(scores: Scores) -> dict[str, Any]:
+    """The row with the error's two parts as columns of their own."""
+    row = scores.row()
+    error = row.pop("error") or {"code": None, "message": None}
+    return row | {"error_code": error["code"], "error_message": error["message"]}
+
+
+def _encodable(value: Any) -> Any:
+    """File names are bytes; those that are no UTF-8 are spelled with backslashes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+_NOBODY = Provenance("", "", "", "", "", False, False)
