@@ -22,6 +22,9 @@ from mmmos.errors import AudioError
 BLOCK_SECONDS = 0.25
 """Length of the blocks that a file is read in; a decoder that fails loses the block it was in."""
 
+PREROLL_SECONDS = 0.5
+"""How far before a stretch decoding begins: MP3 frames borrow bits from earlier ones, which a seek has not read."""
+
 TRUNCATED_TOLERANCE = 0.25
 """s of audio that FFmpeg's container headers may promise and not hold: they round, and count encoder delay."""
 
@@ -63,7 +66,7 @@ class Source:
         rate = self.info.sample_rate
         first = round(start * rate)
         last = math.inf if end is None else round(end * rate)
-        position = self._seek(first) if self._seek and first else 0
+        position = self._seek(max(0, first - round(PREROLL_SECONDS * rate))) if self._seek and first else 0
         self.seconds = position / rate
         for block in self._unbroken():
             wanted = block[max(0, first - position) : int(min(len(block), last - position))]
@@ -108,7 +111,7 @@ def open_audio(path: str | Path) -> Iterator[Source]:
     if path.is_file() and path.stat().st_size == 0:
         raise AudioError("empty_file", "the file has no bytes")
     try:
-        file = soundfile.SoundFile(str(path))
+        file = _SoundFile(str(path))
     except soundfile.LibsndfileError:
         with _open_ffmpeg(path) as source:
             yield source
@@ -124,7 +127,18 @@ def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
     return Source(info, (samples[i : i + step] for i in range(0, len(samples), step)))
 
 
-def _from_libsndfile(file: Any) -> Source:
+class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read straight through.
+
+    soundfile seeks after every read of a file that says it can be sought, to where it is anyway. After
+    a seek the next frames of an MP3 are noise, and so every block would begin with noise.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _from_libsndfile(file: _SoundFile) -> Source:
     if file.frames == 0:
         raise AudioError("no_samples", "the file has a header and no audio")
     step = max(1, round(BLOCK_SECONDS * file.samplerate))
@@ -138,7 +152,7 @@ def _from_libsndfile(file: Any) -> Source:
 
     kind = f"{file.format} {file.subtype}"
     info = AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate, kind, "libsndfile")
-    source = Source(info, blocks(), seek if file.seekable() else None)
+    source = Source(info, blocks(), seek)
     if _promised_more(file.extra_info):
         source.warnings.add("truncated")
     return source
