@@ -32,6 +32,10 @@ class FusionConfig:
     embed_norm: Literal["l2", "none", "layernorm"] = "l2"  # of each encoder's pooled vector
     standardize: bool = False  # z-score each value on the training rows, weigh every block of an encoder alike
 
+    def __post_init__(self) -> None:
+        if self.pool not in ("mean", "mean_std") or self.embed_norm not in ("l2", "none", "layernorm"):
+            raise ValueError(f"no features are pooled by {self.pool!r} or normalised by {self.embed_norm!r}")
+
 
 def pool(features: Features, how: str) -> Tensor:
     """Statistics over the real frames: [B, D] for "mean", [B, 2 D] for "mean_std" (population)."""

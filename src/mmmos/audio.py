@@ -7,8 +7,9 @@ WebM, WMA, ...). Neither ever holds more than one block in memory.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,13 +107,13 @@ def open_audio(path: str | Path) -> Iterator[Source]:
     Raises `AudioError`: "not_found", "empty_file", "no_samples", "unsupported_format".
     """
     path = Path(path)
-    if not path.exists() or path.is_dir():
+    if not os.path.exists(path) or path.is_dir():  # Path.exists raises for a name that is too long
         raise AudioError("not_found", f"no such file: {path}")
     if path.is_file() and path.stat().st_size == 0:
         raise AudioError("empty_file", "the file has no bytes")
     try:
-        file = _SoundFile(str(path))
-    except soundfile.LibsndfileError:
+        file = _SoundFile(os.fsencode(path))
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name in .raw, which has no header
         with _open_ffmpeg(path) as source:
             yield source
     else:
@@ -123,7 +124,7 @@ def open_audio(path: str | Path) -> Iterator[Source]:
 def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
     """A source over samples [S, C] that are in memory already."""
     info = AudioInfo(sample_rate, samples.shape[1], len(samples) / sample_rate, "array", "none")
-    step = round(BLOCK_SECONDS * sample_rate)
+    step = max(1, round(BLOCK_SECONDS * sample_rate))
     return Source(info, (samples[i : i + step] for i in range(0, len(samples), step)))
 
 
@@ -159,14 +160,14 @@ def _from_libsndfile(file: _SoundFile) -> Source:
 
 
 def _promised_more(log: str) -> bool:
-    """Whether libsndfile's log says that a WAV's data chunk claims more bytes than the file has.
+    """Whether libsndfile's log says that the chunk of samples claims more bytes than the file has.
 
-    The line reads `data : 441000 (should be 220478)`. Writers to a pipe claim 2**32 - 1 or so, for
+    A WAV's line reads `data : 441000 (should be 220478)`; AIFF's says SSND, AU's Data Size. Writers to a pipe claim 2**32 - 1 or so, for
     want of anything better; that is no sign of a cut.
     """
     for line in log.splitlines():
         name, _, rest = line.partition(":")
-        if name.strip() == "data" and "(should be" in rest:
+        if name.strip() in ("data", "SSND", "Data Size") and "(should be" in rest:
             claimed, _, actual = rest.partition("(should be")
             return int(actual.strip(" )")) < int(claimed) < 2**31 - 2**16
     return False
@@ -176,11 +177,14 @@ def _promised_more(log: str) -> bool:
 def _open_ffmpeg(path: Path) -> Iterator[Source]:
     import av
 
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise AudioError("unsupported_format", f"no decoder recognises the file: {error}") from error
-    with container:
+    # A playlist names other files and addresses; with no protocol allowed, FFmpeg opens none of them.
+    options = {"protocol_whitelist": "none"}
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+            container = stack.enter_context(av.open(file, "r", metadata_errors="replace", options=options))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise AudioError("unsupported_format", f"no decoder recognises the file: {error}") from error
         if not container.streams.audio:
             raise AudioError("unsupported_format", "the file has no audio stream")
         stream = container.streams.audio[0]
@@ -191,12 +195,24 @@ def _open_ffmpeg(path: Path) -> Iterator[Source]:
         kind = f"{container.format.name} {stream.codec_context.name}"
         info = AudioInfo(stream.sample_rate, stream.channels, duration, kind, "ffmpeg")
         source = Source(info, iter(()), tolerance=TRUNCATED_TOLERANCE + 0.02 * (duration or 0.0))
-        source._blocks = _ffmpeg_blocks(container, stream, source)
+        source._blocks = _joined(_ffmpeg_frames(container, stream, source), BLOCK_SECONDS * stream.sample_rate)
         yield source
 
 
-def _ffmpeg_blocks(container: Any, stream: Any, source: Source) -> Iterator[NDArray[np.float32]]:
-    """Decoded packets as blocks; a packet that cannot be decoded is left out and noted."""
+def _joined(frames: Iterator[NDArray[np.float32]], size: float) -> Iterator[NDArray[np.float32]]:
+    """Frames of a codec (AAC: 1024 samples) as blocks of at least `size` samples, the last one shorter."""
+    held: list[NDArray[np.float32]] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(map(len, held)) >= size:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+
+
+def _ffmpeg_frames(container: Any, stream: Any, source: Source) -> Iterator[NDArray[np.float32]]:
+    """Decoded frames [n, C]; a packet that cannot be decoded is left out and noted."""
     import av
 
     resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.sample_rate)

@@ -8,7 +8,6 @@ the process at any moment and the same command goes on where it was.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -17,16 +16,13 @@ from safetensors.torch import load_file, save_file
 
 from mmmos.clips import Clip
 from mmmos.encoders.base import Features
+from mmmos.encoders.weights import hash_file
 from mmmos.windows import WINDOW_SECONDS
 
 
 def clip_key(clip: Clip) -> str:
     """sha256 of the file's bytes and of the stretch taken from it."""
-    digest = hashlib.sha256(f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time}\n".encode())
-    with open(clip.path or clip.id, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hash_file(clip.path or clip.id, f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time}\n".encode())
 
 
 class FeatureCache:

@@ -44,7 +44,7 @@ class SignalChecks:
         self._mono_power = 0.0
         self._channel_power = 0.0
         self._clipped = 0.0
-        self._taper = np.hanning(round(SPECTRUM_SECONDS * sample_rate))
+        self._taper = np.hanning(max(1, round(SPECTRUM_SECONDS * sample_rate)))
         self._hz = np.fft.rfftfreq(len(self._taper), 1 / sample_rate)
         self._spectrum = np.zeros(len(self._hz))
 

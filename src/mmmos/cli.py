@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
 import typer
 from rich.console import Console
 
@@ -42,7 +41,7 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeOption = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Precision of the encoders.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", help="Folder that listed paths begin at; MMMOS_DATA does for /your_path/ alone."),
+    typer.Option("--data-root", help="Where relative paths and /your_path/ in a list begin; for the latter, else MMMOS_DATA."),
 ]
 
 
@@ -219,27 +218,18 @@ def licenses() -> None:
 
 def main() -> None:
     """Entry point: runs a command and turns every expected error into one line and an exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        app()  # leaves by SystemExit: 0, the status of a typer.Exit, or 2 for wrong usage
     except MmmosError as error:
         notes.print(f"mmmos: {error}", markup=False)
         sys.exit(error.exit_status)
-    except (KeyboardInterrupt, typer.Abort):
-        notes.print("mmmos: interrupted; rows written so far are whole, and --resume goes on from them")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
-def _terminate(number: int, frame: Any) -> None:
-    notes.print("mmmos: terminated; rows written so far are whole, and --resume goes on from them")
+def _stop(number: int, frame: Any) -> None:
+    how = "interrupted" if number == signal.SIGINT else "terminated"
+    notes.print(f"mmmos: {how}; rows written so far are whole, and --resume goes on from them")
     sys.exit(128 + number)
 
 
@@ -274,8 +264,12 @@ def _rows_to(
     if output is None and form == "mmmos" and sys.stdout.isatty():
         yield score_table(sys.stdout, Console().width)
         return
-    with open_rows(output or sys.stdout, form, append) as write:
-        yield write
+    try:
+        with open_rows(output or sys.stdout, form, append) as write:
+            yield write
+    except BrokenPipeError:  # `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
 
 
 def _tell_missing(missing: list[str]) -> None:

@@ -71,6 +71,8 @@ def _samples(array: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
         array = array[:, None]
     elif layout == "channels_first":
         array = array.T
+    if array.shape[1] == 0:
+        raise TypeError("samples are [S] or [C, S] with at least one channel")
     if array.shape[1] > MAX_CHANNELS:
         raise TypeError(
             f"samples are [C, S], channels first; {array.shape[1]} channels of {array.shape[0]} samples look like the"

@@ -65,9 +65,9 @@ def extract(
                     windows = [item for item in cut if isinstance(item, Window)]
                 except AudioError as error:
                     failed[row.clip.id] = f"{error.code}: {error}"
-                    continue
-                for name in wanted:
-                    cache.put(key, prints[name], _encode_clip(encoders[name], windows))
+                else:
+                    for name in wanted:
+                        cache.put(key, prints[name], _encode_clip(encoders[name], windows))
             progress(done, len(rows))
     return failed
 

@@ -62,6 +62,8 @@ class IsolatedDecoder:
 
     def start(self) -> Connection:
         """Start the child ahead of its first clip, so that it loads while this process does."""
+        if self.process is not None and self.process.poll() is not None:
+            self.close()  # it died between two clips, through the fault of neither
         if self._pipe is None:
             ours, theirs = socket.socketpair()
             with theirs:

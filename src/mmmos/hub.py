@@ -140,7 +140,7 @@ def load_model(
 
 def _fetch(name: str, revision: str | None, cache_dir: str | Path | None, offline: bool, token: str | None) -> Path:
     """The local copy of a hub model; only the files of a model folder are fetched."""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():
         raise ModelNotFoundError(f"no model {name!r}: not a folder, and not one of {', '.join(BUNDLED)}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -161,15 +161,19 @@ def _load_folder(name: str, folder: Path) -> ScoringModel:
         member, about = _load_member(folder)
         return ScoringModel(name, (member,), np.ones((1, len(AXES))), about, _sha256(folder, [folder]))
     data = _read_json(ensemble, {"format", "members", "weights", "about"})
-    folders = [folder / str(part) for part in data["members"]]
     try:
+        folders = [folder / str(part) for part in data["members"]]
         weights = np.array([[row[axis] for axis in AXES] for row in data["weights"]], dtype=np.float64)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"{ensemble}: weights need a number for each member and axis") from error
+        raise ModelFormatError(
+            f"{ensemble}: there must be a list of members, and a number for each member and axis"
+        ) from error
     if len(weights) != len(folders) or not len(folders) or not np.allclose(weights.sum(axis=0), 1):
         raise ModelFormatError(
             f"{ensemble}: weights [{len(weights)}] of {len(folders)} members must sum to 1 on each axis"
         )
+    if any(part.resolve().parent != folder.resolve() for part in folders):
+        raise ModelFormatError(f"{ensemble}: members are folders beside it, none of them elsewhere: {', '.join(map(str, folders))}")
     members = tuple(_load_member(part)[0] for part in folders)
     about = _build(About, data["about"], ensemble)
     return ScoringModel(name, members, weights, about, _sha256(folder, [folder, *folders]))
@@ -180,17 +184,17 @@ def _load_member(folder: Path) -> tuple[Member, About]:
     if not path.is_file():
         raise ModelNotFoundError(f"{folder} is no model folder: it has no config.json")
     data = _read_json(path, {"format", "model", "scale", "about"})
-    model_data = dict(data["model"])
     try:
+        model_data = dict(data["model"])
         specs = [{**spec, "columns": tuple(spec["columns"])} for spec in model_data["encoders"]]
         model_data["encoders"] = tuple(_build(EncoderSpec, spec, path) for spec in specs)
         model_data["fusion"] = _build(FusionConfig, model_data["fusion"], path)
         model_data["heads"] = _build(HeadConfig, model_data["heads"], path)
         config = _build(ModelConfig, model_data, path)
         scale = Scale(*(tuple(float(data["scale"][part][axis]) for axis in AXES) for part in ("mean", "std")))
+        model = QualityModel(config)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: {type(error).__name__}: {error}") from error
-    model = QualityModel(config)
     weights = folder / "model.safetensors"
     try:
         state = load_file(weights)
@@ -216,10 +220,10 @@ def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ModelFormatError(f"{path} is not JSON: {error}") from error
+    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
+        raise ModelFormatError(f"{path} has format {data['format']!r}; this version of mmmos reads format {FORMAT}")
     if not isinstance(data, dict) or set(data) != keys:
         raise ModelFormatError(f"{path} must have exactly the fields {', '.join(sorted(keys))}")
-    if data["format"] != FORMAT:
-        raise ModelFormatError(f"{path} has format {data['format']!r}; this version of mmmos reads format {FORMAT}")
     return data
 
 

@@ -32,14 +32,15 @@ def expand(inputs: Sequence[str], data_root: str | None = None) -> Iterator[Clip
     """
     for word in inputs:
         if word == "-":
-            yield from _files(line.rstrip("\r\n") for line in sys.stdin if line.strip())
+            yield from _files(os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         elif os.path.isdir(word):
             yield from _files(_walk(word))
         elif Path(word).suffix.lower() in SUFFIXES:
             yield from read_clips(word, data_root)
         elif not os.path.exists(word) and glob.has_magic(word):
             found = sorted(glob.glob(word, recursive=True))
-            yield from expand(found, data_root) if found else _files([word])
+            # `**` matches a folder and what is in it: no clip twice.
+            yield from dict.fromkeys(expand(found, data_root)) if found else _files([word])
         else:
             yield from _files([word])
 

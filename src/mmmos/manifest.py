@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -73,7 +74,7 @@ def read_labels(path: str | Path, data_root: str | Path | None = None) -> list[L
         first = seen.setdefault((clip.path, clip.start_time, clip.end_time), line)
         if first != line:
             raise ManifestError(f"{path}, line {line}: {clip.path} stands in line {first} already")
-        text = {name: str(row.get(name) or "") for name in ("system", "domain", "group", "set")}
+        text = {name: "" if row.get(name) is None else str(row[name]) for name in ("system", "domain", "group", "set")}
         rows.append(LabelledClip(clip, _labels(row, path, line), **text))
     return rows
 
@@ -90,7 +91,7 @@ def split_groups(
     """Rows in two parts, about `share` of every set in the second, no group in both.
 
     Groups go one after another in an order that depends on their names and the seed alone, so a row
-    added later moves no other row.
+    added later moves at most the groups at the border.
     """
     groups: dict[tuple[str, str], list[LabelledClip]] = defaultdict(list)
     for row in rows:
@@ -121,9 +122,10 @@ def _read_rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} cannot be read: {error}") from error
-    if path.suffix == ".scp":
+    kind = path.suffix.lower()
+    if kind == ".scp":
         return _scp_rows(text, path)
-    return _json_rows(text, path) if path.suffix in (".jsonl", ".json") else _csv_rows(text, path)
+    return _json_rows(text, path) if kind in (".jsonl", ".json") else _csv_rows(text, path)
 
 
 def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -139,24 +141,28 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if path.suffix == ".tsv" else ",")
-    if text.strip() and not set(reader.fieldnames or ()) & set(_PATH_COLUMNS):
-        raise ManifestError(f"{path}, line 1: no column is called {', '.join(_PATH_COLUMNS)}")
-    for row in reader:
-        if None in row or None in row.values():
-            raise ManifestError(
-                f"{path}, line {reader.line_num} has {'more' if None in row else 'fewer'} fields than line 1"
-            )
-        yield reader.line_num, row
+    # Not splitlines, which would cut a file name at U+2028 and its like.
+    reader = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        if text.strip() and not set(reader.fieldnames or ()) & set(_PATH_COLUMNS):
+            raise ManifestError(f"{path}, line 1: no column is called {', '.join(_PATH_COLUMNS)}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ManifestError(
+                    f"{path}, line {reader.line_num} has {'more' if None in row else 'fewer'} fields than line 1"
+                )
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ManifestError(f"{path}, line {reader.line_num}: {error}") from error
 
 
 def _scp_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            name, _, file = line.strip().partition(" ")
-            if not file.strip() or file.rstrip().endswith("|"):
+            name, *file = line.strip().split(maxsplit=1)
+            if not file or file[0].endswith("|"):
                 raise ManifestError(f"{path}, line {number} is not `id path` (commands are not run)")
-            yield number, {"id": name, "path": file.strip()}
+            yield number, {"id": name, "path": file[0]}
 
 
 def _clip(
@@ -170,7 +176,7 @@ def _clip(
     duration = _number(row, ("duration",), manifest, line)
     if end is None and duration is not None and "audio_filepath" in row:
         end = (start or 0.0) + duration
-    name = next((str(row[key]) for key in _ID_COLUMNS if row.get(key)), given)
+    name = next((str(row[key]) for key in _ID_COLUMNS if row.get(key) not in (None, "")), given)
     return Clip(name, resolve(given, data_root, folder), start or 0.0, end)
 
 
@@ -208,7 +214,7 @@ def _labels(row: Mapping[str, Any], manifest: str | Path, line: int) -> tuple[fl
         outside = ratings[(ratings < low) | (ratings > high)]
         if len(outside):
             raise ManifestError(f"{manifest}, line {line}: {axis} is {outside[0]:g}, outside {low:g}-{high:g}")
-        labels.append(float(ratings.mean()))
+        labels.append(float(ratings.mean()) if ratings.size else math.nan)
     if all(math.isnan(label) for label in labels):
         raise ManifestError(f"{manifest}, line {line} has no label; the axes are {', '.join(AXES)}")
     return tuple(labels)

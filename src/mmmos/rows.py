@@ -47,7 +47,7 @@ def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool
         with _parquet_writer(path) as write:
             yield write
         return
-    with open(path, "a" if append else "w", encoding="utf-8", newline="") as file:
+    with open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         yield _csv_writer(file) if path.suffix == ".csv" else _json_writer(file, form)
 
 

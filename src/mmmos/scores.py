@@ -157,7 +157,7 @@ class Scale:
         for column in np.asarray(labels, dtype=np.float64).T:
             known = column[np.isfinite(column)]
             mean.append(float(known.mean()) if len(known) else sum(LABEL_RANGE) / 2)
-            deviation = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+            deviation = float(known.std(ddof=1)) if len(np.unique(known)) > 1 else 0.0
             std.append(deviation if deviation > 0 else 1.0)
         return cls(tuple(mean), tuple(std))
 

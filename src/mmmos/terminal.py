@@ -27,12 +27,13 @@ def score_table(out: IO[str], columns: int) -> Callable[[Scores], None]:
     print(f"{'clip':<{width}}" + "".join(f"{axis:>6}" for axis in SHOWN) + "  notes", file=out)
 
     def write(scores: Scores) -> None:
-        part = f" {scores.start_time:.0f}-{scores.end_time:.0f} s" if scores.start_time > 0 else ""
+        end = "" if math.isnan(scores.end_time) else f"{scores.end_time:.0f}"
+        part = f" {scores.start_time:.0f}-{end} s" if scores.start_time > 0 else ""
         name = printable(scores.id)
         room = width - len(part)
         name = (name if len(name) <= room else f"…{name[1 - room :]}") + part
         cells = "".join("     -" if math.isnan(scores[axis]) else f"{scores[axis]:6.2f}" for axis in SHOWN)
-        remark = f"{scores.error.code}: {scores.error.message}" if scores.error else ", ".join(scores.warnings)
+        remark = printable(f"{scores.error.code}: {scores.error.message}") if scores.error else ", ".join(scores.warnings)
         print(f"{name:<{width}}{cells}  {remark}".rstrip(), file=out, flush=True)
 
     return write

@@ -113,6 +113,8 @@ def _epoch(
     model.eval()
     with torch.no_grad():
         dev_loss = _loss(model, dev, range(len(dev.rows)), how).item()
+        if not np.isfinite(dev_loss):
+            raise TrainingError(f"the development loss is {dev_loss} in epoch {number}")
         z = model.from_reduced(dev.inputs).double().numpy()
     return Epoch(number, float(np.mean(losses)), dev_loss, _srcc_by_axis(z, dev.labels.numpy()))
 
@@ -179,10 +181,16 @@ def _check(train: Table, dev: Table, how: TrainConfig) -> None:
         if not _rows_of(table, how.main_set):
             of_set = f" of the set {how.main_set!r}" if how.main_set else ""
             raise TrainingError(f"there is no usable {name} row{of_set}")
+        odd = [row.clip.id for row, inputs in zip(table.rows, table.inputs, strict=True) if not inputs.isfinite().all()]
+        if odd:
+            raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")
 
 
 def _run_id(config: ModelConfig, train: Table, dev: Table, how: TrainConfig) -> str:
-    rows = [[(row.clip.id, row.clip.start_time, row.labels) for row in table.rows] for table in (train, dev)]
+    rows = [
+        [(row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set) for row in table.rows]
+        for table in (train, dev)
+    ]
     return repr((asdict(config), asdict(how), rows))
 
 

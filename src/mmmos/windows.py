@@ -96,7 +96,9 @@ def _cut_source(source: Source, clip: Clip, rates: Sequence[int], min_seconds: f
 
 
 def _check_length(clip: Clip, source: Source, seconds: float, min_seconds: float) -> None:
-    if seconds == 0:
+    rate, end = source.info.sample_rate, clip.end_time
+    asked = math.inf if end is None else round(end * rate) - round(clip.start_time * rate)
+    if seconds == 0 and asked > 0:
         if clip.start_time > 0 and source.seconds > 0:
             raise AudioError("segment_out_of_range", f"the clip ends at {source.seconds:.3f} s, before the segment")
         if "truncated" in source.warnings:

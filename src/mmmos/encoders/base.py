@@ -95,7 +95,12 @@ class Encoder(nn.Module, ABC):
     def train(self, mode: bool = True) -> Encoder:
         """Stays in evaluation mode, whatever is asked: the encoders are frozen (paper, section III)."""
         super().train(False)
-        return self.requires_grad_(False)
+        return self.requires_grad_()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Encoder:
+        """Stays without gradient, whatever is asked."""
+        super().requires_grad_(False)
+        return self
 
     def fingerprint(self) -> str:
         """sha256 of name, settings and weights: equal fingerprints give equal features."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+KNOWN_SHA256: frozenset[str] = frozenset()
+"""Pickled checkpoints that are read without being asked to trust them."""
 
 
 def bundled_state(name: str) -> dict[str, Tensor]:
@@ -43,3 +50,32 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> N
     if faults:
         raise ModelFormatError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults)}")
     module.load_state_dict(state)
+
+
+def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
+    """What a checkpoint file holds, on the CPU: safetensors, or a pickle of tensors and plain values.
+
+    A pickle is read only if its sha256 is known or it is trusted outright, and even then nothing but
+    tensors and plain values is made of it. Raises `ModelNotFoundError`, `ModelFormatError`.
+    """
+    if not path.is_file():
+        raise ModelNotFoundError(f"no such checkpoint: {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if not trust_checkpoint and hash_file(path) not in KNOWN_SHA256:
+            raise ModelFormatError(
+                f"{path} is a pickle of unknown origin; --trust-checkpoint (trust_checkpoint=True) reads its tensors"
+            )
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ModelFormatError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def hash_file(path: str | Path, prefix: bytes = b"") -> str:
+    """sha256 of `prefix` and a file's bytes, read a mebibyte at a time."""
+    digest = hashlib.sha256(prefix)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

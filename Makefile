@@ -1,0 +1,47 @@
+# make score   set up, then score the sample clips with the bundled model, offline
+# make test    set up, then run every gate: what CI runs
+# make check   the same without the slow tests
+# make lite    build the bundled model anew from DATA (see docs/MODEL_CARD.md)
+# make docs    write the generated parts of README and docs anew
+# make clean   remove what the others made
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: score test check lite docs clean
+
+score: $(VENV)/score.stamp
+	@HF_HUB_OFFLINE=1 $(BIN)/mmmos score samples
+
+test: $(VENV)/test.stamp
+	@scripts/check
+
+check: $(VENV)/test.stamp
+	@scripts/check --fast
+
+lite: $(VENV)/test.stamp
+	$(BIN)/python scripts/build_lite.py --data $(DATA)
+	$(BIN)/python scripts/evaluate_lite.py --data $(DATA)
+	$(BIN)/python scripts/docs.py
+
+docs: $(VENV)/test.stamp
+	$(BIN)/python scripts/docs.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# torch comes from its own line: as a dependency of something else, its newest build would bring gigabytes of CUDA.
+$(VENV)/score.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+# DistillMOS's own package is a reference in tests. It asks for torchaudio, which the tests put a stand-in for.
+$(VENV)/test.stamp: $(VENV)/score.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0
+	@touch $@

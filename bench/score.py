@@ -1,0 +1,107 @@
+"""How fast is scoring with `lite`? Times, as ratios where something compares, into docs/bench.json.
+
+    python bench/score.py
+
+- start to end: the command on the sample clips, process start and model load included
+- one core: files in, scores out, in a process that is up, with one thread for the networks
+- the encoder that takes most of it, ours against its published package, in one process, interleaved
+
+The package `distillmos` must be installed for the last; its torchaudio is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = 5
+
+
+def median_seconds(*jobs: Callable[[], object]) -> list[float]:
+    """Median wall time of each job over interleaved rounds, after one that is not counted."""
+    times: list[list[float]] = [[] for _ in jobs]
+    for round_number in range(ROUNDS + 1):
+        for job, measured in zip(jobs, times, strict=True):
+            begin = time.perf_counter()
+            job()
+            if round_number:
+                measured.append(time.perf_counter() - begin)
+    return [statistics.median(measured) for measured in times]
+
+
+def run(*words: str) -> None:
+    """A command in the repository's root, its output thrown away."""
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, capture_output=True)
+
+
+def published_distillmos() -> torch.nn.Module:
+    """The network of the package `distillmos`, which imports torchaudio for its command line alone."""
+    sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+    from distillmos import ConvTransformerSQAModel
+
+    return ConvTransformerSQAModel().eval()
+
+
+def main() -> None:
+    """Measure and write."""
+    files = sorted((ROOT / "samples").glob("*.*"))
+    seconds = sum(soundfile.info(path).duration for path in files if path.suffix in (".flac", ".wav", ".mp3", ".opus"))
+    seconds += 8.0  # the M4A, which libsndfile does not read
+    command, bare, package = median_seconds(
+        lambda: run("-m", "mmmos", "score", "samples"), lambda: run("-c", ""), lambda: run("-c", "import mmmos")
+    )
+
+    torch.set_num_threads(1)
+    from mmmos.encoders import load_encoder
+    from mmmos.predictor import from_pretrained
+    from mmmos.selfcheck import check_clip
+
+    clip, rate = check_clip()
+    minute = ROOT / "build" / "bench-minute.wav"
+    minute.parent.mkdir(exist_ok=True)
+    soundfile.write(minute, np.tile(clip, 15), rate)
+    scorer = from_pretrained("lite", device="cpu")
+    ours, theirs = load_encoder("distillmos"), published_distillmos()
+    wave = torch.from_numpy(np.tile(clip, 3)[: 10 * rate]).unsqueeze(0)
+    with torch.no_grad():
+        on_one_core, lean, published = median_seconds(
+            lambda: scorer.score(minute), lambda: ours.encode(wave), lambda: theirs(wave)
+        )
+    scorer.close()
+    figures = {
+        f"`mmmos score samples` from start to end, {seconds:.0f} s of audio": f"{command:.1f} s, "
+        f"{seconds / command:.0f} times faster than real time",
+        "lite on one core, a one-minute file": f"{60 / on_one_core:.0f} times faster than real time",
+        "DistillMOS on 10 s, one core, against its published package": f"{published / lean:.1f} times faster",
+        "`import mmmos`, beyond starting Python": f"{package - bare:.2f} s",
+    }
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    data = {"commit": commit.stdout.strip(), "machine": machine(), "figures": figures}
+    (ROOT / "docs" / "bench.json").write_text(json.dumps(data, indent=1) + "\n")
+    print(json.dumps(data, indent=1))
+
+
+def machine() -> str:
+    """What this ran on."""
+    names = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    cpu = next((line.split(":")[1].strip() for line in names if "model name" in line), platform.processor())
+    return f"{os.cpu_count()} cores of an {cpu}, no GPU, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    main()

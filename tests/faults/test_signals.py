@@ -1,0 +1,172 @@
+"""Sound that is silent, broken, odd, very short or very long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import Wave, music, toy_member, toy_model
+from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
+from mmmos.encoders import Features
+from mmmos.predictor import MIN_SECONDS, Predictor
+from mmmos.windows import Window, cut
+
+MakeFile = Callable[..., Path]
+
+
+def test_09_digital_silence(score_between: Mmmos, write_wave: WriteWave) -> None:
+    run = score_between(write_wave("silence.wav", np.zeros(32_000), subtype="PCM_16"))
+    assert run.rows[0]["warnings"] == ["silent"]
+    assert axes(run.rows[0]) == [None] * 4
+    assert run.status == 0
+
+
+@pytest.mark.parametrize("position", [0, 20_000, 191_999])
+@pytest.mark.parametrize(("number", "value"), [(10, np.nan), (11, -np.inf)])
+def test_10_11_one_sample_is_not_finite(
+    score_between: Mmmos, write_wave: WriteWave, number: int, value: float, position: int
+) -> None:
+    samples = music(12.0)
+    samples[position] = value
+    run = score_between(write_wave("broken.wav", samples))
+    assert run.codes == ["non_finite_audio"]
+    assert run.status == 1
+
+
+def test_12_eight_channels(score_between: Mmmos, write_wave: WriteWave) -> None:
+    channels = np.stack([(1 + number) / 8 * music(1.5, seed=number) for number in range(8)], axis=1)
+    run = score_between(write_wave("surround.wav", channels), write_wave("mean.wav", channels.mean(axis=1)))
+    surround, mean = run.rows
+    assert (surround["channels"], mean["channels"]) == (8, 1)
+    assert surround["warnings"] == ["downmixed"]
+    assert axes(surround) == pytest.approx(axes(mean), abs=TOLERANCE)
+    assert run.status == 0
+
+
+def test_13_antiphase_stereo(score_between: Mmmos, write_wave: WriteWave) -> None:
+    sound = music(1.5)
+    exact = write_wave("exact.wav", np.stack([sound, -sound], axis=1))
+    nearly = write_wave("nearly.wav", np.stack([sound, -0.95 * sound], axis=1))
+    stereo = write_wave("stereo.wav", np.stack([sound, 0.95 * sound], axis=1))
+    run = score_between(exact, nearly, stereo)
+    assert [row["warnings"] for row in run.rows] == [["phase_cancel", "silent"], ["phase_cancel"], []]
+    assert axes(run.rows[0]) == [None] * 4
+    assert run.status == 0
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_14_too_short(score_between: Mmmos, write_wave: WriteWave, rate: int) -> None:
+    limit = round(MIN_SECONDS * rate)
+    sizes = [1, rate // 100, rate // 40, limit - 1, limit]
+    run = score_between(*(write_wave(f"{size}.wav", music(1.0, rate)[:size], rate) for size in sizes))
+    assert run.codes == ["too_short"] * 4 + [None]
+    assert all("at least 100 ms" in row["error"]["message"] for row in run.rows[:-1])
+    assert run.rows[-1]["warnings"] == ["short"]
+    assert run.status == 1
+
+
+ODD_RATES = (44_101, 47_999, 22_051, 384_000)  # Hz
+
+
+def whistle(seconds: float, rate: int) -> Wave:
+    """Tones under 5 kHz that swell and fade: the same sound at every rate."""
+    t = np.arange(round(seconds * rate)) / rate
+    tones = sum(np.sin(2 * np.pi * hz * t) / number for number, hz in enumerate((311, 622, 933, 2_800, 4_900), start=1))
+    return (0.1 * np.sin(2 * np.pi * t) ** 2 * tones).astype(np.float32)
+
+
+def test_15_odd_rates_score_as_the_same_sound_at_16_khz(score_between: Mmmos, write_wave: WriteWave) -> None:
+    paths = [write_wave(f"{rate}.wav", whistle(3.0, rate), rate) for rate in (16_000, *ODD_RATES)]
+    run = score_between(*paths)
+    usual, *odd = run.rows
+    for rate, row in zip(ODD_RATES, odd, strict=True):
+        assert row["sample_rate"] == rate
+        assert row["duration"] == pytest.approx(3.0, abs=1 / rate)
+        assert axes(row) == pytest.approx(axes(usual), abs=0.02)
+    assert run.status == 0
+
+
+CUT_AND_TELL_MEMORY = """
+import sys
+from mmmos.clips import Clip
+from mmmos.windows import cut
+def peak():
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(lines["VmHWM"].split()[0])
+before = peak()
+for path in sys.argv[1:]:
+    for item in cut(Clip(path, path), [16_000], 0.1):
+        pass
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the kernel's account of memory")
+def test_15_odd_rates_take_little_memory(write_wave: WriteWave) -> None:
+    paths = [write_wave(f"{rate}.wav", whistle(3.0, rate), rate) for rate in ODD_RATES]
+    words = [sys.executable, "-c", CUT_AND_TELL_MEMORY, *paths]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 32 * 1024  # KiB
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    """Bytes that Python and NumPy held at the most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("toy_encoder")
+def test_16_memory_does_not_grow_with_a_long_file(tmp_path: Path) -> None:
+    predictor = Predictor(toy_model(toy_member(0)))
+    predictor.decoder.cut = cut  # in this process, where its memory is seen
+    rate, minute = 4_000, np.tile(music(10.0, 4_000), 6)
+    peaks, n_windows = [], []
+    for minutes in (1, 2, 20):  # the first is for what is allocated once
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", rate, 1, "PCM_U8") as file:
+            for _ in range(minutes):
+                file.write(minute)
+        peaks.append(peak_memory(lambda path=path: n_windows.append(predictor.score(path).n_windows)))
+    assert n_windows == [6, 12, 120]
+    second_of_audio = 16_000 * 4  # bytes
+    assert peaks[1] > 10 * second_of_audio
+    assert peaks[2] < peaks[1] + second_of_audio
+
+
+def test_17_batches_count_windows_and_not_files(
+    score_between: Mmmos, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    encode = Predictor.encode
+
+    def spy(self: Predictor, windows: Sequence[Window]) -> dict[str, Features]:
+        sizes.append(len(windows))
+        return encode(self, windows)
+
+    monkeypatch.setattr(Predictor, "encode", spy)
+    paths = [make_file(f"{number}.wav", seconds=seconds) for number, seconds in enumerate((0.5, 50.5, 0.5, 11.0, 0.5))]
+    run = score_between(*paths, "--batch-size", 4)
+    assert [row["n_windows"] for row in run.rows] == [1, 6, 1, 2, 1]
+    assert sizes == [4, 4, 4, 1]  # 11 windows and those of the two good clips
+    assert run.status == 0
+
+
+def test_18_clipped_and_offset(score_between: Mmmos, write_wave: WriteWave) -> None:
+    sound = music(1.5)
+    clipped = write_wave("clipped.wav", np.clip(100 * sound, -1, 1), subtype="PCM_16")
+    beyond = write_wave("beyond.wav", 100 * sound)
+    offset = write_wave("offset.wav", 0.9 + 0.2 * sound)
+    run = score_between(clipped, beyond, offset)
+    assert [row["warnings"] for row in run.rows] == [["clipped"], ["clipped"], ["dc_offset"]]
+    assert run.status == 0

@@ -1,0 +1,219 @@
+"""The command line as a user meets it: what goes where, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from conftest import SAMPLES
+from mmmos import cli
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """`run("score", "a.wav")` gives exit status, stdout and stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmmos", *map(str, words)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def rows(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_score_prints_rows_to_stdout_and_notes_to_stderr(run, make_file):
+    status, out, err = run("score", make_file("a.wav"))
+    (row,) = rows(out)
+    assert status == 0
+    assert row["status"] == "ok"
+    assert 0 < row["PQ"] < 10
+    assert (row["model"], row["calibrated"], row["device"], row["dtype"]) == ("lite", False, "cpu", "float32")
+    assert len(err.splitlines()) == 1
+    assert "not calibrated" in err
+
+
+def test_a_bad_clip_costs_exit_status_1_and_no_other_clip(run, make_file, tmp_path):
+    (tmp_path / "b.wav").write_bytes(b"")
+    status, out, err = run("score", make_file("a.wav"), tmp_path / "b.wav", make_file("c.wav"))
+    assert status == 1
+    assert [row["status"] for row in rows(out)] == ["ok", "error", "ok"]
+    assert "1 of 3 clips" in err
+
+
+def test_an_empty_folder_is_nothing_to_do(run, tmp_path):
+    status, out, err = run("score", tmp_path)
+    assert (status, out) == (0, "")
+    assert "nothing to score" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score",),
+        ("score", "a.wav", "--no-such-option"),
+        ("score", "a.wav", "--model", "./no-such-model"),
+        ("score", "a.wav", "-o", "rows.xlsx"),
+        ("score", "a.wav", "-o", "no-such-folder/rows.csv"),
+        ("score", "a.wav", "--device", "abacus"),
+        ("score", "a.wav", "--resume"),
+        ("score", "no-such-list.csv"),
+        ("train", "no-such-list.csv", "-o", "model"),
+        ("no-such-command",),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(run, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+    assert next(word for word in (*words, "Missing") if str(word).strip("./-") in err)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_rows_go_to_a_file_of_the_kind_its_name_says(run, make_file, tmp_path, name):
+    status, out, _ = run("score", make_file("a.wav"), make_file("b.wav"), "-o", tmp_path / name)
+    assert (status, out) == (0, "")
+    read = {
+        ".jsonl": lambda path: rows(path.read_text()),
+        ".csv": lambda path: list(csv.DictReader(path.read_text().splitlines())),
+        ".parquet": lambda path: parquet.read_table(path).to_pylist(),
+    }[Path(name).suffix]
+    found = read(tmp_path / name)
+    assert [Path(row["id"]).name for row in found] == ["a.wav", "b.wav"]
+    assert all(float(row["PQ"]) > 0 for row in found)
+
+
+def test_resume_scores_only_what_is_missing(run, make_file, tmp_path):
+    files = [make_file(f"{name}.wav") for name in "abc"]
+    out = tmp_path / "rows.jsonl"
+    run("score", *files, "-o", out)
+    whole = out.read_text()
+    first, second, third = whole.splitlines(keepends=True)
+    out.write_text(first.replace('"version"', '"kept": true, "version"') + second[:50])
+    assert run("score", *files, "-o", out, "--resume")[0] == 0
+    kept, *rest = out.read_text().splitlines(keepends=True)
+    assert '"kept": true' in kept
+    assert rest == [second, third]
+
+
+def test_audiobox_format_is_four_keys_a_line_in_input_order(run, make_file):
+    _, out, _ = run("score", make_file("a.wav"), "missing.wav", "--format", "audiobox")
+    good, bad = rows(out)
+    assert list(good) == ["CE", "CU", "PC", "PQ"]
+    assert set(bad.values()) == {None}
+
+
+def test_segments_tile_the_clip(run, make_file):
+    _, out, _ = run("score", make_file("a.wav", seconds=23.0), "--segments")
+    found = rows(out)
+    assert [(row["start_time"], row["end_time"]) for row in found] == [(0, 10), (10, 20), (20, 23)]
+
+
+def test_paths_come_from_standard_input(run, make_file, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", [f"{make_file('a.wav')}\n", "\n", f"{make_file('b.wav')}\n"])
+    _, out, _ = run("score", "-")
+    assert [Path(row["path"]).name for row in rows(out)] == ["a.wav", "b.wav"]
+
+
+@pytest.mark.slow
+def test_train_then_score_and_evaluate_with_the_new_model(run, make_file, tmp_path):
+    lines = ["path,PQ,group", *(f"{make_file(f'{i}.wav', rate=8000 + 1000 * i)},{i % 10},{i}" for i in range(12))]
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text("\n".join([*lines, "gone.wav,5,x"]))
+    status, out, err = run("train", ratings, "-o", tmp_path / "model", "--epochs", 3)
+    result = json.loads(out)
+    assert status == 0
+    assert result["train_clips"] + result["dev_clips"] == 12
+    assert "1 of 13 listed clips are missing" in err
+    status, out, _ = run("score", tmp_path / "0.wav", "--model", tmp_path / "model")
+    assert status == 0
+    assert rows(out)[0]["model_sha256"]
+    status, out, err = run("evaluate", ratings, "--model", tmp_path / "model")
+    figures = json.loads(out)
+    assert status == 0
+    assert figures["clips"] == 12
+    assert [part["axis"] for part in figures["agreement"]] == ["PQ"]
+
+
+def test_licenses_name_every_bundled_part(run):
+    status, out, _ = run("licenses")
+    assert status == 0
+    assert all(name in out for name in ("DistillMOS", "musicnn", "lite", "MIT", "ISC", "CC BY-NC"))
+
+
+@pytest.mark.slow
+def test_doctor_finds_a_sound_installation(run):
+    status, out, _ = run("doctor")
+    assert status == 0, out
+    assert "BAD" not in out
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_a_table():
+    main_end, terminal = pty.openpty()
+    words = [sys.executable, "-m", "mmmos", "score", "speech_clean.flac", "gone.wav"]
+    process = subprocess.Popen(words, stdout=terminal, stderr=subprocess.DEVNULL, cwd=SAMPLES)
+    os.close(terminal)
+    shown = b""
+    while chunk := _read(main_end):
+        shown += chunk
+    assert process.wait() == 1
+    head, clean, gone = shown.decode().splitlines()
+    assert head.split() == ["clip", "PQ", "PC", "CE", "CU", "notes"]
+    assert clean.startswith("speech_clean.flac")
+    assert "not_found" in gone
+
+
+def _read(end: int) -> bytes:
+    try:
+        return os.read(end, 4096)
+    except OSError:  # how Linux says that the other end has closed
+        return b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_and_leaves_whole_rows(make_file, tmp_path, number, status):
+    hanging = tmp_path / "hanging.wav"
+    os.mkfifo(hanging)
+    words = [sys.executable, "-m", "mmmos", "score", make_file("a.wav"), hanging]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    first = process.stdout.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert json.loads(first)["status"] == "ok"
+    assert "--resume" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_is_no_error(make_file):
+    files = [str(make_file(f"{i}.wav")) for i in range(4)]
+    command = f"{sys.executable} -m mmmos score {' '.join(files)} | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

@@ -1,0 +1,80 @@
+"""What README and docs say is what happens."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "samples" / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def commands(path: Path) -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", path.read_text(), flags=re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder as the README's reader has it: the samples, ratings of them, a list."""
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    clips = sorted(f"samples/{path.name}" for path in (ROOT / "samples").iterdir() if path.suffix != ".md")
+    with open(tmp_path / "ratings.csv", "w", newline="") as file:
+        rows = [(clip, 5 + i % 3, 4 + i % 4, Path(clip).stem.split("_")[0]) for i, clip in enumerate(clips)]
+        csv.writer(file).writerows([("path", "PQ", "CE", "group"), *rows])
+    lines = [json.dumps({"path": clip, "start_time": 0, "end_time": 2.5}) for clip in clips[:2]]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_generated_parts_are_current():
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "docs.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_works(workplace: Path):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    found = commands(ROOT / "README.md")
+    assert len(found) > 8
+    for command in found:
+        done = subprocess.run(command, shell=True, cwd=workplace, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_the_python_of_the_readme_prints_what_it_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried > 5
+    assert not failed
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text())
+    assert not [t for t in targets if not t.startswith("http") and not (document.parent / t).exists()]
+
+
+def test_every_make_target_of_the_readme_exists():
+    targets = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+
+
+def test_every_sample_is_credited():
+    credits_text = (ROOT / "samples" / "README.md").read_text()
+    files = [path.name for path in (ROOT / "samples").iterdir() if path.suffix != ".md"]
+    assert 6 <= len(files) <= 9
+    assert all(f"`{name}`" in credits_text for name in files)
+    assert sum((ROOT / "samples" / name).stat().st_size for name in files) <= 2_000_000

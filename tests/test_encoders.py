@@ -1,0 +1,199 @@
+"""What the base class promises for every encoder, how weights are loaded, and the table of names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from conftest import ToyEncoder
+from mmmos.encoders import ENCODERS, Features, load_encoder
+from mmmos.encoders.weights import bundled_state, load_strictly
+from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError
+
+
+@given(st.lists(st.integers(160, 900), max_size=6), st.integers(0, 300))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_features_do_not_depend_on_neighbours_or_padding(
+    toy_encoder: ToyEncoder, sizes: list[int], padding: int
+) -> None:
+    clips = [torch.randn(size, generator=torch.Generator().manual_seed(i)) for i, size in enumerate(sizes)]
+    waves = torch.full((len(sizes), max(sizes, default=0) + padding), torch.nan)  # would be heard in any frame
+    for row, clip in zip(waves, clips, strict=True):
+        row[: len(clip)] = clip
+    together = toy_encoder.encode(waves, torch.tensor(sizes, dtype=torch.long))
+    assert together.frames.shape == (len(sizes), max(sizes, default=0) // 160, 4)
+    assert together.mask.sum(dim=1).tolist() == [size // 160 for size in sizes]
+    assert (together.frames[~together.mask] == 0).all()
+    for clip, frames, mask in zip(clips, together.frames, together.mask, strict=True):
+        torch.testing.assert_close(frames[mask], toy_encoder.encode(clip[None]).frames[0], rtol=1e-5, atol=1e-5)
+
+
+def test_without_lengths_every_row_is_whole(toy_encoder: ToyEncoder) -> None:
+    waves = torch.randn(2, 500)
+    whole, said = toy_encoder.encode(waves), toy_encoder.encode(waves, torch.tensor([500, 500]))
+    assert torch.equal(whole.frames, said.frames)
+    assert whole.mask.all()
+    assert whole.rate_hz == 100.0
+
+
+def test_stays_frozen_and_in_evaluation_mode_whatever_is_asked(toy_encoder: ToyEncoder) -> None:
+    waves = torch.randn(1, 16_000)
+    before = toy_encoder.encode(waves).frames
+    nn.Sequential(toy_encoder).train()  # as part of a model that is being trained
+    toy_encoder.train(True).requires_grad_(True)
+    assert not any(module.training for module in toy_encoder.modules())
+    assert not any(parameter.requires_grad for parameter in toy_encoder.parameters())
+    assert torch.equal(toy_encoder.encode(waves).frames, before)
+
+
+def test_load_encoder_freezes_what_its_class_forgot_to(toy_encoder: ToyEncoder) -> None:
+    assert ToyEncoder().training
+    loaded = load_encoder("toy")
+    assert not any(module.training for module in loaded.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_encode_gives_no_gradient_and_a_call_does(toy_encoder: ToyEncoder) -> None:
+    waves = torch.randn(2, 400, requires_grad=True)
+    lengths = torch.tensor([400, 200])
+    assert not toy_encoder.encode(waves, lengths).frames.requires_grad
+    toy_encoder(waves, lengths).frames.sum().backward()
+    heard = waves.grad.abs() > 0
+    assert heard[0, :320].all()
+    assert not heard[1, 160:].any()
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 0])
+def test_another_sample_rate_is_refused(toy_encoder: ToyEncoder, rate: int) -> None:
+    with pytest.raises(SampleRateError, match=rf"toy hears audio at 16000 Hz, not at {rate} Hz"):
+        toy_encoder.encode(torch.zeros(1, 400), sample_rate=rate)
+    assert toy_encoder.encode(torch.zeros(1, 400), sample_rate=16_000).frames.shape == (1, 2, 4)
+
+
+@pytest.mark.parametrize("lengths", [[400, 159], [0, 400], [400, -1]])
+def test_one_row_that_is_too_short_is_refused(toy_encoder: ToyEncoder, lengths: list[int]) -> None:
+    with pytest.raises(AudioError, match=r"toy needs 0\.010 s") as caught:
+        toy_encoder.encode(torch.zeros(2, 400), torch.tensor(lengths))
+    assert caught.value.code == "too_short"
+    assert toy_encoder.encode(torch.zeros(2, 160)).mask.all()
+
+
+@pytest.mark.parametrize(
+    ("waves", "lengths"),
+    [
+        (torch.zeros(400), None),
+        (torch.zeros(1, 1, 400), None),
+        (torch.zeros(1, 400, dtype=torch.int16), None),
+        (torch.zeros(2, 400), [400]),
+        (torch.zeros(2, 400), [400, 401]),
+    ],
+)
+def test_other_layouts_are_refused(toy_encoder: ToyEncoder, waves: torch.Tensor, lengths: list[int] | None) -> None:
+    with pytest.raises(ValueError, match=r"waves|lengths"):
+        toy_encoder.encode(waves, None if lengths is None else torch.tensor(lengths))
+
+
+@pytest.mark.parametrize(("frames", "mask"), [((2, 3), (2, 3)), ((2, 3, 4), (2, 4)), ((2, 3, 4), (3,))])
+def test_features_of_other_shapes_are_refused(frames: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="do not match"):
+        Features(torch.zeros(frames), torch.ones(mask, dtype=torch.bool), 100.0)
+
+
+def test_fingerprint_tells_weights_and_settings_apart(toy_encoder: ToyEncoder) -> None:
+    nudged, renamed, halved = ToyEncoder(), ToyEncoder(), ToyEncoder().half()
+    with torch.no_grad():
+        nudged.directions[3, 159] += 1e-6
+    renamed.name = "toy2"
+    prints = [encoder.fingerprint() for encoder in (toy_encoder, ToyEncoder(gain=2.0), nudged, renamed, halved)]
+    assert len(set(prints)) == len(prints)
+
+
+def test_fingerprint_is_that_of_the_values_alone(toy_encoder: ToyEncoder) -> None:
+    expected = toy_encoder.fingerprint()
+    toy_encoder.encode(torch.randn(1, 400))
+    assert toy_encoder.fingerprint() == expected
+    turned = ToyEncoder()
+    turned.directions = nn.Parameter(turned.directions.detach().t().contiguous().t())  # other strides
+    assert turned.fingerprint() == expected
+
+
+def test_fingerprint_is_the_same_in_another_process(toy_encoder: ToyEncoder) -> None:
+    code = "from conftest import ToyEncoder; print(ToyEncoder().fingerprint())"
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == toy_encoder.fingerprint()
+
+
+def test_strict_loading_takes_exactly_the_right_tensors() -> None:
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    load_strictly(target, source.state_dict(), "here")
+    assert torch.equal(target.weight, source.weight)
+    assert torch.equal(target.bias, source.bias)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bias": None}, "missing bias"),
+        ({"extra": (1,)}, "unknown extra"),
+        ({"weight": (3, 2)}, "of another shape: weight"),
+        ({"bias": (1,)}, "of another shape: bias"),  # would broadcast
+        ({"bias": None, "gain": (2,), "weight": (1,)}, "missing bias; unknown gain; of another shape: weight"),
+        ({name: (1,) for name in "edcba"}, "unknown a, b, c ..."),
+    ],
+)
+def test_strict_loading_names_source_and_keys_and_changes_nothing(
+    changes: dict[str, tuple[int, ...] | None], words: str
+) -> None:
+    module = nn.Linear(3, 2)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    state = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+    state |= {key: torch.zeros(shape) for key, shape in changes.items() if shape is not None}
+    state = {key: value for key, value in state.items() if changes.get(key, ()) is not None}
+    with pytest.raises(ModelFormatError) as caught:
+        load_strictly(module, state, "some/file")
+    assert str(caught.value) == f"some/file does not fit Linear: {words}"
+    assert all(torch.equal(module.state_dict()[key], value) for key, value in before.items())
+
+
+def test_bundled_weights_come_in_float32() -> None:
+    for name in ENCODERS:
+        state = bundled_state(name)
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in state.values())
+
+
+def test_missing_bundled_weights_are_named() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"nosuch are missing: .*nosuch\.safetensors"):
+        bundled_state("nosuch")
+
+
+def test_every_encoder_of_the_table_is_what_it_declares() -> None:
+    for name in ENCODERS:
+        encoder = load_encoder(name)
+        assert encoder.name == name
+        assert sum(encoder.columns) == encoder.dim
+        assert not encoder.training
+        shortest = encoder.encode(torch.randn(1, encoder.min_samples), sample_rate=encoder.sample_rate)
+        assert shortest.frames.shape[2] == encoder.dim
+        assert shortest.frames.isfinite().all()
+        second = encoder.encode(torch.randn(1, encoder.sample_rate))
+        assert second.frames.shape[1] == pytest.approx(encoder.rate_hz, abs=1)
+
+
+def test_unknown_encoder_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'musiccnn'.*distillmos, musicnn"):
+        load_encoder("musiccnn")
+
+
+def test_options_reach_the_class_and_unknown_ones_are_refused(toy_encoder: ToyEncoder) -> None:
+    assert load_encoder("toy", gain=2.0).fingerprint() == ToyEncoder(gain=2.0).fingerprint()
+    with pytest.raises(TypeError, match="volume"):
+        load_encoder("toy", volume=2.0)

@@ -1,0 +1,112 @@
+"""A module imports only from rows above its own, and the cheap ones import nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
+
+ROWS = (
+    ("errors", "version", "licenses"),
+    ("scores",),
+    ("audio", "checks", "clips", "losses", "metrics", "terminal", "rows"),
+    ("windows", "manifest"),
+    ("decoder", "inputs"),
+    ("encoders.base", "encoders.weights"),
+    ("encoders.distillmos", "encoders.musicnn"),
+    ("encoders", "ensemble"),
+    ("cache", "aggregators", "heads"),
+    ("model", "evaluate"),
+    ("dataset", "hub"),
+    ("train", "differentiable"),
+    ("predictor",),
+    ("selfcheck",),
+    ("fitting", "doctor"),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of the package that a file imports, those for type checkers left out."""
+    found = set()
+    for node in ast.walk(_without_type_checking(ast.parse(path.read_text()))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mmmos":
+            home = node.module.removeprefix("mmmos").lstrip(".")
+            found |= {home} if home else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("mmmos.") for alias in node.names if alias.name.startswith("mmmos")}
+    return found
+
+
+def _without_type_checking(tree: ast.Module) -> ast.Module:
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
+    ]
+    return tree
+
+
+def test_every_module_has_a_row():
+    assert set(MODULES) == set(ROW_OF)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_rows_above_its_own(module: str):
+    below = {other for other in imports_of(MODULES[module]) if ROW_OF[other] >= ROW_OF[module]}
+    assert not below
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_stay_readable(module: str):
+    text = MODULES[module].read_text()
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    longest = max((n.end_lineno - n.lineno + 1 for n in functions if n.end_lineno), default=0)
+    assert text.count("\n") <= 300
+    assert longest <= 75
+
+
+@pytest.mark.parametrize("word", [r"\bprint\(", r"\bexcept Exception\b"])
+def test_printing_and_catching_everything_are_for_the_surfaces(word: str):
+    surfaces = {"cli", "decoder", "doctor", "terminal"}
+    assert not {name for name, path in MODULES.items() if re.search(word, path.read_text())} - surfaces
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement", ["import mmmos", "import mmmos.cli", "import mmmos.decoder", "import mmmos.manifest"]
+)
+def test_what_needs_no_torch_does_not_import_it(statement: str):
+    assert not loaded_by(statement) & {"torch", "scipy", "pyarrow", "huggingface_hub", "matplotlib", "transformers"}
+
+
+def test_a_scorer_imports_no_optional_dependency():
+    assert not loaded_by("import mmmos.predictor") & {
+        "ray",
+        "fastapi",
+        "transformers",
+        "librosa",
+        "matplotlib",
+        "pyarrow",
+    }
