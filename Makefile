@@ -40,8 +40,9 @@ $(VENV)/score.stamp: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-# DistillMOS's own package is a reference in tests. It asks for torchaudio, which the tests put a stand-in for.
+# References of tests. Their packages ask for torchaudio, which the tests do without.
 $(VENV)/test.stamp: $(VENV)/score.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 \
+		audiobox-aesthetics==0.0.4
 	@touch $@

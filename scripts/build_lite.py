@@ -34,9 +34,10 @@ from mmmos.dataset import Table
 from mmmos.ensemble import equal_weights
 from mmmos.fitting import count_sets, encode_rows
 from mmmos.heads import HeadConfig
-from mmmos.hub import About, Member, load_model, save_ensemble
+from mmmos.hub import About, Member, save_ensemble
 from mmmos.manifest import LabelledClip, read_labels, split_groups
 from mmmos.model import ModelConfig
+from mmmos.models import load_model
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
 from mmmos.train import TrainConfig, fit

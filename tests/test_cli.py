@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import pty
@@ -131,7 +132,8 @@ def test_segments_tile_the_clip(run, make_file):
 
 
 def test_paths_come_from_standard_input(run, make_file, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", [f"{make_file('a.wav')}\n", "\n", f"{make_file('b.wav')}\n"])
+    typed = f"{make_file('a.wav')}\n\n{make_file('b.wav')}\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
     _, out, _ = run("score", "-")
     assert [Path(row["path"]).name for row in rows(out)] == ["a.wav", "b.wav"]
 

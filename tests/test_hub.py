@@ -21,8 +21,9 @@ from mmmos.aggregators import FusionConfig
 from mmmos.encoders import Features
 from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError
 from mmmos.heads import HeadConfig
-from mmmos.hub import About, Member, load_model, save_ensemble, save_model
+from mmmos.hub import About, Member, save_ensemble, save_model
 from mmmos.model import EncoderSpec, ModelConfig
+from mmmos.models import load_model
 from mmmos.scores import AXES, Scale
 
 CONFIG = ModelConfig(

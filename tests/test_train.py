@@ -137,14 +137,14 @@ def test_training_leaves_the_processs_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
-class Stop(Exception):
+class BrokenOffError(Exception):
     pass
 
 
 def stop_after(number: int) -> Callable[[Epoch], None]:
     def report(epoch: Epoch) -> None:
         if epoch.epoch == number:
-            raise Stop
+            raise BrokenOffError
 
     return report
 
@@ -154,7 +154,7 @@ def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, br
     how = replace(HOW, epochs=6, weight_decay=0.1)
     expected, history = fit(DEEP, TRAIN, DEV, how)
     for number in breaks:
-        with pytest.raises(Stop):
+        with pytest.raises(BrokenOffError):
             fit(DEEP, TRAIN, DEV, how, tmp_path, stop_after(number))
     seen = []
     member, resumed = fit(DEEP, TRAIN, DEV, how, tmp_path, seen.append)
@@ -168,7 +168,7 @@ def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_pat
     how = replace(HOW, epochs=4)
     expected, history = fit(CONFIG, TRAIN, against, how)
     assert min(history, key=lambda epoch: epoch.dev_loss).epoch == 1
-    with pytest.raises(Stop):
+    with pytest.raises(BrokenOffError):
         fit(CONFIG, TRAIN, against, how, tmp_path, stop_after(3))
     member, _ = fit(CONFIG, TRAIN, against, how, tmp_path)
     assert_bit_equal(member, expected)
@@ -177,9 +177,9 @@ def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_pat
 def test_a_break_in_the_middle_of_saving_loses_that_epoch_alone(tmp_path: Path) -> None:
     how = replace(HOW, epochs=3)
     expected, _ = fit(DEEP, TRAIN, DEV, how)
-    with pytest.raises(Stop):
+    with pytest.raises(BrokenOffError):
         fit(DEEP, TRAIN, DEV, how, tmp_path, stop_after(1))
-    with mock.patch("mmmos.train.os.replace", side_effect=Stop), pytest.raises(Stop):
+    with mock.patch("mmmos.train.os.replace", side_effect=BrokenOffError), pytest.raises(BrokenOffError):
         fit(DEEP, TRAIN, DEV, how, tmp_path)
     (part,) = tmp_path.glob("*.part")
     part.write_bytes(part.read_bytes()[:100])
@@ -218,7 +218,7 @@ def test_history_is_written_a_line_an_epoch(tmp_path: Path) -> None:
     ids=["config", "seed", "loss", "fewer rows", "fewer dev rows", "labels", "set"],
 )
 def test_the_folder_of_another_run_is_refused_and_kept(tmp_path: Path, change: Callable[[], tuple]) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(BrokenOffError):
         fit(CONFIG, TRAIN, DEV, HOW, tmp_path, stop_after(1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UsageError, match=f"{tmp_path.name} holds a run with other settings or rows"):
@@ -243,16 +243,15 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_by_development_loss_is_given_back() -> None:
-    train, dev = table(12, 0, noise=2.0), table(30, 1)  # few and noisy: overfits soon
-    how = replace(HOW, lr=0.1, epochs=30)
-    member, history = fit(DEEP, train, dev, how)
+    train, dev = table(10, 0, noise=1.0), table(30, 1)  # few and noisy: overfits soon
+    wide = replace(CONFIG, heads=HeadConfig(layers=2, hidden=20))
+    how = replace(HOW, epochs=30)
+    member, history = fit(wide, train, dev, how)
     losses = [epoch.dev_loss for epoch in history]
     best = 1 + losses.index(min(losses))
     assert 1 < best < 30
-    until, _ = fit(DEEP, train, dev, replace(how, epochs=best))
-    assert_bit_equal(member, until)
-    past, _ = fit(DEEP, train, with_labels(dev, 10 - dev.labels), replace(how, epochs=best))
-    assert not torch.equal(weights(past)["heads.axes.PQ.1.weight"], weights(member)["heads.axes.PQ.1.weight"])
+    at_best, _ = fit(wide, train, dev, replace(how, epochs=best))
+    assert_bit_equal(member, at_best)
 
 
 @pytest.mark.parametrize("patience", [1, 2, 5])
@@ -325,10 +324,25 @@ def test_batches_never_mix_sets_and_have_no_rest_of_one(sizes: list[int], batch_
         assert len(batch) > 1 or batch_size == 1 or names.count(name) == 1
 
 
-def test_batches_come_in_another_order_each_epoch() -> None:
-    torch.manual_seed(0)
-    first, second = (list(_batches(TRAIN, 32)) for _ in range(2))
-    assert first != second
+def test_rows_come_in_another_order_each_epoch() -> None:
+    seen = []
+
+    def loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append(target)
+        return (prediction - target).square().mean()
+
+    with mock.patch.dict(LOSSES, {"ut": loss}):
+        fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=2, batch_size=150))
+    first, _, second, _ = seen  # a batch of all rows, then the development set
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
+
+
+def test_standardizing_is_fitted_on_the_training_rows_alone() -> None:
+    member, _ = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=1))
+    standardizer = member.model.aggregator.standardizer
+    torch.testing.assert_close(standardizer.center, TRAIN.inputs.mean(dim=0))
+    torch.testing.assert_close(standardizer.factor, 1 / TRAIN.inputs.std(dim=0, correction=0))
 
 
 def test_steps_are_taken_with_the_loss_of_the_set() -> None:
@@ -367,9 +381,9 @@ def test_features_that_are_not_finite_are_told_with_their_clips(value: float, wh
         fit(CONFIG, parts["training"], parts["development"], HOW)
 
 
-@pytest.mark.parametrize("lr", [1e18, 1e30, 1e38])
+@pytest.mark.parametrize("lr", [1e18, 1e30])
 def test_training_that_explodes_ends_with_an_error(lr: float, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="loss is (inf|nan)"):
+    with pytest.raises(TrainingError, match=r"loss is (inf|nan)"):
         fit(CONFIG, TRAIN, DEV, replace(HOW, lr=lr, batch_size=200), tmp_path)
 
 

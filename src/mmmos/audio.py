@@ -26,8 +26,9 @@ BLOCK_SECONDS = 0.25
 PREROLL_SECONDS = 0.5
 """How far before a stretch decoding begins: MP3 frames borrow bits from earlier ones, which a seek has not read."""
 
-TRUNCATED_TOLERANCE = 0.25
-"""s of audio that FFmpeg's container headers may promise and not hold: they round, and count encoder delay."""
+TRUNCATED_TOLERANCE = 0.25, 0.02
+"""s, and share, of audio that a header may promise and not hold where it rounds or estimates: MPEG, and FFmpeg's
+containers, which also count encoder delay."""
 
 
 @dataclass(frozen=True)
@@ -149,21 +150,31 @@ def _from_libsndfile(file: _SoundFile) -> Source:
             yield block
 
     def seek(sample: int) -> int:
-        return int(file.seek(min(sample, file.frames)))
+        try:
+            return int(file.seek(min(sample, file.frames)))
+        except soundfile.LibsndfileError as error:
+            raise AudioError("decode_failed", f"the decoder cannot go to sample {sample}") from error
 
     kind = f"{file.format} {file.subtype}"
     info = AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate, kind, "libsndfile")
-    source = Source(info, blocks(), seek)
+    can_seek = super(_SoundFile, file).seekable()  # GSM and some ADPCM can only be read from their beginning
+    tolerance = _tolerance(info.duration) if file.format == "MP3" else 0.0
+    source = Source(info, blocks(), seek if can_seek else None, tolerance)
     if _promised_more(file.extra_info):
         source.warnings.add("truncated")
     return source
 
 
+def _tolerance(duration: float) -> float:
+    seconds, share = TRUNCATED_TOLERANCE
+    return seconds + share * duration
+
+
 def _promised_more(log: str) -> bool:
     """Whether libsndfile's log says that the chunk of samples claims more bytes than the file has.
 
-    A WAV's line reads `data : 441000 (should be 220478)`; AIFF's says SSND, AU's Data Size. Writers to a pipe claim 2**32 - 1 or so, for
-    want of anything better; that is no sign of a cut.
+    A WAV's line reads `data : 441000 (should be 220478)`; AIFF says SSND, AU says Data Size. Writers to a
+    pipe claim 2**32 - 1 or so, for want of anything better; that is no sign of a cut.
     """
     for line in log.splitlines():
         name, _, rest = line.partition(":")
@@ -194,7 +205,7 @@ def _open_ffmpeg(path: Path) -> Iterator[Source]:
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else base
         kind = f"{container.format.name} {stream.codec_context.name}"
         info = AudioInfo(stream.sample_rate, stream.channels, duration, kind, "ffmpeg")
-        source = Source(info, iter(()), tolerance=TRUNCATED_TOLERANCE + 0.02 * (duration or 0.0))
+        source = Source(info, iter(()), tolerance=_tolerance(duration))
         source._blocks = _joined(_ffmpeg_frames(container, stream, source), BLOCK_SECONDS * stream.sample_rate)
         yield source
 

@@ -87,13 +87,17 @@ class SignalChecks:
     def _has_wall(self, cutoff: float) -> bool:
         """Whether the level falls by `WALL_DB` from just below `cutoff` (Hz) to just above, and stays there.
 
-        level │▔▔▔▔▔▔▔╲
-              │        ╲________ floor
-              └───────┬─┬──────────► Hz
-                 .75 ─┘ └─ 1.1 of the cut-off
+        An instrument's roll-off is no wall: it is as steep in the octave below. Nor is a single tone.
+
+        level │▔▔▔▔▔▔▔▔╲
+              │         ╲________ floor
+              └──┬────┬──┬──────────► Hz
+                .35  .7  1.1 of the cut-off
         """
         if cutoff * 1.25 > self.sample_rate / 2:
             return False
-        below = self._spectrum[(self._hz > 0.6 * cutoff) & (self._hz < 0.8 * cutoff)].mean()
-        above = self._spectrum[self._hz > 1.1 * cutoff].max()
-        return bool(10 * np.log10((below + 1e-30) / (above + 1e-30)) > WALL_DB)
+        level, hz = 10 * np.log10(self._spectrum + 1e-30), self._hz / cutoff
+        octave_below = np.median(level[(hz > 0.3) & (hz < 0.4)])
+        below = np.median(level[(hz > 0.6) & (hz < 0.8)])
+        drop = below - level[hz > 1.1].max()
+        return bool(drop > max(WALL_DB, 2 * (octave_below - below)))

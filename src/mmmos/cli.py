@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from mmmos.errors import MmmosError, UsageError
+from mmmos.errors import MmmosError
 from mmmos.terminal import agreement_table, progress, score_table
 
 if TYPE_CHECKING:
@@ -36,12 +36,22 @@ app = typer.Typer(
 )
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
-ModelOption = Annotated[str, typer.Option("--model", help="lite (bundled), a model folder, or a hub model's id.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id.")
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-checkpoint", help="Read the tensors of a pickled checkpoint of unknown origin.")
+]
+AcceptOption = Annotated[
+    list[str], typer.Option("--accept-license", help="wavlm, muq, m2d or audiobox: accept its licence and fetch it.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeOption = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Precision of the encoders.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", help="Where relative paths and /your_path/ in a list begin; for the latter, else MMMOS_DATA."),
+    typer.Option(
+        "--data-root", help="Where relative paths and /your_path/ in a list begin; for the latter, else MMMOS_DATA."
+    ),
 ]
 
 
@@ -65,6 +75,8 @@ def score(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
     data_root: DataRoot = None,
 ) -> None:
     """Score clips: PQ, PC, CE and CU from 0 to 10.
@@ -73,14 +85,15 @@ def score(
     every clip scored, 1 some rows are errors, 2 wrong usage, 130 or 143 interrupted.
     """
     from mmmos.inputs import expand
+    from mmmos.rows import not_done
 
     clips: Iterable[Clip] = list(expand(inputs, None if data_root is None else str(data_root)))
     if resume:
-        clips = _without_done(clips, output, segments)
+        clips = not_done(clips, output, segments)
     total = len(list(clips))
     if not total:
         notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
-    predictor = _predictor(model, device, dtype, batch_size)
+    predictor = _predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
     failed = 0
     with _rows_to(output, form, resume) as write, progress(notes, "scoring", total) as advance:
         for number, scores in enumerate(predictor.stream(clips, segments=segments), start=1):
@@ -101,7 +114,9 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new model; the same call resumes it.")],
     dev: Annotated[Path | None, typer.Option(help="Labelled clips to stop on; else a share of MANIFEST.")] = None,
     dev_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="That share; no group is cut.")] = 0.2,
-    encoders: Annotated[str, typer.Option(help="Names, comma-separated.")] = "distillmos,musicnn",
+    encoders: Annotated[
+        str, typer.Option(help="Names, comma-separated; NAME=PATH for a checkpoint.")
+    ] = "distillmos,musicnn",
     cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
     loss: Annotated[Literal["con", "ut", "dcq", "ccc"], typer.Option(help="Training loss.")] = "ut",
     other_loss: Annotated[
@@ -165,6 +180,8 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures here, as JSON.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
     data_root: DataRoot = None,
 ) -> None:
     """Compare a model's scores with human labels: MSE, LCC, SRCC, KTAU, bias, with intervals."""
@@ -172,8 +189,9 @@ def evaluate(
     from mmmos.manifest import read_labels, split_present
 
     rows, missing = split_present(read_labels(manifest, data_root))
-    _tell_missing(missing)
-    predictor = _predictor(model, device, dtype)
+    if missing:
+        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {', '.join(missing[:3])} ...")
+    predictor = _predictor(model, device, dtype, trust_checkpoint, accept_license)
     scores = []
     with progress(notes, "scoring", len(rows)) as advance:
         for number, item in enumerate(predictor.stream(row.clip for row in rows), start=1):
@@ -218,6 +236,8 @@ def licenses() -> None:
 
 def main() -> None:
     """Entry point: runs a command and turns every expected error into one line and an exit status."""
+    # Threads that wait for each other should sleep: spinning, they double the time where another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -233,25 +253,29 @@ def _stop(number: int, frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def _predictor(model: str, device: str, dtype: Any, batch_size: int | None = None) -> Predictor:
-    from mmmos.hub import load_model
-    from mmmos.predictor import Predictor
+def _predictor(
+    model: str,
+    device: str,
+    dtype: Any,
+    trust_checkpoint: bool,
+    accept_licenses: list[str],
+    batch_size: int | None = None,
+) -> Predictor:
+    from mmmos.predictor import from_pretrained
 
-    predictor = Predictor(load_model(model), device=device, dtype=dtype, batch_size=batch_size)
+    predictor = from_pretrained(
+        model,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        trust_checkpoint=trust_checkpoint,
+        accept_licenses=accept_licenses,
+    )
     if not predictor.provenance.calibrated:
         notes.print(
             f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card"
         )
     return predictor
-
-
-def _without_done(clips: Iterable[Clip], output: Path | None, segments: bool) -> list[Clip]:
-    from mmmos.rows import rows_done
-
-    if output is None or output.suffix not in (".jsonl", ".json") or segments:
-        raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments")
-    done = rows_done(output) if output.is_file() else set()
-    return [clip for clip in clips if (clip.id, clip.start_time) not in done]
 
 
 @contextmanager
@@ -270,8 +294,3 @@ def _rows_to(
     except BrokenPipeError:  # `head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(141) from None
-
-
-def _tell_missing(missing: list[str]) -> None:
-    if missing:
-        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {', '.join(missing[:3])} ...")

@@ -11,11 +11,13 @@ The child imports no torch. It lives as long as it answers, and ends when this p
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -99,6 +101,7 @@ class IsolatedDecoder:
 def _serve(pipe: Connection) -> None:
     """The child: answer clip after clip until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
+    threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
     with tempfile.TemporaryFile() as complaints:
         # mpg123 tells of damaged frames on stderr only.
         os.dup2(complaints.fileno(), 2)
@@ -120,6 +123,14 @@ def _serve(pipe: Connection) -> None:
                 return
             except Exception as error:
                 pipe.send(ClipError("decode_failed", f"{type(error).__name__}: {error}"))
+
+
+def _end_with_parent(pipe: int) -> None:
+    """Leave once the other end of the pipe is closed, even out of a decoder that hangs."""
+    closed = select.poll()
+    closed.register(pipe, 0)  # hang-up is told unasked
+    closed.poll()
+    os._exit(1)
 
 
 def _complained(stderr: IO[bytes], clip: Clip) -> bool:

@@ -39,6 +39,17 @@ class DifferentiableScorer(nn.Module):
         scales = [(member.scale.mean, member.scale.std) for member in model.members]
         for name, values in zip(("weights", "mean", "std"), (model.weights, *zip(*scales, strict=True)), strict=True):
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32))
+        self.train()
+
+    def train(self, mode: bool = True) -> DifferentiableScorer:
+        """Stays in evaluation mode, whatever is asked: also as part of a model that is being trained."""
+        super().train(False)
+        return self.requires_grad_()
+
+    def requires_grad_(self, requires_grad: bool = True) -> DifferentiableScorer:
+        """Stays without gradient to its weights, whatever is asked."""
+        super().requires_grad_(False)
+        return self
 
     def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, S] -> [B, A]."""

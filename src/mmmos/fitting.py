@@ -12,10 +12,12 @@ from mmmos.aggregators import AGGREGATORS, FusionConfig
 from mmmos.cache import FeatureCache
 from mmmos.dataset import Progress, Table, extract, load_table
 from mmmos.encoders import load_encoder
+from mmmos.errors import UsageError
 from mmmos.heads import HeadConfig
-from mmmos.hub import About, Member, load_model, save_model
+from mmmos.hub import About, Member, save_model
 from mmmos.manifest import LabelledClip, split_present
 from mmmos.model import EncoderSpec, ModelConfig
+from mmmos.models import load_model
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
 from mmmos.train import Epoch, TrainConfig, fit
@@ -53,6 +55,9 @@ def train_folder(
     Clips that are missing or cannot be decoded are left out, noted and listed. Raises
     `ModelNotFoundError`, `TrainingError`, `UsageError`.
     """
+    both = {row.clip for row in train} & {row.clip for row in dev}
+    if both:
+        raise UsageError(f"{len(both)} clips are in both training and development rows: {next(iter(both)).id} ...")
     table, config, left_out = encode_rows([*train, *dev], encoders, fusion, heads, cache, note, encoded)
     usable = {id(row) for row in table.rows}
     parts = [table.take([row for row in part if id(row) in usable]) for part in (train, dev)]
@@ -76,13 +81,26 @@ def encode_rows(
     note: Callable[[str], None] = lambda line: None,
     encoded: Progress = lambda done, total: None,
 ) -> tuple[Table, ModelConfig, list[str]]:
-    """The rows as a table, the config of a model for it, and the ids that had to be left out."""
+    """The rows as a table, the config of a model for it, and the ids that had to be left out.
+
+    An encoder is a name of `ENCODERS`, or `NAME=PATH` for one whose checkpoint lies at the path.
+    """
     present, missing = split_present(rows)
     if missing:
         note(f"{len(missing)} of {len(rows)} listed clips are missing: {', '.join(missing[:3])} ...")
-    networks = {name: load_encoder(name) for name in encoders}
-    specs = (EncoderSpec(name, network.columns, network.fingerprint()) for name, network in networks.items())
-    config = ModelConfig(tuple(specs), "mlp", fusion, heads)
+    places = {name: place for name, _, place in (word.partition("=") for word in encoders)}
+    networks = {name: load_encoder(name, place or None) for name, place in places.items()}
+    specs = tuple(
+        EncoderSpec(
+            name,
+            network.columns,
+            network.fingerprint(),
+            network.settings(),
+            str(Path(places[name]).resolve()) if places[name] else None,
+        )
+        for name, network in networks.items()
+    )
+    config = ModelConfig(specs, "mlp", fusion, heads)
     store = FeatureCache(cache)
     failed = extract(present, networks, store, encoded)
     for name, reason in failed.items():

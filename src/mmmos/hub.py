@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mmmos.aggregators import FusionConfig
+from mmmos.encoders import Encoder
 from mmmos.encoders.weights import load_strictly
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.heads import HeadConfig
@@ -34,9 +34,6 @@ from mmmos.scores import AXES, Scale
 
 FORMAT = 1
 """Version of the folder's layout."""
-
-BUNDLED = ("lite",)
-"""Models inside the package."""
 
 T = TypeVar("T")
 
@@ -72,6 +69,7 @@ class ScoringModel:
     weights: NDArray[np.float64]
     about: About
     sha256: str  # of every file that decides a score
+    loaded: Mapping[str, Encoder] = field(default_factory=dict)  # encoders that came in the model's own file
 
     @property
     def encoders(self) -> tuple[EncoderSpec, ...]:
@@ -116,46 +114,31 @@ def save_ensemble(
     _write_json(folder / "ensemble.json", ensemble)
 
 
-def load_model(
-    name: str | Path,
+def fetch_folder(
+    name: str,
     *,
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     token: str | None = None,
-) -> ScoringModel:
-    """A bundled model by its name, a folder by its path, or a hub model by its id.
+) -> Path:
+    """The local copy of a hub model's folder; nothing but the files of such a folder is fetched.
 
-    Raises `ModelNotFoundError` if there is none (another model is never taken in its place) and
-    `ModelFormatError` if it is not whole.
+    Raises `ModelNotFoundError`.
     """
-    if str(name) in BUNDLED and not Path(name).is_dir():
-        with as_file(files("mmmos") / "bundled" / str(name)) as folder:
-            return _load_folder(str(name), folder)
-    folder = Path(name)
-    if not folder.is_dir():
-        folder = _fetch(str(name), revision, cache_dir, local_files_only, token)
-    return _load_folder(str(name), folder)
-
-
-def _fetch(name: str, revision: str | None, cache_dir: str | Path | None, offline: bool, token: str | None) -> Path:
-    """The local copy of a hub model; only the files of a model folder are fetched."""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():
-        raise ModelNotFoundError(f"no model {name!r}: not a folder, and not one of {', '.join(BUNDLED)}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    where: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
     try:
         patterns = ["*.json", "*.safetensors", "README.md"]
-        found = snapshot_download(
-            name, revision=revision, cache_dir=cache_dir, local_files_only=offline, token=token, allow_patterns=patterns
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, **where))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFoundError(f"no model {name!r}: not a folder, and the hub does not give it ({error})") from error
-    return Path(found)
 
 
-def _load_folder(name: str, folder: Path) -> ScoringModel:
+def load_folder(name: str, folder: Path) -> ScoringModel:
+    """A model or an ensemble from its folder. Raises `ModelNotFoundError`, `ModelFormatError`."""
     ensemble = folder / "ensemble.json"
     if not ensemble.is_file():
         member, about = _load_member(folder)
@@ -173,7 +156,9 @@ def _load_folder(name: str, folder: Path) -> ScoringModel:
             f"{ensemble}: weights [{len(weights)}] of {len(folders)} members must sum to 1 on each axis"
         )
     if any(part.resolve().parent != folder.resolve() for part in folders):
-        raise ModelFormatError(f"{ensemble}: members are folders beside it, none of them elsewhere: {', '.join(map(str, folders))}")
+        raise ModelFormatError(
+            f"{ensemble}: members are folders beside it, none of them elsewhere: {', '.join(map(str, folders))}"
+        )
     members = tuple(_load_member(part)[0] for part in folders)
     about = _build(About, data["about"], ensemble)
     return ScoringModel(name, members, weights, about, _sha256(folder, [folder, *folders]))
@@ -186,7 +171,7 @@ def _load_member(folder: Path) -> tuple[Member, About]:
     data = _read_json(path, {"format", "model", "scale", "about"})
     try:
         model_data = dict(data["model"])
-        specs = [{**spec, "columns": tuple(spec["columns"])} for spec in model_data["encoders"]]
+        specs = [_spec_fields(spec, folder) for spec in model_data["encoders"]]
         model_data["encoders"] = tuple(_build(EncoderSpec, spec, path) for spec in specs)
         model_data["fusion"] = _build(FusionConfig, model_data["fusion"], path)
         model_data["heads"] = _build(HeadConfig, model_data["heads"], path)
@@ -202,6 +187,14 @@ def _load_member(folder: Path) -> tuple[Member, About]:
         raise ModelFormatError(f"{weights} cannot be read: {error}") from error
     load_strictly(model, state, str(weights))
     return Member(model.eval().requires_grad_(False), scale), _build(About, data["about"], path)
+
+
+def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fields of an `EncoderSpec`; a path in it begins at the model's folder."""
+    fields_ = {**spec, "columns": tuple(spec["columns"])}
+    if spec.get("checkpoint"):
+        fields_["checkpoint"] = str((folder / spec["checkpoint"]).resolve())
+    return fields_
 
 
 def _build(kind: type[T], data: Any, path: Path) -> T:

@@ -153,7 +153,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 )
             yield reader.line_num, row
     except csv.Error as error:
-        raise ManifestError(f"{path}, line {reader.line_num}: {error}") from error
+        raise ManifestError(f"{path}, line {reader.line_num + 1}: {error}") from error
 
 
 def _scp_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

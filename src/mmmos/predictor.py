@@ -9,7 +9,7 @@ A clip's score is the mean over its windows, weighted by how much of each holds 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,11 @@ from torch import nn
 from mmmos.clips import Clip, Layout, to_clip
 from mmmos.decoder import IsolatedDecoder
 from mmmos.differentiable import DifferentiableScorer
-from mmmos.encoders import Features, load_encoder
+from mmmos.encoders import Features
 from mmmos.ensemble import combine
-from mmmos.errors import AudioError, ModelFormatError, UsageError
-from mmmos.hub import ScoringModel, load_model
+from mmmos.errors import AudioError, UsageError
+from mmmos.hub import ScoringModel
+from mmmos.models import load_encoders, load_model
 from mmmos.scores import ClipError, Provenance, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, Window, cut
@@ -41,7 +42,8 @@ MIN_SECONDS = 0.1
 class Predictor:
     """Scores clips with one model. Same file, same score, every run.
 
-    Raises `ModelFormatError` if the encoders at hand are not those that the model was trained on.
+    Raises `ModelFormatError` if the encoders at hand are not those that the model was trained on,
+    `UsageError` for a device or precision that there is not.
     """
 
     def __init__(
@@ -51,17 +53,18 @@ class Predictor:
         device: str = "auto",
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         batch_size: int | None = None,
+        trust_checkpoint: bool = False,
+        accept_licenses: Collection[str] = (),
         deadline: float = 60.0,
     ) -> None:
         self.model = model
         self.device = torch.device(_resolve_device(device))
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise UsageError(f"no precision is called {dtype!r}; there are auto, float32, bfloat16")
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         # On a CPU windows go faster one by one; a GPU wants them together.
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
-        self.encoders = {spec.name: load_encoder(spec.name, **spec.options) for spec in model.encoders}
-        for spec in model.encoders:
-            if self.encoders[spec.name].fingerprint() != spec.fingerprint:
-                raise ModelFormatError(f"{model.name} was trained on another version of the encoder {spec.name}")
+        self.encoders = load_encoders(model, trust_checkpoint, accept_licenses)
         for network in (*self.encoders.values(), *(member.model for member in model.members)):
             network.to(self.device)
         self.rates = sorted({encoder.sample_rate for encoder in self.encoders.values()})
@@ -253,9 +256,20 @@ class _Pending:
         return np.average([prediction for _, prediction in heard], axis=0, weights=weights)
 
 
-def from_pretrained(name: str | Path, *, device: str = "auto", dtype: Any = "auto", **hub_options: Any) -> Predictor:
-    """A predictor for a bundled model, a folder or a hub id; `hub_options` as `hub.load_model`."""
-    return Predictor(load_model(name, **hub_options), device=device, dtype=dtype)
+def from_pretrained(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    batch_size: int | None = None,
+    trust_checkpoint: bool = False,
+    accept_licenses: Collection[str] = (),
+    **hub_options: Any,
+) -> Predictor:
+    """A predictor for any model that `models.load_model` finds; `hub_options` are that function's."""
+    trust: dict[str, Any] = {"trust_checkpoint": trust_checkpoint, "accept_licenses": accept_licenses}
+    model = load_model(name, **trust, **hub_options)
+    return Predictor(model, device=device, dtype=dtype, batch_size=batch_size, **trust)
 
 
 def _raise_error(scores: Scores) -> Scores:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from mmmos.clips import Clip
 from mmmos.errors import UsageError
 from mmmos.scores import AXES, Provenance, Scores
 
@@ -67,6 +68,14 @@ def rows_done(path: Path) -> set[tuple[str, float]]:
             whole += len(line)
         file.truncate(whole)
     return done
+
+
+def not_done(clips: Iterable[Clip], output: Path | None, segments: bool) -> list[Clip]:
+    """The clips that a JSONL file has no row of yet. Raises `UsageError` for what cannot be resumed."""
+    if output is None or output.suffix not in (".jsonl", ".json") or segments:
+        raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments")
+    done = rows_done(output) if output.is_file() else set()
+    return [clip for clip in clips if (clip.id, round(clip.start_time, 6)) not in done]  # as rows give it
 
 
 def _json_writer(file: IO[str], form: Format) -> WriteRow:

@@ -33,8 +33,8 @@ def score_table(out: IO[str], columns: int) -> Callable[[Scores], None]:
         room = width - len(part)
         name = (name if len(name) <= room else f"…{name[1 - room :]}") + part
         cells = "".join("     -" if math.isnan(scores[axis]) else f"{scores[axis]:6.2f}" for axis in SHOWN)
-        remark = printable(f"{scores.error.code}: {scores.error.message}") if scores.error else ", ".join(scores.warnings)
-        print(f"{name:<{width}}{cells}  {remark}".rstrip(), file=out, flush=True)
+        remark = f"{scores.error.code}: {scores.error.message}" if scores.error else ", ".join(scores.warnings)
+        print(f"{name:<{width}}{cells}  {printable(remark)}".rstrip(), file=out, flush=True)
 
     return write
 

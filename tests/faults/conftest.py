@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import music
-from mmmos import cli
+from conftest import ToyEncoder, music, toy_member
+from mmmos import cli, predictor
+from mmmos.encoders import load_encoder
 from mmmos.errors import AUDIO_ERROR_CODES
+from mmmos.hub import About, save_model
 from mmmos.predictor import Predictor
 from mmmos.scores import AXES
 
@@ -70,6 +73,9 @@ def check_row(row: Row) -> None:
             assert all(0 < score < 10 for score in axes(row))
 
 
+load_encoder_once = cache(load_encoder)
+
+
 @pytest.fixture
 def mmmos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mmmos:
     """`mmmos("score", path)` runs the command; every line of its stdout is strict JSON."""
@@ -78,6 +84,7 @@ def mmmos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["mmmos", *map(str, words)])
             patch.setattr(signal, "signal", lambda *_: None)  # the signals stay pytest's
+            patch.setattr(predictor, "load_encoder", load_encoder_once)
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         out, notes = capsys.readouterr()
@@ -92,7 +99,7 @@ def good_clips(tmp_path_factory: pytest.TempPathFactory, scorer: Predictor) -> d
     """Two sound files with the scores that each has on its own."""
     folder = tmp_path_factory.mktemp("good")
     clips = {}
-    for name, seconds in (("first.wav", 1.0), ("last.wav", 1.6)):
+    for name, seconds in (("first.wav", 1.0), ("last.wav", 1.2)):
         soundfile.write(folder / name, music(seconds), 16_000)
         scores = scorer.score(folder / name)
         clips[folder / name] = [scores[axis] for axis in AXES]
@@ -118,6 +125,14 @@ def score_between(mmmos: Mmmos, good_clips: dict[Path, list[float]]) -> Mmmos:
         return Run(whole.status, whole.rows[1:-1], whole.notes)
 
     return run
+
+
+@pytest.fixture
+def toy_folder(toy_encoder: ToyEncoder, tmp_path: Path) -> Path:
+    """A model folder on a toy encoder, for long clips."""
+    folder = tmp_path / "toy-model"
+    save_model(folder, toy_member(0), About(), "A toy.\n")
+    return folder
 
 
 WriteWave = Callable[..., Path]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmmos.errors import AudioError, SampleRateError
+from mmmos.errors import AudioError, SampleRateError, UsageError
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ class Encoder(nn.Module, ABC):
     """Frames a second, nominal."""
     min_samples: int
     """Shortest clip it can encode, in samples at `sample_rate`."""
+
+    @classmethod
+    def from_checkpoint(cls, path: Path, *args: Any, **options: Any) -> Encoder:
+        """An encoder with published weights from a file or folder.
+
+        `options` are `trust_checkpoint`, to read a pickle of unknown origin, and those of the class.
+
+        Raises `ModelNotFoundError`, `ModelFormatError`, and `UsageError` for one that comes with the package.
+        """
+        raise UsageError(f"the encoder {cls.name} comes with the package and takes no checkpoint")
 
     @abstractmethod
     def frames(self, waves: Tensor) -> Tensor:

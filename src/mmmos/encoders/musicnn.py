@@ -15,16 +15,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mmmos.encoders.base import Encoder
+from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.weights import bundled_state, load_strictly
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
 SAMPLE_RATE = 16_000  # Hz
@@ -41,24 +40,6 @@ MIDDLE_LIVE = 20  # channels of the first of them that are not constant; they co
 FRONT_DIM = sum(channels for *_, channels in FRONT)  # 64
 FRAME_DIM = FRONT_DIM + MIDDLE_LIVE + 2 * MIDDLE  # 212
 PATCH_DIM = 200
-
-
-def mel_filters(sample_rate: int, fft: int, mels: int) -> NDArray[np.float64]:
-    """Slaney's mel triangles from 0 Hz to Nyquist, each of unit area in Hz: [mels, fft // 2 + 1].
-
-    The scale is linear (15 mels a kHz) up to 1 kHz and logarithmic (27 mels per factor 6.4) above.
-
-    >>> mel_filters(16_000, 512, 96).shape
-    (96, 257)
-    """
-    top = 15 + 27 * np.log(sample_rate / 2 / 1000) / np.log(6.4)
-    mel = np.linspace(0, top, mels + 2)
-    edges = np.where(mel < 15, mel / 15, 6.4 ** ((mel - 15) / 27)) * 1000  # Hz
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    bins = np.arange(fft // 2 + 1) * sample_rate / fft
-    triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    filters: NDArray[np.float64] = triangles.clip(min=0) * 2 / (high - low)
-    return filters
 
 
 class _Unit(nn.Module):

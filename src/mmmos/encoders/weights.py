@@ -69,7 +69,8 @@ def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
             )
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ModelFormatError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelFormatError(f"{path} cannot be read: {reason}") from error
 
 
 def hash_file(path: str | Path, prefix: bytes = b"") -> str:

@@ -1,0 +1,284 @@
+"""M2D-CLAP (Niizumi et al., Interspeech 2024; M2D: ICASSP 2023), the paper's encoder of sound at large.
+
+    wave 16 kHz ► log-mel [80, L], a frame each 10 ms ► chunks of 1001 frames ► patches of 16 mels × 16 frames
+
+      mels 64-79  │ ▢ ▢ ▢     ▢ │                                                        ┌ 768 of the highest mels
+          ...     │ ▢ ▢ ▢ ... ▢ │ ► 768 a patch + position ► 12 transformer blocks ► norm ┤ ...
+      mels  0-15  │ ▢ ▢ ▢     ▢ │   with a class token, dropped at the end               └ 768 of the lowest mels
+                    0 1 2    61   time steps, 6.25 a second                       stacked: 3840 a time step
+
+Reads the checkpoints that github.com/nttcslab/m2d releases; NTT's licence allows evaluation and research only.
+A checkpoint does not say how long its input is, nor at which rate. The name of its FOLDER does, so keep that name:
+
+    m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly/weights_ep67it3124-0.48558.pth
+                      │       └ patch: 16 mels × 16 frames; a third field would be the rate, p16k or p32k
+                      └ input: 80 mels × 1001 frames
+
+The network is a plain vision transformer (ViT), and our keys are the published ones without their prefix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmmos.encoders.base import Encoder
+from mmmos.encoders.mel import mel_filters
+from mmmos.encoders.weights import load_strictly, read_checkpoint
+from mmmos.errors import ModelFormatError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Self
+
+FRAMES = 100  # a second, of the spectrogram: 160 samples at 16 kHz, 320 at 32 kHz
+WINDOWS = 40  # a second: 400 samples at 16 kHz, 800 at 32 kHz; the FFT is as long
+LOW_HZ = 50.0  # where the lowest mel band begins; the highest ends at Nyquist
+FLOOR = torch.finfo(torch.float32).eps  # 1.19e-7, added to the power before the logarithm
+NORM_STATS = (-7.1, 4.2)  # mean and deviation of AudioSet's log-mels, for checkpoints that hold none, as of 2022
+HEAD = 64  # values an attention head, in every published size
+EPS = 1e-6  # of every LayerNorm
+
+PREFIXES = ("module.ar.runtime.backbone.", "backbone.", "")
+"""Before the encoder's keys: as fine-tuned on AudioSet, as in M2D-CLAP of 2025, as pre-trained."""
+IGNORED = re.compile(
+    r"(module\.ar\.runtime\.)?to_spec\..+"  # tables of the spectrogram, computed here
+    r"|(module\.)?head(_norm)?\..+"  # classes of the fine-tuning
+    r"|(audio_proj|text_proj|text_encoder)\..+"  # M2D-CLAP's way to its text embeddings
+    r"|mask_token|decoder_.+|target_.+|offline_predictor\..+"  # for pre-training only
+)
+"""Published keys of parts that the features do not pass through."""
+FOLDER = re.compile(r"[^-]+-(\d+)x(\d+)p(\d+)x(\d+)(?:p(16|32)k(?:p[^-]*)?)?(?:-.*)?")
+"""Name of a checkpoint's folder; what may follow the rate names a text encoder."""
+
+
+@dataclass(frozen=True)
+class M2DConfig:
+    """Sizes of an M2D network."""
+
+    input_size: tuple[int, int] = (80, 1001)  # mels, frames in a chunk
+    patch_size: tuple[int, int] = (16, 16)  # mels, frames
+    sample_rate: int = 16_000  # Hz, or 32,000
+    width: int = 768  # of the transformer; 64 a head
+    depth: int = 12  # blocks
+    hidden: int = 3072  # in the middle of a block's perceptron
+
+    def __post_init__(self) -> None:
+        (mels, frames), (high, wide) = self.input_size, self.patch_size
+        if self.sample_rate not in (16_000, 32_000):
+            raise ModelFormatError(f"M2D hears audio at 16000 or 32000 Hz, not at {self.sample_rate} Hz")
+        if min(high, wide) < 1 or mels < high or mels % high or frames < wide:
+            raise ModelFormatError(f"an input of {mels} mels x {frames} frames has no patches of {high} x {wide}")
+        if self.width < HEAD or self.width % HEAD:
+            raise ModelFormatError(f"M2D's width is a multiple of {HEAD}, not {self.width}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches of a whole chunk, in frequency and in time; frames at its end that fill no patch are not heard."""
+        return self.input_size[0] // self.patch_size[0], self.input_size[1] // self.patch_size[1]
+
+
+class M2D(Encoder):
+    """Waveforms to 6.25 time steps a second, each the 5 patches at that time, lowest mels first: 3840 values.
+
+    N samples are L = N // 160 + 1 frames and T = 62 (L // 1001) + min(62, ceil((L mod 1001) / 16)) steps: 62 for 10 s,
+    63 for 10.01 s. A chunk is encoded by itself; of its 1001 frames the first 992 are heard, as published. In the last
+    chunk, up to 15 frames of zeros fill the last patch. They are put behind the normalised spectrogram, so they stand
+    for the mean level of the training data in every band, not for silence, which lies 2.1 deviations lower. They
+    follow from the clip's length, so features still depend on the clip alone.
+
+    The front end computes in float32 whatever the network's type, and frames come in the type of the waveforms.
+    """
+
+    name = "m2d"
+
+    def __init__(self, config: M2DConfig | None = None) -> None:
+        """Of random weights; `from_checkpoint` reads trained ones."""
+        super().__init__()
+        self.config = config = config or M2DConfig()
+        bands, steps = config.grid
+        self.sample_rate = config.sample_rate
+        self.dim = bands * config.width
+        self.columns = (self.dim,)
+        self.rate_hz = FRAMES / config.patch_size[1]
+        self.min_samples = config.sample_rate // 10  # 0.1 s; reflection at the edges wants more than half a window
+        self.front = _LogMel(config.sample_rate, config.input_size[0])
+        embed = nn.Conv2d(1, config.width, config.patch_size, config.patch_size)
+        self.patch_embed = nn.ModuleDict({"proj": embed})
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + bands * steps, config.width))
+        self.blocks = nn.Sequential(*(_Block(config.width, config.hidden) for _ in range(config.depth)))
+        self.norm = nn.LayerNorm(config.width, EPS)
+        self.train()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path,
+        *,
+        trust_checkpoint: bool = False,
+        input_size: Sequence[int] | None = None,
+        patch_size: Sequence[int] | None = None,
+        sample_rate: int | None = None,
+    ) -> Self:
+        """Read a released checkpoint: the file, or the folder it lies in.
+
+        `input_size` (80, 1001), `patch_size` (16, 16) and `sample_rate` 16000 go before what the folder's name says;
+        with all three the name does not matter. Depth and widths are those of the weights.
+        Raises `ModelNotFoundError`, `ModelFormatError`.
+        """
+        path = _file(Path(path))
+        if input_size is None or patch_size is None or sample_rate is None:
+            named = parse_folder(path.absolute().parent.name)
+            input_size, patch_size, sample_rate = (
+                input_size or named[0],
+                patch_size or named[1],
+                sample_rate or named[2],
+            )
+        # A checkpoint of a pre-training holds its command line beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = _own(read_checkpoint(path, trust_checkpoint), str(path))
+        config = M2DConfig(
+            input_size=(input_size[0], input_size[1]),
+            patch_size=(patch_size[0], patch_size[1]),
+            sample_rate=sample_rate,
+            width=state["cls_token"].numel(),
+            depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
+            hidden=state["blocks.0.mlp.fc1.bias"].numel(),
+        )
+        (bands, steps), places = config.grid, state["pos_embed"].numel() // config.width - 1
+        if places != bands * steps:
+            raise ModelFormatError(
+                f"{path} has positions for {places} patches, but an input of {config.input_size} in patches of "
+                f"{config.patch_size} has {bands} x {steps}: is its folder named as released?"
+            )
+        encoder = cls(config)
+        load_strictly(encoder, state, str(path))
+        return encoder
+
+    def settings(self) -> dict[str, Any]:
+        """What the weights do not show; arguments of `from_checkpoint`."""
+        config = self.config
+        return {"input_size": config.input_size, "patch_size": config.patch_size, "sample_rate": config.sample_rate}
+
+    def frames(self, waves: Tensor) -> Tensor:
+        """Waveforms [B, S] in [-1, 1] -> [B, T, 3840]."""
+        log_mel = self.front(waves).to(self.cls_token.dtype)
+        chunks = [self._chunk(chunk) for chunk in log_mel.split(self.config.input_size[1], dim=2)]
+        return torch.cat(chunks, dim=1).to(waves.dtype)
+
+    def _chunk(self, log_mel: Tensor) -> Tensor:
+        """One chunk [B, 80, at most 1001] -> [B, at most 62, 3840]."""
+        bands, most = self.config.grid
+        wide, frames = self.config.patch_size[1], log_mel.shape[2]
+        steps = min(math.ceil(frames / wide), most)
+        log_mel = F.pad(log_mel, (0, steps * wide - frames))  # a whole chunk is cut: F.pad takes -9
+        first, places = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        places = places.view(1, bands, most, -1)[:, :, :steps].flatten(1, 2)
+        patches = self.patch_embed["proj"](log_mel[:, None]).flatten(2).transpose(1, 2)  # [B, bands x steps, 768]
+        tokens = torch.cat([(self.cls_token + first).expand(len(patches), -1, -1), patches + places], dim=1)
+        encoded: Tensor = self.norm(self.blocks(tokens))[:, 1:].unflatten(1, (bands, steps))
+        return encoded.transpose(1, 2).flatten(2)
+
+
+class _LogMel(nn.Module):
+    """Normalised logarithm of the power in mel bands: waveforms [B, S] -> [B, mels, L], in float32 always."""
+
+    window: Tensor
+    filters: Tensor
+    norm_stats: Tensor
+
+    def __init__(self, sample_rate: int, mels: int) -> None:
+        super().__init__()
+        self.fft, self.hop = sample_rate // WINDOWS, sample_rate // FRAMES
+        filters = torch.from_numpy(mel_filters(sample_rate, self.fft, mels, LOW_HZ)).float()
+        self.register_buffer("window", torch.hann_window(self.fft), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("norm_stats", torch.tensor(NORM_STATS))
+
+    def forward(self, waves: Tensor) -> Tensor:
+        with torch.autocast(waves.device.type, enabled=False):
+            spectrum = torch.stft(waves.float(), self.fft, self.hop, window=self.window, return_complex=True)
+            power = self.filters @ torch.view_as_real(spectrum).square().sum(-1)
+            normal: Tensor = ((power + FLOOR).log() - self.norm_stats[0]) / self.norm_stats[1]
+            return normal
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`.to(torch.bfloat16)` and its like move these tensors to their device and leave them float32."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore
+
+
+class _Block(nn.Module):
+    """Attention and perceptron, each with its norm before it: [B, T, width] -> the same."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, EPS)
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width)})
+        self.norm2 = nn.LayerNorm(width, EPS)
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.attn["qkv"](self.norm1(x)).unflatten(-1, (3, -1, HEAD))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, heads, T, 64]
+        x = x + self.attn["proj"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
+        return out
+
+
+def parse_folder(name: str) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Input size, patch size (each mels, frames) and rate (Hz) that a checkpoint's folder is named after.
+
+    >>> parse_folder("m2d_clap_vit_base-80x1001p16x16p16kpBpTI-2025")
+    ((80, 1001), (16, 16), 16000)
+
+    Raises `ModelFormatError`.
+    """
+    found = FOLDER.fullmatch(name)
+    if not found:
+        raise ModelFormatError(
+            f"the folder name {name!r} does not say the size of M2D's input: keep the checkpoint in a folder named as "
+            "released, MODEL-80x1001p16x16-DATE (mels x frames, p, patch; then p32k if at 32 kHz), or give "
+            "input_size=(80, 1001), patch_size=(16, 16) and sample_rate=16000"
+        )
+    mels, frames, high, wide, rate = (int(size) for size in found.groups(default="16"))
+    return (mels, frames), (high, wide), 1000 * rate
+
+
+def _file(path: Path) -> Path:
+    """The checkpoint at `path`, which may be its folder."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ModelNotFoundError(f"no such checkpoint: {path}")
+    found = sorted(file for file in path.iterdir() if file.suffix in (".pth", ".safetensors"))
+    if len(found) != 1:
+        raise ModelNotFoundError(f"{path} holds {len(found)} checkpoints (.pth, .safetensors), not one: name the file")
+    return found[0]
+
+
+def _own(held: Any, source: str) -> dict[str, Tensor]:
+    """The encoder's weights, by our keys, among all that a checkpoint holds."""
+    state = held.get("model", held) if isinstance(held, dict) else held
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelFormatError(f"{source} holds no table of tensors")
+    prefix = next((prefix for prefix in PREFIXES if f"{prefix}cls_token" in state), "")
+    strays = [key for key in state if not key.startswith(prefix) and not IGNORED.fullmatch(key)]
+    if strays:
+        raise ModelFormatError(f"{source} does not fit M2D: unknown {', '.join(strays[:3])} beside {prefix}*")
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    own = {key: value for key, value in own.items() if not IGNORED.fullmatch(key)}
+    missing = {"cls_token", "pos_embed", "blocks.0.mlp.fc1.bias"} - own.keys()
+    if missing:
+        raise ModelFormatError(f"{source} does not fit M2D: missing {', '.join(sorted(missing))}")
+    own["front.norm_stats"] = own.pop("norm_stats", torch.tensor(NORM_STATS))
+    return own

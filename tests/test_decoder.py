@@ -1,0 +1,219 @@
+"""The decoder's process: what it gives, and that losing it costs no other clip."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import SAMPLES
+from mmmos.clips import Clip
+from mmmos.decoder import DEADLINE_SECONDS, IsolatedDecoder
+from mmmos.errors import AudioError
+from mmmos.windows import ClipReport, Window, cut
+
+RATES = (16_000, 24_000)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    """One decoder for all tests: each finds it as the one before has left it."""
+    with IsolatedDecoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def clip(make_file):
+    path = str(make_file("good.flac", seconds=12, rate=22_050))
+    return Clip("good", path)
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    """A file that nobody writes: to open it is to wait forever."""
+    path = tmp_path / "never.wav"
+    os.mkfifo(path)
+    return Clip("never", str(path))
+
+
+def assert_decodes(decoder: IsolatedDecoder, clip: Clip) -> None:
+    """The child gives what decoding in this process gives."""
+    *theirs, their_report = decoder.cut(clip, RATES, 0.1)
+    *ours, our_report = cut(clip, RATES, 0.1)
+    assert their_report == our_report
+    assert [replace(window, waves={}) for window in theirs] == [replace(window, waves={}) for window in ours]
+    for one, other in zip(theirs, ours, strict=True):
+        for rate in RATES:
+            np.testing.assert_array_equal(one.waves[rate], other.waves[rate])
+
+
+def error_of(decoder: IsolatedDecoder, clip: Clip, rates: tuple[int, ...] = RATES) -> AudioError:
+    with pytest.raises(AudioError) as caught:
+        list(decoder.cut(clip, rates, 0.1))
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["speech_phone.wav", "music_lowrate.mp3", "music_tabla.m4a", "sound_clean.opus"])
+def test_the_child_gives_what_this_process_gives(decoder, name):
+    for start, end in [(0.0, None), (1.25, 3.5)]:
+        assert_decodes(decoder, Clip(name, str(SAMPLES / name), start, end))
+
+
+def test_one_child_serves_clip_after_clip(decoder, clip):
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    for start in range(5):
+        assert_decodes(decoder, replace(clip, start_time=float(start)))
+    assert decoder.process is child
+
+
+def test_errors_come_through_with_their_code(decoder, clip, tmp_path):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("no sound in here")
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    for name, code in {"none.wav": "not_found", "empty.wav": "empty_file", "text.wav": "unsupported_format"}.items():
+        assert error_of(decoder, Clip(name, str(tmp_path / name))).code == code
+    assert error_of(decoder, replace(clip, start_time=99.0)).code == "segment_out_of_range"
+    assert_decodes(decoder, clip)
+    assert decoder.process is child or decoder.process.poll() is None
+
+
+def test_an_error_that_nobody_foresaw_costs_one_clip(decoder, clip):
+    error = error_of(decoder, clip, rates=(-1,))
+    assert (error.code, str(error).partition(":")[0]) == ("decode_failed", "ValueError")
+    assert_decodes(decoder, clip)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9 \xff.flac", "new\nline ☃.flac".encode()], ids=repr)
+def test_names_reach_the_child_whatever_they_are(decoder, clip, name):
+    path = os.fsdecode(os.path.join(os.path.dirname(os.fsencode(clip.path)), name))
+    os.rename(clip.path, path)
+    assert_decodes(decoder, Clip(path, path))
+
+
+def test_a_decoder_that_hangs_is_given_up(decoder, clip, fifo):
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    decoder.deadline = 0.1
+    error = error_of(decoder, fifo)
+    decoder.deadline = DEADLINE_SECONDS
+    assert (error.code, str(error)) == ("decode_timeout", "the decoder gave nothing for 0.1 s")
+    assert child.returncode is not None
+    assert_decodes(decoder, clip)
+
+
+def test_a_decoder_that_crashes_is_replaced(decoder, clip, fifo):
+    decoder.start()
+
+    def crash() -> None:
+        with open(fifo.path, "wb"):  # opens as soon as the child does
+            os.kill(decoder.process.pid, signal.SIGSEGV)
+
+    killer = threading.Thread(target=crash)
+    killer.start()
+    error = error_of(decoder, fifo)
+    killer.join()
+    assert (error.code, str(error)) == ("decode_crashed", f"the decoder's process died with status {-signal.SIGSEGV}")
+    assert_decodes(decoder, clip)
+
+
+def test_a_child_lost_between_two_clips_is_no_fault_of_the_next(decoder, clip):
+    assert_decodes(decoder, clip)
+    decoder.process.kill()
+    decoder.process.wait()
+    assert_decodes(decoder, clip)
+
+
+def test_a_clip_left_midway_does_not_reach_into_the_next(decoder, clip):
+    windows = decoder.cut(clip, RATES, 0.1)
+    assert next(windows).end_time == 10
+    windows.close()
+    assert_decodes(decoder, replace(clip, start_time=1.0, end_time=2.0))
+
+
+def test_a_report_that_is_taken_ends_the_clip(decoder, clip):
+    items = decoder.cut(clip, RATES, 0.1)
+    while not isinstance(next(items), ClipReport):
+        pass
+    child = decoder.process
+    items.close()
+    assert_decodes(decoder, clip)
+    assert decoder.process is child
+
+
+def test_ctrl_c_is_not_for_the_child(decoder, clip):
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    child.send_signal(signal.SIGINT)
+    assert_decodes(decoder, clip)
+    assert decoder.process is child
+
+
+def test_damage_that_an_mp3_decoder_only_mutters_about_is_told(decoder, make_file):
+    path = make_file("a.mp3", seconds=4)
+    sound = Clip("sound", str(path))
+    damaged = Clip("damaged", str(path.with_name("damaged.mp3")))
+    data = bytearray(path.read_bytes())
+    middle = slice(len(data) // 2, len(data) // 2 + 1_000)
+    data[middle] = bytes(byte ^ 0x55 for byte in data[middle])
+    Path(damaged.path).write_bytes(data)
+    # After a seek some frames lack the bits that they borrow from earlier ones; these are not heard.
+    stretches = [replace(sound, start_time=tenth / 10) for tenth in range(3, 37, 2)]
+    for clip, warned in [(sound, False), (damaged, True), *((stretch, False) for stretch in stretches)]:
+        *windows, report = decoder.cut(clip, RATES, 0.1)
+        assert all(isinstance(window, Window) for window in windows)
+        assert ("decode_warnings" in report.warnings) == warned
+
+
+def test_the_child_is_gone_once_closed(clip):
+    with IsolatedDecoder() as decoder:
+        assert_decodes(decoder, clip)
+        child = decoder.process
+        assert child.poll() is None
+    assert child.returncode is not None
+    assert decoder.process is None
+    decoder.close()
+
+
+def test_a_closed_decoder_can_be_used_again(clip):
+    decoder = IsolatedDecoder()
+    decoder.start()
+    decoder.close()
+    assert_decodes(decoder, clip)
+    decoder.close()
+
+
+def test_a_decoder_that_is_forgotten_leaves_no_child(clip):
+    decoder = IsolatedDecoder()
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    del decoder
+    assert child.returncode is not None
+
+
+def test_the_child_ends_when_its_parent_is_killed_even_if_it_hangs(clip, fifo):
+    script = (
+        "import os, signal, sys\n"
+        "from mmmos.clips import Clip\n"
+        "from mmmos.decoder import IsolatedDecoder\n"
+        "decoder = IsolatedDecoder()\n"
+        "list(decoder.cut(Clip('good', sys.argv[1]), [16000], 0.1))\n"
+        "decoder.start().send((Clip('never', sys.argv[2]), [16000], 0.1))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The child holds the other end of stdout, too: reading ends when both processes have.
+    ended = subprocess.run([sys.executable, "-c", script, clip.path, fifo.path], stdout=subprocess.PIPE, timeout=60)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, b"")
+
+
+def test_the_child_does_without_torch():
+    script = "import sys, mmmos.decoder; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

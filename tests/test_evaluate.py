@@ -1,0 +1,168 @@
+"""Agreement with labels, against SciPy on hand-picked rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmmos import evaluate as module
+from mmmos.clips import Clip
+from mmmos.errors import AUDIO_ERROR_CODES
+from mmmos.evaluate import Agreement, evaluate
+from mmmos.manifest import LabelledClip
+from mmmos.scores import AXES, ClipError, Scores
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 10)
+
+
+def case(clips: int = 30, seed: int = 0, noise: float = 1.0) -> tuple[list[LabelledClip], list[Scores]]:
+    """Rows of two domains, five systems and ten groups, with scores that follow the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.uniform(2, 8, (clips, 4))
+    predictions = labels + 0.5 + noise * rng.standard_normal((clips, 4))
+    rows = [
+        LabelledClip(Clip(f"{i}.wav"), tuple(values), f"system{i % 5}", ("speech", "music")[i % 2], f"song{i % 10}")
+        for i, values in enumerate(labels)
+    ]
+    return rows, [Scores(id=row.clip.id).with_axes(values) for row, values in zip(rows, predictions, strict=True)]
+
+
+def arrays(rows: list[LabelledClip], scores: list[Scores]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([[item[axis] for axis in AXES] for item in scores]), np.array([row.labels for row in rows])
+
+
+def only(found: list[Agreement], axis: str, part: str = "all", level: str = "utterance") -> Agreement:
+    (one,) = [item for item in found if (item.axis, item.part, item.level) == (axis, part, level)]
+    return one
+
+
+def assert_is_scipys(found: Agreement, prediction: np.ndarray, target: np.ndarray) -> None:
+    expected = {
+        "n": len(prediction),
+        "MSE": np.mean((prediction - target) ** 2),
+        "LCC": stats.pearsonr(prediction, target).statistic,
+        "SRCC": stats.spearmanr(prediction, target).statistic,
+        "KTAU": stats.kendalltau(prediction, target).statistic,
+        "bias": np.mean(prediction - target),
+        "debiased_mse": np.var(prediction - target),
+    }
+    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected)
+
+
+def test_every_axis_and_domain_equals_scipy() -> None:
+    rows, scores = case()
+    found = evaluate(rows, scores)
+    predictions, labels = arrays(rows, scores)
+    domains = np.array([row.domain for row in rows])
+    for part in ("all", "speech", "music"):
+        chosen = np.full(30, True) if part == "all" else domains == part
+        for i, axis in enumerate(AXES):
+            assert_is_scipys(only(found, axis, part), predictions[chosen, i], labels[chosen, i])
+    assert len(found) == 3 * 4 * 2
+
+
+def test_systems_are_compared_by_their_means() -> None:
+    rows, scores = case()
+    predictions, labels = arrays(rows, scores)
+    system = np.arange(30) % 5
+    means = [np.array([values[system == i].mean(axis=0) for i in range(5)]) for values in (predictions, labels)]
+    found = evaluate(rows, scores)
+    for i, axis in enumerate(AXES):
+        assert_is_scipys(only(found, axis, level="system"), means[0][:, i], means[1][:, i])
+
+
+def test_rows_without_a_system_have_no_say_at_system_level() -> None:
+    rows, scores = case()
+    unnamed = [replace(row, system="") if i < 5 else row for i, row in enumerate(rows)]
+    found = evaluate(unnamed, scores)
+    expected = only(evaluate(rows[5:], scores[5:]), "PQ", level="system")
+    assert only(found, "PQ", level="system") == expected
+    assert only(found, "PQ").n == 30
+    assert not [item for item in evaluate([replace(row, system="") for row in rows], scores) if item.level == "system"]
+
+
+def test_a_single_domain_is_not_told_twice() -> None:
+    rows, scores = case()
+    for domain in ("speech", ""):
+        found = evaluate([replace(row, domain=domain) for row in rows], scores)
+        assert {item.part for item in found} == {"all"}
+
+
+@pytest.mark.parametrize("error", [None, ClipError(next(iter(AUDIO_ERROR_CODES)), "why")])
+def test_clips_without_a_score_are_left_out(error: ClipError | None) -> None:
+    rows, scores = case()
+    gaps = [Scores(id=item.id, error=error) if i in (3, 17) else item for i, item in enumerate(scores)]
+    kept = [i for i in range(30) if i not in (3, 17)]
+    assert evaluate(rows, gaps) == evaluate([rows[i] for i in kept], [scores[i] for i in kept])
+
+
+def test_each_axis_counts_the_clips_that_were_rated_on_it() -> None:
+    rows, scores = case()
+    rows = [
+        replace(row, labels=(math.nan, *row.labels[1:3], row.labels[3] if i < 7 else math.nan))
+        for i, row in enumerate(rows)
+    ]
+    found = evaluate(rows, scores)
+    assert {item.axis: item.n for item in found if (item.part, item.level) == ("all", "utterance")} == {
+        "CU": 30,
+        "PC": 30,
+        "PQ": 7,
+    }
+
+
+def test_perfect_scores() -> None:
+    rows, _ = case()
+    found = evaluate(rows, [Scores().with_axes(np.array(row.labels)) for row in rows])
+    for item in found:
+        assert pytest.approx(0) == item.MSE
+        assert pytest.approx([1, 1, 1]) == [item.LCC, item.SRCC, item.KTAU]
+        assert item.SRCC_low == pytest.approx(1)
+
+
+def test_interval_holds_the_estimate_and_depends_on_the_seed_alone() -> None:
+    rows, scores = case(noise=2.0)
+    found = evaluate(rows, scores, seed=1)
+    assert found == evaluate(rows, scores, seed=1)
+    assert found != evaluate(rows, scores, seed=2)
+    one = only(found, "PQ")
+    assert -1 <= one.SRCC_low < one.SRCC < one.SRCC_high <= 1
+
+
+def test_clips_of_a_group_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten copies of each clip, said to be one song, tell no more than one."""
+    monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 100)
+    rows, scores = case(10, noise=2.0)
+    songs = [replace(row, group=row.clip.id, system="") for row in rows] * 10
+    strangers = [replace(row, group=str(i)) for i, row in enumerate(songs)]
+    grouped, apart = (only(evaluate(part, scores * 10), "PQ") for part in (songs, strangers))
+    assert grouped.SRCC == apart.SRCC
+    assert grouped.SRCC_high - grouped.SRCC_low > 1.5 * (apart.SRCC_high - apart.SRCC_low)
+
+
+def test_what_is_not_defined_is_null_in_json() -> None:
+    rows, scores = case(1)
+    found = [item.to_json() for item in evaluate(rows, scores)]
+    text = json.dumps(found, allow_nan=False)
+    assert json.loads(text)[0]["SRCC"] is None
+    assert json.loads(text)[0]["n"] == 1
+    assert json.loads(text)[0]["MSE"] > 0
+
+
+def test_nothing_to_compare_gives_nothing() -> None:
+    assert evaluate([], []) == []
+    rows, _ = case(3)
+    assert evaluate(rows, [Scores()] * 3) == []
+
+
+def test_scores_of_other_clips_are_refused() -> None:
+    rows, scores = case()
+    with pytest.raises(ValueError, match="reshape"):
+        evaluate(rows, scores[:-1])

@@ -1,0 +1,224 @@
+"""Rows out: JSON that is JSON, the same columns in every format, and no file in part that looks whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+import mmmos.rows
+from mmmos.errors import UsageError
+from mmmos.rows import open_rows, rows_done, to_json
+from mmmos.scores import AXES, ClipError, Provenance, Scores
+
+PROVENANCE = Provenance("lite", "ab" * 32, "0.1.0", "cpu", "float32", False, True)
+NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
+SCORED = Scores(
+    *(5.125, 6.25, 2.5, 7.75),
+    *(0.5, 0.25, 0.125, 0.0625),
+    id='a,"b"\n☃.wav',
+    path='/data/a,"b"\n☃.wav',
+    start_time=1.5,
+    end_time=12.25,
+    sample_rate=44_100,
+    channels=2,
+    duration=20.0,
+    n_windows=2,
+    warnings=("clipped", "short"),
+    provenance=PROVENANCE,
+)
+SILENT = Scores(id="b.wav", path="b.wav", warnings=("silent",), provenance=PROVENANCE)
+FAILED = Scores(id="c.wav", error=ClipError("not_found", "no such file: c.wav"), provenance=PROVENANCE)
+ALL = (SCORED, SILENT, FAILED)
+
+
+def write(target, scores, **options):
+    with open_rows(target, **options) as write_row:
+        for item in scores:
+            write_row(item)
+
+
+def flat(scores: Scores) -> dict:
+    """The row with the error's parts as columns, as tables have them."""
+    row = scores.row()
+    error = row.pop("error") or {"code": None, "message": None}
+    return row | {f"error_{key}": value for key, value in error.items()}
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.floats(), min_size=9, max_size=9),
+    st.sampled_from(["a.wav", 'a,"b"\n\r\u2028☃.wav', NOT_UTF8]),
+    st.sampled_from(["mmmos", "audiobox"]),
+)
+def test_a_line_is_json_whatever_the_numbers_and_names(numbers, name, form):
+    *axes, duration = numbers
+    line = to_json(Scores(*axes, id=name, duration=duration), form)
+    assert line.isascii()
+    assert "\n" not in line
+    row = json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    assert (row["CE"] is None) == (not math.isfinite(axes[0]))
+
+
+def test_jsonl_is_the_rows(tmp_path):
+    write(tmp_path / "a.jsonl", ALL)
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [scores.row() for scores in ALL]
+
+
+def test_the_audiobox_format_is_its_four_keys():
+    out = io.StringIO()
+    write(out, ALL, form="audiobox")
+    rows = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [tuple(row) for row in rows] == [AXES] * 3
+    assert rows[0] == {axis: SCORED[axis] for axis in AXES}
+    assert rows[2] == dict.fromkeys(AXES)
+
+
+def test_csv_is_the_rows(tmp_path):
+    write(tmp_path / "a.csv", ALL)
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    for row, scores in zip(found, ALL, strict=True):
+        expected = flat(scores)
+        assert list(row) == list(expected)
+        assert row == {
+            name: ";".join(value) if name == "warnings" else "" if value is None else str(value)
+            for name, value in expected.items()
+        }
+
+
+def test_parquet_is_the_rows(tmp_path):
+    write(tmp_path / "a.parquet", ALL)
+    assert parquet.read_table(tmp_path / "a.parquet").to_pylist() == [flat(scores) for scores in ALL]
+
+
+def test_csv_and_parquet_have_the_same_columns_even_without_rows(tmp_path):
+    for name in ("a.csv", "a.parquet"):
+        write(tmp_path / name, [])
+    header = (tmp_path / "a.csv").read_text().strip().split(",")
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert header == table.column_names == list(flat(SCORED))
+    assert len(table) == 0
+
+
+def test_parquet_types_do_not_depend_on_the_rows(tmp_path):
+    write(tmp_path / "a.parquet", [FAILED])
+    write(tmp_path / "b.parquet", [SCORED])
+    assert parquet.read_schema(tmp_path / "a.parquet") == parquet.read_schema(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 6, 7])
+def test_parquet_holds_every_row_of_every_group(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(mmmos.rows, "PARQUET_ROWS", 3)
+    write(tmp_path / "a.parquet", [Scores(id=str(i), provenance=PROVENANCE) for i in range(count)])
+    assert parquet.read_table(tmp_path / "a.parquet")["id"].to_pylist() == [str(i) for i in range(count)]
+
+
+def test_parquet_comes_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(mmmos.rows, "PARQUET_ROWS", 1)
+    (tmp_path / "old.parquet").write_bytes(b"as it was")
+
+    def write_in_part(path):
+        with open_rows(path) as write_row:
+            write_row(SCORED)
+            assert not (tmp_path / "new.parquet").exists()
+            raise KeyboardInterrupt
+
+    for name in ("new.parquet", "old.parquet"):
+        with pytest.raises(KeyboardInterrupt):
+            write_in_part(tmp_path / name)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.parquet", b"as it was")]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_row_is_in_the_file_as_soon_as_it_is_written(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    with open_rows(path) as write_row:
+        write_row(SILENT)
+        assert "b.wav" in path.read_text()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_names_that_are_not_utf8_can_be_written(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    message = f"no such file: {NOT_UTF8}"
+    write(path, [Scores(id=NOT_UTF8, path=NOT_UTF8, error=ClipError("not_found", message), provenance=PROVENANCE)])
+    if suffix == ".jsonl":
+        assert json.loads(path.read_text())["id"] == NOT_UTF8
+    elif suffix == ".csv":
+        assert path.read_text(encoding="utf-8").count(r"caf\udce9.wav") == 3
+    else:
+        assert parquet.read_table(path)["error_message"].to_pylist() == [r"no such file: caf\udce9.wav"]
+
+
+def test_appending_keeps_what_is_there(tmp_path):
+    write(tmp_path / "a.jsonl", [SCORED])
+    write(tmp_path / "a.jsonl", [SILENT], append=True)
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+    write(tmp_path / "a.jsonl", [FAILED])
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "message"),
+    [
+        ("a.txt", "mmmos", "written as"),
+        ("a", "mmmos", "written as"),
+        ("none/a.jsonl", "mmmos", "no folder"),
+        ("none/a.parquet", "mmmos", "no folder"),
+        ("a.csv", "audiobox", "JSONL"),
+        ("a.parquet", "audiobox", "JSONL"),
+    ],
+)
+def test_rows_that_cannot_be_written_are_refused_at_once(tmp_path, name, form, message):
+    with pytest.raises(UsageError, match=message), open_rows(tmp_path / name, form):
+        pytest.fail("it should not have been opened")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_done_are_told_by_id_and_start(tmp_path):
+    write(tmp_path / "a.jsonl", ALL)
+    before = (tmp_path / "a.jsonl").read_bytes()
+    assert rows_done(tmp_path / "a.jsonl") == {(SCORED.id, 1.5), ("b.wav", 0.0), ("c.wav", 0.0)}
+    assert (tmp_path / "a.jsonl").read_bytes() == before
+
+
+def test_rows_done_have_their_start_as_rows_give_it(tmp_path):
+    write(tmp_path / "a.jsonl", [Scores(id="a", start_time=1 / 3)])
+    assert rows_done(tmp_path / "a.jsonl") == {("a", round(1 / 3, 6))}
+
+
+def test_a_row_cut_short_is_taken_off(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, ALL)
+    whole = path.read_bytes()
+    two = whole[: whole[:-1].rindex(b"\n") + 1]
+    for size in (len(two) + 1, (len(two) + len(whole)) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert rows_done(path) == {(SCORED.id, 1.5), ("b.wav", 0.0)}
+        assert path.read_bytes() == two
+        write(path, [FAILED], append=True)
+        assert path.read_bytes() == whole
+
+
+def test_an_empty_file_has_no_rows_done(tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    assert rows_done(tmp_path / "a.jsonl") == set()
+
+
+@pytest.mark.parametrize("line", ['{"CE": 5.0}', "no row", "[]", "3", ""])
+def test_a_file_of_other_lines_is_left_alone(tmp_path, line):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{to_json(SCORED)}\n{line}\n{to_json(SILENT)[:20]}")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="does not hold rows"):
+        rows_done(path)
+    assert path.read_bytes() == before

@@ -1,0 +1,122 @@
+"""The axes, a clip's row, and the scale that people rated on."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import FrozenInstanceError, fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE, ClipError, Provenance, Scale, Scores
+
+PROVENANCE = Provenance("lite", "ab" * 32, "0.1.0", "cpu", "float32", False, True)
+
+labels = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(4)), elements=st.floats(*LABEL_RANGE, width=32))
+
+
+def test_axes_stand_in_their_one_order():
+    assert AXES == ("CE", "CU", "PC", "PQ")
+    assert tuple(AXIS_NAMES) == AXES
+
+
+def test_a_score_is_read_by_its_axis_and_by_nothing_else():
+    scores = Scores(CE=1, CU=2, PC=3, PQ=4)
+    assert [scores[axis] for axis in AXES] == [1, 2, 3, 4]
+    for word in ("PQ_std", "id", "pq", "MOS"):
+        with pytest.raises(KeyError):
+            scores[word]
+
+
+def test_with_axes_sets_the_scores_and_keeps_the_rest():
+    scores = Scores(id="a", channels=2, warnings=("short",)).with_axes(np.arange(4.0), np.arange(4.0) / 10)
+    assert scores == Scores(0, 1, 2, 3, 0, 0.1, 0.2, 0.3, id="a", channels=2, warnings=("short",))
+    assert math.isnan(Scores().with_axes(np.zeros(4)).PQ_std)
+
+
+@pytest.mark.parametrize("axes", [3, 5])
+def test_with_axes_refuses_another_number_of_axes(axes):
+    with pytest.raises(ValueError, match="argument"):
+        Scores().with_axes(np.zeros(axes))
+
+
+def test_scores_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Scores().PQ = 10
+
+
+def test_a_row_has_the_documented_columns_in_their_order():
+    stds = [f"{axis}_std" for axis in AXES]
+    where = ["id", "path", "start_time", "end_time", "sample_rate", "channels", "duration"]
+    what = ["n_windows", "warnings", "status", "error"]
+    assert list(Scores().row()) == [*where, *AXES, *stds, *what]
+    assert list(Scores(provenance=PROVENANCE).row()) == [
+        *(*where, *AXES, *stds, *what),
+        *(field.name for field in fields(Provenance)),
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(), min_size=11, max_size=11))
+def test_a_row_is_json_whatever_the_numbers(numbers):
+    *axes, start, end, duration = numbers
+    scores = Scores(*axes, start_time=start, end_time=end, duration=duration, provenance=PROVENANCE)
+    row = json.loads(json.dumps(scores.row(), allow_nan=False))
+    for name, value in zip((*AXES, *(f"{axis}_std" for axis in AXES)), axes, strict=True):
+        if math.isfinite(value):
+            assert row[name] == pytest.approx(value, abs=1e-6)
+        else:
+            assert row[name] is None
+
+
+def test_an_error_has_a_row_that_says_why():
+    row = Scores(id="a", error=ClipError("not_found", "no such file")).row()
+    assert (row["status"], row["error"]) == ("error", {"code": "not_found", "message": "no such file"})
+    assert [row[axis] for axis in AXES] == [None] * 4
+
+
+def test_silence_is_no_error():
+    row = Scores(id="a", warnings=("silent",)).row()
+    assert (row["status"], row["error"], row["warnings"], row["PQ"]) == ("ok", None, ["silent"], None)
+
+
+@settings(deadline=None, max_examples=50)
+@given(labels)
+def test_a_scale_is_the_mean_and_deviation_of_the_labels(values):
+    scale = Scale.fit(values)
+    np.testing.assert_allclose(scale.mean, values.mean(axis=0))
+    for deviation, column in zip(scale.std, values.T, strict=True):
+        expected = np.std(column, ddof=1) if len(set(column)) > 1 else 1.0
+        assert deviation == pytest.approx(expected or 1.0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(labels)
+def test_labels_come_back_from_z_units(values):
+    scale = Scale.fit(values)
+    np.testing.assert_allclose(scale.to_labels(scale.to_z(values)), values, atol=1e-9)
+
+
+@pytest.mark.parametrize("label", [0.1, 3.3, 7.0])
+def test_labels_that_are_all_alike_have_a_deviation_of_one(label):
+    assert Scale.fit(np.full((3, 4), label)).std == (1.0,) * 4
+
+
+def test_missing_labels_are_left_out_of_the_scale():
+    column = np.array([2.0, np.nan, 6.0])
+    scale = Scale.fit(np.stack([column, column, np.full(3, np.nan), [np.nan, 9.0, np.nan]], axis=1))
+    assert scale.mean == (4.0, 4.0, 5.0, 9.0)
+    assert scale.std == pytest.approx((8**0.5, 8**0.5, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0.0,) * 3, (1.0,) * 3), ((0.0,) * 4, (1.0, 1.0, 1.0, 0.0)), ((math.nan,) + (0.0,) * 3, (1.0,) * 4)],
+)
+def test_a_scale_that_cannot_be_inverted_is_refused(mean, std):
+    with pytest.raises(ValueError, match="scale"):
+        Scale(mean, std)

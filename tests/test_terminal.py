@@ -1,0 +1,126 @@
+"""What people read: one clip a line, in columns, whatever the clip is called."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from mmmos.evaluate import Agreement
+from mmmos.scores import ClipError, Scores
+from mmmos.terminal import agreement_table, printable, progress, score_table
+
+
+def table(*scores: Scores, columns: int = 80) -> list[str]:
+    out = io.StringIO()
+    write = score_table(out, columns)
+    for item in scores:
+        write(item)
+    return out.getvalue().removesuffix("\n").split("\n")
+
+
+def test_a_clip_is_a_line_under_its_head():
+    scores = Scores(CE=1, CU=2.345, PC=10, PQ=4, id="a.wav", warnings=("clipped", "short"))
+    head, line = table(scores)
+    assert head.split() == ["clip", "PQ", "PC", "CE", "CU", "notes"]
+    assert line.split() == ["a.wav", "4.00", "10.00", "1.00", "2.35", "clipped,", "short"]
+    for axis, cell in [("PQ", "4.00"), ("PC", "10.00"), ("CE", "1.00"), ("CU", "2.35")]:
+        assert head.index(axis) + len(axis) == line.index(cell) + len(cell)
+
+
+def test_a_clip_without_scores_has_dashes_and_a_reason():
+    _, silent, failed = table(
+        Scores(id="a.wav", warnings=("silent",)),
+        Scores(id="b.wav", error=ClipError("not_found", "no such file: b.wav")),
+    )
+    assert silent.split() == ["a.wav", "-", "-", "-", "-", "silent"]
+    assert failed.split(maxsplit=5) == ["b.wav", "-", "-", "-", "-", "not_found: no such file: b.wav"]
+
+
+def test_a_stretch_is_named_by_its_times():
+    _, whole, stretch, failed = table(
+        Scores(id="a.wav", end_time=30.0),
+        Scores(id="a.wav", start_time=10.0, end_time=20.4),
+        Scores(id="a.wav", start_time=10.0, error=ClipError("segment_out_of_range", "the clip ends at 3 s")),
+    )
+    assert whole.split()[:2] == ["a.wav", "-"]
+    assert stretch.startswith("a.wav 10-20 s ")
+    assert failed.startswith("a.wav 10- s ")
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text() | st.binary().map(os.fsdecode), st.integers(0, 200), st.booleans())
+def test_every_clip_is_one_line_whose_cells_are_aligned(name, columns, part):
+    scores = Scores(CE=1, CU=1, PC=1, PQ=1, id=name, start_time=100.0 * part, end_time=110.0)
+    head, line = table(scores, columns=columns)
+    assert line.isprintable()
+    assert line.endswith("  1.00" * 4)
+    assert len(line) == head.index("  notes")
+    line.encode()
+
+
+def test_a_long_name_keeps_its_end_and_the_stretch():
+    _, line = table(Scores(id="folder/" * 20 + "name.wav", start_time=10, end_time=20), columns=80)
+    name = line.split("     -")[0]
+    assert len(name) == 80 - 48
+    assert name.startswith("…")
+    assert name.endswith("name.wav 10-20 s")
+
+
+def test_a_message_with_a_name_in_it_stays_on_its_line():
+    name = os.fsdecode(b"a\nb\xff.wav")
+    _, line = table(Scores(id=name, error=ClipError("not_found", f"no such file: {name}")))
+    assert line.endswith(r"no such file: a\nb\udcff.wav")
+
+
+def test_printable_leaves_good_names_alone():
+    for name in ("a b.wav", "ünïcödé ☃ 🎵.wav", r"back\slash.wav", ""):
+        assert printable(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("\x1b[31mred", r"\x1b[31mred"), ("a\tb\r", r"a\tb\r"), ("\u2028", r"\u2028"), ("\udce9", r"\udce9")],
+)
+def test_printable_spells_out_what_would_move_the_cursor(name, shown):
+    assert printable(name) == shown
+
+
+def agreement(**values: object) -> Agreement:
+    numbers = {"n": 120, "MSE": 0.5, "LCC": 0.91, "SRCC": 0.89, "KTAU": 0.7, "bias": -0.25, "debiased_mse": 0.4}
+    interval = {"SRCC_low": 0.8, "SRCC_high": 0.95}
+    return Agreement(**{"axis": "PQ", "part": "all", "level": "utterance"} | numbers | interval | values)
+
+
+def test_agreement_is_a_line_an_axis_and_part():
+    head, line, system = agreement_table([agreement(), agreement(level="system", n=7, KTAU=math.nan)]).split("\n")
+    assert head.split() == ["axis", "part", "level", "n", "MSE", "bias", "LCC", "SRCC", "95", "%", "KTAU"]
+    assert line.split(maxsplit=4) == [
+        "PQ",
+        "all",
+        "utterance",
+        "120",
+        "0.500  -0.25  0.910  0.890  [0.80, 0.95]    0.700",
+    ]
+    assert system.split()[-1] == "nan"
+    assert len(head) == len(line) == len(system)
+
+
+def test_progress_moves_a_bar_on_a_terminal():
+    out = io.StringIO()
+    with progress(Console(file=out, force_terminal=True, width=100), "scoring", 5) as advance:
+        advance(3)
+    assert "scoring" in out.getvalue()
+    assert "3/5" in out.getvalue()
+
+
+def test_progress_is_silent_elsewhere():
+    out = io.StringIO()
+    with progress(Console(file=out, force_terminal=False), "scoring", 5) as advance:
+        advance(3)
+    assert out.getvalue() == ""
