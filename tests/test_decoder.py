@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,16 @@ def test_one_child_serves_clip_after_clip(decoder, clip):
     for start in range(5):
         assert_decodes(decoder, replace(clip, start_time=float(start)))
     assert decoder.process is child
+
+
+def test_cuts_under_way_at_once_do_not_mix(decoder, clip, make_file):
+    other = Clip("other", str(make_file("other.wav", seconds=3, rate=8_000)))
+    first = decoder.cut(clip, RATES, 0.1)
+    next(first)
+    assert_decodes(decoder, other)
+    assert [type(item) for item in first] == [Window, ClipReport]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda item: assert_decodes(decoder, item), [clip, other, clip]))
 
 
 def test_errors_come_through_with_their_code(decoder, clip, tmp_path):

@@ -269,7 +269,7 @@ def _predictor(
         dtype=dtype,
         batch_size=batch_size,
         trust_checkpoint=trust_checkpoint,
-        accept_licenses=accept_licenses,
+        accept_licenses=tuple(accept_licenses),
     )
     if not predictor.provenance.calibrated:
         notes.print(

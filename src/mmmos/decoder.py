@@ -40,9 +40,23 @@ class IsolatedDecoder:
         self.deadline = deadline  # s
         self.process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
+        self._in_use = threading.Lock()
 
     def cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
-        """As `windows.cut`. Raises `AudioError`, also "decode_timeout" and "decode_crashed"."""
+        """As `windows.cut`. Raises `AudioError`, also "decode_timeout" and "decode_crashed".
+
+        A cut that begins while another is under way, in this thread or another, gets a child of its own.
+        """
+        if not self._in_use.acquire(blocking=False):
+            with IsolatedDecoder(self.deadline) as another:
+                yield from another.cut(clip, rates, min_seconds)
+            return
+        try:
+            yield from self._cut(clip, rates, min_seconds)
+        finally:
+            self._in_use.release()
+
+    def _cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
         finished = False
         try:
             pipe = self.start()

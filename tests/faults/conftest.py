@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from conftest import ToyEncoder, music, toy_member
-from mmmos import cli, predictor
+from mmmos import cli, models
 from mmmos.encoders import load_encoder
 from mmmos.errors import AUDIO_ERROR_CODES
 from mmmos.hub import About, save_model
@@ -84,7 +84,7 @@ def mmmos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["mmmos", *map(str, words)])
             patch.setattr(signal, "signal", lambda *_: None)  # the signals stay pytest's
-            patch.setattr(predictor, "load_encoder", load_encoder_once)
+            patch.setattr(models, "load_encoder", load_encoder_once)
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         out, notes = capsys.readouterr()

@@ -1,0 +1,34 @@
+"""The bundled model is what its script builds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmmos.models import load_model
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("MMMOS_DATA", "no-data"))
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif(
+    not (DATA / "musdb18_aes").is_dir() or not (DATA / "codec_mushra").is_dir(),
+    reason="MMMOS_DATA names no folder with musdb18_aes and codec_mushra",
+)
+def test_the_script_gives_the_same_model_again(tmp_path: Path) -> None:
+    words = ["--data", DATA, "--work", tmp_path / "work", "--out", tmp_path / "lite"]
+    subprocess.run([sys.executable, ROOT / "scripts" / "build_lite.py", *words], check=True, capture_output=True)
+    built, bundled = load_model(tmp_path / "lite"), load_model("lite")
+    assert built.about.training == bundled.about.training
+    assert built.about.check == pytest.approx(bundled.about.check, abs=0.01)
+
+
+def test_the_bundled_model_is_small_enough_for_a_wheel() -> None:
+    folder = ROOT / "src" / "mmmos" / "bundled"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12_000_000
