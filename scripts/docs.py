@@ -18,7 +18,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "mmmos"
-DOCUMENTS = ("README.md", "docs/ARCHITECTURE.md", "docs/COMMANDS.md", "docs/MODEL_CARD.md", "docs/ROWS.md")
+DOCUMENTS = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "EXPERIMENTS", "MODEL_CARD", "ROWS")),
+)
 SCORE_TOLERANCE = 0.02
 """Points by which a score may differ from the one printed: processors round differently."""
 
@@ -64,6 +67,24 @@ def bench() -> str:
     data = json.loads((ROOT / "docs" / "bench.json").read_text())
     lines = ["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in data["figures"].items())]
     return "\n".join([*lines, "", f"`bench/score.py` at commit {data['commit']} on {data['machine']}."])
+
+
+def bench_encoders() -> str:
+    """What bench/encoders.py measured last."""
+    data = json.loads((ROOT / "docs" / "bench_encoders.json").read_text())
+    lines = [
+        "| system | precision | s | ratio to the peer | share of peak | memory, GiB | change of scores, mean / max |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in data["rows"]:
+        change = f"{row['score_mean']:.4f} / {row['score_max']:.4f}" if "score_max" in row else ""
+        figures = f"{row['seconds']:.2f} | {row['ratio_to_peer']:.2f} | {row['share_of_peak']:.0%}"
+        memory = f"{row['held_gib']:.1f}, peak {row['peak_gib']:.1f}"
+        lines.append(f"| {row['system']} | {row['dtype']} | {figures} | {memory} | {change} |")
+    peak = ", ".join(f"{dtype} {max(kinds.values())}" for dtype, kinds in data["peak_gflops"].items())
+    how = f"{data['threads']} thread(s), medians of {data['rounds']} rounds, peak in GFLOP/s: {peak}"
+    lines += ["", f"`bench/encoders.py` at commit {data['commit']} on {data['machine']}; {how}."]
+    return "\n".join(lines)
 
 
 def help_texts() -> str:
@@ -118,6 +139,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "lite": lite,
     "lite_all": lite_all,
     "bench": bench,
+    "bench_encoders": bench_encoders,
     "help": help_texts,
     "modules": modules,
     "warnings": warnings,

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import mmmos.rows
+from mmmos.clips import Clip
 from mmmos.errors import UsageError
-from mmmos.rows import open_rows, rows_done, to_json
+from mmmos.rows import not_done, open_rows, rows_done, to_json
 from mmmos.scores import AXES, ClipError, Provenance, Scores
 
 PROVENANCE = Provenance("lite", "ab" * 32, "0.1.0", "cpu", "float32", False, True)
@@ -191,9 +192,19 @@ def test_rows_done_are_told_by_id_and_start(tmp_path):
     assert (tmp_path / "a.jsonl").read_bytes() == before
 
 
-def test_rows_done_have_their_start_as_rows_give_it(tmp_path):
-    write(tmp_path / "a.jsonl", [Scores(id="a", start_time=1 / 3)])
-    assert rows_done(tmp_path / "a.jsonl") == {("a", round(1 / 3, 6))}
+def test_what_has_a_row_is_not_scored_again(tmp_path):
+    clips = [Clip("a", start_time=start) for start in (0.0, 1 / 3, 2 / 3)] + [Clip("b")]
+    path = tmp_path / "a.jsonl"
+    assert not_done(clips, path, segments=False) == clips
+    for count in range(5):
+        write(path, [Scores(id=clip.id, start_time=clip.start_time) for clip in clips[:count]])
+        assert not_done(clips, path, segments=False) == clips[count:]
+
+
+@pytest.mark.parametrize(("output", "segments"), [(None, False), ("a.csv", False), ("a.jsonl", True)])
+def test_what_cannot_be_resumed_is_refused(tmp_path, output, segments):
+    with pytest.raises(UsageError, match="--resume needs"):
+        not_done([], output and tmp_path / output, segments)
 
 
 def test_a_row_cut_short_is_taken_off(tmp_path):

@@ -195,7 +195,8 @@ def _open_ffmpeg(path: Path) -> Iterator[Source]:
             file = stack.enter_context(open(path, "rb"))
             container = stack.enter_context(av.open(file, "r", metadata_errors="replace", options=options))
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise AudioError("unsupported_format", f"no decoder recognises the file: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise AudioError("unsupported_format", f"no decoder recognises the file: {reason}") from error
         if not container.streams.audio:
             raise AudioError("unsupported_format", "the file has no audio stream")
         stream = container.streams.audio[0]

@@ -14,6 +14,7 @@ windows under 10 s are padded with zeros, which attention and pooling pass over 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False) -> Scor
         raise ModelFormatError(f"{file}: target_transform needs a mean and a std for each axis") from error
     about = About(calibrated=True, commercial_use=True, training={"source": "facebook/audiobox-aesthetics"})
     member = Member(model.eval().requires_grad_(False), scale)
-    return ScoringModel(name, (member,), np.ones((1, len(AXES))), about, hash_file(file), {"wavlm": encoder})
+    config = file.with_name("config.json").read_bytes() if file.suffix == ".safetensors" else b""
+    return ScoringModel(name, (member,), np.ones((1, len(AXES))), about, hash_file(file, config), {"wavlm": encoder})
 
 
 def _read(file: Path, trust_checkpoint: bool) -> tuple[dict[str, Any], Mapping[str, Any], dict[str, Tensor]]:
@@ -93,21 +95,24 @@ def _read(file: Path, trust_checkpoint: bool) -> tuple[dict[str, Any], Mapping[s
     if file.suffix == ".safetensors":
         config = _read_config(file.with_name("config.json"))
         return _settings(config, file), config["target_transform"], held
-    if not isinstance(held, dict) or not {"state_dict", "model_cfg", "target_transform"} <= held.keys():
-        raise ModelFormatError(f"{file} is no checkpoint of Audiobox Aesthetics: it has no state_dict and model_cfg")
-    state = {key.removeprefix("model."): value for key, value in held["state_dict"].items()}
+    parts = ("state_dict", "model_cfg", "target_transform")
+    if not isinstance(held, dict) or not all(isinstance(held.get(part), dict) for part in parts):
+        raise ModelFormatError(f"{file} is no checkpoint of Audiobox Aesthetics: it has no {', '.join(parts)}")
+    state = {str(key).removeprefix("model."): value for key, value in held["state_dict"].items()}
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelFormatError(f"{file} holds no table of tensors")
     return _settings(held["model_cfg"], file), held["target_transform"], state
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        config = dict(json.loads(path.read_text()))
+    except (OSError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{path} cannot be read: {error}") from error
     unknown = set(config) - set(SHAPING) - set(FIXED) - WITHOUT_EFFECT - {"target_transform"}
     if unknown or "target_transform" not in config:
         raise ModelFormatError(f"{path} has unknown settings {sorted(unknown)} or no target_transform")
-    return dict(config)
+    return config
 
 
 def _settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -115,10 +120,10 @@ def _settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             raise ModelFormatError(f"{file}: {name} is {config[name]!r}; only {value!r} is built here")
-    missing = [name for name in SHAPING if name not in config]
-    if missing:
-        raise ModelFormatError(f"{file}: its settings lack {', '.join(missing)}")
-    return {name: kind(config[name]) for name, kind in SHAPING.items()}
+    wrong = [f"{name} ({kind.__name__})" for name, kind in SHAPING.items() if type(config.get(name)) is not kind]
+    if wrong or config["proj_num_layer"] < 1:
+        raise ModelFormatError(f"{file}: its settings lack {', '.join(wrong) or 'a layer'}")
+    return {name: config[name] for name in SHAPING}
 
 
 def _head_keys(state: Mapping[str, Tensor], model: QualityModel) -> dict[str, Tensor]:
@@ -130,7 +135,7 @@ def _head_keys(state: Mapping[str, Tensor], model: QualityModel) -> dict[str, Te
     for axis in AXES:
         own = sorted({int(key.split(".")[0]) for key in model.heads.axes[axis].state_dict()})
         prefix = f"proj_layer.{axis}."
-        theirs = sorted({int(key.split(".")[2]) for key in state if key.startswith(prefix)})
+        theirs = sorted({int(found[1]) for key in state if (found := re.match(rf"{prefix}(\d+)\.", key))})
         for old, new in zip(theirs, own[1:], strict=False):
             for part in ("weight", "bias"):
                 if f"{prefix}{old}.{part}" in state:

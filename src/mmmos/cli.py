@@ -93,9 +93,13 @@ def score(
     total = len(list(clips))
     if not total:
         notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
+        with _rows_to(output, form, resume):
+            return
     predictor = _predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
     failed = 0
-    with _rows_to(output, form, resume) as write, progress(notes, "scoring", total) as advance:
+    # Where rows go to the terminal themselves, they show how far it is; a bar would run into them.
+    quiet = output is None and sys.stdout.isatty()
+    with _rows_to(output, form, resume) as write, progress(notes, "scoring", 0 if quiet else total) as advance:
         for number, scores in enumerate(predictor.stream(clips, segments=segments), start=1):
             write(scores)
             failed += scores.error is not None

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from mmmos.aggregators import FusionConfig
 from mmmos.encoders import Encoder
+from mmmos.encoders.published import reason, verify
 from mmmos.encoders.weights import load_strictly
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.heads import HeadConfig
@@ -124,17 +125,24 @@ def fetch_folder(
 ) -> Path:
     """The local copy of a hub model's folder; nothing but the files of such a folder is fetched.
 
-    Raises `ModelNotFoundError`.
+    Raises `ModelNotFoundError`, and `ModelFormatError` for weights that are not what the hub announced.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is its HTTP library's
+        HFValidationError,
+        HTTPError,
+    )
 
     where: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
     try:
         patterns = ["*.json", "*.safetensors", "README.md"]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, **where))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelNotFoundError(f"no model {name!r}: not a folder, and the hub does not give it ({error})") from error
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, **where))
+    except (HTTPError, HFValidationError, OSError) as error:
+        why = f" at {revision}: {reason(error)}" if revision else f": {reason(error)}"
+        raise ModelNotFoundError(f"no model {name!r}: not a folder, and the hub does not give it{why}") from error
+    for path in folder.rglob("*.safetensors"):
+        verify(path)
+    return folder
 
 
 def load_folder(name: str, folder: Path) -> ScoringModel:

@@ -121,7 +121,7 @@ def _read_rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from error
+        raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     kind = path.suffix.lower()
     if kind == ".scp":
         return _scp_rows(text, path)

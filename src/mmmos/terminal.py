@@ -66,9 +66,9 @@ def agreement_table(found: Sequence[Agreement]) -> str:
 def progress(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A function to call with the number of clips done.
 
-    On a terminal it moves a bar with rate and time left; elsewhere it does nothing.
+    On a terminal it moves a bar with rate and time left; elsewhere, and for no clips, it does nothing.
     """
-    if not console.is_terminal:
+    if not console.is_terminal or not total:
         yield lambda done: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
