@@ -313,8 +313,8 @@ def test_gradient_is_the_published_one(unilm: nn.Module, encoder: WavLM, kind: s
 def test_sizes_of_base_plus() -> None:
     with torch.device("meta"):
         last, every = WavLM(), WavLM(layers="all")
-    assert (last.dim, last.columns, last.settings()) == (768, (768,), {"layers": "last"})
-    assert (every.dim, every.columns, every.settings()) == (13 * 768, (768,) * 13, {"layers": "all"})
+    assert (last.dim, last.columns, last.settings()) == (768, (768,), {"layers": "last", "pad_seconds": 0})
+    assert (every.dim, every.columns, every.settings()) == (13 * 768, (768,) * 13, {"layers": "all", "pad_seconds": 0})
     assert (last.sample_rate, last.rate_hz, last.min_samples) == (16_000, 50, 400)
 
 
@@ -338,9 +338,20 @@ def test_last_layer_is_the_last_of_all(unilm: nn.Module, encoder: WavLM) -> None
     assert last.fingerprint() != encoder.fingerprint()
 
 
-def test_unknown_layers_are_refused() -> None:
-    with pytest.raises(UsageError, match="'last' or 'all', not 'weighted'"):
-        WavLM(TINY, layers="weighted")  # type: ignore[arg-type]
+def test_numbers_are_weights_of_the_states(unilm: nn.Module, encoder: WavLM) -> None:
+    numbers = [0.5, -1.0, *[0.25] * (TINY.depth - 1)]
+    mixed = WavLM(TINY, numbers)
+    mixed.load(unilm.state_dict(), "unilm")
+    every = encoder.encode(sound(1.0)).frames.unflatten(-1, (-1, TINY.width))
+    expected = torch.einsum("btsd,s->btd", every, torch.tensor(numbers))
+    torch.testing.assert_close(mixed.encode(sound(1.0)).frames, expected, atol=1e-5, rtol=0)
+    assert mixed.dim == TINY.width
+
+
+@pytest.mark.parametrize("layers", ["weighted", "x" * (TINY.depth + 1), [1.0]])
+def test_unknown_layers_are_refused(layers: object) -> None:
+    with pytest.raises(UsageError, match=f"'last' or 'all' or {TINY.depth + 1} weights, not "):
+        WavLM(TINY, layers=layers)  # type: ignore[arg-type]
 
 
 def test_features_ignore_neighbours_and_padding(encoder: WavLM) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -201,7 +202,7 @@ def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Fields of an `EncoderSpec`; a path in it begins at the model's folder."""
     fields_ = {**spec, "columns": tuple(spec["columns"])}
     if spec.get("checkpoint"):
-        fields_["checkpoint"] = str((folder / spec["checkpoint"]).resolve())
+        fields_["checkpoint"] = os.path.abspath(folder / spec["checkpoint"])  # a hub's links are not followed
     return fields_
 
 

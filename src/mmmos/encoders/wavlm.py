@@ -29,9 +29,12 @@ from mmmos.encoders.wavlm_checkpoint import WavLMConfig, fill, read_published
 from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Self
+
+    Layers = Literal["last", "all"] | Sequence[float]
+    """Which of the 13 states become frames; numbers are their weights in a sum."""
 
 RATE = 16_000  # Hz
 GATES = 8  # published values a head and frame
@@ -41,27 +44,27 @@ GROUP_NORM_EPS = 1e-5
 class WavLM(Encoder):
     """Frames of 768 values, 50 a second: T = 1 + (S - 400) // 320, frame t from sample 320 t to 320 t + 400.
 
-    `layers="last"` gives state 12; "all" gives states 0 to 12 side by side, 13 blocks of 768 columns, for
-    aggregators that weight them. A block's attention logits take 48 T² bytes: give long clips in windows.
+    `layers="last"` gives state 12; 13 numbers give the sum of states 0 to 12 with those weights, shared by all axes;
+    "all" gives the states side by side, 13 blocks of 768 columns, for heads that weigh them by axis.
+    A block's attention logits take 48 T² bytes: give long clips in windows.
     """
 
     name = "wavlm"
     sample_rate = RATE
 
-    def __init__(
-        self, config: WavLMConfig | None = None, layers: Literal["last", "all"] = "last", pad_seconds: float = 0
-    ) -> None:
+    def __init__(self, config: WavLMConfig | None = None, layers: Layers = "last", pad_seconds: float = 0) -> None:
         """Of random weights; `from_checkpoint` reads trained ones.
 
         Clips shorter than `pad_seconds` are padded with zeros to it, as the audiobox model was published.
         """
-        if layers not in ("last", "all"):
-            raise UsageError(f"WavLM gives the layers 'last' or 'all', not {layers!r}")
         super().__init__()
         self.config = config = config or WavLMConfig()
-        self.layers = layers
+        named = isinstance(layers, str)
+        if layers not in ("last", "all") if named else len(layers) != config.depth + 1:
+            raise UsageError(f"WavLM gives the layers 'last' or 'all' or {config.depth + 1} weights, not {layers!r}")
+        self.layers = layers if isinstance(layers, str) else tuple(map(float, layers))
         self.pad_seconds = pad_seconds
-        self.columns = (config.width,) * (1 if layers == "last" else config.depth + 1)
+        self.columns = (config.width,) * (config.depth + 1 if layers == "all" else 1)
         self.dim = sum(self.columns)
         self.rate_hz = RATE / math.prod(stride for *_, stride in config.convs)
         self.min_samples = 1  # and back from one frame to the samples it is made of:
@@ -140,8 +143,12 @@ class WavLM(Encoder):
             lengths = torch.full((len(waves),), waves.shape[1], device=waves.device)
             padded = F.pad(waves, (0, missing))
             states, heard = self.states(padded, lengths), math.ceil(waves.shape[1] * self.rate_hz / RATE)
-        kept = deque(states, maxlen=len(self.columns))
-        return torch.cat(tuple(kept), dim=-1)[:, :heard].to(waves.dtype)
+        if isinstance(self.layers, tuple):
+            weighted = (weight * state for weight, state in zip(self.layers, states, strict=True))
+            mixed = sum(weighted, start=waves.new_zeros(()))
+        else:
+            mixed = torch.cat(tuple(deque(states, maxlen=len(self.columns))), dim=-1)
+        return mixed[:, :heard].to(waves.dtype)
 
     def states(self, waves: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
         """What enters the first block, and what leaves each: [B, S] -> 13 times [B, T, 768].
