@@ -5,6 +5,7 @@
 - start to end: the command on the sample clips, process start and model load included
 - one core: files in, scores out, in a process that is up, with one thread for the networks
 - the encoder that takes most of it, ours against its published package, in one process, interleaved
+- memory, which does not grow with a file
 
 The package `distillmos` must be installed for the last; its torchaudio is not used.
 """
@@ -47,6 +48,16 @@ def run(*words: str) -> None:
     subprocess.run([sys.executable, *words], check=True, cwd=ROOT, capture_output=True)
 
 
+def peak_mebibytes(path: Path) -> float:
+    """Most memory that scoring a file in a process of its own takes."""
+    code = (
+        "import resource, sys; from mmmos.predictor import from_pretrained; from_pretrained('lite').score(sys.argv[1]);"
+        " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
+    return int(done.stdout) / 1024  # Linux counts kibibytes
+
+
 def published_distillmos() -> torch.nn.Module:
     """The network of the package `distillmos`, which imports torchaudio for its command line alone."""
     sys.modules["torchaudio"] = types.ModuleType("torchaudio")
@@ -70,9 +81,10 @@ def main() -> None:
     from mmmos.selfcheck import check_clip
 
     clip, rate = check_clip()
-    minute = ROOT / "build" / "bench-minute.wav"
+    minute, longer = (ROOT / "build" / f"bench-{minutes}.wav" for minutes in (1, 20))
     minute.parent.mkdir(exist_ok=True)
     soundfile.write(minute, np.tile(clip, 15), rate)
+    soundfile.write(longer, np.tile(clip, 300), rate)
     scorer = from_pretrained("lite", device="cpu")
     ours, theirs = load_encoder("distillmos"), published_distillmos()
     wave = torch.from_numpy(np.tile(clip, 3)[: 10 * rate]).unsqueeze(0)
@@ -87,6 +99,8 @@ def main() -> None:
         "lite on one core, a one-minute file": f"{60 / on_one_core:.0f} times faster than real time",
         "DistillMOS on 10 s, one core, against its published package": f"{published / lean:.1f} times faster",
         "`import mmmos`, beyond starting Python": f"{package - bare:.2f} s",
+        "peak memory on a file of one minute, of 20 minutes": f"{peak_mebibytes(minute):.0f} MiB, "
+        f"{peak_mebibytes(longer):.0f} MiB",
     }
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True

@@ -209,3 +209,9 @@ def test_warnings_are_sorted(make_file):
     path = make_file("a.wav", seconds=0.5, rate=8_000, channels=3)
     path.write_bytes(path.read_bytes()[:-100])
     assert cut_all(Clip("a", str(path)))[1].warnings == ("downmixed", "narrowband", "short", "truncated")
+
+
+def test_a_tail_just_as_long_as_the_shortest_clip_is_kept():
+    clip = Clip("array", samples=np.zeros((161_600, 1), np.float32), sample_rate=16_000)
+    *windows, _ = cut(clip, [16_000], 0.1)
+    assert [len(window.waves[16_000]) for window in windows] == [160_000, 1_600]

@@ -38,6 +38,8 @@ def load_model(
     if str(name) == "audiobox":
         folder = locate("audiobox", accept=accept_licenses, **where)  # type: ignore[arg-type]
         return load_audiobox("audiobox", folder, trust_checkpoint)
+    if not str(name):
+        raise ModelNotFoundError(f"a model has a name; there are {', '.join(MODELS)}, folders and hub ids")
     path = Path(name)
     if is_audiobox(path):
         return load_audiobox(str(name), path, trust_checkpoint)

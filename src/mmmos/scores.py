@@ -143,7 +143,7 @@ class Scale:
     def __post_init__(self) -> None:
         if len(self.mean) != len(AXES) or len(self.std) != len(AXES):
             raise ValueError(f"a scale has {len(AXES)} means and {len(AXES)} deviations")
-        if not all(math.isfinite(x) for x in self.mean) or not all(x > 0 for x in self.std):
+        if not all(math.isfinite(x) for x in self.mean) or not all(0 < x < math.inf for x in self.std):
             raise ValueError("a scale needs finite means and positive deviations")
 
     @classmethod

@@ -132,7 +132,7 @@ class _Cutter:
         for stream in self._streams:
             stream.finish()
         while (left := seconds - self._count * WINDOW_SECONDS) > 0:
-            if self._count and left < self._min_seconds:
+            if self._count and left < self._min_seconds - 1e-6:  # 10.1 - 10 is a little under 0.1
                 return
             yield self._window(min(WINDOW_SECONDS, left))
 
