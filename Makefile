@@ -33,10 +33,11 @@ clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# torch comes from its own line: as a dependency of something else, its newest build would bring gigabytes of CUDA.
+# torch comes from its own line, so that nothing else chooses its build. Where its index has CUDA builds only, name a
+# CPU build: make score TORCH="torch==2.13.0+cpu --index-url ..."
 $(VENV)/score.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 

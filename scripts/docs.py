@@ -82,7 +82,7 @@ def bench_encoders() -> str:
         memory = f"{row['held_gib']:.1f}, peak {row['peak_gib']:.1f}"
         lines.append(f"| {row['system']} | {row['dtype']} | {figures} | {memory} | {change} |")
     peak = ", ".join(f"{dtype} {max(kinds.values())}" for dtype, kinds in data["peak_gflops"].items())
-    how = f"{data['threads']} thread(s), medians of {data['rounds']} rounds, peak in GFLOP/s: {peak}"
+    how = f"threads: {data['threads']}, medians of {data['rounds']} rounds, peak in GFLOP/s: {peak}"
     lines += ["", f"`bench/encoders.py` at commit {data['commit']} on {data['machine']}; {how}."]
     return "\n".join(lines)
 

@@ -4,11 +4,7 @@
     scorer = mmmos.load()
     scorer.score("clip.wav").PQ
 
-The modules, in the order in which they build on each other: `errors`, `scores` (the axes and the
-scale), `audio`, `checks`, `windows`, `decoder` (a clip as 10-second windows), `losses`, `metrics`,
-`manifest`, `inputs`, `rows` (lists of clips in, rows out), `encoders` (frozen), `ensemble`, `cache`,
-`aggregators`, `heads`, `model`, `dataset`, `hub` (a model as a folder), `train`, `evaluate`,
-`predictor` (audio in, scores out: read it first), `cli`.
+`mmmos.predictor` is the file to read first; docs/ARCHITECTURE.md lists the others in their order.
 """
 
 from __future__ import annotations

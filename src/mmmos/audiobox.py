@@ -56,10 +56,10 @@ def is_audiobox(path: Path) -> bool:
     return path.is_file() and path.suffix == ".pt"
 
 
-def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False) -> ScoringModel:
+def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, about: About | None = None) -> ScoringModel:
     """The baseline from its folder or file, loaded strictly.
 
-    Raises `ModelNotFoundError`, `ModelFormatError`.
+    Nothing is known of a file's training but what `about` says. Raises `ModelNotFoundError`, `ModelFormatError`.
     """
     file = path / "model.safetensors" if path.is_dir() else path
     settings, target, state = _read(file, trust_checkpoint)
@@ -83,7 +83,7 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False) -> Scor
         scale = Scale(*(tuple(float(target[axis][part]) for axis in AXES) for part in ("mean", "std")))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{file}: target_transform needs a mean and a std for each axis") from error
-    about = About(calibrated=True, commercial_use=True, training={"source": "facebook/audiobox-aesthetics"})
+    about = about or About(training={"source": str(path)})
     member = Member(model.eval().requires_grad_(False), scale)
     config = file.with_name("config.json").read_bytes() if file.suffix == ".safetensors" else b""
     return ScoringModel(name, (member,), np.ones((1, len(AXES))), about, hash_file(file, config), {"wavlm": encoder})

@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id.")
@@ -247,7 +247,7 @@ def main() -> None:
     try:
         app()  # leaves by SystemExit: 0, the status of a typer.Exit, or 2 for wrong usage
     except MmmosError as error:
-        notes.print(f"mmmos: {error}", markup=False)
+        notes.print(f"mmmos: {error}")
         sys.exit(error.exit_status)
 
 

@@ -80,8 +80,8 @@ def _samples(array: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
         )
     if array.dtype == np.uint8:
         return ((array.astype(np.float32) - 128) / 128).astype(np.float32)
-    if np.issubdtype(array.dtype, np.signedinteger):
+    if array.dtype in (np.int8, np.int16, np.int32):
         return (array / -float(np.iinfo(array.dtype).min)).astype(np.float32)
     if not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"samples are floating point in [-1, 1] or integers, not {array.dtype}")
+        raise TypeError(f"samples are floating point in [-1, 1] or integers of 8, 16 or 32 bits, not {array.dtype}")
     return array.astype(np.float32)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmmos.aggregators import MlpAggregator
 from mmmos.cache import FeatureCache, clip_key
 from mmmos.decoder import IsolatedDecoder
-from mmmos.encoders import Encoder, Features
+from mmmos.encoders import Encoder, Features, wants
 from mmmos.errors import AudioError
 from mmmos.manifest import LabelledClip, label_array
 from mmmos.windows import Window
@@ -48,13 +48,12 @@ def extract(
 ) -> dict[str, str]:
     """Encode every clip that the cache does not hold yet, each once.
 
-    Returns the clips that could not be decoded, by id, with the reason. They are left out of
-    training, never replaced by silence.
+    Returns the clips that could not be decoded or are silent, by id, with the reason. They are left out
+    of training, as scoring leaves silent windows out.
     """
     failed: dict[str, str] = {}
     prints = {name: encoder.fingerprint() for name, encoder in encoders.items()}
-    rates = sorted({encoder.sample_rate for encoder in encoders.values()})
-    shortest = max(encoder.min_samples / encoder.sample_rate for encoder in encoders.values())
+    rates, shortest = wants(encoders.values())
     with IsolatedDecoder() as decoder:
         for done, row in enumerate(rows, start=1):
             key = clip_key(row.clip)
@@ -62,12 +61,14 @@ def extract(
             if wanted:
                 try:
                     cut = decoder.cut(row.clip, rates, shortest)
-                    windows = [item for item in cut if isinstance(item, Window)]
+                    windows = [item for item in cut if isinstance(item, Window) and not item.silent]
                 except AudioError as error:
                     failed[row.clip.id] = f"{error.code}: {error}"
                 else:
-                    for name in wanted:
+                    for name in wanted if windows else ():
                         cache.put(key, prints[name], _encode_clip(encoders[name], windows))
+                    if not windows:
+                        failed[row.clip.id] = "silent: there is nothing to learn from"
             progress(done, len(rows))
     return failed
 
@@ -90,7 +91,8 @@ def load_table(
 
 
 def _encode_clip(encoder: Encoder, windows: Sequence[Window]) -> Features:
-    """Frames of all windows of a clip, one after another: [1, T, D]."""
-    parts = [encoder.encode(torch.from_numpy(window.waves[encoder.sample_rate]).unsqueeze(0)) for window in windows]
-    frames = torch.cat([part.frames for part in parts], dim=1)
+    """Frames of all windows of a clip, one after another, on the CPU: [1, T, D]."""
+    device = next(encoder.parameters()).device
+    waves = [torch.from_numpy(window.waves[encoder.sample_rate]).unsqueeze(0).to(device) for window in windows]
+    frames = torch.cat([encoder.encode(wave).frames for wave in waves], dim=1).cpu()
     return Features(frames, torch.ones(frames.shape[:2], dtype=torch.bool), encoder.rate_hz)

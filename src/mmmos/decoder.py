@@ -1,9 +1,9 @@
 """Decoding in a child process, where a decoder that hangs or crashes takes only its own clip with it.
 
-    this process                         child: python -m mmmos.decoder
-    ─────────────                        ──────────────────────────────
+    this process                         child
+    ─────────────                        ─────
     clip, rates ───────────────────────► open, decode, resample, cut
-    Window, Window, ... ClipReport ◄──── (blocks until each is taken: it is never a window ahead)
+    Window, Window, ... ClipReport ◄──── (blocks until each is taken: a window ahead at most)
 
 The child imports no torch. It lives as long as it answers, and ends when this process does.
 """
@@ -28,6 +28,9 @@ from mmmos.clips import Clip
 from mmmos.errors import AudioError
 from mmmos.scores import ClipError
 from mmmos.windows import ClipReport, Window, cut
+
+BOOT = "import sys; sys.path[:] = sys.argv[2:]; from mmmos.decoder import serve; serve(int(sys.argv[1]))"
+"""What the child runs: this process's path and no other, so that no file of the folder it is in is imported."""
 
 DEADLINE_SECONDS = 60.0
 """Longest wait for the decoder's next window."""
@@ -84,7 +87,7 @@ class IsolatedDecoder:
             ours, theirs = socket.socketpair()
             with theirs:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "mmmos.decoder", str(theirs.fileno())],
+                    [sys.executable, "-c", BOOT, str(theirs.fileno()), *filter(None, sys.path)],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                 )
@@ -112,8 +115,9 @@ class IsolatedDecoder:
         self.close()
 
 
-def _serve(pipe: Connection) -> None:
-    """The child: answer clip after clip until the pipe closes."""
+def serve(descriptor: int) -> None:
+    """The child: answer clip after clip on the socket of that number until it closes."""
+    pipe = Connection(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
     threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
     with tempfile.TemporaryFile() as complaints:
@@ -152,7 +156,3 @@ def _complained(stderr: IO[bytes], clip: Clip) -> bool:
     stderr.seek(0)
     lines = stderr.read().splitlines()
     return any(not (clip.start_time and b"part2_3_length" in line) for line in lines)
-
-
-if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))

@@ -77,9 +77,5 @@ class LicenseError(UsageError):
     """A download needs a licence to be accepted first; the message says which and how."""
 
 
-class MissingExtraError(UsageError):
-    """An optional dependency is not installed; the message is the line that installs it."""
-
-
 class TrainingError(MmmosError):
     """A training run cannot go on: a loss that is not finite, no usable row."""

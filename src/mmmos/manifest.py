@@ -8,8 +8,8 @@
 | Kaldi | `.scp` | `id path` |
 | CSV, TSV | `.csv`, `.tsv` | a header with `path`, `data_path`, `audio_filepath` or `file`, any of CE, CU, PC, PQ |
 
-Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` (or `offset`), `end_time` (or
-`duration`), in s; `system`; `domain`; `group` (what a split may not cut: song, speaker, prompt); `set`
+Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` and `end_time`, or `offset`
+and `duration`, in s; `system`; `domain`; `group` (what a split may not cut: song, speaker, prompt); `set`
 (clips whose labels are on one scale).
 """
 
@@ -174,7 +174,7 @@ def _clip(
     start = _number(row, ("start_time", "offset"), manifest, line)
     end = _number(row, ("end_time",), manifest, line)
     duration = _number(row, ("duration",), manifest, line)
-    if end is None and duration is not None and "audio_filepath" in row:
+    if end is None and duration is not None and ("audio_filepath" in row or "offset" in row):
         end = (start or 0.0) + duration
     name = next((str(row[key]) for key in _ID_COLUMNS if row.get(key) not in (None, "")), given)
     return Clip(name, resolve(given, data_root, folder), start or 0.0, end)

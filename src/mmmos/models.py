@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mmmos.audiobox import is_audiobox, load_audiobox
 from mmmos.encoders import Encoder, load_encoder
-from mmmos.encoders.published import locate
+from mmmos.encoders.published import PUBLISHED, locate
 from mmmos.errors import ModelFormatError, ModelNotFoundError
-from mmmos.hub import ScoringModel, fetch_folder, load_folder
+from mmmos.hub import About, ScoringModel, fetch_folder, load_folder
 
 MODELS = ("lite", "audiobox")
 """Names that are never taken for folders: lite is in the package, audiobox on a hub."""
@@ -37,7 +37,8 @@ def load_model(
             return load_folder("lite", folder)
     if str(name) == "audiobox":
         folder = locate("audiobox", accept=accept_licenses, **where)  # type: ignore[arg-type]
-        return load_audiobox("audiobox", folder, trust_checkpoint)
+        about = About(calibrated=True, commercial_use=True, training={"source": PUBLISHED["audiobox"].repository})
+        return load_audiobox("audiobox", folder, trust_checkpoint, about)
     if not str(name):
         raise ModelNotFoundError(f"a model has a name; there are {', '.join(MODELS)}, folders and hub ids")
     path = Path(name)

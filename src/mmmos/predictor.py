@@ -23,7 +23,7 @@ from torch import nn
 from mmmos.clips import Clip, Layout, to_clip
 from mmmos.decoder import IsolatedDecoder
 from mmmos.differentiable import DifferentiableScorer
-from mmmos.encoders import Features
+from mmmos.encoders import Features, wants
 from mmmos.ensemble import combine
 from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
@@ -34,9 +34,6 @@ from mmmos.windows import ClipReport, Window, cut
 
 if TYPE_CHECKING:
     from mmmos.clips import Audio
-
-MIN_SECONDS = 0.1
-"""Shortest clip that is scored, whatever the encoders could do with less."""
 
 
 class Predictor:
@@ -67,9 +64,7 @@ class Predictor:
         self.encoders = load_encoders(model, trust_checkpoint, accept_licenses)
         for network in (*self.encoders.values(), *(member.model for member in model.members)):
             network.to(self.device)
-        self.rates = sorted({encoder.sample_rate for encoder in self.encoders.values()})
-        shortest = [encoder.min_samples / encoder.sample_rate for encoder in self.encoders.values()]
-        self.min_seconds = max(MIN_SECONDS, *shortest)
+        self.rates, self.min_seconds = wants(self.encoders.values())
         self.decoder = IsolatedDecoder(deadline)
         self.provenance = Provenance(
             model=model.name,

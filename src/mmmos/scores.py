@@ -130,7 +130,7 @@ class Scale:
     """The affine map between a model's z units and the label scale, one pair a axis.
 
     Fitted on training rows only and saved with the model, so that a score can always be put back on
-    the scale that people rated on (SPEC 5).
+    the scale that people rated on.
 
     >>> scale = Scale.fit(np.array([[2.0, 2.0, 1.0, 4.0], [4.0, 6.0, 3.0, 8.0]]))
     >>> scale.to_labels(np.zeros((1, 4))).tolist()

@@ -26,6 +26,10 @@ WINDOW_SECONDS = 10
 """Length of a window; what the raters of the AES corpora heard was cut to it in training."""
 
 
+MIN_SECONDS = 0.1
+"""Shortest clip that is scored or trained on, whatever the encoders could do with less."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Up to 10 s of a clip, once for each sample rate asked for."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mmmos.encoders.base import Encoder, Features
+from mmmos.encoders.base import Encoder, Features, wants
 from mmmos.encoders.distillmos import DistillMOS
 from mmmos.encoders.m2d import M2D
 from mmmos.encoders.muq import MuQ
@@ -15,7 +15,7 @@ from mmmos.encoders.published import PUBLISHED, locate
 from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import ModelNotFoundError
 
-__all__ = ["ENCODERS", "Encoder", "Features", "load_encoder"]
+__all__ = ["ENCODERS", "Encoder", "Features", "load_encoder", "wants"]
 
 ENCODERS: dict[str, type[Encoder]] = {
     "distillmos": DistillMOS,

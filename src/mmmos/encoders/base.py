@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmos.errors import AudioError, SampleRateError, UsageError
+from mmmos.windows import MIN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,13 @@ class Encoder(nn.Module, ABC):
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def wants(encoders: Iterable[Encoder]) -> tuple[list[int], float]:
+    """Sample rates (Hz) that the encoders hear, and the shortest clip (s) that all of them can."""
+    every = list(encoders)
+    shortest = [encoder.min_samples / encoder.sample_rate for encoder in every]
+    return sorted({encoder.sample_rate for encoder in every}), max(MIN_SECONDS, *shortest)
 
 
 def _pad(clips: list[Tensor], dim: int, rate_hz: float) -> Features:

@@ -17,9 +17,6 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-KNOWN_SHA256: frozenset[str] = frozenset()
-"""Pickled checkpoints that are read without being asked to trust them."""
-
 
 def bundled_state(name: str) -> dict[str, Tensor]:
     """Weights that ship inside the package as `bundled/NAME.safetensors`, in float32.
@@ -55,15 +52,15 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> N
 def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
     """What a checkpoint file holds, on the CPU: safetensors, or a pickle of tensors and plain values.
 
-    A pickle is read only if its sha256 is known or it is trusted outright, and even then nothing but
-    tensors and plain values is made of it. Raises `ModelNotFoundError`, `ModelFormatError`.
+    A pickle is read only if it is trusted, by the user or for having the sha256 that a hub announced, and even
+    then nothing but tensors and plain values is made of it. Raises `ModelNotFoundError`, `ModelFormatError`.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"no such checkpoint: {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if not trust_checkpoint and hash_file(path) not in KNOWN_SHA256:
+        if not trust_checkpoint:
             raise ModelFormatError(
                 f"{path} is a pickle of unknown origin; --trust-checkpoint (trust_checkpoint=True) reads its tensors"
             )
