@@ -25,7 +25,7 @@ from mmmos.audiobox import STATES, is_audiobox, load_audiobox
 from mmmos.encoders.wavlm import WavLM
 from mmmos.encoders.wavlm_checkpoint import SIZES, WavLMConfig
 from mmmos.errors import ModelFormatError, ModelNotFoundError
-from mmmos.hub import ScoringModel
+from mmmos.hub import About, ScoringModel
 from mmmos.predictor import Predictor
 from mmmos.scores import AXES, Scores
 from mmmos.windows import WINDOW_SECONDS
@@ -299,7 +299,9 @@ def test_clips_are_padded_to_ten_seconds_and_their_own_frames_are_kept() -> None
 
 
 def test_rows_say_which_model_it_was_and_what_it_may_be_used_for(folder: Path) -> None:
-    predictor = Predictor(load_audiobox("audiobox", folder), device="cpu")
+    about = About(calibrated=True, commercial_use=True)
+    predictor = Predictor(load_audiobox("audiobox", folder, about=about), device="cpu")
+    assert load_audiobox("mine", folder).about == About(training={"source": str(folder)})  # nobody knows what it is
     row = predictor.score(sound(1.0), sample_rate=RATE).row()
     assert (row["model"], row["calibrated"], row["commercial_use"]) == ("audiobox", True, True)
     assert [row[f"{axis}_std"] for axis in AXES] == [None] * 4

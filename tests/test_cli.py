@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+import mmmos
 from conftest import SAMPLES
 from mmmos import cli
 
@@ -116,6 +117,43 @@ def test_resume_scores_only_what_is_missing(run, make_file, tmp_path):
     kept, *rest = out.read_text().splitlines(keepends=True)
     assert '"kept": true' in kept
     assert rest == [second, third]
+
+
+def test_scoring_runs_no_code_of_the_folder_it_is_in(make_file, tmp_path):
+    clip = make_file("a.flac")
+    for name in ("soundfile", "numpy", "select", "mmmos"):
+        (tmp_path / f"{name}.py").write_text(f"open('{tmp_path}/ran', 'w')")
+    script = Path(sys.executable).with_name("mmmos")
+    done = subprocess.run([script, "score", clip.name], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_names_that_look_like_markup_are_names(run, tmp_path):
+    (tmp_path / "[/live]").mkdir(parents=True)
+    status, _, err = run("score", tmp_path / "[/live]")
+    assert status == 0
+    assert "[/live]" in err
+
+
+def test_version_is_printed(run):
+    status, out, _ = run("--version")
+    assert (status, out.strip()) == (0, mmmos.__version__)
+
+
+def test_evaluating_nothing_is_wrong_usage(run, tmp_path):
+    (tmp_path / "r.csv").write_text("path,PQ\ngone.wav,5\n")
+    status, out, err = run("evaluate", tmp_path / "r.csv")
+    assert (status, out) == (2, "")
+    assert "none of the 1 listed clips is there" in err
+
+
+def test_a_model_cannot_take_the_name_of_a_bundled_one(run, make_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("r.csv").write_text("\n".join(["path,PQ,group", *(f"{make_file(f'{i}.wav')},{i},{i}" for i in range(4))]))
+    status, _, err = run("train", "r.csv", "-o", "lite")
+    assert status == 2
+    assert "comes with mmmos" in err
 
 
 def test_audiobox_format_is_four_keys_a_line_in_input_order(run, make_file):

@@ -131,6 +131,7 @@ def test_names_come_through_byte_by_byte(monkeypatch, name):
 def test_a_list_is_its_rows(folder, suffix):
     text = {
         ".jsonl": json.dumps({"id": "1", "path": "a.wav", "start_time": 1, "end_time": 2}),
+        ".json": json.dumps({"id": "1", "audio_filepath": "a.wav", "offset": 1, "duration": 1}),
         ".csv": "id,path,start_time,end_time\n1,a.wav,1,2",
         ".tsv": "id\tpath\tstart_time\tend_time\n1\ta.wav\t1\t2",
         ".scp": "1 a.wav",

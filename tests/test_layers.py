@@ -79,9 +79,9 @@ def test_a_module_imports_only_from_rows_above_its_own(module: str):
 def test_modules_and_functions_stay_readable(module: str):
     text = MODULES[module].read_text()
     functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    longest = max((n.end_lineno - n.lineno + 1 for n in functions if n.end_lineno), default=0)
-    assert text.count("\n") <= 300
-    assert longest <= 75
+    longest = max((n.end_lineno - n.body[0].lineno + 1 for n in functions if n.end_lineno), default=0)
+    assert text.count("\n") <= 340
+    assert longest <= 60
 
 
 @pytest.mark.parametrize("word", [r"\bprint\(", r"\bexcept Exception\b"])

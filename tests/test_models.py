@@ -100,7 +100,8 @@ def test_audiobox_is_the_published_baseline(
     where = {"revision": "abc", "cache_dir": elsewhere, "local_files_only": True, "token": "t"}
     assert load_model("audiobox", accept_licenses=("audiobox",), **where) is FOUND
     assert asked == [("audiobox", {"accept": ("audiobox",), **where})]
-    assert loaded == [("audiobox", Path("cached"), False)]
+    about = About(True, True, {"source": "facebook/audiobox-aesthetics"})
+    assert loaded == [("audiobox", Path("cached"), False, about)]
 
 
 def test_audiobox_is_not_found_offline(tmp_path: Path) -> None:

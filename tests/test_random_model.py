@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from conftest import SAMPLES, music
@@ -150,3 +151,31 @@ def test_the_full_size_model_scores_a_clip(full_size, passes):
     assert passes == {(name, 3.0, 1): 1 for name in NAMES}
     row = scores.row()
     assert all(-5 < row[axis] < 15 and row[f"{axis}_std"] > 0 for axis in AXES)
+
+
+def test_a_model_is_trained_on_checkpoints_of_ones_own(folder, make_file, tmp_path, capfd, monkeypatch):
+    (m2d,) = (folder / "encoders").glob("m2d*")
+    pickled = tmp_path / m2d.name / "weights.pth"
+    pickled.parent.mkdir()
+    torch.save({"model": load_file(next(m2d.glob("*.safetensors")))}, pickled)
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text(
+        "\n".join(["path,PQ,group", *(f"{make_file(f'{i}.wav', rate=8000 + i)},{i},{i}" for i in range(8))])
+    )
+
+    def run(*words: object) -> int:
+        monkeypatch.setattr("sys.argv", ["mmmos", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    encoders = f"wavlm={folder / 'encoders' / 'wavlm'},m2d={pickled}"
+    words = ["train", ratings, "-o", tmp_path / "model", "--epochs", 2, "--encoders", encoders]
+    assert run(*words) == 2
+    assert "--trust-checkpoint" in capfd.readouterr().err
+    assert run(*words, "--trust-checkpoint") == 0
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    places = [spec["checkpoint"] for spec in config["model"]["encoders"]]
+    assert not any(Path(place).is_absolute() for place in places)
+    assert run("score", tmp_path / "0.wav", "--model", tmp_path / "model") == 2
+    assert run("score", tmp_path / "0.wav", "--model", tmp_path / "model", "--trust-checkpoint") == 0

@@ -16,7 +16,7 @@ from pyarrow import parquet
 import mmmos.rows
 from mmmos.clips import Clip
 from mmmos.errors import UsageError
-from mmmos.rows import not_done, open_rows, rows_done, to_json
+from mmmos.rows import not_done, open_rows, to_json
 from mmmos.scores import AXES, ClipError, Provenance, Scores
 
 PROVENANCE = Provenance("lite", "ab" * 32, "0.1.0", "cpu", "float32", False, True)
@@ -185,51 +185,70 @@ def test_rows_that_cannot_be_written_are_refused_at_once(tmp_path, name, form, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_done_are_told_by_id_and_start(tmp_path):
-    write(tmp_path / "a.jsonl", ALL)
-    before = (tmp_path / "a.jsonl").read_bytes()
-    assert rows_done(tmp_path / "a.jsonl") == {(SCORED.id, 1.5), ("b.wav", 0.0), ("c.wav", 0.0)}
-    assert (tmp_path / "a.jsonl").read_bytes() == before
+SHA = PROVENANCE.model_sha256
 
 
-def test_what_has_a_row_is_not_scored_again(tmp_path):
+def listed(*scores: Scores) -> list[Clip]:
+    return [Clip(item.id, start_time=item.start_time) for item in scores]
+
+
+def test_what_has_a_score_is_not_scored_again_and_errors_are(tmp_path):
+    path = tmp_path / "a.jsonl"
+    assert not_done(listed(*ALL), path, SHA) == listed(*ALL)
+    write(path, ALL)
+    assert not_done(listed(*ALL), path, SHA) == listed(FAILED)
+    assert path.read_text() == f"{to_json(SCORED)}\n{to_json(SILENT)}\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_starts_are_compared_as_rows_give_them(tmp_path):
     clips = [Clip("a", start_time=start) for start in (0.0, 1 / 3, 2 / 3)] + [Clip("b")]
     path = tmp_path / "a.jsonl"
-    assert not_done(clips, path, segments=False) == clips
     for count in range(5):
-        write(path, [Scores(id=clip.id, start_time=clip.start_time) for clip in clips[:count]])
-        assert not_done(clips, path, segments=False) == clips[count:]
+        write(path, [Scores(id=clip.id, start_time=clip.start_time, provenance=PROVENANCE) for clip in clips[:count]])
+        assert not_done(clips, path, SHA) == clips[count:]
 
 
-@pytest.mark.parametrize(("output", "segments"), [(None, False), ("a.csv", False), ("a.jsonl", True)])
-def test_what_cannot_be_resumed_is_refused(tmp_path, output, segments):
-    with pytest.raises(UsageError, match="--resume needs"):
-        not_done([], output and tmp_path / output, segments)
+def test_a_clip_that_is_listed_twice_needs_two_rows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    clips = [Clip("a", end_time=1.0), Clip("a", end_time=3.0)]
+    write(path, [Scores(id="a", end_time=1.0, provenance=PROVENANCE)])
+    assert not_done(clips, path, SHA) == clips[1:]
 
 
 def test_a_row_cut_short_is_taken_off(tmp_path):
     path = tmp_path / "a.jsonl"
-    write(path, ALL)
+    write(path, [SCORED, SILENT])
     whole = path.read_bytes()
-    two = whole[: whole[:-1].rindex(b"\n") + 1]
-    for size in (len(two) + 1, (len(two) + len(whole)) // 2, len(whole) - 1):
+    one = whole[: whole[:-1].rindex(b"\n") + 1]
+    for size in (len(one) + 8, (len(one) + len(whole)) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        assert rows_done(path) == {(SCORED.id, 1.5), ("b.wav", 0.0)}
-        assert path.read_bytes() == two
-        write(path, [FAILED], append=True)
+        assert not_done(listed(SCORED, SILENT), path, SHA) == listed(SILENT)
+        assert path.read_bytes() == one
+        write(path, [SILENT], append=True)
         assert path.read_bytes() == whole
 
 
-def test_an_empty_file_has_no_rows_done(tmp_path):
+def test_an_empty_file_has_no_rows(tmp_path):
     (tmp_path / "a.jsonl").touch()
-    assert rows_done(tmp_path / "a.jsonl") == set()
+    assert not_done(listed(SCORED), tmp_path / "a.jsonl", SHA) == listed(SCORED)
 
 
-@pytest.mark.parametrize("line", ['{"CE": 5.0}', "no row", "[]", "3", ""])
+@pytest.mark.parametrize("line", ['{"CE": 5.0}', '{"CE": 5.0}\n', "no row\n", "[]\n", "3", "\n"])
 def test_a_file_of_other_lines_is_left_alone(tmp_path, line):
     path = tmp_path / "a.jsonl"
-    path.write_text(f"{to_json(SCORED)}\n{line}\n{to_json(SILENT)[:20]}")
+    path.write_text(f"{to_json(SCORED)}\n{line}")
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="does not hold rows"):
-        rows_done(path)
+    with pytest.raises(UsageError, match="line 2 is no row of mmmos"):
+        not_done([], path, SHA)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_of_two_models_do_not_mix(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, ALL)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="line 1 is a row of another model"):
+        not_done([], path, "cd" * 32)
     assert path.read_bytes() == before

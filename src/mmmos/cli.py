@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from mmmos.errors import MmmosError
+from mmmos.errors import MmmosError, UsageError
 from mmmos.terminal import agreement_table, progress, score_table
 
 if TYPE_CHECKING:
-    from mmmos.clips import Clip
     from mmmos.predictor import Predictor
     from mmmos.scores import Scores
 
 app = typer.Typer(
     name="mmmos",
-    help="How good is this clip of speech, music or sound? Four scores from 0 to 10, without a reference.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,16 +41,35 @@ TrustOption = Annotated[
     bool, typer.Option("--trust-checkpoint", help="Read the tensors of a pickled checkpoint of unknown origin.")
 ]
 AcceptOption = Annotated[
-    list[str], typer.Option("--accept-license", help="wavlm, muq, m2d or audiobox: accept its licence and fetch it.")
+    list[str],
+    typer.Option("--accept-license", help="wavlm, muq or audiobox: accept its licence and fetch it."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeOption = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Precision of the encoders.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", help="Where relative paths and /your_path/ in a list begin; for the latter, else MMMOS_DATA."
+        "--data-root",
+        help="Start of relative paths in a list, and of /your_path/ (else MMMOS_DATA).",
     ),
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mmmos.version import VERSION
+
+        print(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How good is this clip of speech, music or sound? Four scores from 0 to 10, without a reference."""
 
 
 @app.command()
@@ -69,9 +86,7 @@ def score(
     form: Annotated[
         Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints its four keys alone.")
     ] = "mmmos",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep OUTPUT's rows and score what it lacks (.jsonl).")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the scores in OUTPUT.jsonl, score the rest.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -87,26 +102,26 @@ def score(
     from mmmos.inputs import expand
     from mmmos.rows import not_done
 
-    clips: Iterable[Clip] = list(expand(inputs, None if data_root is None else str(data_root)))
-    if resume:
-        clips = not_done(clips, output, segments)
-    total = len(list(clips))
-    if not total:
+    if resume and (output is None or output.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
+        raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
+    clips = list(expand(inputs, None if data_root is None else str(data_root)))
+    if not clips:
         notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
         with _rows_to(output, form, resume):
             return
     predictor = _predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
+    if resume and output:
+        clips = not_done(clips, output, predictor.model.sha256)
     failed = 0
     # Where rows go to the terminal themselves, they show how far it is; a bar would run into them.
-    quiet = output is None and sys.stdout.isatty()
-    with _rows_to(output, form, resume) as write, progress(notes, "scoring", 0 if quiet else total) as advance:
+    bar = 0 if output is None and sys.stdout.isatty() else len(clips)
+    with predictor, _rows_to(output, form, resume) as write, progress(notes, "scoring", bar) as advance:
         for number, scores in enumerate(predictor.stream(clips, segments=segments), start=1):
             write(scores)
             failed += scores.error is not None
             advance(number)
-    predictor.close()
     if failed:
-        notes.print(f"mmmos: {failed} of {total} clips could not be scored; their rows say why")
+        notes.print(f"mmmos: {failed} of {len(clips)} clips could not be scored; their rows say why")
         raise typer.Exit(1)
 
 
@@ -116,8 +131,12 @@ def train(
         Path, typer.Argument(help="Labelled clips: CSV or JSONL with a path and any of CE, CU, PC, PQ.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new model; the same call resumes it.")],
-    dev: Annotated[Path | None, typer.Option(help="Labelled clips to stop on; else a share of MANIFEST.")] = None,
-    dev_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="That share; no group is cut.")] = 0.2,
+    dev: Annotated[
+        Path | None, typer.Option(help="Labelled clips to stop on; if not given, a share of MANIFEST.")
+    ] = None,
+    dev_share: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of MANIFEST held out to stop on; no group is split.")
+    ] = 0.2,
     encoders: Annotated[
         str, typer.Option(help="Names, comma-separated; NAME=PATH for a checkpoint.")
     ] = "distillmos,musicnn",
@@ -128,22 +147,29 @@ def train(
     ] = "con",
     main_set: Annotated[str, typer.Option(help="Value of the column `set` whose scale the scores are on.")] = "",
     pool: Annotated[Literal["mean", "mean_std"], typer.Option(help="Statistics over time.")] = "mean_std",
-    embed_norm: Annotated[Literal["l2", "none", "layernorm"], typer.Option(help="Of each pooled vector.")] = "none",
+    embed_norm: Annotated[
+        Literal["l2", "none", "layernorm"], typer.Option(help="How each encoder's vector is normalised.")
+    ] = "none",
     standardize: Annotated[bool, typer.Option(help="z-score the pooled values on the training rows.")] = True,
     head_layers: Annotated[int, typer.Option(min=1, help="Layers of each head.")] = 1,
     hidden: Annotated[int | None, typer.Option(min=1, help="Width of a head's layers before the last.")] = None,
-    dropout: Annotated[float, typer.Option(min=0, max=0.9)] = 0.0,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Decoupled.")] = 0.1,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    epochs: Annotated[int, typer.Option(min=1, help="At the most.")] = 300,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better development loss.")] = 20,
-    seed: Annotated[int, typer.Option()] = 42,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Before each layer of a head.")] = 0.0,
+    lr: Annotated[float, typer.Option(min=0, help="Learning rate of AdamW.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay of AdamW.")] = 0.1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips of a training step.")] = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs.")] = 300,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Epochs without a better development loss before it stops.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Of the split, the weights and the order of clips.")] = 42,
+    device: DeviceOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
     data_root: DataRoot = None,
 ) -> None:
     """Train a model on human labels, each clip encoded once."""
     from mmmos.aggregators import FusionConfig
-    from mmmos.fitting import train_folder
+    from mmmos.fitting import Trust, train_folder
     from mmmos.heads import HeadConfig
     from mmmos.manifest import read_labels, split_groups
     from mmmos.train import TrainConfig
@@ -173,6 +199,7 @@ def train(
             cache or output / "cache",
             note=lambda line: notes.print(f"mmmos: {line}"),
             encoded=lambda done, _: advance(done),
+            trust=Trust(device, trust_checkpoint, tuple(accept_license)),
         )
     print(json.dumps(asdict(result), allow_nan=False))
 
@@ -190,18 +217,21 @@ def evaluate(
 ) -> None:
     """Compare a model's scores with human labels: MSE, LCC, SRCC, KTAU, bias, with intervals."""
     from mmmos.evaluate import evaluate as agreement
-    from mmmos.manifest import read_labels, split_present
+    from mmmos.manifest import read_labels, shortened, split_present
 
     rows, missing = split_present(read_labels(manifest, data_root))
     if missing:
-        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {', '.join(missing[:3])} ...")
+        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {shortened(missing)}")
+    if not rows:
+        raise UsageError(f"{manifest}: none of the {len(missing)} listed clips is there")
+    if output and not output.parent.is_dir():
+        raise UsageError(f"{output}: there is no folder {output.parent}")
     predictor = _predictor(model, device, dtype, trust_checkpoint, accept_license)
     scores = []
-    with progress(notes, "scoring", len(rows)) as advance:
+    with predictor, progress(notes, "scoring", len(rows)) as advance:
         for number, item in enumerate(predictor.stream(row.clip for row in rows), start=1):
             scores.append(item)
             advance(number)
-    predictor.close()
     found = agreement(rows, scores)
     unscored = sum(item.PQ != item.PQ for item in scores)
     figures = {"model": model, "manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
@@ -249,11 +279,14 @@ def main() -> None:
     except MmmosError as error:
         notes.print(f"mmmos: {error}")
         sys.exit(error.exit_status)
+    except OSError as error:  # a disk that is full, a folder that cannot be written
+        notes.print(f"mmmos: {error}")
+        sys.exit(3)
 
 
 def _stop(number: int, frame: Any) -> None:
     how = "interrupted" if number == signal.SIGINT else "terminated"
-    notes.print(f"mmmos: {how}; rows written so far are whole, and --resume goes on from them")
+    notes.print(f"mmmos: {how}; score -o OUTPUT.jsonl --resume and train go on from what is written")
     sys.exit(128 + number)
 
 

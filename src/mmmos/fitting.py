@@ -14,13 +14,23 @@ from mmmos.dataset import Progress, Table, extract, load_table
 from mmmos.encoders import load_encoder
 from mmmos.errors import UsageError
 from mmmos.heads import HeadConfig
-from mmmos.hub import About, Member, save_model
-from mmmos.manifest import LabelledClip, split_present
+from mmmos.hub import About, Member, load_folder, save_model
+from mmmos.manifest import LabelledClip, shortened, split_present
 from mmmos.model import EncoderSpec, ModelConfig
-from mmmos.models import load_model
+from mmmos.models import MODELS, load_encoders
+from mmmos.predictor import pick_device
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
 from mmmos.train import Epoch, TrainConfig, fit
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Where encoders may come from, and where they run."""
+
+    device: str = "auto"
+    checkpoints: bool = False  # whether pickles of unknown origin are read
+    licenses: tuple[str, ...] = ()  # accepted
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Fitted:
     train_clips: int
     dev_clips: int
     dev_srcc: dict[str, float | None]  # by axis, main set, at the best epoch
-    left_out: list[str]  # ids of clips that are missing or could not be decoded
+    left_out: list[str]  # paths of clips that are missing, ids of those that could not be decoded or are silent
 
 
 def train_folder(
@@ -48,6 +58,7 @@ def train_folder(
     note: Callable[[str], None] = lambda line: None,
     encoded: Progress = lambda done, total: None,
     epoch_done: Callable[[Epoch], None] = lambda epoch: None,
+    trust: Trust | None = None,
 ) -> Fitted:
     """Train one model on clips with human labels and save it as a folder.
 
@@ -55,10 +66,12 @@ def train_folder(
     Clips that are missing or cannot be decoded are left out, noted and listed. Raises
     `ModelNotFoundError`, `TrainingError`, `UsageError`.
     """
+    if str(folder) in MODELS:
+        raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
     both = {row.clip for row in train} & {row.clip for row in dev}
     if both:
         raise UsageError(f"{len(both)} clips are in both training and development rows: {next(iter(both)).id} ...")
-    table, config, left_out = encode_rows([*train, *dev], encoders, fusion, heads, cache, note, encoded)
+    table, config, left_out = encode_rows([*train, *dev], encoders, fusion, heads, cache, note, encoded, trust)
     usable = {id(row) for row in table.rows}
     parts = [table.take([row for row in part if id(row) in usable]) for part in (train, dev)]
     member, history = fit(config, parts[0], parts[1], how, folder, epoch_done)
@@ -68,7 +81,7 @@ def train_folder(
     )
     training = {"settings": asdict(how), "train": count_sets(parts[0]), "dev": count_sets(parts[1])}
     about = About(training=training | {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc})
-    save_checked(folder, member, about, _card(folder.name, result, training))
+    save_checked(folder, member, about, _card(folder.name, result, training), trust or Trust())
     return result
 
 
@@ -80,6 +93,7 @@ def encode_rows(
     cache: Path,
     note: Callable[[str], None] = lambda line: None,
     encoded: Progress = lambda done, total: None,
+    trust: Trust | None = None,
 ) -> tuple[Table, ModelConfig, list[str]]:
     """The rows as a table, the config of a model for it, and the ids that had to be left out.
 
@@ -87,9 +101,13 @@ def encode_rows(
     """
     present, missing = split_present(rows)
     if missing:
-        note(f"{len(missing)} of {len(rows)} listed clips are missing: {', '.join(missing[:3])} ...")
+        note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
     places = {name: place for name, _, place in (word.partition("=") for word in encoders)}
-    networks = {name: load_encoder(name, place or None) for name, place in places.items()}
+    trust = trust or Trust()
+    networks = {
+        name: load_encoder(name, place or None, trust.checkpoints, trust.licenses).to(pick_device(trust.device))
+        for name, place in places.items()
+    }
     specs = tuple(
         EncoderSpec(
             name,
@@ -109,10 +127,12 @@ def encode_rows(
     return load_table(present, networks, store, aggregator), config, [*missing, *failed]
 
 
-def save_checked(folder: Path, member: Member, about: About, card: str) -> None:
+def save_checked(folder: Path, member: Member, about: About, card: str, trust: Trust) -> None:
     """Save a model with its own scores of the check clip in its config."""
     save_model(folder, member, about, card)
-    save_model(folder, member, replace(about, check=check_scores(load_model(folder))), card)
+    model = load_folder(folder.name, folder)
+    scores = check_scores(replace(model, loaded=load_encoders(model, trust.checkpoints, trust.licenses)))
+    save_model(folder, member, replace(about, check=scores), card)
 
 
 def count_sets(table: Table) -> dict[str, Any]:
@@ -123,11 +143,12 @@ def count_sets(table: Table) -> dict[str, Any]:
 
 
 def _card(name: str, result: Fitted, training: dict[str, Any]) -> str:
-    srcc = ", ".join(f"{axis} {value}" for axis, value in result.dev_srcc.items())
+    srcc = ", ".join(f"{axis} {value}" for axis, value in result.dev_srcc.items() if value is not None) or "undefined"
+    labels = ", ".join(f"{count} {axis}" for axis, count in training["train"]["labels"].items() if count)
     return (
         f"# {name}\n\nA model of MMMOS: production quality (PQ) and complexity (PC), content enjoyment (CE) and\n"
-        f"usefulness (CU) of audio, 0-10.\n\n- Trained on {result.train_clips} clips: {training['train']}\n"
-        f"- Stopped on {result.dev_clips} others, at epoch {result.best_epoch} of {result.epochs}. SRCC on them, which"
-        f" their choosing the epoch flatters: {srcc}.\n- Not calibrated. Mind the licences of your data and of the"
-        " encoders before any commercial use.\n"
+        f"usefulness (CU) of audio, 0-10.\n\n- Trained on {result.train_clips} clips with {labels} labels.\n"
+        f"- Stopped on {result.dev_clips} other clips, at epoch {result.best_epoch} of {result.epochs}. Their SRCC,"
+        f" flattered because they chose the epoch: {srcc}.\n- Not calibrated. Mind the licences of your data and of"
+        " the encoders before any commercial use.\n"
     )

@@ -88,12 +88,16 @@ def save_model(folder: Path, member: Member, about: About, card: str) -> None:
     """Write one model as a folder; `config.json` is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(sorted(member.model.state_dict().items())), folder / "model.safetensors")
-    (folder / "README.md").write_text(card)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     scale = {
         "mean": dict(zip(AXES, member.scale.mean, strict=True)),
         "std": dict(zip(AXES, member.scale.std, strict=True)),
     }
-    config = {"format": FORMAT, "model": asdict(member.model.config), "scale": scale, "about": asdict(about)}
+    model = asdict(member.model.config)
+    for spec in model["encoders"]:
+        if spec["checkpoint"] and os.path.isabs(spec["checkpoint"]):
+            spec["checkpoint"] = os.path.relpath(spec["checkpoint"], folder)
+    config = {"format": FORMAT, "model": model, "scale": scale, "about": asdict(about)}
     _write_json(folder / "config.json", config)
 
 
@@ -110,7 +114,7 @@ def save_ensemble(
         save_model(
             folder / name, member, About(about.calibrated, about.commercial_use), f"One member of {folder.name}.\n"
         )
-    (folder / "README.md").write_text(card)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     table = [dict(zip(AXES, map(float, row), strict=True)) for row in weights]
     ensemble = {"format": FORMAT, "members": names, "weights": table, "about": asdict(about)}
     _write_json(folder / "ensemble.json", ensemble)
@@ -219,7 +223,7 @@ def _build(kind: type[T], data: Any, path: Path) -> T:
 
 def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFormatError(f"{path} is not JSON: {error}") from error
     if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
@@ -230,7 +234,7 @@ def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _sha256(root: Path, folders: Sequence[Path]) -> str:

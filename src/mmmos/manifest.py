@@ -3,7 +3,7 @@
 | kind | told by | a clip is |
 |---|---|---|
 | Audiobox JSONL | `.jsonl` | `{"path", "start_time", "end_time"}` |
-| NeMo JSONL | `.jsonl` | `{"audio_filepath", "offset", "duration"}` |
+| NeMo JSONL | `.jsonl`, `.json` | `{"audio_filepath", "offset", "duration"}` |
 | AES JSONL | `.jsonl` | `{"data_path", "Production_Quality": [ten ratings], ...}` |
 | Kaldi | `.scp` | `id path` |
 | CSV, TSV | `.csv`, `.tsv` | a header with `path`, `data_path`, `audio_filepath` or `file`, any of CE, CU, PC, PQ |
@@ -23,7 +23,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from mmmos.clips import Clip
 from mmmos.errors import ManifestError
 from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE
 
-SUFFIXES = (".jsonl", ".scp", ".csv", ".tsv")
+SUFFIXES = (".jsonl", ".json", ".scp", ".csv", ".tsv")
 """File names that are lists of clips rather than clips."""
 
 PLACEHOLDER = "/your_path/"
@@ -58,8 +58,18 @@ class LabelledClip:
 
 
 def read_clips(path: str | Path, data_root: str | Path | None = None) -> list[Clip]:
-    """The clips of a list of any kind above. Raises `ManifestError` that names the line."""
-    return [_clip(row, path, line, data_root) for line, row in _read_rows(path)]
+    """The clips of a list of any kind above; relative paths start here or, if nothing is there, at the list's folder.
+
+    Raises `ManifestError` that names the line.
+    """
+    clips = [_clip(row, path, line, data_root) for line, row in _read_rows(path)]
+    beside = Path(path).parent
+    return [
+        replace(clip, path=str(beside / clip.path))
+        if clip.path and not os.path.exists(clip.path) and (beside / clip.path).exists()
+        else clip
+        for clip in clips
+    ]
 
 
 def read_labels(path: str | Path, data_root: str | Path | None = None) -> list[LabelledClip]:
@@ -85,6 +95,11 @@ def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], lis
     return present, [str(row.clip.path) for row in rows if not (row.clip.path and Path(row.clip.path).is_file())]
 
 
+def shortened(paths: Sequence[str], most: int = 3) -> str:
+    """The first few of many paths, for a message."""
+    return ", ".join(paths[:most]) + (" ..." if len(paths) > most else "")
+
+
 def split_groups(
     rows: Sequence[LabelledClip], share: float, seed: int
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
@@ -100,9 +115,10 @@ def split_groups(
     wanted = {name: share * sum(row.set == name for row in rows) for name in {row.set for row in rows}}
     held: set[str] = set()
     for name, group in order:
-        if wanted[name] > 0:
+        if wanted[name] > 0 and group not in held:
             held.add(group)
-            wanted[name] -= len(groups[name, group])
+            for other in wanted:  # a group of that name may have rows in several sets
+                wanted[other] -= len(groups.get((other, group), ()))
     in_second = [(row.group or row.clip.id) in held for row in rows]
     return (
         [row for row, second in zip(rows, in_second, strict=True) if not second],

@@ -22,7 +22,7 @@ class EncoderSpec:
     columns: tuple[int, ...]  # widths of its blocks of columns, sum D
     fingerprint: str  # `Encoder.fingerprint()`: another one would give other scores
     options: dict[str, Any] = field(default_factory=dict)  # arguments of `load_encoder`
-    checkpoint: str | None = None  # its weights, where they are neither bundled nor published: a path from the folder
+    checkpoint: str | None = None  # path of its weights, if it has its own; relative to the model's folder
 
 
 @dataclass(frozen=True)

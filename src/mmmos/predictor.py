@@ -43,6 +43,12 @@ class Predictor:
     `UsageError` for a device or precision that there is not.
     """
 
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def __init__(
         self,
         model: ScoringModel,
@@ -55,7 +61,7 @@ class Predictor:
         deadline: float = 60.0,
     ) -> None:
         self.model = model
-        self.device = torch.device(_resolve_device(device))
+        self.device = pick_device(device)
         if dtype not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"no precision is called {dtype!r}; there are auto, float32, bfloat16")
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
@@ -259,12 +265,13 @@ def from_pretrained(
     batch_size: int | None = None,
     trust_checkpoint: bool = False,
     accept_licenses: Collection[str] = (),
+    deadline: float = 60.0,
     **hub_options: Any,
 ) -> Predictor:
     """A predictor for any model that `models.load_model` finds; `hub_options` are that function's."""
     trust: dict[str, Any] = {"trust_checkpoint": trust_checkpoint, "accept_licenses": accept_licenses}
     model = load_model(name, **trust, **hub_options)
-    return Predictor(model, device=device, dtype=dtype, batch_size=batch_size, **trust)
+    return Predictor(model, device=device, dtype=dtype, batch_size=batch_size, deadline=deadline, **trust)
 
 
 def _raise_error(scores: Scores) -> Scores:
@@ -273,13 +280,16 @@ def _raise_error(scores: Scores) -> Scores:
     return scores
 
 
-def _resolve_device(device: str) -> str:
+def pick_device(device: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU, else the CPU. Raises `UsageError`."""
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise UsageError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {device!r} was asked for, and no GPU can be used")
-    return str(resolved)
+    if resolved.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r}: mmmos runs on cpu, cuda or cuda:N")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {device!r} was asked for, and there is no such GPU")
+    return resolved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,30 +53,46 @@ def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool
         yield _csv_writer(file) if path.suffix == ".csv" else _json_writer(file, form)
 
 
-def rows_done(path: Path) -> set[tuple[str, float]]:
-    """(id, start_time) of every whole row of a JSONL file; a row cut short at the end is removed."""
-    done = set()
-    whole = 0
-    with open(path, "rb+") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            try:
-                row = json.loads(line)
-                done.add((row["id"], row["start_time"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(f"{path} does not hold rows of mmmos: {error}") from error
-            whole += len(line)
-        file.truncate(whole)
+def not_done(clips: Iterable[Clip], output: Path, model_sha256: str) -> list[Clip]:
+    """The clips that a JSONL file has no score of yet; its error rows, and a row cut short, are removed from it.
+
+    A clip that is listed twice needs two rows. Raises `UsageError` for a file of other things, or of another
+    model's rows; such a file is left as it is.
+    """
+    done = _keep_scored(output, model_sha256) if output.is_file() else Counter()
+    left = []
+    for clip in clips:
+        key = clip.id, round(clip.start_time, 6)  # as rows give it
+        if done[key]:
+            done[key] -= 1
+        else:
+            left.append(clip)
+    return left
+
+
+def _keep_scored(path: Path, model_sha256: str) -> Counter[tuple[str, float]]:
+    """Count the scored rows by (id, start_time), and write the file anew with these alone."""
+    done: Counter[tuple[str, float]] = Counter()
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with open(path, "rb") as old, open(partial, "wb") as new:
+            for number, line in enumerate(old, start=1):
+                try:
+                    row = json.loads(line)
+                    key, model, scored = (row["id"], row["start_time"]), row["model_sha256"], row["status"] == "ok"
+                except (ValueError, KeyError, TypeError) as error:
+                    if line.startswith(b'{"id": ') and not line.endswith(b"\n"):
+                        break  # the run was killed as it wrote this
+                    raise UsageError(f"{path}, line {number} is no row of mmmos, so it cannot be resumed") from error
+                if model != model_sha256:
+                    raise UsageError(f"{path}, line {number} is a row of another model; give another output")
+                if scored and line.endswith(b"\n"):
+                    done[key] += 1
+                    new.write(line)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return done
-
-
-def not_done(clips: Iterable[Clip], output: Path | None, segments: bool) -> list[Clip]:
-    """The clips that a JSONL file has no row of yet. Raises `UsageError` for what cannot be resumed."""
-    if output is None or output.suffix not in (".jsonl", ".json") or segments:
-        raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments")
-    done = rows_done(output) if output.is_file() else set()
-    return [clip for clip in clips if (clip.id, round(clip.start_time, 6)) not in done]  # as rows give it
 
 
 def _json_writer(file: IO[str], form: Format) -> WriteRow:

@@ -22,5 +22,6 @@ def check_clip() -> tuple[NDArray[np.float32], int]:
 def check_scores(model: ScoringModel) -> dict[str, float]:
     """A model's scores of `check_clip`, on the CPU in float32, by axis."""
     samples, rate = check_clip()
-    scores = Predictor(model, device="cpu", dtype="float32").score(samples, sample_rate=rate)
+    with Predictor(model, device="cpu", dtype="float32") as predictor:
+        scores = predictor.score(samples, sample_rate=rate)
     return {axis: round(scores[axis], 4) for axis in AXES}

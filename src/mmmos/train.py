@@ -33,7 +33,7 @@ HISTORY = "history.jsonl"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is fitted. The defaults are the paper's (section IV.A)."""
+    """How a model is fitted. The defaults are the paper's (section IV.A); `mmmos train` has its own, for small data."""
 
     loss: str = "ut"  # key in LOSSES, for the main set
     loss_options: dict[str, Any] = field(default_factory=dict)
@@ -179,8 +179,8 @@ def _check(train: Table, dev: Table, how: TrainConfig) -> None:
             raise UsageError(f"no loss is called {word!r}; there are {', '.join(LOSSES)}")
     for name, table in (("training", train), ("development", dev)):
         if not _rows_of(table, how.main_set):
-            of_set = f" of the set {how.main_set!r}" if how.main_set else ""
-            raise TrainingError(f"there is no usable {name} row{of_set}")
+            sets = ", ".join(repr(other) for other in _sets(table)) or "none at all"
+            raise TrainingError(f"no usable {name} row is of the main set {how.main_set!r}; there are rows of {sets}")
         odd = [row.clip.id for row, inputs in zip(table.rows, table.inputs, strict=True) if not inputs.isfinite().all()]
         if odd:
             raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")

@@ -15,8 +15,8 @@ import soundfile
 from conftest import Wave, music, toy_member, toy_model
 from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 from mmmos.encoders import Features
-from mmmos.predictor import MIN_SECONDS, Predictor
-from mmmos.windows import Window, cut
+from mmmos.predictor import Predictor
+from mmmos.windows import MIN_SECONDS, Window, cut
 
 MakeFile = Callable[..., Path]
 
