@@ -50,12 +50,13 @@ def run(*words: str) -> None:
 
 def peak_mebibytes(path: Path) -> float:
     """Most memory that scoring a file in a process of its own takes."""
+    # Not resource's ru_maxrss, which a child inherits from the process that forked it.
     code = (
-        "import resource, sys; from mmmos.predictor import from_pretrained; from_pretrained('lite').score(sys.argv[1]);"
-        " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from mmmos.predictor import from_pretrained; from_pretrained('lite').score(sys.argv[1]);"
+        " print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
-    return int(done.stdout) / 1024  # Linux counts kibibytes
+    return int(done.stdout) / 1024  # /proc counts kibibytes
 
 
 def published_distillmos() -> torch.nn.Module:
