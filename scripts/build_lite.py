@@ -40,7 +40,7 @@ from mmmos.model import ModelConfig
 from mmmos.models import load_model
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
-from mmmos.train import TrainConfig, fit
+from mmmos.train import TrainConfig, best_epoch, fit
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
@@ -98,7 +98,7 @@ def train_members(table: Table, config: ModelConfig, work: Path | None = None) -
         train += [row for row in table.rows if row.set != MAIN_SET]
         folder = None if work is None else work / f"seed-{seed}"
         member, history = fit(config, table.take(train), table.take(dev), settings(seed), folder)
-        best = min(history, key=lambda epoch: epoch.dev_loss)
+        best = best_epoch(history)
         print(f"seed {seed}: epoch {best.epoch} of {len(history)}, dev loss {best.dev_loss:.4f}, SRCC {best.dev_srcc}")
         members.append(member)
     return members

@@ -6,6 +6,7 @@ stdout carries data only; progress and notes go to stderr.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -233,7 +234,7 @@ def evaluate(
             scores.append(item)
             advance(number)
     found = agreement(rows, scores)
-    unscored = sum(item.PQ != item.PQ for item in scores)
+    unscored = sum(math.isnan(item.PQ) for item in scores)
     figures = {"model": model, "manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
     figures["agreement"] = [part.to_json() for part in found]
     if output:

@@ -21,7 +21,7 @@ from mmmos.models import MODELS, load_encoders
 from mmmos.predictor import pick_device
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
-from mmmos.train import Epoch, TrainConfig, fit
+from mmmos.train import Epoch, TrainConfig, best_epoch, fit
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def train_folder(
     usable = {id(row) for row in table.rows}
     parts = [table.take([row for row in part if id(row) in usable]) for part in (train, dev)]
     member, history = fit(config, parts[0], parts[1], how, folder, epoch_done)
-    best = min(history, key=lambda epoch: epoch.dev_loss)
+    best = best_epoch(history)
     result = Fitted(
         str(folder), len(history), best.epoch, len(parts[0].rows), len(parts[1].rows), best.dev_srcc, left_out
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from mmmos.audiobox import is_audiobox, load_audiobox
 from mmmos.encoders import Encoder, load_encoder
@@ -31,12 +32,17 @@ def load_model(
     Raises `ModelNotFoundError` if there is none (another model is never taken in its place),
     `ModelFormatError` if it is not whole or not trusted, `LicenseError`.
     """
-    where = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+    where: dict[str, Any] = {
+        "revision": revision,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "token": token,
+    }
     if str(name) == "lite":
         with as_file(files("mmmos") / "bundled" / "lite") as folder:
             return load_folder("lite", folder)
     if str(name) == "audiobox":
-        folder = locate("audiobox", accept=accept_licenses, **where)  # type: ignore[arg-type]
+        folder = locate("audiobox", accept=accept_licenses, **where)
         about = About(calibrated=True, commercial_use=True, training={"source": PUBLISHED["audiobox"].repository})
         return load_audiobox("audiobox", folder, trust_checkpoint, about)
     if not str(name):
@@ -48,7 +54,7 @@ def load_model(
         return load_folder(str(name), path)
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")) or path.exists():
         raise ModelNotFoundError(f"no model {str(name)!r}: not a folder, and not one of {', '.join(MODELS)}")
-    return load_folder(str(name), fetch_folder(str(name), **where))  # type: ignore[arg-type]
+    return load_folder(str(name), fetch_folder(str(name), **where))
 
 
 def load_encoders(

@@ -86,11 +86,15 @@ def fit(
         if _finished(history, how.patience):
             break
         history.append(_epoch(number, model, optimizer, parts[0], parts[1], how))
-        best = min(history, key=lambda epoch: epoch.dev_loss)
-        run.save(history, is_best=best is history[-1])
+        run.save(history, is_best=best_epoch(history) is history[-1])
         report(history[-1])
     run.restore_best()
     return Member(model.eval().requires_grad_(False), scales[how.main_set]), history
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """The epoch whose weights a run ends with: the first of the lowest development loss."""
+    return min(history, key=lambda epoch: epoch.dev_loss)
 
 
 def _epoch(
@@ -169,8 +173,7 @@ def _labels_of(table: Table, name: str) -> np.ndarray:
 def _finished(history: Sequence[Epoch], patience: int | None) -> bool:
     if patience is None or not history:
         return False
-    best = min(history, key=lambda epoch: epoch.dev_loss)
-    return history[-1].epoch - best.epoch >= patience
+    return history[-1].epoch - best_epoch(history).epoch >= patience
 
 
 def _check(train: Table, dev: Table, how: TrainConfig) -> None:
