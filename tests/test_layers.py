@@ -30,6 +30,8 @@ ROWS = (
     ("predictor",),
     ("selfcheck",),
     ("fitting", "doctor"),
+    ("cli.options",),
+    ("cli.scoring", "cli.training", "cli.judging", "cli.about"),
     ("cli",),
     ("__init__", "__main__"),
 )
@@ -87,7 +89,8 @@ def test_modules_and_functions_stay_readable(module: str):
 @pytest.mark.parametrize("word", [r"\bprint\(", r"\bexcept Exception\b"])
 def test_printing_and_catching_everything_are_for_the_surfaces(word: str):
     surfaces = {"cli", "decoder", "doctor", "terminal"}
-    assert not {name for name, path in MODULES.items() if re.search(word, path.read_text())} - surfaces
+    found = {name for name, path in MODULES.items() if re.search(word, path.read_text())}
+    assert {name.split(".")[0] for name in found} <= surfaces
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -1,0 +1,69 @@
+"""The command `mmmos`: one short function a command, heavy imports inside.
+
+stdout carries data only; progress and notes go to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from mmmos.cli.about import doctor, licenses
+from mmmos.cli.judging import evaluate
+from mmmos.cli.options import notes
+from mmmos.cli.scoring import score
+from mmmos.cli.training import train
+from mmmos.errors import MmmosError
+
+app = typer.Typer(
+    name="mmmos",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (score, train, evaluate, doctor, licenses):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mmmos.version import VERSION
+
+        print(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How good is this clip of speech, music or sound? Four scores from 0 to 10, without a reference."""
+
+
+def main() -> None:
+    """Entry point: runs a command and turns every expected error into one line and an exit status."""
+    # Threads that wait for each other should sleep: spinning, they double the time where another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()  # leaves by SystemExit: 0, the status of a typer.Exit, or 2 for wrong usage
+    except MmmosError as error:
+        notes.print(f"mmmos: {error}")
+        sys.exit(error.exit_status)
+    except OSError as error:  # a disk that is full, a folder that cannot be written
+        notes.print(f"mmmos: {error}")
+        sys.exit(3)
+
+
+def _stop(number: int, frame: Any) -> None:
+    how = "interrupted" if number == signal.SIGINT else "terminated"
+    notes.print(f"mmmos: {how}; score -o OUTPUT.jsonl --resume and train go on from what is written")
+    sys.exit(128 + number)

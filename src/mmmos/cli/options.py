@@ -1,0 +1,60 @@
+"""What several commands share: their options, the notes to stderr, a model opened as they were told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from mmmos.predictor import Predictor
+
+notes = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id.")
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-checkpoint", help="Read the tensors of a pickled checkpoint of unknown origin.")
+]
+AcceptOption = Annotated[
+    list[str],
+    typer.Option("--accept-license", help="wavlm, muq or audiobox: accept its licence and fetch it."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DtypeOption = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Precision of the encoders.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        help="Start of relative paths in a list, and of /your_path/ (else MMMOS_DATA).",
+    ),
+]
+
+
+def open_predictor(
+    model: str,
+    device: str,
+    dtype: Any,
+    trust_checkpoint: bool,
+    accept_licenses: list[str],
+    batch_size: int | None = None,
+) -> Predictor:
+    """The model that the options name, with a note to stderr where it is not calibrated."""
+    from mmmos.predictor import from_pretrained
+
+    predictor = from_pretrained(
+        model,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        trust_checkpoint=trust_checkpoint,
+        accept_licenses=tuple(accept_licenses),
+    )
+    if not predictor.provenance.calibrated:
+        notes.print(
+            f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card"
+        )
+    return predictor

@@ -1,0 +1,99 @@
+"""`mmmos score`: clips in, rows out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from mmmos.cli.options import (
+    AcceptOption,
+    DataRoot,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    TrustOption,
+    notes,
+    open_predictor,
+)
+from mmmos.errors import UsageError
+from mmmos.terminal import progress, score_table
+
+if TYPE_CHECKING:
+    from mmmos.scores import Scores
+
+
+def score(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, lists (.jsonl, .csv, .tsv, .scp), or - for paths on stdin."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")
+    ] = None,
+    model: ModelOption = "lite",
+    segments: Annotated[bool, typer.Option("--segments", help="One row for each 10-second window.")] = False,
+    form: Annotated[
+        Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints its four keys alone.")
+    ] = "mmmos",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the scores in OUTPUT.jsonl, score the rest.")] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
+    data_root: DataRoot = None,
+) -> None:
+    """Score clips: PQ, PC, CE and CU from 0 to 10.
+
+    A clip that cannot be scored gets a row that says why; the others get their scores. Exit status: 0
+    every clip scored, 1 some rows are errors, 2 wrong usage, 130 or 143 interrupted.
+    """
+    from mmmos.inputs import expand
+    from mmmos.rows import not_done
+
+    if resume and (output is None or output.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
+        raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
+    clips = list(expand(inputs, None if data_root is None else str(data_root)))
+    if not clips:
+        notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
+        with _rows_to(output, form, resume):
+            return
+    predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
+    if resume and output:
+        clips = not_done(clips, output, predictor.model.sha256)
+    failed = 0
+    # Where rows go to the terminal themselves, they show how far it is; a bar would run into them.
+    bar = 0 if output is None and sys.stdout.isatty() else len(clips)
+    with predictor, _rows_to(output, form, resume) as write, progress(notes, "scoring", bar) as advance:
+        for number, scores in enumerate(predictor.stream(clips, segments=segments), start=1):
+            write(scores)
+            failed += scores.error is not None
+            advance(number)
+    if failed:
+        notes.print(f"mmmos: {failed} of {len(clips)} clips could not be scored; their rows say why")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _rows_to(
+    output: Path | None, form: Literal["mmmos", "audiobox"], append: bool
+) -> Iterator[Callable[[Scores], None]]:
+    """Where rows go: a file, a table on a terminal, or JSONL into a pipe."""
+    from mmmos.rows import open_rows
+
+    if output is None and form == "mmmos" and sys.stdout.isatty():
+        yield score_table(sys.stdout, Console().width)
+        return
+    try:
+        with open_rows(output or sys.stdout, form, append) as write:
+            yield write
+    except BrokenPipeError:  # `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
