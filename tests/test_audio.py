@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from conftest import music
 from mmmos.audio import BLOCK_SECONDS, AudioInfo, Source, from_array, open_audio, probe
+from mmmos.clips import Clip
 from mmmos.errors import AudioError
+from mmmos.windows import cut
 
 RATE = 48_000
 SOUND = np.stack([music(3, RATE, seed=0), 0.5 * music(3, RATE, seed=1)], axis=1)  # [S, C]
@@ -50,6 +52,17 @@ def write_ffmpeg(path: Path, codec: str, samples: np.ndarray, rate: int) -> None
         to_codec = av.AudioResampler(stream.codec_context.codec.audio_formats[0].name, layout, rate)
         for part in (*to_codec.resample(frame), None):
             file.mux(stream.encode(part))
+
+
+def write_streams(path: Path, streams: list[np.ndarray], rate: int) -> None:
+    """Mono samples [S], each as an audio stream of its own of an MP4 file."""
+    with av.open(str(path), "w", format="mp4") as file:
+        encoders = [file.add_stream("alac", rate=rate, layout="mono", format="s16p") for _ in streams]
+        for samples, encoder in zip(streams, encoders, strict=True):
+            frame = av.AudioFrame.from_ndarray((samples[None] * 32767).astype(np.int16), "s16p", "mono")
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
+            for part in (frame, None):
+                file.mux(encoder.encode(part))
 
 
 def read_whole(path: Path) -> np.ndarray:
@@ -307,3 +320,53 @@ def test_samples_in_memory_are_a_source_at_any_rate(rate, seconds, start, length
     expected = samples[round(start * rate) : None if end is None else round(end * rate)]
     np.testing.assert_array_equal(np.concatenate([samples[:0], *blocks]), expected)
     assert all(len(block) <= max(1, BLOCK_SECONDS * rate + 1) for block in blocks)
+
+
+# ── one file, several streams
+
+
+@pytest.fixture(scope="module")
+def stems(tmp_path_factory):
+    """Five different sounds in one file, as MUSDB18 has a song, and the sounds."""
+    path = tmp_path_factory.mktemp("stems") / "song.stem.mp4"
+    sounds = [music(seconds, 16_000, seed) for seed, seconds in enumerate((2.0, 2.0, 1.5, 2.0, 2.5))]
+    write_streams(path, sounds, 16_000)
+    return path, sounds
+
+
+def test_each_stream_of_a_file_can_be_read(stems):
+    path, sounds = stems
+    for number, sound in enumerate(sounds):
+        with open_audio(path, number) as source:
+            found = np.concatenate(list(source.blocks()))
+        assert (source.info.channels, source.info.sample_rate, source.info.decoder) == (1, 16_000, "ffmpeg")
+        assert source.info.duration == pytest.approx(len(sound) / 16_000, abs=0.01)
+        np.testing.assert_allclose(found[: len(sound), 0], sound, atol=1e-4)
+        assert not source.warnings
+        assert probe(path, number) == source.info
+
+
+def test_the_first_stream_is_read_unless_another_is_asked_for(stems):
+    path, sounds = stems
+    np.testing.assert_allclose(read(path)[0][: len(sounds[0]), 0], sounds[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("number", [5, 99, -1])
+def test_a_stream_that_is_not_there_is_told(stems, number):
+    with pytest.raises(AudioError, match=f"audio streams 0 to 4 and none of {number}") as caught:
+        probe(stems[0], number)
+    assert caught.value.code == "unsupported_format"
+
+
+def test_a_file_of_one_stream_has_no_second(make_file):
+    with pytest.raises(AudioError, match="none of 1"):
+        probe(make_file("a.wav"), 1)
+
+
+def test_a_clip_names_its_stream(stems):
+    path, sounds = stems
+    for number in (0, 2, 4):
+        *windows, report = cut(Clip("a", str(path), 0.25, 1.25, stream=number), [16_000], 0.1)
+        (window,) = windows
+        np.testing.assert_allclose(window.waves[16_000], sounds[number][4_000:20_000], atol=1e-4)
+        assert report.info.decoder == "ffmpeg"

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mmmos.clips import Clip
 from mmmos.errors import ManifestError
 from mmmos.manifest import (
     LabelledClip,
+    check_disjoint,
     label_array,
     read_clips,
     read_labels,
@@ -23,7 +25,7 @@ from mmmos.manifest import (
     split_groups,
     split_present,
 )
-from mmmos.scores import AXES
+from mmmos.scores import AXES, AXIS_NAMES
 
 NAN = math.nan
 AES = {
@@ -125,11 +127,11 @@ def test_csv_times_are_start_and_end(make_list):
     ]
 
 
-def test_other_columns_say_system_domain_group_and_set(make_list):
-    path = make_list("a.csv", "path,PQ,system,domain,group,set", "a.wav,1,s,music,g,one", "b.wav,2,,,,")
+def test_other_columns_say_system_domain_group_set_and_source(make_list):
+    path = make_list("a.csv", "path,PQ,system,domain,group,set,source", "a.wav,1,s,music,g,one,EARS", "b.wav,2,,,,,")
     first, second = read_labels(path)
-    assert (first.system, first.domain, first.group, first.set) == ("s", "music", "g", "one")
-    assert (second.system, second.domain, second.group, second.set) == ("", "", "", "")
+    assert (first.system, first.domain, first.group, first.set, first.source) == ("s", "music", "g", "one", "EARS")
+    assert (second.system, second.domain, second.group, second.set, second.source) == ("", "", "", "", "")
 
 
 def test_numbers_are_names_too(make_list):
@@ -258,15 +260,73 @@ def test_no_rows_are_an_array_of_no_rows():
     assert label_array([]).shape == (0, len(AXES))
 
 
-def test_a_clip_listed_twice_is_named_with_both_lines(make_list):
-    path = make_list("a.csv", "id,path,PQ", "1,a.wav,3", "2,b.wav,3", "3,./a.wav,3", "4,a.wav,4")
+@pytest.mark.parametrize("again", ["a.wav", "./a.wav", "b/../a.wav"])
+def test_a_clip_listed_twice_is_named_with_both_lines(make_list, again):
+    path = make_list("a.csv", "id,path,PQ", "1,a.wav,3", "2,b.wav,3", "3,c/a.wav,3", f"4,{again},4")
     fails_at(path, 5, "line 2", read=read_labels)
     assert len(read_clips(path)) == 4
 
 
-def test_stretches_of_one_file_are_clips_of_their_own(make_list):
-    path = make_list("a.csv", "path,PQ,start_time,end_time", "a.wav,3,0,1", "a.wav,3,1,2", "a.wav,3,1,3")
-    assert len(read_labels(path)) == 3
+def test_stretches_and_streams_of_one_file_are_clips_of_their_own(make_list):
+    rows = ["a.mp4,3,0,1,", "a.mp4,3,1,2,0", "a.mp4,3,1,3,", "a.mp4,3,1,2,1", "a.mp4,3,1,2,4"]
+    path = make_list("a.csv", "path,PQ,start_time,end_time,stream", *rows)
+    assert [row.clip.stream for row in read_labels(path)] == [0, 0, 0, 1, 4]
+    fails_at(
+        make_list("b.csv", "path,PQ,stream", "a.mp4,3,2", "a.mp4,3,1", "a.mp4,4,2.0"), 4, "line 2", read=read_labels
+    )
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "two", 1e400, [1]])
+def test_a_stream_that_is_no_count_is_named(make_list, value):
+    fails_at(make_list("a.jsonl", '{"path": "a.wav"}', json.dumps({"path": "a.mp4", "stream": value})), 2, "stream is")
+
+
+def test_rows_know_where_they_stand(make_list):
+    path = make_list("a.jsonl", '{"path": "a.wav", "PQ": 3}', "", '{"path": "b.wav", "PQ": 3}')
+    assert [row.origin for row in read_labels(path)] == [f"{path}, line 1", f"{path}, line 3"]
+    assert LabelledClip(Clip("a"), (5.0,) * 4, origin="here") == LabelledClip(Clip("a"), (5.0,) * 4)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_an_axis_that_is_asked_for_needs_labels(make_list, axis):
+    other = AXES[AXES.index(axis) - 1]
+    for column in (axis, AXIS_NAMES[axis].replace(" ", "_")):
+        path = make_list("a.csv", f"path,{other},{column}", "a.wav,3,", "b.wav,4,5")
+        assert len(read_labels(path, axes=[axis, other])) == 2
+        empty = make_list("b.csv", f"path,{other},{column}", "a.wav,3,", "b.wav,4,nan")
+        assert len(read_labels(empty, axes=[other])) == 2
+        fails_at(empty, 3, f"no row up to here has a label of {axis}", read=partial(read_labels, axes=[other, axis]))
+    without = make_list("c.csv", f"path,{other}", "a.wav,3", "b.wav,4")
+    fails_at(without, 1, f"no column is called {axis} or", read=partial(read_labels, axes=[other, axis]))
+
+
+@pytest.mark.parametrize(("name", "lines"), [("a.csv", ["path,PQ"]), ("a.csv", []), ("a.jsonl", [""])])
+def test_no_row_has_no_axis(make_list, name, lines):
+    path = make_list(name, *lines)
+    assert read_labels(path) == []
+    fails_at(path, 1, "no row", read=partial(read_labels, axes=["PQ"]))
+
+
+def test_a_clip_that_is_trained_on_and_held_out_is_named_with_both_places(make_list, tmp_path):
+    train = make_list("train.csv", "path,PQ,stream", "a.wav,3,", "b.wav,4,", "c.mp4,4,1", "d.wav,4,")
+    dev = make_list("dev.jsonl", *(json.dumps({"path": path, "PQ": 5}) for path in ("x.wav", "c.mp4")))
+    check_disjoint(read_labels(train), read_labels(dev))
+    held_out = [str(tmp_path / "b.wav"), "./d.wav", "e.wav"]
+    dev = make_list("dev.jsonl", *(json.dumps({"path": path, "PQ": 5}) for path in ("x.wav", *held_out)))
+    with pytest.raises(ManifestError) as caught:
+        check_disjoint(read_labels(train), read_labels(dev))
+    for said in (f"{train}, line 3", f"{dev}, line 2", f"{tmp_path / 'b.wav'} ", "and 1 more"):
+        assert said in str(caught.value)
+    with pytest.raises(ManifestError) as caught:
+        check_disjoint(read_labels(train)[:2], read_labels(dev))
+    assert "more" not in str(caught.value)
+
+
+def test_stretches_of_one_file_may_be_in_both_parts():
+    one, other = (LabelledClip(Clip("a", "a.wav", start, start + 1), (5.0,) * 4) for start in (0.0, 1.0))
+    check_disjoint([one], [other])
+    with pytest.raises(ManifestError, match=r"a\.wav is to be trained on and held out"):
+        check_disjoint([one], [other, one])
 
 
 def test_a_list_that_is_not_there_or_not_text_is_refused(tmp_path, make_list):

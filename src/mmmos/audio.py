@@ -95,15 +95,15 @@ class Source:
             self.warnings.add("truncated")
 
 
-def probe(path: str | Path) -> AudioInfo:
+def probe(path: str | Path, stream: int = 0) -> AudioInfo:
     """What the header of a file says, without decoding it. Raises `AudioError`."""
-    with open_audio(path) as source:
+    with open_audio(path, stream) as source:
         return source.info
 
 
 @contextmanager
-def open_audio(path: str | Path) -> Iterator[Source]:
-    """Open a file with the first decoder that recognises it.
+def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
+    """Open a file with the first decoder that recognises it; an audio stream other than the first with FFmpeg.
 
     Raises `AudioError`: "not_found", "empty_file", "no_samples", "unsupported_format".
     """
@@ -112,6 +112,10 @@ def open_audio(path: str | Path) -> Iterator[Source]:
         raise AudioError("not_found", f"no such file: {path}")
     if path.is_file() and path.stat().st_size == 0:
         raise AudioError("empty_file", "the file has no bytes")
+    if stream != 0:
+        with _open_ffmpeg(path, stream) as source:
+            yield source
+        return
     try:
         file = _SoundFile(os.fsencode(path))
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a name in .raw, which has no header
@@ -185,7 +189,7 @@ def _promised_more(log: str) -> bool:
 
 
 @contextmanager
-def _open_ffmpeg(path: Path) -> Iterator[Source]:
+def _open_ffmpeg(path: Path, number: int = 0) -> Iterator[Source]:
     import av
 
     # A playlist names other files and addresses; with no protocol allowed, FFmpeg opens none of them.
@@ -199,7 +203,10 @@ def _open_ffmpeg(path: Path) -> Iterator[Source]:
             raise AudioError("unsupported_format", f"no decoder recognises the file: {reason}") from error
         if not container.streams.audio:
             raise AudioError("unsupported_format", "the file has no audio stream")
-        stream = container.streams.audio[0]
+        count = len(container.streams.audio)
+        if not 0 <= number < count:
+            raise AudioError("unsupported_format", f"the file has audio streams 0 to {count - 1} and none of {number}")
+        stream = container.streams.audio[number]
         if not stream.sample_rate or not stream.channels:
             raise AudioError("unsupported_format", "the audio stream does not say its sample rate")
         base = container.duration / av.time_base if container.duration else math.nan

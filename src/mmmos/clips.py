@@ -33,6 +33,7 @@ class Clip:
     end_time: float | None = None  # s; None is the end of the clip
     samples: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     sample_rate: int | None = None  # Hz, of `samples`
+    stream: int = 0  # which of a file's audio streams: a .stem.mp4 has the mixture and four stems
 
 
 def to_clip(

@@ -9,8 +9,9 @@
 | CSV, TSV | `.csv`, `.tsv` | a header with `path`, `data_path`, `audio_filepath` or `file`, any of CE, CU, PC, PQ |
 
 Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` and `end_time`, or `offset`
-and `duration`, in s; `system`; `domain`; `group` (what a split may not cut: song, speaker, prompt); `set`
-(clips whose labels are on one scale).
+and `duration`, in s; `stream`, which of a file's audio streams, counted from 0; `system`; `domain`; `group`
+(what a split may not cut: song, speaker, prompt); `set` (clips whose labels are on one scale); `source`
+(the corpus that the clip is from).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ PLACEHOLDER = "/your_path/"
 
 _PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
 _ID_COLUMNS = ("id", "sample_id")
+_TEXT_COLUMNS = ("system", "domain", "group", "set", "source")
 _AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
 
 
@@ -55,6 +57,8 @@ class LabelledClip:
     domain: str = ""  # speech, music, sound, ...
     group: str = ""  # no split cuts it; the clip itself when empty
     set: str = ""  # clips of one set were rated on one scale
+    source: str = ""  # the corpus it is from
+    origin: str = field(default="", compare=False)  # "ratings.csv, line 12", for messages
 
 
 def read_clips(path: str | Path, data_root: str | Path | None = None) -> list[Clip]:
@@ -72,21 +76,62 @@ def read_clips(path: str | Path, data_root: str | Path | None = None) -> list[Cl
     ]
 
 
-def read_labels(path: str | Path, data_root: str | Path | None = None) -> list[LabelledClip]:
+def read_labels(
+    path: str | Path,
+    data_root: str | Path | None = None,
+    axes: Sequence[str] = (),
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
+) -> list[LabelledClip]:
     """The labelled clips of a list; relative paths start at its folder, or at `data_root`.
 
-    Raises `ManifestError` for a label outside 0-10 or no label at all, and for a clip listed twice.
+    `columns` maps our names of columns to those of the list: {"group": "song"}. `where` keeps the rows that
+    have these values: {"label_suspect": "0"}. Raises `ManifestError` for a label outside 0-10 or no label at
+    all, for a clip listed twice, and where one of `axes` has no label in any row.
     """
     rows = []
-    seen: dict[tuple[str | None, float, float | None], int] = {}
+    seen: dict[_Stretch, int] = {}
+    found: set[str] = set()
     for line, row in _read_rows(path):
+        if absent := {*(columns or {}).values(), *(where or {})} - row.keys():
+            raise ManifestError(f"{path}, line {line} has no {', '.join(sorted(absent))}")
+        if any(str(row[name]) != str(value) for name, value in (where or {}).items()):
+            continue
+        row = {**row, **{ours: row[theirs] for ours, theirs in (columns or {}).items()}}
         clip = _clip(row, path, line, data_root, folder=Path(path).parent)
-        first = seen.setdefault((clip.path, clip.start_time, clip.end_time), line)
+        first = seen.setdefault(_stretch(clip), line)
         if first != line:
             raise ManifestError(f"{path}, line {line}: {clip.path} stands in line {first} already")
-        text = {name: "" if row.get(name) is None else str(row[name]) for name in ("system", "domain", "group", "set")}
-        rows.append(LabelledClip(clip, _labels(row, path, line), **text))
+        text = {name: "" if row.get(name) is None else str(row[name]) for name in _TEXT_COLUMNS}
+        rows.append(LabelledClip(clip, _labels(row, path, line), **text, origin=f"{path}, line {line}"))
+        found |= row.keys()
+    if axes and not rows:
+        raise ManifestError(f"{path}, line 1: there is no row")
+    for axis in axes:
+        if not found & set(_AXIS_COLUMNS[axis]):
+            raise ManifestError(f"{path}, line 1: no column is called {' or '.join(_AXIS_COLUMNS[axis])}")
+        if all(math.isnan(row.labels[AXES.index(axis)]) for row in rows):
+            raise ManifestError(f"{rows[-1].origin}: no row up to here has a label of {axis}")
     return rows
+
+
+def unlabelled(clip: Clip) -> LabelledClip:
+    """A clip that nobody was asked about."""
+    return LabelledClip(clip, (math.nan,) * len(AXES))
+
+
+def check_disjoint(train: Sequence[LabelledClip], dev: Sequence[LabelledClip]) -> None:
+    """Refuse a clip that is in both parts: a `ManifestError` that names both lines and counts the others."""
+    places = {_stretch(row.clip): row.origin for row in train}
+    both = [row for row in dev if _stretch(row.clip) in places]
+    if both:
+        first = both[0]
+        more = f", and {len(both) - 1} more" if len(both) > 1 else ""
+        raise ManifestError(
+            f"{first.clip.path or first.clip.id} is to be trained on and held out:"
+            f" {places[_stretch(first.clip)] or 'training rows'} and {first.origin or 'development rows'}{more}"
+        )
 
 
 def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[str]]:
@@ -129,6 +174,31 @@ def split_groups(
 def label_array(rows: Sequence[LabelledClip]) -> NDArray[np.float64]:
     """Labels of the rows, [N, A], NaN where there is none."""
     return np.array([row.labels for row in rows], dtype=np.float64).reshape(len(rows), len(AXES))
+
+
+def read_ratings(path: str | Path) -> tuple[list[str], NDArray[np.float64]]:
+    """What every rater said: ids, and ratings [N, A, R] of R raters a clip, from an AES JSONL file.
+
+    A clip's id is its `data_path`. Raises `ManifestError` that names the line where an axis is missing, has
+    another number of ratings than the first line, or has a rating outside 0-10, and for a clip listed twice.
+    """
+    ratings: dict[str, NDArray[np.float64]] = {}
+    raters = 0
+    for line, row in _read_rows(path):
+        name = next((str(row[key]) for key in _PATH_COLUMNS if row.get(key)), None)
+        if name is None or name in ratings:
+            raise ManifestError(f"{path}, line {line} {'has no data_path' if name is None else f'has {name} again'}")
+        lists = [next((row[key] for key in names if key in row), None) for names in _AXIS_COLUMNS.values()]
+        for axis, given in zip(AXES, lists, strict=True):
+            if not isinstance(given, list) or not all(type(x) in (int, float) for x in given):
+                raise ManifestError(f"{path}, line {line}: {axis} is not a list of ratings")
+            raters = raters or len(given)
+            if len(given) != raters or not given:
+                raise ManifestError(f"{path}, line {line}: {axis} has {len(given)} ratings, not {raters or 'some'}")
+            if not all(LABEL_RANGE[0] <= x <= LABEL_RANGE[1] for x in given):
+                raise ManifestError(f"{path}, line {line}: {axis} has a rating outside 0-10")
+        ratings[name] = np.array(lists, dtype=np.float64)
+    return list(ratings), np.array(list(ratings.values())).reshape(len(ratings), len(AXES), raters)
 
 
 def _read_rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -193,7 +263,18 @@ def _clip(
     if end is None and duration is not None and ("audio_filepath" in row or "offset" in row):
         end = (start or 0.0) + duration
     name = next((str(row[key]) for key in _ID_COLUMNS if row.get(key) not in (None, "")), given)
-    return Clip(name, resolve(given, data_root, folder), start or 0.0, end)
+    stream = _number(row, ("stream",), manifest, line) or 0.0
+    if stream < 0 or not stream.is_integer():
+        raise ManifestError(f"{manifest}, line {line}: stream is {stream:g}, not 0, 1, 2 ...")
+    return Clip(name, resolve(given, data_root, folder), start or 0.0, end, stream=int(stream))
+
+
+_Stretch = tuple[str, float, float | None, int]
+
+
+def _stretch(clip: Clip) -> _Stretch:
+    """What makes a clip the same clip: the file, the stretch and the audio stream."""
+    return os.path.abspath(clip.path or clip.id), clip.start_time, clip.end_time, clip.stream
 
 
 def resolve(path: str, data_root: str | Path | None, folder: str | Path = "") -> str:

@@ -66,8 +66,14 @@ def cut(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window
     if clip.samples is not None and clip.sample_rate is not None:
         yield from _cut_source(from_array(clip.samples, clip.sample_rate), clip, rates, min_seconds)
     else:
-        with open_audio(clip.path or clip.id) as source:
+        with open_audio(clip.path or clip.id, clip.stream) as source:
             yield from _cut_source(source, clip, rates, min_seconds)
+
+
+def probe(clip: Clip) -> AudioInfo:
+    """What the header of a clip's file says. Raises `AudioError`."""
+    with open_audio(clip.path or clip.id, clip.stream) as source:
+        return source.info
 
 
 def _check_segment(clip: Clip) -> None:

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from mmmos.cli.about import doctor, licenses
-from mmmos.cli.judging import evaluate
+from mmmos.cli.data import data
+from mmmos.cli.judging import evaluate, leaderboard
 from mmmos.cli.options import notes
 from mmmos.cli.scoring import score
-from mmmos.cli.training import train
+from mmmos.cli.training import experiment, extract, train
 from mmmos.errors import MmmosError
 
 app = typer.Typer(
@@ -26,8 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, train, evaluate, doctor, licenses):
+for command in (score, train, experiment, extract, evaluate, leaderboard, doctor, licenses):
     app.command()(command)
+app.add_typer(data, name="data")
 
 
 def _version(wanted: bool) -> None:
