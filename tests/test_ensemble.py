@@ -1,13 +1,18 @@
-"""Weights that sum to 1, and the weighted mean against NumPy's."""
+"""Weights that sum to 1, the weighted mean against NumPy's, and who is chosen against SciPy and the paper."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from mmmos.ensemble import STRATEGIES, combine
+from mmmos.ensemble import RULES, STRATEGIES, best_first, combine, composite_metrics, in_both
+from mmmos.errors import UsageError
+from mmmos.paper import CHECK_MARKED, CONFIGURATIONS, DEV_RANKING, PAM_RANKING
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 8), st.just(4))
 
@@ -24,7 +29,7 @@ def drawn(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, np.ndarra
 def test_weights_of_each_axis_sum_to_1(name: str, shape: tuple[int, int, int], seed: int) -> None:
     predictions, _ = drawn(shape, seed)
     targets = np.random.default_rng(seed).uniform(0, 10, shape[1:])
-    weights = STRATEGIES[name](predictions, targets)
+    weights = STRATEGIES[name](predictions, targets, names=CONFIGURATIONS[3 : 3 + shape[0]])
     assert weights.shape == (shape[0], shape[2])
     assert (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(axis=0), 1)
@@ -71,3 +76,179 @@ def test_members_that_agree_have_no_spread_but_a_number() -> None:
     mean, std = combine(np.repeat(predictions, 3, axis=0), np.repeat(weights / 3, 3, axis=0))
     np.testing.assert_allclose(mean, predictions[0])
     np.testing.assert_allclose(std, 0, atol=1e-12)
+
+
+STRATEGY = st.sampled_from(sorted(STRATEGIES))
+
+
+def models(count: int, clips: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [N, A], and predictions [M, N, A] that follow them, each model with another amount of noise."""
+    rng = np.random.default_rng(seed)
+    targets = rng.uniform(0, 10, (clips, 4))
+    noise = rng.uniform(0.5, 5, (count, 1, 1))
+    return targets + noise * rng.standard_normal((count, clips, 4)), targets
+
+
+def chosen(weights: np.ndarray) -> list[int]:
+    """The members that are heard, after a check that they are heard alike."""
+    members = np.flatnonzero(weights[:, 0])
+    expected = np.zeros_like(weights)
+    expected[members] = 1 / len(members)
+    np.testing.assert_allclose(weights, expected)
+    return members.tolist()
+
+
+def by_scipy(predictions: np.ndarray, targets: np.ndarray) -> list[int]:
+    """Models by SciPy's SRCC of the mean over axes, best first."""
+    values = [stats.spearmanr(model.mean(axis=1), targets.mean(axis=1)).statistic for model in predictions]
+    return np.argsort(values)[::-1].tolist()
+
+
+@pytest.mark.parametrize("count", [3, 16, 20])
+@pytest.mark.parametrize(("name", "size"), [("pam_top_8", 8), ("pam_top_4", 4), ("pam_top_1", 1), ("dev_top_8", 8)])
+def test_the_best_are_the_best_by_scipys_srcc(name: str, size: int, count: int) -> None:
+    dev, pam = models(count, 40, 0), models(count, 50, 1)
+    best = by_scipy(*(pam if name.startswith("pam") else dev))[:size]
+    assert chosen(STRATEGIES[name](*dev, names=None, pam=pam)) == sorted(best)
+
+
+def test_without_pam_the_choice_is_made_on_what_is_given() -> None:
+    dev = models(20, 40, 0)
+    assert chosen(STRATEGIES["pam_top_8"](*dev)) == chosen(STRATEGIES["dev_top_8"](*dev))
+
+
+@given(STRATEGY, st.integers(8, 20), st.integers(0, 99))
+def test_the_choice_does_not_hang_on_the_order_of_models_or_clips(name: str, count: int, seed: int) -> None:
+    predictions, targets = models(count, 12, seed)
+    names = [CONFIGURATIONS[i] if i < 16 else f"other {i}" for i in range(count)]
+    rng = np.random.default_rng(seed)
+    order, clips = rng.permutation(count), rng.permutation(12)
+    weights = STRATEGIES[name](predictions, targets, names=names)
+    moved = STRATEGIES[name](predictions[order][:, clips], targets[clips], names=[names[i] for i in order])
+    np.testing.assert_array_equal(moved, weights[order])
+
+
+def test_equal_srcc_is_decided_by_ktau_then_mse_then_name() -> None:
+    def model(srcc: float, ktau: float, mse: float) -> dict[str, float]:
+        return {"SRCC": srcc, "KTAU": ktau, "MSE": mse}
+
+    nan = float("nan")
+    same = model(0.8, 0.6, 0.4)
+    assert best_first([model(0.8, 0.6, 0.4), model(0.81, 0.1, 9)], "ab") == [1, 0]
+    assert best_first([same, model(0.8, 0.61, 9)], "ab") == [1, 0]
+    assert best_first([same, model(0.8, 0.6, 0.3)], "ab") == [1, 0]
+    assert best_first([same, same], "ba") == [1, 0]
+    assert best_first([same, model(0.8 + 1e-15, 0.5, 0.4)], "ab") == [0, 1]
+    assert best_first([model(nan, nan, 0.1), model(-0.9, -0.8, 9)], "ab") == [1, 0]
+
+
+def test_a_model_that_scores_everything_alike_comes_last() -> None:
+    predictions, targets = models(9, 30, 0)
+    predictions[4] = 5.0
+    assert 4 not in chosen(STRATEGIES["dev_top_8"](predictions, targets))
+
+
+def test_the_composite_is_of_clips_that_were_rated_on_every_axis() -> None:
+    predictions, targets = models(5, 30, 0)
+    unrated = targets.copy()
+    unrated[:10, 2] = np.nan
+    assert composite_metrics(predictions, unrated) == composite_metrics(predictions[:, 10:], targets[10:])
+
+
+def test_where_none_was_the_composite_is_of_the_axes_that_were() -> None:
+    predictions, targets = models(5, 30, 0)
+    unrated = targets.copy()
+    unrated[:, 2] = np.nan
+    unrated[0] = np.nan
+    kept = [0, 1, 3]
+    for found, model in zip(composite_metrics(predictions, unrated), predictions, strict=True):
+        p, t = model[1:, kept].mean(axis=1), targets[1:, kept].mean(axis=1)
+        assert found["SRCC"] == pytest.approx(stats.spearmanr(p, t).statistic)
+        assert found["MSE"] == pytest.approx(np.mean((p - t) ** 2))
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    predictions, targets = models(3, 10, 0)
+    with pytest.raises(ValueError, match="2 names for the predictions of 3 models"):
+        STRATEGIES["dev_top_8"](predictions, targets, names=["a", "b"])
+    with pytest.raises(ValueError, match="must be"):
+        composite_metrics(predictions, targets[:5])
+    with pytest.raises(ValueError, match="finite"):
+        composite_metrics(predictions * np.nan, targets)
+
+
+def test_the_submitted_ensemble_is_the_check_marked_eight() -> None:
+    weights = STRATEGIES["submitted"](*models(16, 20, 0))
+    assert {CONFIGURATIONS[i] for i in chosen(weights)} == set(CHECK_MARKED)
+
+
+def test_of_the_check_marked_those_that_are_here() -> None:
+    predictions, targets = models(3, 20, 0)
+    names = ["TriEnc MLP UT", "mine", "TriEnc BLSTM(h) Con"]
+    assert chosen(STRATEGIES["submitted"](predictions, targets, names=names)) == [0, 2]
+    with pytest.raises(UsageError, match="none of model 0, model 1, model 2"):
+        STRATEGIES["submitted"](predictions, targets)
+
+
+def test_an_unknown_reading_is_refused() -> None:
+    with pytest.raises(UsageError, match="paper_checkmarks, rule_12_12, rule_11_12"):
+        STRATEGIES["submitted"](*models(16, 20, 0), reading="rule_10_10")
+
+
+def paper_rankings() -> Iterator[tuple[list[int], list[int]]]:
+    """Table III's rankings on Dev and PAM, best first, with every way to fill the places that are not known.
+
+    Of what is not known the paper tells: the eight are in both lists of twelve, TriEnc MLP CCC too, and no
+    other is. So three of PAM's places 9 to 12 are those of the eight that its first eight places lack, and
+    one that is not among Dev's twelve has the fourth.
+    """
+    dev = [place.row for place in DEV_RANKING]
+    pam = [place.row for place in PAM_RANKING[:8]]
+    missing = [row for row in CHECK_MARKED if row not in pam]
+    for eleventh in CONFIGURATIONS:
+        for extra in CONFIGURATIONS:
+            if eleventh in {*dev, *pam, extra} or extra in {*dev, *pam}:
+                continue
+            on_dev = [row or eleventh for row in dev[:12]]
+            for on_pam in ([*pam, *missing, extra], [*pam, extra, *missing]):
+                yield whole(on_dev), whole(on_pam)
+
+
+def whole(top: list[str]) -> list[int]:
+    """The sixteen as indexes: these first."""
+    return [CONFIGURATIONS.index(row) for row in (*top, *(row for row in CONFIGURATIONS if row not in top))]
+
+
+def test_the_papers_rule_gives_nine_and_one_less_gives_its_eight() -> None:
+    rankings = list(paper_rankings())
+    assert len(rankings) == 12
+    for on_dev, on_pam in rankings:
+        nine = {CONFIGURATIONS[i] for i in in_both(on_dev, on_pam, *RULES["rule_12_12"])}
+        eight = {CONFIGURATIONS[i] for i in in_both(on_dev, on_pam, *RULES["rule_11_12"])}
+        assert nine == {*CHECK_MARKED, "TriEnc MLP CCC"}
+        assert eight == set(CHECK_MARKED)
+
+
+def ranked(order: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [N, A], and predictions [M, N, A] of models whose SRCC falls in this order.
+
+    Each turns a longer run of clips round.
+    """
+    targets = np.tile(np.arange(60.0)[:, None], (1, 4))
+    predictions = np.tile(targets, (len(order), 1, 1))
+    for place, model in enumerate(order):
+        predictions[model, : place + 2] = targets[: place + 2][::-1]
+    assert best_first(composite_metrics(predictions, targets), ["same"] * len(order)) == order
+    return predictions, targets
+
+
+@pytest.mark.parametrize(("reading", "count"), [("rule_12_12", 9), ("rule_11_12", 8)])
+def test_the_rule_holds_for_predictions_that_rank_as_the_papers(reading: str, count: int) -> None:
+    on_dev, on_pam = next(paper_rankings())
+    assert len(chosen(STRATEGIES["submitted"](*ranked(on_dev), pam=ranked(on_pam), reading=reading))) == count
+
+
+def test_rules_that_leave_nobody_say_so() -> None:
+    order = list(range(40))
+    with pytest.raises(UsageError, match="no model is among the best on both sets"):
+        STRATEGIES["submitted"](*ranked(order), pam=ranked(order[::-1]), reading="rule_12_12")

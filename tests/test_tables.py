@@ -1,0 +1,189 @@
+"""Tables that render: Markdown and HTML by their parsers, CSV by its own, every name as it is."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+from markdown_it import MarkdownIt
+
+from mmmos.paper import CONFIGURATIONS, ENSEMBLES
+from mmmos.results import Result, every_table
+from mmmos.tables import paper_tables, to_csv, to_html, to_markdown, write_tables
+
+NOTE = "Encoders with random weights & <no> meaning."
+AWKWARD = "a|b <script>*x*</script> & [c](d) `e` _f_ \\|\\ {g}"
+VOID = {"meta"}
+
+
+class Reader(HTMLParser):
+    """Rows of cells' text, for every table; refuses tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.widths: list[list[int]] = []
+        self.addresses: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+            self.widths.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+            self.widths[-1].append(0)
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.widths[-1][-1] += int(dict(attrs).get("colspan") or 1)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+
+def result(row: str, seed: int, srcc: float, **options: object) -> Result:
+    """A result on Dev for Table II; `options` are other fields of it."""
+    plain = Result("II", row, seed, "Dev", "utterance", "composite", 234, 1 - srcc, srcc, srcc, srcc / 2, 0.1, 0.2)
+    return replace(plain, **options)
+
+
+SMALL = [
+    result("WavLM", 1, 0.40),
+    result("WavLM", 2, 0.44),
+    result("M2D", 1, 0.8),
+    result("MuQ", 1, 0.5, LCC=math.nan),
+    result("MuQ", 2, 0.5, LCC=0.5),
+]
+
+
+def test_a_small_table_as_it_should_read() -> None:
+    asked = {"II": ("WavLM", "MuQ", "M2D", "WavLM+MuQ+M2D")}
+    text = to_markdown(every_table(SMALL, asked), "Made up.")
+    assert text.startswith("# Results\n\nMade up.\n\nMean over runs")
+    assert text.split("## ")[1] == (
+        "Table II: Which encoders (loss UT, aggregator MLP), composite of the four axes\n\n"
+        "Dev: 234 clips\n\n"
+        "| | Dev MSE ↓ | Dev LCC ↑ | Dev SRCC ↑ | Dev KTAU ↑ |\n"
+        "|---|--:|--:|--:|--:|\n"
+        "| WavLM | .580 ± .028 | <u>.420</u> ± .028 | .420 ± .028 (.391) | .210 ± .014 |\n"
+        "| MuQ | <u>.500</u> ± .000 (.799) | undefined (.520) | <u>.500</u> ± .000 | <u>.250</u> ± .000 |\n"
+        "| M2D | **.200**, 1 of 2 runs | **.800**, 1 of 2 runs "
+        "| **.800**, 1 of 2 runs (.842) | **.400**, 1 of 2 runs |\n"
+        "| WavLM+MuQ+M2D | failed (.338) | failed (.840) | failed (.847) | failed (.676) |\n"
+    )
+
+
+def full() -> list[Result]:
+    """Three seeds of Tables III and IV with the paper's sets, an axis, and a set more; one row without runs."""
+    rng = np.random.default_rng(0)
+    places = [("Dev", "utterance"), ("PAM", "utterance"), ("Test", "system"), ("Test", "utterance")]
+    return [
+        result(row, seed, rng.random(), table=table, set=name, level=level, axis=axis, bias=rng.normal())
+        for table, rows in (("III", CONFIGURATIONS[1:]), ("IV", tuple(ENSEMBLES)), ("Own", (AWKWARD, "b")))
+        for row in rows
+        for seed in (42, 43, 44)
+        for name, level in places
+        for axis in ("composite", "PQ")
+    ]
+
+
+def test_markdown_renders_as_tables_of_equal_rows() -> None:
+    tables = every_table(full())
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(to_markdown(tables, NOTE))
+    found = Reader(html)
+    assert len(found.tables) == len(tables)
+    for table, rows in zip(tables, found.tables, strict=True):
+        assert len(rows) == len(table.rows) + 1
+        assert {len(row) for row in rows} == {len(table.columns) + 1}
+        assert all(all(row[1:]) for row in rows)
+    assert found.tables[-1][1][0] == AWKWARD
+
+
+def test_the_page_parses_and_shows_names_as_they_are() -> None:
+    tables = every_table(full())
+    html = to_html(tables, NOTE)
+    found = Reader(html)
+    assert len(found.tables) == len(tables)
+    assert "<script" not in html
+    assert "random weights &amp; &lt;no&gt; meaning" in html
+    assert found.tables[-1][2][0] == AWKWARD
+    assert [row[0] for row in found.tables[0][2:]] == list(CONFIGURATIONS)
+    for table, rows, widths in zip(tables, found.tables, found.widths, strict=True):
+        assert rows[0] == ["", *(group.set + (" systems" if group.level == "system" else "") for group in table.groups)]
+        assert widths == [len(table.columns) + 1, len(table.columns), *[len(table.columns) + 1] * len(table.rows)]
+        assert all(all(row[1:]) for row in rows)
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    html = to_html(every_table(full()), NOTE)
+    assert not Reader(html).addresses
+    assert not any(word in html for word in ("http", "url(", "@import"))
+
+
+def test_what_never_ran_reads_failed() -> None:
+    text = paper_tables(full(), NOTE)
+    first = CONFIGURATIONS[0]
+    line = next(line for line in text["tables.md"].splitlines() if line.startswith(f"| {first} |"))
+    assert line.count("failed") == 4 + 4 + 6
+    rows = [row for row in csv.DictReader(text["tables.csv"].splitlines()) if row["row"] == first]
+    assert {(row["status"], row["mean"], row["n_seeds"]) for row in rows} == {("failed", "", "0")}
+    assert all(cell.startswith("failed") for cell in Reader(text["tables.html"]).tables[0][2][1:])
+
+
+def test_csv_has_a_line_for_each_cell_in_full_precision() -> None:
+    results = full()
+    tables = every_table(results)
+    rows = list(csv.DictReader(to_csv(tables).splitlines()))
+    assert len(rows) == sum(len(table.rows) * len(table.columns) for table in tables)
+    places = [tuple(row[name] for name in ("table", "axis", "row", "set", "level", "metric")) for row in rows]
+    assert len(set(places)) == len(places)
+    for row in rows:
+        of = [
+            getattr(item, row["metric"])
+            for item in results
+            if all(getattr(item, name) == row[name] for name in ("table", "axis", "row", "set", "level"))
+        ]
+        if of and row["table"] == "IV":
+            assert float(row["mean"]) == np.mean(of)
+            assert float(row["std"]) == np.std(of, ddof=1)
+
+
+def test_strategies_have_the_papers_names_for_people_and_their_own_for_machines() -> None:
+    text = paper_tables(full(), NOTE)
+    assert "| Dev top 8 | " in text["tables.md"]
+    assert "dev_top_8" not in text["tables.md"]
+    assert "IV,composite,dev_top_8,PAM,utterance,MSE," in text["tables.csv"]
+
+
+def test_a_bias_has_its_sign() -> None:
+    results = [result(row, 1, 0.5, set="Test", bias=bias, table="Own") for row, bias in (("a", 0.25), ("b", -0.5))]
+    text = to_markdown(every_table(results), NOTE)
+    assert "**+.250**" in text
+    assert "<u>\u2212.500</u>" in text
+
+
+def test_files_are_written(tmp_path: Path) -> None:
+    write_tables(SMALL, tmp_path / "new" / "folder", NOTE)
+    written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new" / "folder").iterdir()}
+    assert written == paper_tables(SMALL, NOTE)
+
+
+def test_no_results_make_no_table() -> None:
+    text = paper_tables([], NOTE)
+    assert "|--" not in text["tables.md"]
+    assert "<table" not in text["tables.html"]
+    assert len(text["tables.csv"].splitlines()) == 1
