@@ -362,7 +362,7 @@ TENSOR = "wavlm_model.encoder.layers.7.fc1.bias"
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda state: state.pop("layer_weights.CU"), "missing .*heads.axes.CU"),
+        (lambda state: state.pop("layer_weights.CU"), "missing aggregator.states.weights.CU"),
         (lambda state: state.pop(HEAD), "missing .*heads.axes.PC"),
         (lambda state: state.pop("proj_layer.CE.0.bias"), "missing .*heads.axes.CE"),
         (lambda state: [state.pop(key) for key in [*state] if key.startswith("proj_layer.PQ.4.")], "missing"),
@@ -371,7 +371,10 @@ TENSOR = "wavlm_model.encoder.layers.7.fc1.bias"
         (lambda state: state.update({"proj_layer.CE.99.weight": torch.ones(1)}), "unknown proj_layer.CE.99.weight"),
         (lambda state: state.update({"proj_layer.CE.last": torch.ones(1)}), "unknown proj_layer.CE.last"),
         (lambda state: state.update({f"{TENSOR}s": torch.ones(1)}), "unknown encoder.layers.7.fc1.biass"),
-        (lambda state: state.update({"layer_weights.CE": torch.ones(12)}), "of another shape: heads.axes.CE"),
+        (
+            lambda state: state.update({"layer_weights.CE": torch.ones(12)}),
+            "of another shape: aggregator.states.weights.CE",
+        ),
         (lambda state: state.update({HEAD: state[HEAD][:-1].clone()}), "of another shape: heads.axes.PC"),
     ],
 )

@@ -18,8 +18,9 @@ from torch import nn
 
 from conftest import ToyEncoder
 from mmmos.encoders import ENCODERS, Features, load_encoder
+from mmmos.encoders.padded import Padded
 from mmmos.encoders.weights import bundled_state, hash_file, load_strictly, read_checkpoint
-from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError
+from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
 
 BUNDLED = ("distillmos", "musicnn")
 
@@ -282,3 +283,53 @@ def test_options_reach_the_class_and_unknown_ones_are_refused(toy_encoder: ToyEn
     assert load_encoder("toy", gain=2.0).fingerprint() == ToyEncoder(gain=2.0).fingerprint()
     with pytest.raises(TypeError, match="volume"):
         load_encoder("toy", volume=2.0)
+
+
+@given(st.lists(st.integers(160, 3000), min_size=1, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_silence_after_a_clip_counts_as_audio(sizes: list[int]) -> None:
+    plain = WideToy().train()
+    padded = Padded(plain, 0.125)  # 2000 samples
+    waves = torch.randn(len(sizes), max(sizes))
+    together = padded.encode(waves, torch.tensor(sizes))
+    assert together.rate_hz == plain.rate_hz
+    for wave, size, frames, mask in zip(waves, sizes, together.frames, together.mask, strict=True):
+        heard = torch.zeros(1, max(size, 2000))
+        heard[0, :size] = wave[:size]
+        assert mask.sum() == max(size, 2000) // 160
+        torch.testing.assert_close(frames[mask], plain.encode(heard).frames[0])
+        assert torch.equal(padded.encode(heard).frames, plain.encode(heard).frames)  # long enough: as it is
+
+
+def test_a_padded_encoder_declares_what_the_one_inside_does_and_its_own_silence(toy_encoder: ToyEncoder) -> None:
+    loaded = load_encoder("toy", gain=2.0, pad_silence=10)
+    assert isinstance(loaded, Padded)
+    for name in ("name", "sample_rate", "dim", "columns", "rate_hz", "min_samples"):
+        assert vars(loaded)[name] == getattr(toy_encoder, name)
+    assert loaded.settings() == {"gain": 2.0, "pad_silence": 10.0}
+    again = load_encoder("toy", **loaded.settings())  # as from a model's config
+    assert again.fingerprint() == loaded.fingerprint()
+    others = [load_encoder("toy", gain=2.0, pad_silence=seconds) for seconds in (0, 5.0)]
+    assert len({encoder.fingerprint() for encoder in (loaded, *others)}) == 3
+    assert not isinstance(others[0], Padded)
+    for padded in (loaded, Padded(ToyEncoder(), 1.0)):
+        assert not any(module.training for module in padded.modules())
+        assert not any(parameter.requires_grad for parameter in padded.parameters())
+
+
+def test_a_padded_encoder_still_refuses_a_clip_that_is_too_short(toy_encoder: ToyEncoder) -> None:
+    with pytest.raises(AudioError, match=r"toy needs 0\.010 s"):
+        Padded(toy_encoder, 1.0).encode(torch.zeros(1, 159))
+
+
+def test_gradient_passes_through_a_padded_encoder(toy_encoder: ToyEncoder) -> None:
+    waves = torch.randn(1, 400, requires_grad=True)
+    Padded(toy_encoder, 0.05)(waves).frames.sum().backward()
+    assert waves.grad.isfinite().all()
+    assert waves.grad.count_nonzero() > 390  # the third frame is half silence
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_silence_of_no_length_is_refused(toy_encoder: ToyEncoder, seconds: float) -> None:
+    with pytest.raises(UsageError, match=f"above 0 s, not to {seconds} s"):
+        load_encoder("toy", pad_silence=seconds)

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,9 +66,9 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, about: 
     heads = HeadConfig(
         layers=settings["proj_num_layer"],
         layer_norm=settings["proj_ln"],
-        states=STATES,
-        l2=settings["normalize_embed"],
     )
+    norm: Literal["l2", "none"] = "l2" if settings["normalize_embed"] else "none"
+    fusion = FusionConfig("mean", norm, wavlm_output="weighted_per_axis")
     with torch.device("meta"):  # no use in drawing 94 million numbers
         encoder = WavLM(layers="all", pad_seconds=WINDOW_SECONDS)
     encoder.to_empty(device="cpu")
@@ -76,9 +76,9 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, about: 
     speech = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     encoder.load(speech, str(file))
     spec = EncoderSpec("wavlm", encoder.columns, encoder.fingerprint(), encoder.settings())
-    model = QualityModel(ModelConfig((spec,), fusion=FusionConfig("mean", "none", False), heads=heads))
+    model = QualityModel(ModelConfig((spec,), fusion=fusion, heads=heads))
     rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
-    load_strictly(model, _head_keys(rest, model), str(file))
+    load_strictly(model, _own_keys(rest, model), str(file))
     try:
         scale = Scale(*(tuple(float(target[axis][part]) for axis in AXES) for part in ("mean", "std")))
     except (KeyError, TypeError, ValueError) as error:
@@ -126,19 +126,19 @@ def _settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     return {name: config[name] for name in SHAPING}
 
 
-def _head_keys(state: Mapping[str, Tensor], model: QualityModel) -> dict[str, Tensor]:
-    """Published names of the heads' tensors turned into ours.
+def _own_keys(state: Mapping[str, Tensor], model: QualityModel) -> dict[str, Tensor]:
+    """Published names of the tensors turned into ours.
 
-    Both number the layers of a head in order, leaving out what has no tensors; ours begin with the weighted sum.
+    Both number the layers of a head in order, leaving out what has no tensors.
     """
     renamed = {}
     for axis in AXES:
         own = sorted({int(key.split(".")[0]) for key in model.heads.axes[axis].state_dict()})
         prefix = f"proj_layer.{axis}."
         theirs = sorted({int(found[1]) for key in state if (found := re.match(rf"{prefix}(\d+)\.", key))})
-        for old, new in zip(theirs, own[1:], strict=False):
+        for old, new in zip(theirs, own, strict=False):
             for part in ("weight", "bias"):
                 if f"{prefix}{old}.{part}" in state:
                     renamed[f"{prefix}{old}.{part}"] = f"heads.axes.{axis}.{new}.{part}"
-        renamed[f"layer_weights.{axis}"] = f"heads.axes.{axis}.{own[0]}.weights"
+        renamed[f"layer_weights.{axis}"] = f"aggregator.states.weights.{axis}"
     return {renamed.get(key, key): value for key, value in state.items()}

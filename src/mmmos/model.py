@@ -56,7 +56,7 @@ class QualityModel(nn.Module):
         """Features of a batch -> [B, A]."""
         return self.from_reduced(self.aggregator.reduce(features))
 
-    def from_reduced(self, reduced: Tensor) -> Tensor:
+    def from_reduced(self, reduced: Features) -> Tensor:
         """The same from `aggregator.reduce(features)`, which training computes once a clip."""
         scores: Tensor = self.heads(self.aggregator.aggregate(reduced))
         return scores

@@ -6,25 +6,28 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mmmos.encoders.base import Encoder, Features, wants
+from mmmos.encoders.base import Encoder, Features, encode_windows, wants
 from mmmos.encoders.distillmos import DistillMOS
 from mmmos.encoders.m2d import M2D
 from mmmos.encoders.muq import MuQ
 from mmmos.encoders.musicnn import MusiCNN
+from mmmos.encoders.padded import Padded
 from mmmos.encoders.published import PUBLISHED, locate
+from mmmos.encoders.spectrum import Spectrum
 from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import ModelNotFoundError
 
-__all__ = ["ENCODERS", "Encoder", "Features", "load_encoder", "wants"]
+__all__ = ["ENCODERS", "Encoder", "Features", "encode_windows", "load_encoder", "wants"]
 
 ENCODERS: dict[str, type[Encoder]] = {
     "distillmos": DistillMOS,
     "musicnn": MusiCNN,
+    "spectrum": Spectrum,
     "wavlm": WavLM,
     "muq": MuQ,
     "m2d": M2D,
 }
-"""Name -> class. The first two come with the package, the others are the paper's."""
+"""Name -> class. The first three come with the package, the others are the paper's."""
 
 
 def load_encoder(
@@ -32,22 +35,25 @@ def load_encoder(
     checkpoint: str | Path | None = None,
     trust_checkpoint: bool = False,
     accept_licenses: Collection[str] = (),
+    pad_silence: float = 0,
     **options: Any,
 ) -> Encoder:
     """An encoder by its name, in evaluation mode, with `options` of its class.
 
     A published one comes from `checkpoint` (a file or folder), else from the hub or its cache; then a
-    pickle is read too, since its sha256 is the hub's.
+    pickle is read too, since its sha256 is the hub's. `pad_silence` is the length in s of `Padded`, 0 for none.
 
     Raises `ModelNotFoundError` for a name that is not in `ENCODERS` and for weights that cannot be had,
     `LicenseError` before a download without consent, `ModelFormatError` for weights that do not fit,
-    TypeError for an unknown option.
+    TypeError for an unknown option, `UsageError` for a wrong `pad_silence`.
     """
     if name not in ENCODERS:
         raise ModelNotFoundError(f"no encoder is called {name!r}; there are {', '.join(ENCODERS)}")
     kind = ENCODERS[name]
     if checkpoint is not None:
-        return kind.from_checkpoint(Path(checkpoint), trust_checkpoint=trust_checkpoint, **options).train(False)
-    if name in PUBLISHED:
-        return kind.from_checkpoint(locate(name, accept=accept_licenses), trust_checkpoint=True, **options).train(False)
-    return kind(**options).train(False)
+        encoder = kind.from_checkpoint(Path(checkpoint), trust_checkpoint=trust_checkpoint, **options)
+    elif name in PUBLISHED:
+        encoder = kind.from_checkpoint(locate(name, accept=accept_licenses), trust_checkpoint=True, **options)
+    else:
+        encoder = kind(**options)
+    return (Padded(encoder, pad_silence) if pad_silence else encoder).train(False)

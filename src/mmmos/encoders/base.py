@@ -8,9 +8,10 @@ through the network together, clips of different lengths apart, so no clip ever 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmos.errors import AudioError, SampleRateError, UsageError
-from mmmos.windows import MIN_SECONDS
+from mmmos.windows import MIN_SECONDS, Window
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] of equal length, in [-1, 1] -> frames [B, T, D]. Differentiable."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, or what stands for them."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def settings(self) -> dict[str, Any]:
         """Options that change the features; part of the fingerprint and of a model's config."""
@@ -129,6 +135,25 @@ def wants(encoders: Iterable[Encoder]) -> tuple[list[int], float]:
     every = list(encoders)
     shortest = [encoder.min_samples / encoder.sample_rate for encoder in every]
     return sorted({encoder.sample_rate for encoder in every}), max(MIN_SECONDS, *shortest)
+
+
+def encode_windows(
+    encoders: Mapping[str, Encoder], windows: Sequence[Window], dtype: torch.dtype = torch.float32
+) -> dict[str, Features]:
+    """Features of windows by encoder, each encoder run once, on its own device.
+
+    `dtype` is the precision of its arithmetic where that is safe; features are float32.
+    """
+    features = {}
+    for name, encoder in encoders.items():
+        device = encoder.device
+        waves = [torch.from_numpy(window.waves[encoder.sample_rate]) for window in windows]
+        lengths = torch.tensor([len(wave) for wave in waves])
+        padded = nn.utils.rnn.pad_sequence(waves, batch_first=True).to(device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            encoded = encoder.encode(padded, lengths, encoder.sample_rate)
+        features[name] = replace(encoded, frames=encoded.frames.float())
+    return features
 
 
 def _pad(clips: list[Tensor], dim: int, rate_hz: float) -> Features:

@@ -37,8 +37,7 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from typing_extensions import Self
+    from typing import Self
 
 FRAMES = 100  # a second, of the spectrogram: 160 samples at 16 kHz, 320 at 32 kHz
 WINDOWS = 40  # a second: 400 samples at 16 kHz, 800 at 32 kHz; the FFT is as long

@@ -34,8 +34,7 @@ from mmmos.errors import ModelFormatError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from typing_extensions import Self
+    from typing import Self
 
 RATE = 24_000  # Hz, of the sound that the network learned from
 RATES = (RATE, 16_000)  # Hz, of the sound that it can be given

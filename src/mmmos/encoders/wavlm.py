@@ -30,8 +30,7 @@ from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from typing_extensions import Self
+    from typing import Self
 
     Layers = Literal["last", "all"] | Sequence[float]
     """Which of the 13 states become frames; numbers are their weights in a sum."""

@@ -1,0 +1,38 @@
+"""Silence that counts as audio: every clip as long as the longest, as the published MMMOS system was trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmmos.encoders.base import Encoder
+from mmmos.errors import UsageError
+
+
+class Padded(Encoder):
+    """An encoder that hears zeros after each clip up to `seconds`, and gives their frames as real ones.
+
+    A clip of that length or more is left as it is. Raises `UsageError` for another length than one above 0 s.
+    """
+
+    def __init__(self, encoder: Encoder, seconds: float) -> None:
+        super().__init__()
+        if not 0 < seconds < math.inf:
+            raise UsageError(f"clips are padded with silence to a length above 0 s, not to {seconds!r} s")
+        self.encoder = encoder
+        self.seconds = float(seconds)
+        self.name, self.sample_rate, self.rate_hz = encoder.name, encoder.sample_rate, encoder.rate_hz
+        self.dim, self.columns, self.min_samples = encoder.dim, encoder.columns, encoder.min_samples
+        self.train()
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the encoder, and `pad_silence` (s)."""
+        return self.encoder.settings() | {"pad_silence": self.seconds}
+
+    def frames(self, waves: Tensor) -> Tensor:
+        """[B, S] -> [B, T, D], T that of `seconds` or more."""
+        missing = round(self.seconds * self.sample_rate) - waves.shape[1]
+        return self.encoder.frames(F.pad(waves, (0, max(0, missing))))
