@@ -29,18 +29,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmos.aggregators import FusionConfig
 from mmmos.dataset import Table
 from mmmos.ensemble import equal_weights
-from mmmos.fitting import count_sets, encode_rows
-from mmmos.heads import HeadConfig
+from mmmos.fitting import EncoderSource, Listener, count_sets
+from mmmos.history import best_epoch
 from mmmos.hub import About, Member, save_ensemble
 from mmmos.manifest import LabelledClip, read_labels, split_groups
 from mmmos.model import ModelConfig
 from mmmos.models import load_model
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
-from mmmos.train import TrainConfig, best_epoch, fit
+from mmmos.settings import PRESETS
+from mmmos.train import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
@@ -51,25 +51,21 @@ WHEELS = {
 TENSORFLOW = "tensorflow-cpu==2.15.1"  # the last with the layers that musicnn's graph was written in
 
 ENCODERS = ("distillmos", "musicnn")
-FUSION = FusionConfig(pool="mean_std", embed_norm="none", standardize=True)
-HEADS = HeadConfig(layers=1)
+SETTINGS = PRESETS["small"].changed({"lr": 1e-2, "weight_decay": 1.0})
+"""How each head is trained; chosen by the cross-validation of `scripts/evaluate_lite.py`."""
 MAIN_SET = "musdb18_aes"
 SEEDS = (42, 43, 44, 45, 46)
 DEV_SHARE = 0.2
 
 
-def settings(seed: int) -> TrainConfig:
-    """How each head is trained; chosen by the cross-validation of `scripts/evaluate_lite.py`."""
-    return TrainConfig(
-        loss="ut",
-        other_loss="con",
-        main_set=MAIN_SET,
-        lr=1e-2,
-        weight_decay=1.0,
-        epochs=300,
-        patience=20,
-        seed=seed,
-    )
+def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
+    """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
+    listener = Listener(EncoderSource(ENCODERS), SETTINGS, cache, keep="pooled")
+    plans, left_out = listener.hear(rows, "windows", note=print)
+    if left_out:
+        raise SystemExit(f"{len(left_out)} clips are missing or broken; lite is built from all or not at all")
+    config = listener.config(SETTINGS)
+    return listener.table(plans, config), config
 
 
 def read_data(data: Path, work: Path) -> list[LabelledClip]:
@@ -97,7 +93,7 @@ def train_members(table: Table, config: ModelConfig, work: Path | None = None) -
         train, dev = split_groups(main, DEV_SHARE, seed)
         train += [row for row in table.rows if row.set != MAIN_SET]
         folder = None if work is None else work / f"seed-{seed}"
-        member, history = fit(config, table.take(train), table.take(dev), settings(seed), folder)
+        member, history = fit(config, table.take(train), table.take(dev), SETTINGS.training(seed, MAIN_SET), folder)
         best = best_epoch(history)
         print(f"seed {seed}: epoch {best.epoch} of {len(history)}, dev loss {best.dev_loss:.4f}, SRCC {best.dev_srcc}")
         members.append(member)
@@ -129,11 +125,9 @@ def main() -> None:
     if options.encoders:
         build_encoders(options.work)
     rows = read_data(options.data.resolve(), options.work)
-    table, config, left_out = encode_rows(rows, ENCODERS, FUSION, HEADS, options.work / "cache", note=print)
-    if left_out:
-        raise SystemExit(f"{len(left_out)} clips are missing or broken; lite is built from all or not at all")
+    table, config = encode(rows, options.work / "cache")
     members = train_members(table, config, options.work)
-    training = {"settings": {**asdict(settings(SEEDS[0])), "seed": list(SEEDS)}, **count_sets(table)}
+    training = {"settings": asdict(SETTINGS) | {"seed": list(SEEDS), "main_set": MAIN_SET}, **count_sets(table)}
     about = About(calibrated=False, commercial_use=False, training=training)
     weights = equal_weights(np.zeros((len(members), 1, len(AXES))), np.zeros((1, len(AXES))))
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "mmmos"
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "EXPERIMENTS", "MODEL_CARD", "ROWS")),
+    *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "DATA", "EXPERIMENTS", "MODEL_CARD", "ROWS")),
 )
 SCORE_TOLERANCE = 0.02
 """Points by which a score may differ from the one printed: processors round differently."""
@@ -88,10 +88,13 @@ def bench_encoders() -> str:
 
 
 def help_texts() -> str:
-    """`--help` of every command."""
+    """`--help` of every command, those of a group after it."""
     from mmmos.cli import app
 
     names = ["", *(command.callback.__name__ for command in app.registered_commands if command.callback)]
+    for group in app.registered_groups:
+        commands = group.typer_instance.registered_commands if group.typer_instance else []
+        names += [str(group.name), *(f"{group.name} {item.callback.__name__}" for item in commands if item.callback)]
     return "\n\n".join(_fenced(_help(name)) for name in names)
 
 
@@ -130,6 +133,26 @@ def errors() -> str:
     return "\n".join(["| code | meaning |", "|---|---|", *rows])
 
 
+def corpora() -> str:
+    """The corpora, how many clips the lists have of each, and where they come from."""
+    from mmmos.corpora import SOURCES
+
+    lines = ["| folder | corpus | training | development | test | terms |", "|---|---|--:|--:|--:|---|"]
+    for folder, about in SOURCES.items():
+        counts = f"{about.train or ''} | {about.dev or ''} | {about.test or ''}"
+        lines.append(f"| `{folder}` | [{about.title}]({about.home}) | {counts} | {about.terms} |")
+    return "\n".join(lines)
+
+
+def label_files() -> str:
+    """The label files and their public homes."""
+    from mmmos.label_files import LABEL_FILES
+
+    lines = ["| name | file | clips |", "|---|---|--:|"]
+    lines += [f"| `{name}` | [{item.file_name}]({item.url}) | {item.rows} |" for name, item in LABEL_FILES.items()]
+    return "\n".join(lines)
+
+
 def _fenced(text: str) -> str:
     return f"```\n{text.rstrip()}\n```"
 
@@ -140,7 +163,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "lite_all": lite_all,
     "bench": bench,
     "bench_encoders": bench_encoders,
+    "corpora": corpora,
     "help": help_texts,
+    "label_files": label_files,
     "modules": modules,
     "warnings": warnings,
     "errors": errors,

@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from build_lite import ENCODERS, FUSION, HEADS, MAIN_SET, ROOT, read_data, train_members
+from build_lite import MAIN_SET, ROOT, encode, read_data, train_members
 from numpy.typing import NDArray
 
 from mmmos.dataset import Table
-from mmmos.fitting import encode_rows
 from mmmos.manifest import LabelledClip, label_array
 from mmmos.metrics import bootstrap, srcc, system_means
 from mmmos.model import ModelConfig
 from mmmos.scores import AXES
+from mmmos.train import predict
 
 FOLDS = 5
 CODEC_SET = "codec_mushra"
@@ -46,9 +45,8 @@ def cross_predict(table: Table, config: ModelConfig, fold_of: Callable[[Labelled
     for fold in sorted({name for name in folds if name is not None}):
         held = [name == fold for name in folds]
         members = train_members(table.take([row for row, out in zip(table.rows, held, strict=True) if not out]), config)
-        inputs = table.inputs[torch.tensor(held)]
-        with torch.no_grad():
-            scores = [member.scale.to_labels(member.model.from_reduced(inputs).numpy()) for member in members]
+        unseen = table.take([row for row, out in zip(table.rows, held, strict=True) if out])
+        scores = [member.scale.to_labels(predict(member.model, unseen).numpy()) for member in members]
         predictions[held] = np.mean(scores, axis=0)
     return predictions
 
@@ -81,7 +79,7 @@ def evaluate(table: Table, config: ModelConfig) -> dict[str, Any]:
     systems = np.array([row.system for row in rows])
     music = np.array([row.set == MAIN_SET for row in rows])
     codec = ~music
-    mos = table.inputs[:, MOS_COLUMN].double().numpy()
+    mos = table.inputs.frames[:, MOS_COLUMN].double().numpy()
     quality = AXES.index("PQ")
 
     fold = numbered(rows)
@@ -140,7 +138,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "lite.json", help="where the figures go")
     options = parser.parse_args()
     rows = read_data(options.data.resolve(), options.work)
-    table, config, _ = encode_rows(rows, ENCODERS, FUSION, HEADS, options.work / "cache", note=print)
+    table, config = encode(rows, options.work / "cache")
     figures = evaluate(table, config)
     options.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     for item in figures["figures"]:

@@ -1,57 +1,104 @@
-"""Features on disk, so that a clip is encoded once however often a model is trained on it.
+"""What the encoders gave, on disk, so that a crop is encoded once however often models are trained on it.
 
-    CACHE/<fingerprint of the encoder>/<2 hex>/<sha256 of audio and stretch>.safetensors
+    CACHE/<encoder's fingerprint>/<2 hex>/<sha256 of audio and stretch>.<kept>.safetensors
 
-A file that has its final name is whole: it is written under another name, flushed and renamed. Kill
-the process at any moment and the same command goes on where it was.
+        count            how many frames there are; 0 says that the crop is silent
+        mean, std [D]    float32, over time
+        frames [T, D]    float16, at the encoder's own rate; in files `.frames` and not in files `.pooled`
+
+A file that is there is whole: kill the process at any moment and the same command goes on where it was.
+Files are memory-mapped: reading a mean does not read the frames.
 """
 
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from mmmos.clips import Clip
 from mmmos.encoders.base import Features
 from mmmos.encoders.weights import hash_file
+from mmmos.files import replacing
 from mmmos.windows import WINDOW_SECONDS
+
+Keep = Literal["frames", "pooled"]
+"""What is kept of a crop. Models on pooled vectors want no frames, which take a hundred times the room."""
+
+FRAME_BYTES, POOLED_BYTES = 2, 4
+"""Bytes of a value: of a frame, of a mean or deviation."""
 
 
 def clip_key(clip: Clip) -> str:
     """sha256 of the file's bytes and of the stretch taken from it."""
-    return hash_file(clip.path or clip.id, f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time}\n".encode())
+    path = clip.path or clip.id
+    state = os.stat(path)
+    stretch = f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time} {clip.stream}\n"
+    return _hash(path, state.st_size, state.st_mtime_ns, stretch)
+
+
+@lru_cache(maxsize=1 << 16)
+def _hash(path: str, size: int, mtime: int, stretch: str) -> str:
+    return hash_file(path, stretch.encode())
 
 
 class FeatureCache:
-    """Frames of whole clips by encoder, float16."""
+    """Crops by encoder. Several processes may read and write it at once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, keep: Keep = "frames") -> None:
         self.root = root
+        self.keep = keep
 
-    def path(self, key: str, fingerprint: str) -> Path:
-        """Where the features of a clip lie, or will."""
-        return self.root / fingerprint[:16] / key[:2] / f"{key}.safetensors"
+    def holds(self, key: str, fingerprint: str) -> bool:
+        """Whether as much of the crop is there as this cache keeps."""
+        return self._find(key, fingerprint, self.keep) is not None
 
-    def get(self, key: str, fingerprint: str) -> Features | None:
-        """Features [1, T, D] in float32, or None."""
-        path = self.path(key, fingerprint)
-        if not path.is_file():
+    def frames(self, key: str, fingerprint: str) -> Features | None:
+        """Features [1, T, D] in float32, T = 0 for a silent crop, or None."""
+        path = self._find(key, fingerprint, "frames")
+        if path is None:
             return None
-        stored = load_file(path)
-        frames = stored["frames"].float().unsqueeze(0)
-        return Features(frames, torch.ones(frames.shape[:2], dtype=torch.bool), float(stored["rate_hz"]))
+        with safe_open(path, "pt") as file:
+            frames = file.get_tensor("frames").float().unsqueeze(0)
+            rate_hz = float(file.get_tensor("rate_hz"))
+        return Features(frames, torch.ones(frames.shape[:2], dtype=torch.bool), rate_hz)
+
+    def pooled(self, key: str, fingerprint: str) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation over time, each [1, D], or [0, D] for a silent crop, or None."""
+        path = self._find(key, fingerprint, "pooled")
+        if path is None:
+            return None
+        with safe_open(path, "pt") as file:
+            rows = min(1, int(file.get_tensor("count")))
+            return file.get_tensor("mean")[None][:rows], file.get_tensor("std")[None][:rows]
 
     def put(self, key: str, fingerprint: str, features: Features) -> None:
-        """Keep the features [1, T, D] of a clip."""
-        path = self.path(key, fingerprint)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frames = features.frames[features.mask].half().contiguous()
-        rate = torch.tensor(features.rate_hz, dtype=torch.float64)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        save_file({"frames": frames, "rate_hz": rate}, partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        """Keep the features [1, T, D] of a crop; T = 0 says that it is silent."""
+        frames = features.frames[features.mask].float()
+        std, mean = torch.std_mean(frames, dim=0, correction=0) if len(frames) else frames.new_zeros(2, frames.shape[1])
+        tensors = {"count": torch.tensor(len(frames)), "mean": mean.contiguous(), "std": std.contiguous()}
+        if self.keep == "frames":
+            tensors |= {"frames": frames.half().contiguous()}
+            tensors |= {"rate_hz": torch.tensor(features.rate_hz, dtype=torch.float64)}
+        with replacing(self._path(key, fingerprint, self.keep)) as partial:
+            save_file(tensors, partial)
+
+    def size(self, frames: float, dim: int) -> float:
+        """Bytes that a crop of that many frames of `dim` values takes."""
+        pooled = 2 * dim * POOLED_BYTES
+        return pooled + frames * dim * FRAME_BYTES if self.keep == "frames" else pooled
+
+    def _find(self, key: str, fingerprint: str, wanted: Keep) -> Path | None:
+        # A file with the frames has their mean, too.
+        kinds: tuple[Keep, ...] = ("frames",) if wanted == "frames" else ("frames", "pooled")
+        paths = (self._path(key, fingerprint, kind) for kind in kinds)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _path(self, key: str, fingerprint: str, kind: Keep) -> Path:
+        return self.root / fingerprint / key[:2] / f"{key}.{kind}.safetensors"

@@ -1,23 +1,81 @@
-"""Clips encoded once, as the tensors that training runs on."""
+"""Clips encoded once, as the tensors that training runs on.
+
+rows ─ plan ─► crops ─ extract ─► cache ─ table ─► Table: what the aggregator makes of each crop, with labels
+(crops.py)     (frozen encoders, once)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmmos.aggregators import MlpAggregator
+from mmmos.aggregators import Aggregator, fuse_pooled
 from mmmos.cache import FeatureCache, clip_key
+from mmmos.crops import Crop, How, plan_crops
 from mmmos.decoder import IsolatedDecoder
-from mmmos.encoders import Encoder, Features, wants
+from mmmos.encoders import Encoder, Features, encode_windows, wants
 from mmmos.errors import AudioError
+from mmmos.files import replacing
 from mmmos.manifest import LabelledClip, label_array
-from mmmos.windows import Window
+from mmmos.windows import ClipReport, Window
 
 Progress = Callable[[int, int], None]
 """Called with how many clips are done and how many there are."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A row, and which stretches of its clip are heard."""
+
+    row: LabelledClip
+    how: How
+    crops: tuple[Crop, ...]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Reduced crops of different lengths, end to end.
+
+    Shape:
+        - frames: [sum of T, D], float32 or float16
+        - starts: [M + 1], where each of the M crops begins, and the end
+    """
+
+    frames: Tensor
+    starts: tuple[int, ...]
+    rate_hz: float
+    file: Path | None = None  # where the frames lie if they are a file mapped into memory, which copies then share
+
+    def __reduce__(self) -> Any:
+        if self.file is None:
+            return Sequences, (self.frames, self.starts, self.rate_hz)
+        return Sequences.mapped, (self.file, self.starts, self.frames.shape[1], self.rate_hz)
+
+    @classmethod
+    def mapped(cls, file: Path, starts: tuple[int, ...], dim: int, rate_hz: float) -> Sequences:
+        """Frames of `dim` values from a file of them, whose suffix is their type."""
+        dtype = {".float16": torch.float16, ".float32": torch.float32}[file.suffix]
+        frames = torch.from_file(str(file), size=starts[-1] * dim, dtype=dtype) if starts[-1] else torch.zeros(0)
+        return cls(frames.view(starts[-1], dim), starts, rate_hz, file)
+
+    def batch(self, crops: Sequence[int]) -> Features:
+        """Some of the crops as a padded batch [B, T, D] in float32."""
+        if len(self.frames) == len(self.starts) - 1:  # one frame each, as pooled vectors are
+            vectors = self.frames[list(crops)].float().unsqueeze(1)
+            return Features(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool), self.rate_hz)
+        pieces = [self.frames[self.starts[i] : self.starts[i + 1]].float() for i in crops]
+        lengths = torch.tensor([len(piece) for piece in pieces])
+        padded = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True)
+        return Features(padded, torch.arange(padded.shape[1]) < lengths[:, None], self.rate_hz)
 
 
 @dataclass(frozen=True)
@@ -25,74 +83,173 @@ class Table:
     """Rows ready for training.
 
     Shape:
-        - inputs: [N, D], what `aggregator.reduce` makes of a clip's features
+        - inputs: M crops, each what `aggregator.reduce` makes of its features
+        - crops: for each of the N rows its crops' numbers in `inputs` and their weights
         - labels: [N, A] on each set's own scale, NaN where there is none
     """
 
     rows: tuple[LabelledClip, ...]
-    inputs: Tensor
+    inputs: Sequences
+    crops: tuple[tuple[tuple[int, float], ...], ...]
     labels: Tensor
 
     def take(self, rows: Sequence[LabelledClip]) -> Table:
         """The part of the table that holds these rows, in their order."""
         index = {id(row): i for i, row in enumerate(self.rows)}
         chosen = [index[id(row)] for row in rows]
-        return Table(tuple(rows), self.inputs[chosen], self.labels[chosen])
+        return replace(self, rows=tuple(rows), crops=tuple(self.crops[i] for i in chosen), labels=self.labels[chosen])
+
+    def heard(self, rows: Sequence[int], epoch: int) -> Features:
+        """Of each of these rows the crop that training hears in an epoch, counted from 1: [B, T, D]."""
+        return self.inputs.batch([self.crops[i][(epoch - 1) % len(self.crops[i])][0] for i in rows])
+
+    def frames(self, most: int) -> Tensor:
+        """Frames of the table's crops [n, D] in float32, evenly spread where there are more than `most`."""
+        own = sorted({number for crops in self.crops for number, _ in crops})
+        spans = [range(self.inputs.starts[i], self.inputs.starts[i + 1]) for i in own]
+        places = [place for span in spans for place in span]
+        return self.inputs.frames[places[:: math.ceil(len(places) / most) or 1]].float()
 
 
-def extract(
-    rows: Sequence[LabelledClip],
-    encoders: Mapping[str, Encoder],
-    cache: FeatureCache,
-    progress: Progress = lambda done, total: None,
-) -> dict[str, str]:
-    """Encode every clip that the cache does not hold yet, each once.
+class Extractor:
+    """Frozen encoders and what they have heard so far: every crop once, kept in the cache."""
 
-    Returns the clips that could not be decoded or are silent, by id, with the reason. They are left out
-    of training, as scoring leaves silent windows out.
-    """
-    failed: dict[str, str] = {}
-    prints = {name: encoder.fingerprint() for name, encoder in encoders.items()}
-    rates, shortest = wants(encoders.values())
-    with IsolatedDecoder() as decoder:
-        for done, row in enumerate(rows, start=1):
-            key = clip_key(row.clip)
-            wanted = [name for name in encoders if not cache.path(key, prints[name]).is_file()]
-            if wanted:
+    def __init__(
+        self, encoders: Mapping[str, Encoder], cache: FeatureCache, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.encoders = encoders
+        self.cache = cache
+        self.dtype = dtype
+        ending = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
+        self.fingerprints = {name: encoder.fingerprint() for name, encoder in encoders.items()}
+        self._folders = {name: f"{print_[:16]}{ending}" for name, print_ in self.fingerprints.items()}
+        self._rates, self._shortest = wants(encoders.values())
+
+    def plan(
+        self, rows: Sequence[LabelledClip], how: How, count: int = 1, seed: int = 0
+    ) -> tuple[list[Planned], dict[str, str]]:
+        """Crops of every row (see `plan_crops`), and by id the clips whose files cannot be opened, with the reason."""
+        planned, failed = [], {}
+        with IsolatedDecoder() as decoder:
+            for row in rows:
                 try:
-                    cut = decoder.cut(row.clip, rates, shortest)
-                    windows = [item for item in cut if isinstance(item, Window) and not item.silent]
+                    duration = _duration(decoder, row)
                 except AudioError as error:
                     failed[row.clip.id] = f"{error.code}: {error}"
                 else:
-                    for name in wanted if windows else ():
-                        cache.put(key, prints[name], _encode_clip(encoders[name], windows))
-                    if not windows:
-                        failed[row.clip.id] = "silent: there is nothing to learn from"
-            progress(done, len(rows))
-    return failed
+                    planned.append(Planned(row, how, plan_crops(row.clip, duration, how, count, seed)))
+        return planned, failed
+
+    def size(self, plans: Iterable[Planned]) -> int:
+        """Bytes that the cache will grow by, as near as the headers of the files tell."""
+        total = 0.0
+        for plan in plans:
+            for crop in plan.crops:
+                for name in self._missing(clip_key(crop.clip)):
+                    encoder = self.encoders[name]
+                    total += self.cache.size(crop.weight * 10 * encoder.rate_hz, encoder.dim)
+        return round(total)
+
+    def extract(self, plans: Sequence[Planned], progress: Progress = lambda done, total: None) -> dict[str, str]:
+        """Encode every crop that the cache does not hold yet.
+
+        Returns the clips that could not be decoded or are silent, by id, with the reason. They are left out
+        of training, as scoring leaves silent windows out.
+        """
+        failed: dict[str, str] = {}
+        with IsolatedDecoder() as decoder:
+            for done, plan in enumerate(plans, start=1):
+                try:
+                    self._encode(plan, decoder)
+                except AudioError as error:
+                    failed[plan.row.clip.id] = f"{error.code}: {error}"
+                else:
+                    if not any(self._is_heard(clip_key(crop.clip)) for crop in plan.crops):
+                        failed[plan.row.clip.id] = "silent: there is nothing to learn from"
+                progress(done, len(plans))
+        return failed
+
+    def table(self, plans: Sequence[Planned], aggregator: Aggregator) -> Table:
+        """The rows of which the cache holds a crop that is not silent, reduced to what the aggregator trains on.
+
+        What was reduced lies in the cache's folder, where all who train on it map it into memory.
+        """
+        rows: list[LabelledClip] = []
+        crops: list[tuple[tuple[int, float], ...]] = []
+        keys: list[str] = []
+        for plan in plans:
+            found = [(clip_key(crop.clip), crop.weight) for crop in plan.crops]
+            heard = [(key, weight) for key, weight in found if self._is_heard(key, aggregator.encoders)]
+            if heard:
+                rows.append(plan.row)
+                crops.append(tuple((len(keys) + i, weight) for i, (_, weight) in enumerate(heard)))
+                keys += [key for key, _ in heard]
+        return Table(
+            tuple(rows), self._packed(keys, aggregator), tuple(crops), torch.from_numpy(label_array(rows)).float()
+        )
+
+    def _missing(self, key: str) -> list[str]:
+        return [name for name, folder in self._folders.items() if not self.cache.holds(key, folder)]
+
+    def _is_heard(self, key: str, encoders: Iterable[str] | None = None) -> bool:
+        """Whether the crop is there, and not silent."""
+        found = (self.cache.pooled(key, self._folders[name]) for name in encoders or self.encoders)
+        return all(stats is not None and len(stats[0]) for stats in found)
+
+    def _encode(self, plan: Planned, decoder: IsolatedDecoder) -> None:
+        missing = [crop for crop in plan.crops if self._missing(clip_key(crop.clip))]
+        # Windows come in one pass over the file; other crops are cut one by one.
+        cuts = [(plan.row.clip, plan.crops)] if plan.how == "windows" else [(crop.clip, (crop,)) for crop in missing]
+        for clip, crops in cuts if missing else ():
+            waiting = iter(crops)
+            for item in decoder.cut(clip, self._rates, self._shortest):
+                if isinstance(item, Window) and (crop := next(waiting, None)):
+                    self._put(clip_key(crop.clip), item)
+
+    def _put(self, key: str, window: Window) -> None:
+        for name in self._missing(key):
+            encoder = self.encoders[name]
+            silence = Features(torch.zeros(1, 0, encoder.dim), torch.zeros(1, 0, dtype=torch.bool), encoder.rate_hz)
+            found = silence if window.silent else encode_windows({name: encoder}, [window], self.dtype)[name]
+            self.cache.put(key, self._folders[name], found)
+
+    def _packed(self, keys: Sequence[str], aggregator: Aggregator) -> Sequences:
+        """Written at the first call; mapped by this and by every later one, in other processes too."""
+        folders = {name: self._folders[name] for name in aggregator.encoders}
+        pooled = aggregator.reduction.kind == "pooled"
+        name = hashlib.sha256(repr((aggregator.reduction, folders, keys)).encode()).hexdigest()
+        # Pooled vectors are few, and in float16 a value that hardly varies would not vary at all.
+        file = self.cache.root / "tables" / f"{name}.{'float32' if pooled else 'float16'}"
+        index = file.with_suffix(".json")
+        if not index.is_file():
+            lengths, rate_hz = [], 0.0
+            with replacing(file) as partial, open(partial, "wb") as out:
+                for key in keys:
+                    reduced = self._pooled(key, aggregator) if pooled else self._aligned(key, aggregator)
+                    frames = reduced.frames[0].to(torch.float32 if pooled else torch.float16)
+                    out.write(frames.contiguous().numpy().tobytes())
+                    lengths.append(len(frames))
+                    rate_hz = reduced.rate_hz
+            with replacing(index) as partial:
+                partial.write_text(json.dumps({"lengths": lengths, "rate_hz": rate_hz}))
+        told = json.loads(index.read_text())
+        starts = tuple(accumulate(told["lengths"], initial=0))
+        return Sequences.mapped(file, starts, aggregator.input_dim, told["rate_hz"])
+
+    def _pooled(self, key: str, aggregator: Aggregator) -> Features:
+        found = {name: self.cache.pooled(key, self._folders[name]) for name in aggregator.encoders}
+        stats = {name: stats for name, stats in found.items() if stats is not None}
+        return fuse_pooled(stats, aggregator.encoders, aggregator.config)
+
+    def _aligned(self, key: str, aggregator: Aggregator) -> Features:
+        found = {name: self.cache.frames(key, self._folders[name]) for name in aggregator.encoders}
+        return aggregator.reduce({name: features for name, features in found.items() if features is not None})
 
 
-def load_table(
-    rows: Sequence[LabelledClip], encoders: Mapping[str, Encoder], cache: FeatureCache, aggregator: MlpAggregator
-) -> Table:
-    """The rows that the cache holds, reduced to what the aggregator trains on."""
-    prints = {name: encoder.fingerprint() for name, encoder in encoders.items()}
-    kept, inputs = [], []
-    for row in rows:
-        key = clip_key(row.clip)
-        features = {name: cache.get(key, prints[name]) for name in encoders}
-        complete = {name: found for name, found in features.items() if found is not None}
-        if len(complete) == len(features):
-            kept.append(row)
-            inputs.append(aggregator.reduce(complete))
-    labels = torch.from_numpy(label_array(kept)).float()
-    return Table(tuple(kept), torch.cat(inputs) if inputs else torch.zeros(0, aggregator.output_dim), labels)
-
-
-def _encode_clip(encoder: Encoder, windows: Sequence[Window]) -> Features:
-    """Frames of all windows of a clip, one after another, on the CPU: [1, T, D]."""
-    device = next(encoder.parameters()).device
-    waves = [torch.from_numpy(window.waves[encoder.sample_rate]).unsqueeze(0).to(device) for window in windows]
-    frames = torch.cat([encoder.encode(wave).frames for wave in waves], dim=1).cpu()
-    return Features(frames, torch.ones(frames.shape[:2], dtype=torch.bool), encoder.rate_hz)
+def _duration(decoder: IsolatedDecoder, row: LabelledClip) -> float:
+    """Seconds of audio in a row's file, as its header says, else as its decoder does."""
+    duration = decoder.probe(row.clip).duration
+    if math.isfinite(duration):
+        return duration
+    whole = replace(row.clip, start_time=0.0, end_time=None)
+    return max(item.duration for item in decoder.cut(whole, [16_000], 0.0) if isinstance(item, ClipReport))

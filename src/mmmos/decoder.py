@@ -22,12 +22,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
+from mmmos.audio import AudioInfo
 from mmmos.clips import Clip
 from mmmos.errors import AudioError
 from mmmos.scores import ClipError
-from mmmos.windows import ClipReport, Window, cut
+from mmmos.windows import ClipReport, Window, cut, probe
 
 BOOT = "import sys; sys.path[:] = sys.argv[2:]; from mmmos.decoder import serve; serve(int(sys.argv[1]))"
 """What the child runs: this process's path and no other, so that no file of the folder it is in is imported."""
@@ -55,15 +56,22 @@ class IsolatedDecoder:
                 yield from another.cut(clip, rates, min_seconds)
             return
         try:
-            yield from self._cut(clip, rates, min_seconds)
+            yield from self._ask((clip, tuple(rates), min_seconds))
         finally:
             self._in_use.release()
 
-    def _cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
+    def probe(self, clip: Clip) -> AudioInfo:
+        """What the header of a clip's file says, without decoding it. Raises `AudioError` as `cut`."""
+        info: AudioInfo
+        (info,) = self._ask((clip, (), 0.0))
+        return info
+
+    def _ask(self, question: tuple[Clip, tuple[int, ...], float]) -> Iterator[Any]:
+        """The child's answers; without sample rates the only one is what `probe` says."""
         finished = False
         try:
             pipe = self.start()
-            pipe.send((clip, tuple(rates), min_seconds))
+            pipe.send(question)
             while not finished:
                 if not pipe.poll(self.deadline):
                     raise AudioError("decode_timeout", f"the decoder gave nothing for {self.deadline:g} s")
@@ -131,7 +139,7 @@ def serve(descriptor: int) -> None:
             complaints.seek(0)
             complaints.truncate()
             try:
-                for item in cut(clip, rates, min_seconds):
+                for item in cut(clip, rates, min_seconds) if rates else [probe(clip)]:
                     if isinstance(item, ClipReport) and _complained(complaints, clip):
                         item = replace(item, warnings=tuple(sorted({*item.warnings, "decode_warnings"})))
                     pipe.send(item)

@@ -2,35 +2,118 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mmmos.aggregators import AGGREGATORS, FusionConfig
-from mmmos.cache import FeatureCache
-from mmmos.dataset import Progress, Table, extract, load_table
-from mmmos.encoders import load_encoder
+import numpy as np
+import torch
+
+from mmmos.aggregators import AGGREGATORS
+from mmmos.cache import FeatureCache, Keep
+from mmmos.crops import How
+from mmmos.dataset import Extractor, Planned, Progress, Table
+from mmmos.encoders import Encoder, load_encoder
 from mmmos.errors import UsageError
-from mmmos.heads import HeadConfig
-from mmmos.hub import About, Member, load_folder, save_model
-from mmmos.manifest import LabelledClip, shortened, split_present
+from mmmos.history import Epoch, best_epoch
+from mmmos.hub import About, Member, ScoringModel, save_model
+from mmmos.manifest import LabelledClip, check_disjoint, shortened, split_present
 from mmmos.model import EncoderSpec, ModelConfig
-from mmmos.models import MODELS, load_encoders
+from mmmos.models import MODELS
 from mmmos.predictor import pick_device
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
-from mmmos.train import Epoch, TrainConfig, best_epoch, fit
+from mmmos.settings import Settings
+from mmmos.train import fit
+
+Note = Callable[[str], None]
+"""Called with one line for the user."""
+
+
+def _silent(*_: Any) -> None:
+    """No note, no progress."""
 
 
 @dataclass(frozen=True)
-class Trust:
-    """Where encoders may come from, and where they run."""
+class EncoderSource:
+    """Which encoders, where their weights may come from, and what they run on."""
 
+    names: tuple[str, ...]  # keys of `ENCODERS`, or NAME=PATH for one whose checkpoint lies at the path
     device: str = "auto"
-    checkpoints: bool = False  # whether pickles of unknown origin are read
-    licenses: tuple[str, ...] = ()  # accepted
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trust_checkpoint: bool = False  # whether a pickle of unknown origin is read
+    accept_licenses: tuple[str, ...] = ()
+
+
+class Listener:
+    """Encoders loaded once for all that is trained on them, and the clips that they have heard."""
+
+    def __init__(self, source: EncoderSource, settings: Settings, cache: Path, keep: Keep = "frames") -> None:
+        device = pick_device(source.device)
+        places = {name: place for name, _, place in (word.partition("=") for word in source.names)}
+        self.encoders: dict[str, Encoder] = {}
+        for name, place in places.items():
+            options = settings.encoder_options(name)
+            encoder = load_encoder(name, place or None, source.trust_checkpoint, source.accept_licenses, **options)
+            self.encoders[name] = encoder.to(device)
+        self.extractor = Extractor(self.encoders, FeatureCache(cache, keep), getattr(torch, source.dtype))
+        self._specs = {
+            name: EncoderSpec(
+                name,
+                encoder.columns,
+                self.extractor.fingerprints[name],
+                encoder.settings(),
+                str(Path(places[name]).resolve()) if places[name] else None,
+            )
+            for name, encoder in self.encoders.items()
+        }
+
+    def config(self, settings: Settings, encoders: Sequence[str] | None = None) -> ModelConfig:
+        """A model on these encoders, in their order; on all of them if none are named."""
+        specs = tuple(self._specs[name] for name in encoders or self._specs)
+        return ModelConfig(specs, settings.aggregator, settings.fusion(), settings.heads())
+
+    def hear(
+        self,
+        rows: Sequence[LabelledClip],
+        how: How,
+        count: int = 1,
+        seed: int = 0,
+        note: Note = _silent,
+        progress: Progress = _silent,
+    ) -> tuple[list[Planned], list[str]]:
+        """Plan and encode the clips. Returns the plans, and what is left out: paths that are missing, ids that failed.
+
+        Raises `UsageError` before anything is encoded if the disk has no room for the features.
+        """
+        present, missing = split_present(rows)
+        if missing:
+            note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
+        plans, unopened = self.extractor.plan(present, how, count, seed)
+        self._make_room(plans, note)
+        failed = unopened | self.extractor.extract(plans, progress)
+        for name, reason in failed.items():
+            note(f"{name} is left out: {reason}")
+        return [plan for plan in plans if plan.row.clip.id not in failed], [*missing, *failed]
+
+    def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
+        """The clips as that model is trained on them."""
+        columns = {spec.name: spec.columns for spec in config.encoders}
+        return self.extractor.table(plans, AGGREGATORS[config.aggregator](columns, config.fusion))
+
+    def _make_room(self, plans: Sequence[Planned], note: Note) -> None:
+        root = self.extractor.cache.root
+        size = self.extractor.size(plans)
+        place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(place).free
+        if size > 1 << 20:
+            crops = sum(len(plan.crops) for plan in plans)
+            note(f"encoding {crops} crops of {len(plans)} clips, about {_bytes(size)} in {root}")
+        if size > free:
+            raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
 
 
 @dataclass(frozen=True)
@@ -50,15 +133,15 @@ def train_folder(
     folder: Path,
     train: Sequence[LabelledClip],
     dev: Sequence[LabelledClip],
-    encoders: Sequence[str],
-    fusion: FusionConfig,
-    heads: HeadConfig,
-    how: TrainConfig,
+    source: EncoderSource,
+    settings: Settings,
     cache: Path,
-    note: Callable[[str], None] = lambda line: None,
-    encoded: Progress = lambda done, total: None,
-    epoch_done: Callable[[Epoch], None] = lambda epoch: None,
-    trust: Trust | None = None,
+    *,
+    seed: int = 42,
+    main_set: str = "",
+    note: Note = _silent,
+    encoded: Progress = _silent,
+    epoch_done: Callable[[Epoch], None] = _silent,
 ) -> Fitted:
     """Train one model on clips with human labels and save it as a folder.
 
@@ -68,71 +151,33 @@ def train_folder(
     """
     if str(folder) in MODELS:
         raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
-    both = {row.clip for row in train} & {row.clip for row in dev}
-    if both:
-        raise UsageError(f"{len(both)} clips are in both training and development rows: {next(iter(both)).id} ...")
-    table, config, left_out = encode_rows([*train, *dev], encoders, fusion, heads, cache, note, encoded, trust)
-    usable = {id(row) for row in table.rows}
-    parts = [table.take([row for row in part if id(row) in usable]) for part in (train, dev)]
+    check_disjoint(train, dev)
+    listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
+    config = listener.config(settings)
+    total = len(train) + len(dev)
+    heard, missed = listener.hear(
+        train, settings.train_crop, settings.epochs, seed, note, lambda done, _: encoded(done, total)
+    )
+    dev_heard, dev_missed = listener.hear(
+        dev, settings.eval_crop, 1, seed, note, lambda done, _: encoded(len(train) + done, total)
+    )
+    parts = listener.table(heard, config), listener.table(dev_heard, config)
+    how = settings.training(seed, main_set)
     member, history = fit(config, parts[0], parts[1], how, folder, epoch_done)
     best = best_epoch(history)
-    result = Fitted(
-        str(folder), len(history), best.epoch, len(parts[0].rows), len(parts[1].rows), best.dev_srcc, left_out
-    )
-    training = {"settings": asdict(how), "train": count_sets(parts[0]), "dev": count_sets(parts[1])}
+    counts = len(parts[0].rows), len(parts[1].rows)
+    result = Fitted(str(folder), len(history), best.epoch, *counts, best.dev_srcc, [*missed, *dev_missed])
+    training = {"settings": asdict(settings) | {"seed": seed, "main_set": main_set}}
+    training |= {"train": count_sets(parts[0]), "dev": count_sets(parts[1])}
     about = About(training=training | {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc})
-    save_checked(folder, member, about, _card(folder.name, result, training), trust or Trust())
+    save_checked(folder, member, about, _card(folder.name, result, training), listener.encoders)
     return result
 
 
-def encode_rows(
-    rows: Sequence[LabelledClip],
-    encoders: Sequence[str],
-    fusion: FusionConfig,
-    heads: HeadConfig,
-    cache: Path,
-    note: Callable[[str], None] = lambda line: None,
-    encoded: Progress = lambda done, total: None,
-    trust: Trust | None = None,
-) -> tuple[Table, ModelConfig, list[str]]:
-    """The rows as a table, the config of a model for it, and the ids that had to be left out.
-
-    An encoder is a name of `ENCODERS`, or `NAME=PATH` for one whose checkpoint lies at the path.
-    """
-    present, missing = split_present(rows)
-    if missing:
-        note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
-    places = {name: place for name, _, place in (word.partition("=") for word in encoders)}
-    trust = trust or Trust()
-    networks = {
-        name: load_encoder(name, place or None, trust.checkpoints, trust.licenses).to(pick_device(trust.device))
-        for name, place in places.items()
-    }
-    specs = tuple(
-        EncoderSpec(
-            name,
-            network.columns,
-            network.fingerprint(),
-            network.settings(),
-            str(Path(places[name]).resolve()) if places[name] else None,
-        )
-        for name, network in networks.items()
-    )
-    config = ModelConfig(specs, "mlp", fusion, heads)
-    store = FeatureCache(cache)
-    failed = extract(present, networks, store, encoded)
-    for name, reason in failed.items():
-        note(f"{name} is left out: {reason}")
-    aggregator = AGGREGATORS[config.aggregator]({name: network.columns for name, network in networks.items()}, fusion)
-    return load_table(present, networks, store, aggregator), config, [*missing, *failed]
-
-
-def save_checked(folder: Path, member: Member, about: About, card: str, trust: Trust) -> None:
+def save_checked(folder: Path, member: Member, about: About, card: str, encoders: Mapping[str, Encoder]) -> None:
     """Save a model with its own scores of the check clip in its config."""
-    save_model(folder, member, about, card)
-    model = load_folder(folder.name, folder)
-    scores = check_scores(replace(model, loaded=load_encoders(model, trust.checkpoints, trust.licenses)))
-    save_model(folder, member, replace(about, check=scores), card)
+    model = ScoringModel(folder.name, (member,), np.ones((1, len(AXES))), about, "", encoders)
+    save_model(folder, member, replace(about, check=check_scores(model)), card)
 
 
 def count_sets(table: Table) -> dict[str, Any]:
@@ -140,6 +185,10 @@ def count_sets(table: Table) -> dict[str, Any]:
     clips = Counter(row.set for row in table.rows)
     labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}
     return {"clips": dict(sorted(clips.items())), "labels": labels}
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _card(name: str, result: Fitted, training: dict[str, Any]) -> str:

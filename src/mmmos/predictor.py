@@ -9,7 +9,7 @@ A clip's score is the mean over its windows, weighted by how much of each holds 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from mmmos.clips import Clip, Layout, to_clip
 from mmmos.decoder import IsolatedDecoder
 from mmmos.differentiable import DifferentiableScorer
-from mmmos.encoders import Features, wants
+from mmmos.encoders import encode_windows, wants
 from mmmos.ensemble import combine
 from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
@@ -175,18 +174,6 @@ class Predictor:
         """End the decoder's process. The predictor starts it again if it is used again."""
         self.decoder.close()
 
-    def encode(self, windows: Sequence[Window]) -> dict[str, Features]:
-        """Features of windows by encoder, each encoder run once."""
-        features = {}
-        for name, encoder in self.encoders.items():
-            waves = [torch.from_numpy(window.waves[encoder.sample_rate]) for window in windows]
-            lengths = torch.tensor([len(wave) for wave in waves])
-            padded = nn.utils.rnn.pad_sequence(waves, batch_first=True).to(self.device)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                encoded = encoder.encode(padded, lengths, encoder.sample_rate)
-            features[name] = replace(encoded, frames=encoded.frames.float())
-        return features
-
     def _cut(self, clip: Clip) -> Iterator[Window | ClipReport]:
         # Samples in memory are decoded already; only files need a process that may be lost.
         return (self.decoder.cut if clip.samples is None else cut)(clip, self.rates, self.min_seconds)
@@ -195,7 +182,7 @@ class Predictor:
         """Score the windows, hand each its share, and empty the list."""
         if not batch:
             return
-        features = self.encode([window for _, window in batch])
+        features = encode_windows(self.encoders, [window for _, window in batch], self.dtype)
         with torch.inference_mode():
             predictions = np.stack(
                 [member.scale.to_labels(member.model(features).double().cpu().numpy()) for member in self.model.members]

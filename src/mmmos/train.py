@@ -8,27 +8,30 @@ the main set, all its rows at once.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmmos.dataset import Table
+from mmmos.encoders import Features
 from mmmos.errors import TrainingError, UsageError
+from mmmos.history import Epoch, Run, best_epoch, finished
 from mmmos.hub import Member
 from mmmos.losses import LOSSES
 from mmmos.metrics import srcc
 from mmmos.model import ModelConfig, QualityModel
 from mmmos.scores import AXES, Scale
 
-CHECKPOINT = "checkpoint.pt"
-HISTORY = "history.jsonl"
+FIT_FRAMES = 20_000
+"""Frames that a standardiser is fitted on, at the most."""
+
+PREDICT_CROPS = 64
+"""Crops that are predicted at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,11 @@ class TrainConfig:
     batch_size: int = 32
     epochs: int = 10  # at the most
     patience: int | None = 1  # epochs without a better development loss before it ends; None: never
+    val_loss: Literal["full_set", "batch_mean"] = "full_set"  # of all development clips at once, or batch by batch
+    dev_target_stats: Literal["train", "own"] = "train"  # whose mean and deviation make z units of development labels
+    offset_calibration: Literal["none", "train_mean"] = "none"  # shift scores so that their mean on training clips fits
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; weights are float32
     seed: int = 42
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the history."""
-
-    epoch: int  # from 1
-    train_loss: float
-    dev_loss: float
-    dev_srcc: dict[str, float | None]  # by axis, main set; None where undefined
 
 
 def fit(
@@ -76,25 +73,39 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(how.seed)
         model = QualityModel(config)
-    model.aggregator.fit(train.inputs)
+    model.aggregator.fit(train.frames(most=FIT_FRAMES))
     optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay)
-    run = _Run(model, optimizer, _run_id(config, train, dev, how), folder)
+    run = Run(model, optimizer, _run_id(config, train, dev, how), folder)
     history = run.resume()
-    dev = dev.take([row for row in dev.rows if row.set == how.main_set])
-    parts = [_z_scored(part, scales) for part in (train, dev)]
+    main = [row for row in dev.rows if row.set == how.main_set]
+    own = {how.main_set: Scale.fit(_labels_of(dev, how.main_set))} if how.dev_target_stats == "own" else scales
+    parts = _z_scored(train, scales), _z_scored(dev.take(main), own)
     for number in range(len(history) + 1, how.epochs + 1):
-        if _finished(history, how.patience):
+        if finished(history, how.patience):
             break
         history.append(_epoch(number, model, optimizer, parts[0], parts[1], how))
         run.save(history, is_best=best_epoch(history) is history[-1])
         report(history[-1])
     run.restore_best()
-    return Member(model.eval().requires_grad_(False), scales[how.main_set]), history
+    member = Member(model.eval().requires_grad_(False), scales[how.main_set])
+    if how.offset_calibration == "train_mean":
+        member = _calibrated(member, train.take([row for row in train.rows if row.set == how.main_set]), how)
+    return member, history
 
 
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch whose weights a run ends with: the first of the lowest development loss."""
-    return min(history, key=lambda epoch: epoch.dev_loss)
+def predict(model: QualityModel, table: Table, how: TrainConfig | None = None) -> Tensor:
+    """Scores of every row in z units [N, A], of a clip with several crops their weighted mean."""
+    numbers = sorted({number for crops in table.crops for number, _ in crops})
+    place = {number: i for i, number in enumerate(numbers)}
+    model.eval()
+    with torch.no_grad():
+        parts = [numbers[i : i + PREDICT_CROPS] for i in range(0, len(numbers), PREDICT_CROPS)]
+        scores = torch.cat([_forward(model, table.inputs.batch(part), how) for part in parts])
+        means = []
+        for crops in table.crops:
+            weights = torch.tensor([weight for _, weight in crops])
+            means.append(weights @ scores[[place[number] for number, _ in crops]] / weights.sum())
+    return torch.stack(means)
 
 
 def _epoch(
@@ -106,7 +117,7 @@ def _epoch(
         torch.manual_seed(how.seed * 1_000_003 + number)
         model.train()
         for batch in _batches(train, how.batch_size):
-            loss = _loss(model, train, batch, how)
+            loss = _loss(model, train, batch, how, number)
             if not torch.isfinite(loss):
                 clips = ", ".join(train.rows[i].clip.id for i in batch[:8])
                 raise TrainingError(f"the loss is {loss.item()} in epoch {number}, in the batch with {clips}")
@@ -114,20 +125,42 @@ def _epoch(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
-    model.eval()
-    with torch.no_grad():
-        dev_loss = _loss(model, dev, range(len(dev.rows)), how).item()
-        if not np.isfinite(dev_loss):
-            raise TrainingError(f"the development loss is {dev_loss} in epoch {number}")
-        z = model.from_reduced(dev.inputs).double().numpy()
-    return Epoch(number, float(np.mean(losses)), dev_loss, _srcc_by_axis(z, dev.labels.numpy()))
+    z = predict(model, dev, how)
+    dev_loss = _dev_loss(z, dev.labels, how)
+    if not np.isfinite(dev_loss):
+        raise TrainingError(f"the development loss is {dev_loss} in epoch {number}")
+    return Epoch(number, float(np.mean(losses)), dev_loss, _srcc_by_axis(z.double().numpy(), dev.labels.numpy()))
 
 
-def _loss(model: QualityModel, table: Table, batch: Sequence[int], how: TrainConfig) -> Tensor:
-    prediction, target = model.from_reduced(table.inputs[batch]), table.labels[batch]
+def _forward(model: QualityModel, reduced: Features, how: TrainConfig | None) -> Tensor:
+    """Reduced crops -> [B, A] in float32."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=how is not None and how.precision == "bfloat16"):
+        scores = model.from_reduced(reduced)
+    return scores.float()
+
+
+def _loss(model: QualityModel, table: Table, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
+    prediction, target = _forward(model, table.heard(batch, epoch), how), table.labels[batch]
     if table.rows[batch[0]].set == how.main_set:
         return LOSSES[how.loss](prediction, target, **how.loss_options)
     return LOSSES[how.other_loss](prediction, target)
+
+
+def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
+    size = how.batch_size if how.val_loss == "batch_mean" else len(z)
+    starts = range(0, len(z), size)
+    losses = [LOSSES[how.loss](z[i : i + size], targets[i : i + size], **how.loss_options) for i in starts]
+    return float(torch.stack(losses).mean())
+
+
+def _calibrated(member: Member, train: Table, how: TrainConfig) -> Member:
+    """The member with its scale moved so that scores and labels of the training rows have the same mean."""
+    labels = train.labels.double().numpy()
+    residual = labels - member.scale.to_labels(predict(member.model, train, how).double().numpy())
+    rated = np.isfinite(residual).any(axis=0)
+    shift = np.where(rated, np.nanmean(np.where(rated, residual, 0), axis=0), 0.0)
+    mean = tuple(float(old + by) for old, by in zip(member.scale.mean, shift, strict=True))
+    return Member(member.model, Scale(mean, member.scale.std))
 
 
 def _batches(table: Table, size: int) -> Iterator[list[int]]:
@@ -146,7 +179,7 @@ def _batches(table: Table, size: int) -> Iterator[list[int]]:
 def _z_scored(table: Table, scales: dict[str, Scale]) -> Table:
     """Labels in z units of each set's own training rows."""
     z = [scales[row.set].to_z(labels) for row, labels in zip(table.rows, table.labels.double().numpy(), strict=True)]
-    return Table(table.rows, table.inputs, torch.from_numpy(np.stack(z)).float())
+    return replace(table, labels=torch.from_numpy(np.stack(z)).float())
 
 
 def _srcc_by_axis(prediction: np.ndarray, target: np.ndarray) -> dict[str, float | None]:
@@ -170,12 +203,6 @@ def _labels_of(table: Table, name: str) -> np.ndarray:
     return table.labels[_rows_of(table, name)].double().numpy()
 
 
-def _finished(history: Sequence[Epoch], patience: int | None) -> bool:
-    if patience is None or not history:
-        return False
-    return history[-1].epoch - best_epoch(history).epoch >= patience
-
-
 def _check(train: Table, dev: Table, how: TrainConfig) -> None:
     for word in (how.loss, how.other_loss):
         if word not in LOSSES:
@@ -184,55 +211,26 @@ def _check(train: Table, dev: Table, how: TrainConfig) -> None:
         if not _rows_of(table, how.main_set):
             sets = ", ".join(repr(other) for other in _sets(table)) or "none at all"
             raise TrainingError(f"no usable {name} row is of the main set {how.main_set!r}; there are rows of {sets}")
-        odd = [row.clip.id for row, inputs in zip(table.rows, table.inputs, strict=True) if not inputs.isfinite().all()]
-        if odd:
+        if odd := _not_finite(table):
             raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")
+
+
+def _not_finite(table: Table) -> list[str]:
+    """Ids of clips with a feature that is no number."""
+    starts = table.inputs.starts
+    return [
+        row.clip.id
+        for row, crops in zip(table.rows, table.crops, strict=True)
+        if not all(table.inputs.frames[starts[i] : starts[i + 1]].isfinite().all() for i, _ in crops)
+    ]
 
 
 def _run_id(config: ModelConfig, train: Table, dev: Table, how: TrainConfig) -> str:
     rows = [
-        [(row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set) for row in table.rows]
+        [
+            (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, len(crops))
+            for row, crops in zip(table.rows, table.crops, strict=True)
+        ]
         for table in (train, dev)
     ]
     return repr((asdict(config), asdict(how), rows))
-
-
-class _Run:
-    """A run's state on disk: the latest epoch to go on from, and the best one to end with."""
-
-    def __init__(self, model: QualityModel, optimizer: torch.optim.Optimizer, run_id: str, folder: Path | None) -> None:
-        self.model, self.optimizer, self.run_id, self.folder = model, optimizer, run_id, folder
-        self.best = _copy(model)
-
-    def resume(self) -> list[Epoch]:
-        """Take up the state in the folder, if there is one; the epochs already done."""
-        if self.folder is None or not (self.folder / CHECKPOINT).is_file():
-            return []
-        # Our own file, and still no pickle is trusted: tensors and plain values only.
-        state = torch.load(self.folder / CHECKPOINT, weights_only=True)
-        if state["run"] != self.run_id:
-            raise UsageError(f"{self.folder} holds a run with other settings or rows; give another folder")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best = state["best"]
-        return [Epoch(**line) for line in state["history"]]
-
-    def save(self, history: Sequence[Epoch], is_best: bool) -> None:
-        if is_best:
-            self.best = _copy(self.model)
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lines = [asdict(epoch) for epoch in history]
-        state = {"run": self.run_id, "model": self.model.state_dict(), "best": self.best, "history": lines}
-        partial = self.folder / f"{CHECKPOINT}.part"
-        torch.save({**state, "optimizer": self.optimizer.state_dict()}, partial)
-        os.replace(partial, self.folder / CHECKPOINT)
-        (self.folder / HISTORY).write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
-
-    def restore_best(self) -> None:
-        self.model.load_state_dict(self.best)
-
-
-def _copy(model: QualityModel) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in model.state_dict().items()}

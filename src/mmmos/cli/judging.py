@@ -1,12 +1,13 @@
-"""`mmmos evaluate`: how far scores and human labels agree."""
+"""`mmmos evaluate` and `mmmos leaderboard`: how far scores and human labels agree."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,12 +22,31 @@ from mmmos.cli.options import (
     open_predictor,
 )
 from mmmos.errors import UsageError
-from mmmos.terminal import agreement_table, progress
+from mmmos.scores import AXES
+from mmmos.terminal import agreement_table, comparison_table, grid_markdown, grid_text, progress, standing_grids
+
+if TYPE_CHECKING:
+    from mmmos.manifest import LabelledClip
+    from mmmos.predictor import Predictor
+    from mmmos.scores import Scores
 
 
 def evaluate(
+    context: typer.Context,
     manifest: Annotated[Path, typer.Argument(help="Labelled clips.")],
     model: ModelOption = "lite",
+    scores: Annotated[
+        Path | None, typer.Option(help="Scores from this file, .jsonl, .csv or .parquet, in place of a model's.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Another model, or a file of its scores, to compare with on the same clips.")
+    ] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="CE, CU, PC, PQ or composite; may be given again. All if not given.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw scores over labels: .png, .pdf or .svg. Needs mmmos[plot].")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures here, as JSON.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -34,32 +54,179 @@ def evaluate(
     accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
     data_root: DataRoot = None,
 ) -> None:
-    """Compare a model's scores with human labels: MSE, LCC, SRCC, KTAU, bias, with intervals."""
-    from mmmos.evaluate import evaluate as agreement
-    from mmmos.manifest import read_labels, shortened, split_present
+    """Compare scores with human labels: MSE, LCC, SRCC, KTAU, bias, with intervals.
 
-    rows, missing = split_present(read_labels(manifest, data_root))
+    With --against two models on the same clips: each figure's difference, with its interval.
+    """
+    from mmmos.evaluate import absent, compare
+    from mmmos.evaluate import evaluate as agreement
+    from mmmos.manifest import read_labels
+    from mmmos.plots import check_plot
+    from mmmos.plots import plot as draw
+
+    named = context.get_parameter_source("model")
+    if scores and named and named.name == "COMMANDLINE":
+        raise UsageError("--scores stands in place of --model; --against compares two")
+    rows = read_labels(manifest, data_root)
+    axes = _axes(axis or [], rows, manifest)
+    _check_output(output)
+    if plot:
+        check_plot(plot)
+    by_file = [scores is not None, against is None or _is_table(against)]
+    missing: list[str] = []
+    if not all(by_file):  # a model needs the audio
+        rows, missing = _with_audio(rows, manifest)
+
+    def judge(name: str, from_file: bool) -> list[Scores]:
+        if from_file:
+            found = _read(Path(name), rows)
+        else:
+            predictor = open_predictor(name, device, dtype, trust_checkpoint, accept_license)
+            found = _stream(predictor, rows)
+        for sentence in absent(rows, found, axes):
+            notes.print(f"mmmos: {name}: {sentence}")
+        return found
+
+    first = str(scores or model)
+    found = judge(first, by_file[0])
+    parts = agreement(rows, found, axes=axes)
+    text = agreement_table(parts)
+    unscored = sum(all(math.isnan(item[name]) for name in AXES) for item in found)
+    figures: dict[str, Any] = {"model": None if scores else model, "scores": str(scores) if scores else None}
+    figures |= {"manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
+    figures["agreement"] = [part.to_json() for part in parts]
+    if against:
+        compared = compare(rows, found, judge(against, by_file[1]), axes=axes)
+        figures |= {"against": against, "comparison": [item.to_json() for item in compared]}
+        text = f"A  {first}\nB  {against}\n\nA and the labels\n{text}\n\nA and B\n{comparison_table(compared)}"
+    if plot:
+        draw(plot, rows, found, f"{Path(first).name} against {manifest.name}, {len(rows):,} clips", axes)
+    _give(figures, text, output)
+    if unscored:
+        notes.print(f"mmmos: {unscored} of {len(rows)} clips have no score and were left out")
+
+
+def leaderboard(
+    predictions: Annotated[
+        Path, typer.Argument(help="Scores of the AudioMOS 2025 Track 2 test set: .csv, .jsonl or .parquet.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="The raters' file; found in MMMOS_DATA/labels, else fetched, if not given.")
+    ] = None,
+    others: Annotated[
+        Path | None, typer.Option(help="More published rows: CSV of team, axis, level, MSE, LCC, SRCC, KTAU.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Judge the clips there are, if some are missing.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
+) -> None:
+    """Place predictions of the AudioMOS 2025 Track 2 test set among published rows and below the raters' ceiling."""
+    from mmmos.leaderboard import ABOVE_CEILING, align, judge, places, published, read_truth, to_csv, to_json
+    from mmmos.manifest import shortened
+    from mmmos.predictions import read_predictions
+
+    _check_output(output, (".json", ".md", ".csv"))
+    truth = read_truth(labels)
+    values, missing = align(truth, read_predictions(predictions))
+    few = f"{len(missing)} of {len(truth.ids)} clips have no score"
+    if missing and not partial:
+        raise UsageError(f"{predictions}: {few}: {shortened(missing)}; --partial judges the others")
+    said = [f"{few} and were left out: not comparable with rows of the whole set"] if missing else []
+    results, rows = judge(truth, values), published(others)
+    found = places(results, rows)
+    if not any(result.axis == "composite" for result in results):
+        said.append("an axis has no score at all, so there is no composite and no mean of axes")
+    cells = [figure for row in rows for figure in row.figures.values()]
+    if None in cells:
+        said.append(
+            f"{cells.count(None)} of {len(cells)} published figures are not known here (-) and have no say in the"
+            " places; --others adds them"
+        )
+    above = [item.axis for item in results if item.level == "utterance" and item.reached("LCC") > ABOVE_CEILING]
+    if above:
+        said.append(f"{', '.join(above)}: above what the raters' noise allows; were these labels seen in training?")
+    report = {"predictions": str(predictions), "clips": len(truth.ids) - len(missing), "missing": missing}
+    report |= to_json(results, rows, found) | {"notes": said}
+    grids = standing_grids(results, rows, found)
+    if output and output.suffix == ".md":
+        output.write_text("\n\n".join([*(grid_markdown(*item) for item in grids.items()), *said]) + "\n")
+    elif output and output.suffix == ".csv":
+        output.write_text(to_csv(results))
+    else:
+        _give(report, "\n\n".join(grid_text(*item) for item in grids.items()), output)
+    for sentence in said:
+        notes.print(f"mmmos: {sentence}")
+
+
+def _axes(named: Sequence[str], rows: Sequence[LabelledClip], manifest: Path) -> tuple[str, ...]:
+    """The axes asked for, each of which must have a label, else all; `UsageError` that names the file."""
+    from mmmos.evaluate import JUDGED, labelled
+
+    for axis in named:
+        if axis not in JUDGED:
+            raise UsageError(f"no axis is called {axis!r}; there are {', '.join(JUDGED)}")
+        if axis not in labelled(rows):
+            raise UsageError(f"{manifest}: no row has a label of {axis}")
+    return tuple(axis for axis in JUDGED if not named or axis in named)
+
+
+def _is_table(name: str) -> bool:
+    from mmmos.predictions import SUFFIXES
+
+    return Path(name).suffix.lower() in SUFFIXES and not Path(name).is_dir()
+
+
+def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[LabelledClip], list[str]]:
+    """The rows whose clip is there, and the paths of the others."""
+    from mmmos.manifest import shortened, split_present
+
+    present, missing = split_present(rows)
     if missing:
         notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {shortened(missing)}")
-    if not rows:
+    if not present:
         raise UsageError(f"{manifest}: none of the {len(missing)} listed clips is there")
-    if output and not output.parent.is_dir():
-        raise UsageError(f"{output}: there is no folder {output.parent}")
-    predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license)
-    scores = []
+    return present, missing
+
+
+def _read(path: Path, rows: Sequence[LabelledClip]) -> list[Scores]:
+    """The scores that a file has of the clips, empty ones where it has none; how many is said."""
+    from mmmos.manifest import shortened
+    from mmmos.predictions import matched, read_predictions
+    from mmmos.scores import Scores
+
+    given = read_predictions(path)
+    found = matched(rows, given)
+    without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
+    if len(without) == len(rows):
+        raise UsageError(f"{path}: none of its {len(given)} rows is of a listed clip, by id, path or file name")
+    if without:
+        notes.print(f"mmmos: {path} has no row of {len(without)} of {len(rows)} clips: {shortened(without)}")
+    others = len({id(scores) for scores in given} - {id(scores) for scores in found})
+    if others:
+        notes.print(f"mmmos: {others} of {len(given)} rows of {path} are of clips that are not listed")
+    return [scores or Scores(id=row.clip.id) for row, scores in zip(rows, found, strict=True)]
+
+
+def _stream(predictor: Predictor, rows: Sequence[LabelledClip]) -> list[Scores]:
+    found = []
     with predictor, progress(notes, "scoring", len(rows)) as advance:
         for number, item in enumerate(predictor.stream(row.clip for row in rows), start=1):
-            scores.append(item)
+            found.append(item)
             advance(number)
-    found = agreement(rows, scores)
-    unscored = sum(math.isnan(item.PQ) for item in scores)
-    figures = {"model": model, "manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
-    figures["agreement"] = [part.to_json() for part in found]
+    return found
+
+
+def _check_output(output: Path | None, suffixes: Sequence[str] = ()) -> None:
+    if output and suffixes and output.suffix not in suffixes:
+        raise UsageError(f"{output}: figures are written as {', '.join(suffixes)}")
+    if output and not output.parent.is_dir():
+        raise UsageError(f"{output}: there is no folder {output.parent}")
+
+
+def _give(figures: dict[str, Any], text: str, output: Path | None) -> None:
+    """Figures to a file, a table to a terminal, or JSON into a pipe."""
     if output:
         output.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     elif sys.stdout.isatty():
-        print(agreement_table(found))
+        print(text)
     else:
         print(json.dumps(figures, allow_nan=False))
-    if unscored:
-        notes.print(f"mmmos: {unscored} of {len(rows)} clips have no score and were left out")

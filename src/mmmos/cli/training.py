@@ -1,16 +1,23 @@
-"""`mmmos train`: from human labels to a model."""
+"""`mmmos train`, `mmmos experiment` and `mmmos extract`: from human labels to models."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, TrustOption, notes
-from mmmos.terminal import progress
+from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
+from mmmos.terminal import progress, stages
+
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, as lr=1e-3 or loss=ccc."),
+]
+EncodersOption = Annotated[str, typer.Option(help="Names, comma-separated; NAME=PATH for a checkpoint.")]
 
 
 def train(
@@ -24,68 +31,126 @@ def train(
     dev_share: Annotated[
         float, typer.Option(min=0.01, max=0.9, help="Share of MANIFEST held out to stop on; no group is split.")
     ] = 0.2,
-    encoders: Annotated[
-        str, typer.Option(help="Names, comma-separated; NAME=PATH for a checkpoint.")
-    ] = "distillmos,musicnn",
-    cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
-    loss: Annotated[Literal["con", "ut", "dcq", "ccc"], typer.Option(help="Training loss.")] = "ut",
-    other_loss: Annotated[
-        Literal["con", "ut", "dcq", "ccc"], typer.Option(help="Loss of rows of sets other than --main-set.")
-    ] = "con",
+    encoders: EncodersOption = "distillmos,musicnn",
+    preset: Annotated[
+        str, typer.Option(help="Settings to begin with: small, paper, official_code or best (docs/SETTINGS.md).")
+    ] = "small",
+    change: SetOption = [],  # noqa: B006, typer makes a new list each time
     main_set: Annotated[str, typer.Option(help="Value of the column `set` whose scale the scores are on.")] = "",
-    pool: Annotated[Literal["mean", "mean_std"], typer.Option(help="Statistics over time.")] = "mean_std",
-    embed_norm: Annotated[
-        Literal["l2", "none", "layernorm"], typer.Option(help="How each encoder's vector is normalised.")
-    ] = "none",
-    standardize: Annotated[bool, typer.Option(help="z-score the pooled values on the training rows.")] = True,
-    head_layers: Annotated[int, typer.Option(min=1, help="Layers of each head.")] = 1,
-    hidden: Annotated[int | None, typer.Option(min=1, help="Width of a head's layers before the last.")] = None,
-    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Before each layer of a head.")] = 0.0,
-    lr: Annotated[float, typer.Option(min=0, help="Learning rate of AdamW.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay of AdamW.")] = 0.1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips of a training step.")] = 32,
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs.")] = 300,
-    patience: Annotated[
-        int, typer.Option(min=1, help="Epochs without a better development loss before it stops.")
-    ] = 20,
-    seed: Annotated[int, typer.Option(help="Of the split, the weights and the order of clips.")] = 42,
+    cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split, the crops, the weights and the order of clips.")] = 42,
     device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
-    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
+    accept_license: AcceptOption = [],  # noqa: B006
     data_root: DataRoot = None,
 ) -> None:
     """Train a model on human labels, each clip encoded once."""
-    from mmmos.aggregators import FusionConfig
-    from mmmos.fitting import Trust, train_folder
-    from mmmos.heads import HeadConfig
+    from mmmos import settings
+    from mmmos.fitting import EncoderSource, train_folder
     from mmmos.manifest import read_labels, split_groups
-    from mmmos.train import TrainConfig
 
     rows = read_labels(manifest, data_root)
     parts = (rows, read_labels(dev, data_root)) if dev else split_groups(rows, dev_share, seed)
-    how = TrainConfig(
-        loss=loss,
-        other_loss=other_loss,
-        main_set=main_set,
-        lr=lr,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        epochs=epochs,
-        patience=patience,
-        seed=seed,
-    )
-    with progress(notes, "encoding", len(rows)) as advance:
+    names = tuple(encoders.split(","))
+    with progress(notes, "encoding", sum(map(len, parts))) as advance:
         result = train_folder(
             output,
-            parts[0],
-            parts[1],
-            encoders.split(","),
-            FusionConfig(pool, embed_norm, standardize),
-            HeadConfig(head_layers, hidden, dropout),
-            how,
+            *parts,
+            EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license)),
+            settings.preset(preset).changed(dict(map(settings.parse_setting, change))),
             cache or output / "cache",
-            note=lambda line: notes.print(f"mmmos: {line}"),
+            seed=seed,
+            main_set=main_set,
+            note=_note,
             encoded=lambda done, _: advance(done),
-            trust=Trust(device, trust_checkpoint, tuple(accept_license)),
         )
     print(json.dumps(asdict(result), allow_nan=False))
+
+
+def experiment(
+    path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="Data, encoders and a grid of settings.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of runs and tables; called again it goes on.")],
+    cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, each on one core.")] = os.cpu_count() or 1,
+    change: SetOption = [],  # noqa: B006
+    labels: Annotated[Path | None, typer.Option(help="Folder of the label files, else DATA_ROOT/labels.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006
+    data_root: DataRoot = None,
+) -> None:
+    """Train and compare a grid of configurations: encodings shared, result tables, ensembles.
+
+    Exit status: 0 all runs came to an end, 1 some failed and the others stand in the tables, 2 wrong usage, 130 or 143
+    interrupted.
+    """
+    from mmmos import settings
+    from mmmos.experiments import read_experiment, read_sets
+    from mmmos.fitting import EncoderSource
+    from mmmos.runs import run_experiment
+
+    asked = read_experiment(path, dict(map(settings.parse_setting, change)))
+    root = data_root or os.environ.get("MMMOS_DATA")
+    sets = read_sets(asked.data, path.parent, root, labels, _note)
+    source = EncoderSource((), device, _precision(dtype), trust_checkpoint, tuple(accept_license))
+    with stages(notes) as show:
+        result = run_experiment(
+            asked,
+            sets,
+            output,
+            cache or output / "cache",
+            source,
+            workers=workers,
+            note=_note,
+            encoded=lambda done, total: show("encoding", done, total),
+            progress=lambda done, total: show("training", done, total),
+        )
+    print(json.dumps(asdict(result), allow_nan=False))
+    raise typer.Exit(1 if result.failed else 0)
+
+
+def extract(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, patterns, lists, or - for paths on stdin.")],
+    cache: Annotated[Path, typer.Option(help="Where features are kept.")],
+    encoders: EncodersOption = "distillmos,musicnn",
+    keep: Annotated[
+        Literal["frames", "pooled"], typer.Option(help="All frames, or their mean and deviation alone.")
+    ] = "frames",
+    crop: Annotated[
+        Literal["windows", "first", "random"], typer.Option(help="What is heard of clips over 10 s.")
+    ] = "windows",
+    crops: Annotated[int, typer.Option(min=1, help="How many random crops.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the random crops.")] = 42,
+    change: SetOption = [],  # noqa: B006
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006
+    data_root: DataRoot = None,
+) -> None:
+    """Encode clips into a cache of features, for `train` and `experiment` to find there."""
+    from mmmos import settings
+    from mmmos.fitting import EncoderSource, Listener
+    from mmmos.inputs import expand
+    from mmmos.manifest import unlabelled
+
+    rows = [unlabelled(clip) for clip in expand(inputs, None if data_root is None else str(data_root))]
+    names = tuple(encoders.split(","))
+    source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
+    chosen = settings.preset("paper").changed(dict(map(settings.parse_setting, change)))
+    listener = Listener(source, chosen, cache, keep)
+    with progress(notes, "encoding", len(rows)) as advance:
+        plans, left_out = listener.hear(rows, crop, crops, seed, _note, lambda done, _: advance(done))
+    told = {"cache": str(cache), "clips": len(plans), "crops": sum(len(plan.crops) for plan in plans)}
+    print(json.dumps({**told, "left_out": left_out}))
+    raise typer.Exit(1 if left_out else 0)
+
+
+def _precision(dtype: str) -> Literal["float32", "bfloat16"]:
+    return "bfloat16" if dtype == "bfloat16" else "float32"
+
+
+def _note(line: str) -> None:
+    notes.print(f"mmmos: {line}")

@@ -1,0 +1,248 @@
+"""A TOML table of configurations: which models an experiment trains, on which clips, and what it reports.
+
+base = "paper.toml"            # another experiment, of which what follows is changed
+title, note                    # what stands over the tables
+preset = "paper"               # of settings (mmmos.settings)
+seeds = [42, 43, 44]
+
+[settings]                     # changed in every configuration
+[encoders]                     # name in the grid -> encoder, or "encoder=PATH"
+[data]                         # label files, or one list and the shares it is split in
+[ensembles]                    # strategies of Table IV, and on what they choose
+
+[[grid]]                       # one configuration, or all combinations of the lists in it
+table = "III"
+row = "TriEnc {aggregator} {loss}"
+encoders = ["wavlm", "muq", "m2d"]
+loss = ["ccc", "con", "dcq", "ut"]
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmmos.corpora import read_corpus
+from mmmos.ensemble import STRATEGIES
+from mmmos.errors import UsageError
+from mmmos.label_files import LABEL_FILES
+from mmmos.manifest import LabelledClip, check_disjoint, read_labels, split_groups
+from mmmos.settings import Settings, preset
+
+LABELS = {
+    "mlp": "MLP",
+    "blstm_h": "BLSTM(h)",
+    "blstm_t": "BLSTM(t)",
+    "ccc": "CCC",
+    "con": "Con",
+    "dcq": "DCQ",
+    "ut": "UT",
+    "wavlm": "WavLM",
+    "muq": "MuQ",
+    "m2d": "M2D",
+}
+"""What the paper's tables call a setting or an encoder."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One row of a table."""
+
+    table: str
+    row: str
+    encoders: tuple[str, ...]  # keys of the experiment's encoders
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Ensembles:
+    """Which ensembles are made of the configurations of a table."""
+
+    of: str = "III"
+    table: str = "IV"
+    strategies: tuple[str, ...] = tuple(STRATEGIES)
+    reading: str = "paper_checkmarks"  # of `submitted`
+    dev: str = "Dev"  # the set that most strategies choose on
+    pam: str = "PAM"  # the one that the `pam_` strategies choose on; Dev where there is none
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a TOML file asks for."""
+
+    title: str
+    note: str
+    seeds: tuple[int, ...]
+    encoders: dict[str, str]  # name in the grid -> as `EncoderSource.names`
+    data: dict[str, Any]
+    grid: tuple[Configuration, ...]
+    ensembles: Ensembles | None
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The clips of an experiment. Those that are reported may be among those that training stops on."""
+
+    train: list[LabelledClip]
+    dev: list[LabelledClip]  # to stop on
+    reports: dict[str, list[LabelledClip]]
+
+
+def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """An experiment from its file, with some settings changed in every configuration. Raises `UsageError`."""
+    asked = _read_toml(path)
+    known = {"title", "note", "preset", "seeds", "settings", "encoders", "data", "ensembles", "grid"}
+    if unknown := set(asked) - known:
+        raise UsageError(
+            f"{path}: an experiment has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
+        )
+    try:
+        settings = preset(asked.get("preset", "paper")).changed(asked.get("settings", {}))
+        encoders = {str(name): str(source) for name, source in asked["encoders"].items()}
+        grid = [row for entry in asked["grid"] for row in _combinations(entry, settings, encoders, changes or {})]
+        ensembles = asked.get("ensembles", {})
+        return Experiment(
+            title=asked.get("title", path.stem),
+            note=asked.get("note", ""),
+            seeds=tuple(map(int, asked.get("seeds", [42]))),
+            encoders=encoders,
+            data=asked["data"],
+            grid=tuple(_no_row_twice(grid)),
+            ensembles=_ensembles(ensembles) if ensembles or any(row.table == "III" for row in grid) else None,
+        )
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path} is no experiment: {type(error).__name__}: {error}") from error
+
+
+def read_sets(
+    data: Mapping[str, Any],
+    folder: Path,
+    data_root: str | Path | None = None,
+    labels: str | Path | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Sets:
+    """The clips that an experiment's `[data]` asks for.
+
+    | of label files | |
+    |---|---|
+    | `train`, `dev`, `test` | a published label file, or a list of one's own |
+    | `select_on` | combined (default) or natural: the clips of `dev` that training stops on |
+    | `report_dev` | natural (default) or combined: those reported as Dev; its clips of PAM are reported as PAM |
+    | `pam_system` | kind_folder (default) or folder: what counts as one system |
+    | `drop_suspect` | whether rows with suspect labels are left out |
+
+    | of one list | |
+    |---|---|
+    | `list` | its path, from the data root or the folder of the experiment's file |
+    | `columns`, `where` | our name of a column -> its name there; column -> the value that rows must have |
+    | `parts`, `parts_seed` | train, Dev and any others -> their shares; no group of rows is split |
+
+    Raises `ManifestError` for a clip in two parts, `UsageError` for an unknown or missing key.
+    """
+    if "list" in data:
+        _check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed"})
+        rows = read_labels(_find(data["list"], folder, data_root), columns=data.get("columns"), where=data.get("where"))
+        return _split(rows, dict(data["parts"]), data.get("parts_seed", 0))
+    _check_keys("[data]", data, {"train", "dev"}, {"test", "select_on", "report_dev", "pam_system", "drop_suspect"})
+    lists = {}
+    for part in ("train", "dev", "test"):
+        if part in data:
+            name = data[part] if data[part] in LABEL_FILES else _find(data[part], folder, data_root)
+            options = {
+                "pam_system": data.get("pam_system", "kind_folder"),
+                "drop_suspect": data.get("drop_suspect", False),
+            }
+            lists[part] = read_corpus(name, data_root, labels, report=note, **options)
+    natural = [row for row in lists["dev"] if row.source != "PAM"]
+    pam = [row for row in lists["dev"] if row.source == "PAM"]
+    wanted = {"natural": natural, "combined": lists["dev"]}
+    check_disjoint(lists["train"], lists["dev"])
+    reports = {"Dev": wanted[data.get("report_dev", "natural")], "PAM": pam, "Test": lists.get("test", [])}
+    return Sets(
+        lists["train"],
+        wanted[data.get("select_on", "combined")],
+        {name: rows for name, rows in reports.items() if rows},
+    )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        asked = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if "base" not in asked:
+        return asked
+    base = _read_toml(path.parent / str(asked.pop("base")))
+    for key, value in asked.items():
+        # `[data]` stands or falls as a whole: half of it makes no sense beside another half.
+        merge = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "data"
+        base[key] = {**base[key], **value} if merge else value
+    return base
+
+
+def _combinations(
+    entry: Mapping[str, Any], settings: Settings, encoders: Mapping[str, str], changes: Mapping[str, Any]
+) -> list[Configuration]:
+    """The configurations of one `[[grid]]`: every list in it is a dimension."""
+    chosen = {name: value for name, value in entry.items() if name not in ("table", "row", "encoders")}
+    subsets = entry.get("encoders", list(encoders))
+    subsets = subsets if subsets and isinstance(subsets[0], list) else [subsets]
+    choices = [value if isinstance(value, list) else [value] for value in chosen.values()]
+    found = []
+    for subset, *values in itertools.product(subsets, *choices):
+        if unknown := set(subset) - set(encoders):
+            raise UsageError(f"the grid names {', '.join(sorted(unknown))}; the encoders are {', '.join(encoders)}")
+        picked = dict(zip(chosen, values, strict=True))
+        words = {name: LABELS.get(value, str(value)) for name, value in picked.items() if isinstance(value, str)}
+        words |= {name: f"{value:g}" for name, value in picked.items() if isinstance(value, int | float)}
+        row = str(entry["row"]).format(encoders="+".join(LABELS.get(name, name) for name in subset), **words)
+        found.append(Configuration(str(entry["table"]), row, tuple(subset), settings.changed({**picked, **changes})))
+    return found
+
+
+def _no_row_twice(grid: Sequence[Configuration]) -> Sequence[Configuration]:
+    seen: dict[tuple[str, str], Configuration] = {}
+    for row in grid:
+        if (row.table, row.row) in seen:
+            raise UsageError(
+                f"two configurations of table {row.table} are called {row.row!r}; give `row` more in braces"
+            )
+        seen[row.table, row.row] = row
+    return grid
+
+
+def _ensembles(asked: Mapping[str, Any]) -> Ensembles:
+    made = Ensembles(**{**asked, "strategies": tuple(asked.get("strategies", STRATEGIES))})
+    if unknown := set(made.strategies) - set(STRATEGIES):
+        raise UsageError(f"no ensembles are called {', '.join(sorted(unknown))}; there are {', '.join(STRATEGIES)}")
+    return made
+
+
+def _split(rows: Sequence[LabelledClip], shares: dict[str, float], seed: int) -> Sets:
+    """Rows in named parts. Each is split off what the ones before it have left."""
+    if not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
+        raise UsageError("`parts` are shares of train, Dev and any others, and sum to 1")
+    left, parts, rest = list(rows), {}, 1.0
+    for name in reversed([name for name in shares if name != "train"]):
+        left, parts[name] = split_groups(left, shares[name] / rest, seed)
+        rest -= shares[name]
+    order = [name for name in shares if name != "train"]
+    return Sets(left, parts["Dev"], {name: parts[name] for name in order})
+
+
+def _find(name: str, folder: Path, data_root: str | Path | None) -> Path:
+    places = [Path(root) / name for root in (data_root, folder) if root is not None]
+    return next((place for place in places if place.is_file()), places[-1])
+
+
+def _check_keys(what: str, given: Mapping[str, Any], needed: set[str], others: set[str]) -> None:
+    if missing := needed - set(given):
+        raise UsageError(f"{what} needs {', '.join(sorted(missing))}")
+    if unknown := set(given) - needed - others:
+        raise UsageError(f"{what} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(needed | others))}")

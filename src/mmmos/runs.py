@@ -1,0 +1,313 @@
+"""The runs of an experiment: encode once, train each configuration with each seed, keep what came of it.
+
+    OUT/runs/<configuration>-<seed>/   a model folder; predictions.npz; result.json, written last
+    OUT/ensembles/<strategy>/          an ensemble folder, of the first seed
+    OUT/results.jsonl, tables.md, tables.csv, tables.html
+
+Configurations that differ in nothing but their place in the tables are one run. The same call again does
+what is not done yet; a run that fails is told and the others go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.cache import Keep
+from mmmos.dataset import Planned, Progress, Table
+from mmmos.ensemble import STRATEGIES, combine
+from mmmos.errors import UsageError
+from mmmos.experiments import Configuration, Ensembles, Experiment, Sets
+from mmmos.files import replacing
+from mmmos.fitting import EncoderSource, Listener, Note
+from mmmos.history import best_epoch
+from mmmos.hub import About, ScoringModel, load_folder, save_ensemble, save_model
+from mmmos.manifest import LabelledClip, label_array
+from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
+from mmmos.model import ModelConfig
+from mmmos.pool import run_in_processes
+from mmmos.results import Result, write_results
+from mmmos.scores import AXES, LABEL_RANGE
+from mmmos.selfcheck import check_scores
+from mmmos.settings import Settings
+from mmmos.tables import write_tables
+from mmmos.train import fit, predict
+
+RESULT, PREDICTIONS = "result.json", "predictions.npz"
+
+Array = NDArray[np.floating]
+Rows = Sequence[LabelledClip]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model to train: a configuration and a seed."""
+
+    folder: Path
+    config: ModelConfig
+    settings: Settings
+    seed: int
+    train: str  # key of a table, as the next two
+    dev: str
+    reports: dict[str, str]  # by set
+    places: tuple[tuple[str, str], ...]  # tables and their rows that it stands in
+    cost: float  # about how long it takes, in any unit
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that it leaves is there."""
+        return (self.folder / RESULT).is_file()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What an experiment came to."""
+
+    folder: str
+    runs: int
+    failed: dict[str, str]  # runs that failed, with the reason
+    left_out: list[str]  # paths of clips that are missing, ids of those that are broken or silent
+
+
+def run_experiment(
+    experiment: Experiment,
+    sets: Sets,
+    out: Path,
+    cache: Path,
+    source: EncoderSource,
+    *,
+    workers: int = 1,
+    note: Note = lambda line: None,
+    encoded: Progress = lambda done, total: None,
+    progress: Callable[[float, float], None] = lambda done, total: None,
+) -> Finished:
+    """Run all that is not done yet, then write the tables.
+
+    `source` gives device, precision and consent; which encoders is the experiment's matter. `progress` is told how
+    much of the training is done and how much there is. Raises what encoding raises, before the first run.
+    """
+    plan = _Plan(experiment, sets, out, cache, source, note, encoded)
+    missing = [run for run in plan.runs if not run.is_done]
+    note(f"{len(plan.runs)} runs, of which {len(plan.runs) - len(missing)} are done")
+    total = sum(run.cost for run in plan.runs)
+    done = total - sum(run.cost for run in missing)
+    failed = {}
+    for run, error in run_in_processes(train_run, missing, plan.tables, workers):
+        done += run.cost
+        progress(done, total)
+        if error is not None:
+            failed[run.folder.name] = error
+            note(f"{run.folder.name} failed: {error}")
+    results = [result for run in plan.runs if run.is_done for result in _results(run, plan.tables)]
+    if experiment.ensembles is not None:
+        results += _ensembles(experiment, experiment.ensembles, plan, out, note)
+    write_results(results, out / "results.jsonl")
+    asked: dict[str, list[str]] = {}
+    for row in experiment.grid:
+        asked.setdefault(row.table, []).append(row.row)
+    if experiment.ensembles is not None:
+        asked[experiment.ensembles.table] = list(experiment.ensembles.strategies)
+    write_tables(results, out, experiment.note, asked)
+    return Finished(str(out), len(plan.runs), failed, plan.left_out)
+
+
+def train_run(run: Run, tables: Mapping[str, Table]) -> None:
+    """Train one model, save it with its predictions, and mark it done."""
+    train, dev = tables[run.train], tables[run.dev]
+    main_set = Counter(row.set for row in train.rows).most_common(1)[0][0] if train.rows else ""
+    how = run.settings.training(run.seed, main_set)
+    member, history = fit(run.config, train, dev, how, run.folder)
+    predictions = {}
+    for name, key in run.reports.items():
+        scores = member.scale.to_labels(predict(member.model, tables[key], how).double().numpy())
+        predictions[name] = np.clip(scores, *LABEL_RANGE) if run.settings.clip_output else scores
+    best = best_epoch(history)
+    training = {"settings": asdict(run.settings) | {"seed": run.seed, "main_set": main_set}, "best_epoch": best.epoch}
+    save_model(run.folder, member, About(training=training), f"# {run.folder.name}\n\nOne run of an experiment.\n")
+    with replacing(run.folder / PREDICTIONS) as partial, open(partial, "wb") as file:
+        np.savez(file, allow_pickle=False, **predictions)
+    with replacing(run.folder / RESULT) as partial:
+        partial.write_text(json.dumps({"epochs": len(history), **asdict(best)}, allow_nan=False) + "\n")
+
+
+def results_of(scores: Array, rows: Rows, set_name: str, table: str, row: str, seed: int) -> Iterator[Result]:
+    """Metrics of scores [N, A] on one set: by clip, and by system where there are several.
+
+    The composite is the mean of a clip's four axes, taken before any metric; beside it stands the mean of the
+    axes' own metrics.
+    """
+    labels = label_array(rows)
+    systems = np.array([clip.system for clip in rows])
+    subjects = {axis: (scores[:, i], labels[:, i]) for i, axis in enumerate(AXES)}
+    subjects["composite"] = composite(scores), composite(labels)
+    for level in ("utterance", "system") if len(set(systems) - {""}) > 1 else ("utterance",):
+        found = []
+        for axis, (p, t) in subjects.items():
+            known = np.isfinite(p) & np.isfinite(t) & ((systems != "") | (level == "utterance"))
+            p, t = p[known], t[known]
+            if level == "system":
+                p, t = system_means(p, systems[known]), system_means(t, systems[known])
+            metrics = utterance_metrics(p, t) | {"bias": bias(p, t), "debiased_MSE": debiased_mse(p, t)}
+            found.append((axis, len(p), metrics))
+        means = {
+            name: float(np.mean([metrics[name] for axis, _, metrics in found if axis in AXES])) for name in metrics
+        }
+        for axis, n, metrics in [*found, ("mean_of_axes", found[-1][1], means)]:
+            yield Result(table, row, seed, set_name, level, axis, n, **metrics)
+
+
+class _Plan:
+    """The runs of an experiment and the tables that they are trained on; making it encodes what has to be."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        sets: Sets,
+        out: Path,
+        cache: Path,
+        source: EncoderSource,
+        note: Note,
+        encoded: Progress,
+    ) -> None:
+        self.tables: dict[str, Table] = {}
+        self.listeners: list[Listener] = []
+        self._experiment, self._sets, self._out = experiment, sets, out
+        self._note, self._encoded = note, encoded
+        self._left_out: dict[str, None] = {}
+        runs: dict[Path, Run] = {}
+        keep: Keep = "frames" if any(row.settings.aggregator == "blstm_t" for row in experiment.grid) else "pooled"
+        source = replace(source, names=tuple(experiment.encoders.values()))
+        for group in _by_encoder_options(experiment):
+            listener = Listener(source, group[0].settings, cache, keep)
+            self.listeners.append(listener)
+            heard: dict[tuple[str, str, int], list[Planned]] = {}
+            for row in group:
+                for run in self._runs(row, listener, heard):
+                    known = runs.get(run.folder)
+                    runs[run.folder] = replace(known, places=known.places + run.places) if known else run
+        # The longest first, so that none of them begins when the others have ended.
+        self.runs = sorted(runs.values(), key=lambda run: -run.cost)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Clips that are missing, broken or silent."""
+        return list(self._left_out)
+
+    def _runs(
+        self, row: Configuration, listener: Listener, heard: dict[tuple[str, str, int], list[Planned]]
+    ) -> Iterator[Run]:
+        names = [self._experiment.encoders[name].partition("=")[0] for name in row.encoders]
+        config = listener.config(row.settings, names)
+        keys = {}
+        for part, rows in {"train": self._sets.train, "dev": self._sets.dev, **self._sets.reports}.items():
+            how, count = row.settings.eval_crop, 1
+            if part == "train":
+                how, count = row.settings.train_crop, row.settings.epochs
+            asked = part, how, count
+            if asked not in heard:
+                # Seeds share their crops: another seed is another training, not another encoding.
+                seed = self._experiment.seeds[0]
+                heard[asked], missed = listener.hear(rows, how, count, seed, self._note, self._encoded)
+                self._left_out |= dict.fromkeys(missed)
+            listed = [(clip.clip.id, clip.labels) for clip in rows]
+            keys[part] = _digest(asked, listed, config.encoders, config.aggregator, config.fusion)
+            if keys[part] not in self.tables:
+                self.tables[keys[part]] = listener.table(heard[asked], config)
+        train = self.tables[keys["train"]]
+        unit = len(train.inputs.frames) * (row.settings.blstm_hidden if row.settings.aggregator != "mlp" else 1)
+        for seed in self._experiment.seeds:
+            digest = _digest(row.settings, config, seed, keys)[:8]
+            yield Run(
+                self._out / "runs" / f"{'+'.join(names)}-{row.settings.aggregator}-{row.settings.loss}-{seed}-{digest}",
+                config,
+                row.settings,
+                seed,
+                keys["train"],
+                keys["dev"],
+                {part: key for part, key in keys.items() if part not in ("train", "dev")},
+                ((row.table, row.row),),
+                row.settings.epochs * (len(train.rows) + unit / 50),
+            )
+
+
+def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path, note: Note) -> list[Result]:
+    """Results of the ensembles of each seed; those of the first seed are saved as models, too."""
+    results: list[Result] = []
+    for seed in experiment.seeds:
+        runs = {
+            row: run
+            for run in plan.runs
+            if run.is_done and run.seed == seed
+            for table, row in run.places
+            if table == asked.of
+        }
+        if not runs:
+            continue
+        scores: dict[str, list[Array]] = {name: [] for name in next(iter(runs.values())).reports}
+        for run in runs.values():
+            for name, predictions in _predictions(run).items():
+                scores[name].append(predictions)
+        stacked = {name: np.stack(members) for name, members in scores.items()}
+        rows = {name: plan.tables[key].rows for name, key in next(iter(runs.values())).reports.items()}
+        chosen = {name: (stacked[name], label_array(rows[name])) for name in stacked}
+        if asked.dev not in chosen:
+            raise UsageError(f"ensembles are to be chosen on {asked.dev!r}; there are {', '.join(chosen)}")
+        for strategy in asked.strategies:
+            try:
+                weights = STRATEGIES[strategy](
+                    *chosen[asked.dev], names=list(runs), pam=chosen.get(asked.pam), reading=asked.reading
+                )
+            except UsageError as error:
+                note(f"{strategy} with seed {seed}: {error}")
+                continue
+            for name in stacked:
+                mean, _ = combine(stacked[name], weights)
+                results += results_of(mean, rows[name], name, asked.table, strategy, seed)
+            if seed == experiment.seeds[0]:
+                _save_ensemble(
+                    out / "ensembles" / strategy, list(runs.values()), weights.astype(np.float64), plan, note
+                )
+    return results
+
+
+def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float64], plan: _Plan, note: Note) -> None:
+    if len(plan.listeners) > 1:
+        note(f"{folder.name} is not saved: its members hear through encoders of different options")
+        return
+    used = [i for i, row in enumerate(weights) if row.any()]
+    members = [load_folder(runs[i].folder.name, runs[i].folder).members[0] for i in used]
+    about = About(training={"members": [runs[i].folder.name for i in used]})
+    model = ScoringModel(folder.name, tuple(members), weights[used], about, "", plan.listeners[0].encoders)
+    checked = replace(about, check=check_scores(model))
+    save_ensemble(folder, members, weights[used], checked, f"# {folder.name}\n\nAn ensemble of an experiment.\n")
+
+
+def _results(run: Run, tables: Mapping[str, Table]) -> Iterator[Result]:
+    for name, scores in _predictions(run).items():
+        for table, row in run.places:
+            yield from results_of(scores, tables[run.reports[name]].rows, name, table, row, run.seed)
+
+
+def _predictions(run: Run) -> dict[str, Array]:
+    with np.load(run.folder / PREDICTIONS) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _by_encoder_options(experiment: Experiment) -> list[list[Configuration]]:
+    """Configurations in groups that want the same of their encoders."""
+    groups: dict[str, list[Configuration]] = {}
+    names = [word.partition("=")[0] for word in experiment.encoders.values()]
+    for row in experiment.grid:
+        groups.setdefault(repr([row.settings.encoder_options(name) for name in names]), []).append(row)
+    return list(groups.values())
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
