@@ -1,15 +1,16 @@
 """Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
 
-    python scripts/build_lite.py --data DIR [--work build/lite] [--encoders]
+    python scripts/build_lite.py --data DIR [--corpus build/corpus/corpus] [--work build/lite] [--encoders]
 
-DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio. Steps whose results lie in
-the work folder already are not done again, so a build that was broken off goes on where it was; the
-same data and versions give the same model.
+DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
+Free recordings come from `scripts/lite_corpus.py`, which is to be run before. Steps whose results lie in the work
+folder already are not done again, so a build that was broken off goes on where it was; the same data and
+versions give the same model.
 
     1  wheels     fetched by name and version, their sha256 checked         (--encoders)
     2  encoders   converted to float16, musicnn by way of TensorFlow        (--encoders)
     3  features   every clip encoded once
-    4  heads      one model a seed, each stopped on other songs
+    4  heads      solved in closed form, each member without a fifth of the clips (lite_heads.py)
     5  lite       the ensemble, saved with its card
 
 Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow wants Python 3.11
@@ -24,23 +25,24 @@ import hashlib
 import subprocess
 import sys
 import venv
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from lite_heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, Norms, fit_member, read_norms
 
+from mmmos.clips import Clip
 from mmmos.dataset import Table
 from mmmos.ensemble import equal_weights
 from mmmos.fitting import EncoderSource, Listener, count_sets
-from mmmos.history import best_epoch
+from mmmos.heads import HeadConfig
 from mmmos.hub import About, Member, save_ensemble
-from mmmos.manifest import LabelledClip, read_labels, split_groups
+from mmmos.manifest import LabelledClip, read_labels, unlabelled
 from mmmos.model import ModelConfig
 from mmmos.models import load_model
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
 from mmmos.settings import PRESETS
-from mmmos.train import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
@@ -50,26 +52,26 @@ WHEELS = {
 }
 TENSORFLOW = "tensorflow-cpu==2.15.1"  # the last with the layers that musicnn's graph was written in
 
-ENCODERS = ("distillmos", "musicnn")
-SETTINGS = PRESETS["small"].changed({"lr": 1e-2, "weight_decay": 1.0})
-"""How each head is trained; chosen by the cross-validation of `scripts/evaluate_lite.py`."""
-MAIN_SET = "musdb18_aes"
-SEEDS = (42, 43, 44, 45, 46)
-DEV_SHARE = 0.2
+ENCODERS = ("distillmos", "musicnn", "spectrum")
+SETTINGS = PRESETS["small"]
+HEADS = HeadConfig(domains=DOMAINS)
 
 
 def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
     """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
     listener = Listener(EncoderSource(ENCODERS), SETTINGS, cache, keep="pooled")
+    missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
+    if missing:
+        raise SystemExit(f"{len(missing)} clips are missing, {missing[0]} first; lite is built from all or not at all")
     plans, left_out = listener.hear(rows, "windows", note=print)
     if left_out:
-        raise SystemExit(f"{len(left_out)} clips are missing or broken; lite is built from all or not at all")
-    config = listener.config(SETTINGS)
+        print(f"{len(left_out)} clips are silent or broken and left out: {', '.join(left_out)}")
+    config = replace(listener.config(SETTINGS), heads=HEADS)
     return listener.table(plans, config), config
 
 
-def read_data(data: Path, work: Path) -> list[LabelledClip]:
-    """Both sets as labelled rows: songs and signals are groups, MUSHRA is PQ on a scale of its own."""
+def read_data(data: Path, corpus: Path, work: Path) -> list[LabelledClip]:
+    """All three sets as rows: songs, signals and sources are groups, MUSHRA is PQ on a scale of its own."""
     work.mkdir(parents=True, exist_ok=True)
     table = work / "manifest.csv"
     with open(table, "w", newline="") as file:
@@ -78,26 +80,27 @@ def read_data(data: Path, work: Path) -> list[LabelledClip]:
         for row in _read_csv(data / "musdb18_aes" / "manifest.csv"):
             if row["label_suspect"] == "0":
                 path = data / "musdb18_aes" / row["path"]
-                writer.writerow([path, *(row[axis] for axis in AXES), MAIN_SET, "music", row["song"], row["stem"]])
+                writer.writerow([path, *(row[axis] for axis in AXES), MUSIC, "music", row["song"], row["stem"]])
         for row in _read_csv(data / "codec_mushra" / "manifest.csv"):
             path, quality = data / "codec_mushra" / row["path"], float(row["mushra"]) / 10
-            writer.writerow([path, "", "", "", quality, "codec_mushra", "speech", row["signal"], row["system"]])
-    return read_labels(table)
+            writer.writerow([path, "", "", "", quality, CODEC, "speech", row["signal"], row["system"]])
+    free = [
+        replace(
+            unlabelled(Clip(row["path"], str(corpus / row["path"]))),
+            system=f"{row['kind']} {row['severity']}",
+            domain=row["domain"],
+            group=row["source"],
+            set=FREE,
+            source=row["package"],
+        )
+        for row in _read_csv(corpus / "manifest.csv")
+    ]
+    return read_labels(table) + free
 
 
-def train_members(table: Table, config: ModelConfig, work: Path | None = None) -> list[Member]:
-    """One model a seed; each holds out other songs to stop on."""
-    members = []
-    for seed in SEEDS:
-        main = [row for row in table.rows if row.set == MAIN_SET]
-        train, dev = split_groups(main, DEV_SHARE, seed)
-        train += [row for row in table.rows if row.set != MAIN_SET]
-        folder = None if work is None else work / f"seed-{seed}"
-        member, history = fit(config, table.take(train), table.take(dev), SETTINGS.training(seed, MAIN_SET), folder)
-        best = best_epoch(history)
-        print(f"seed {seed}: epoch {best.epoch} of {len(history)}, dev loss {best.dev_loss:.4f}, SRCC {best.dev_srcc}")
-        members.append(member)
-    return members
+def train_members(table: Table, config: ModelConfig, norms: dict[str, Norms]) -> list[Member]:
+    """One model without each part of the groups."""
+    return [fit_member(table, config, norms, part) for part in range(PARTS)]
 
 
 def build_encoders(work: Path) -> None:
@@ -119,20 +122,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
+    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus" / "corpus", help="free audio")
     parser.add_argument("--encoders", action="store_true", help="also convert the encoders anew")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
     if options.encoders:
         build_encoders(options.work)
-    rows = read_data(options.data.resolve(), options.work)
+    rows = read_data(options.data.resolve(), options.corpus.resolve(), options.work)
     table, config = encode(rows, options.work / "cache")
-    members = train_members(table, config, options.work)
-    training = {"settings": asdict(SETTINGS) | {"seed": list(SEEDS), "main_set": MAIN_SET}, **count_sets(table)}
-    about = About(calibrated=False, commercial_use=False, training=training)
+    members = train_members(table, config, read_norms(options.data / "labels"))
+    training = count_sets(table)
+    about = About(calibrated=False, commercial_use=False, training=training, basis=BASIS)
     weights = equal_weights(np.zeros((len(members), 1, len(AXES))), np.zeros((1, len(AXES))))
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
     save_ensemble(options.out, members, weights, about, card)
-    checked = About(False, False, training, check_scores(load_model(options.out)))
+    checked = replace(about, check=check_scores(load_model(options.out)))
     save_ensemble(options.out, members, weights, checked, card)
     print(f"{options.out}: {load_model(options.out).sha256}")
 

@@ -13,14 +13,17 @@ import os
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "mmmos"
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "DATA", "EXPERIMENTS", "MODEL_CARD", "ROWS")),
+    *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "DATA", "EXPERIMENTING", "EXPERIMENTS")),
+    *(f"docs/{name}.md" for name in ("MODEL_CARD", "ROWS", "SETTINGS")),
 )
 SCORE_TOLERANCE = 0.02
 """Points by which a score may differ from the one printed: processors round differently."""
@@ -50,6 +53,29 @@ def lite() -> str:
 def lite_all() -> str:
     """All of them."""
     return _figures(lambda name: True)
+
+
+def lite_rest() -> str:
+    """The order of damage, and the gate."""
+    data = json.loads((ROOT / "docs" / "lite.json").read_text())
+    own, other = (item["right"] for item in data["order"])
+    lines = [
+        "| the less damaged of two versions has the higher PQ | lite | DistillMOS alone | pairs |",
+        "|---|--:|--:|--:|",
+    ]
+    lines += [f"| {key} | {own[key][0]:.0%} | {other[key][0]:.0%} | {own[key][1]} |" for key in own if "," not in key]
+    worst = sorted((key for key in own if "," in key), key=lambda key: own[key][0])[:5]
+    lines += [f"| {key} | {own[key][0]:.0%} | {other[key][0]:.0%} | {own[key][1]} |" for key in worst]
+    lines += [
+        "",
+        "The last five rows are lite's worst.",
+        "",
+        "| told to be | speech | music | sound |",
+        "|---|--:|--:|--:|",
+    ]
+    for kind, told in data["domains"].items():
+        lines.append(f"| {kind} | {' | '.join(f'{told[name]:.0%}' for name in ('speech', 'music', 'sound'))} |")
+    return "\n".join(lines)
 
 
 def _figures(chosen: Callable[[str], bool]) -> str:
@@ -125,6 +151,14 @@ def warnings() -> str:
     return docstring[docstring.index("| warning") :].strip()
 
 
+def bases() -> str:
+    """What a score may rest on."""
+    from mmmos.scores import BASES
+
+    rows = (f"| `{word}` | {meaning} |" for word, meaning in BASES.items())
+    return "\n".join(["| basis | the score rests on |", "|---|---|", *rows])
+
+
 def errors() -> str:
     """The error codes and what they mean."""
     from mmmos.errors import AUDIO_ERROR_CODES
@@ -153,6 +187,54 @@ def label_files() -> str:
     return "\n".join(lines)
 
 
+def settings() -> str:
+    """Every setting, by the headings and with the comments that stand in the source of `Settings`."""
+    from mmmos.settings import LOSS_OPTIONS, PRESETS
+
+    others = [name for name in PRESETS if name != "paper"]
+    lines = [f"| setting | values | paper | {' | '.join(others)} | |", f"|---|---|---|{'---|' * len(others)}---|"]
+    for name, comment in _settings_source():
+        if not name:
+            lines.append(f"| **{comment}** | | | {'| ' * len(others)}|")
+            continue
+        losses = [loss for loss, options in LOSS_OPTIONS.items() if name in options]
+        about = "; ".join(filter(None, [comment, f"of {' and '.join(losses)}" if losses else ""]))
+        paper, *rest = [_plain(getattr(PRESETS[preset], name)) for preset in ("paper", *others)]
+        cells = [paper, *("" if value == paper else value for value in rest)]
+        lines.append(f"| `{name}` | {_values(name)} | {' | '.join(cells)} | {about} |")
+    return "\n".join(lines)
+
+
+def _settings_source() -> list[tuple[str, str]]:
+    """Name and comment of each field of `Settings`, in order; headings have no name."""
+    source = (PACKAGE / "settings.py").read_text()
+    body = next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "Settings").body
+    names = {n.lineno: n.target.id for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    lines = sorted({*names, *(line for line in comments if body[0].lineno < line < max(names))})
+    return [(names.get(line, ""), comments.get(line, "")) for line in lines]
+
+
+def _values(name: str) -> str:
+    """What a setting may be, in words."""
+    from mmmos.settings import Settings
+
+    words = {int: "whole number", float: "number", bool: "true, false", type(None): "none"}
+    kind = get_type_hints(Settings)[name]
+    return ", ".join(words[part] if isinstance(part, type) else f"{part}" for part in get_args(kind) or (kind,))
+
+
+def _plain(value: object) -> str:
+    """A value as a TOML file has it, words without quotes."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def experiment_toml() -> str:
+    """An experiment, as it is."""
+    return f"```toml\n{(ROOT / 'experiments' / 'musdb18.toml').read_text().rstrip()}\n```"
+
+
 def _fenced(text: str) -> str:
     return f"```\n{text.rstrip()}\n```"
 
@@ -161,13 +243,17 @@ PARTS: dict[str, Callable[[], str]] = {
     "samples": samples,
     "lite": lite,
     "lite_all": lite_all,
+    "lite_rest": lite_rest,
     "bench": bench,
     "bench_encoders": bench_encoders,
     "corpora": corpora,
+    "experiment_toml": experiment_toml,
     "help": help_texts,
     "label_files": label_files,
     "modules": modules,
+    "settings": settings,
     "warnings": warnings,
+    "bases": bases,
     "errors": errors,
 }
 

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from build_lite import MAIN_SET, ROOT, encode, read_data, train_members
+import torch
+from build_lite import ROOT, encode, read_data, train_members
+from lite_heads import CODEC, DOMAINS, FREE, MOS_COLUMN, MUSIC, Norms, pairs, read_norms
 from numpy.typing import NDArray
 
 from mmmos.dataset import Table
@@ -33,27 +35,38 @@ from mmmos.scores import AXES
 from mmmos.train import predict
 
 FOLDS = 5
-CODEC_SET = "codec_mushra"
 FAMILIES = {"Proposed": "proposed", "Lyra": "Lyra", "AudioDec": "AudioDec", "Reference": "original"}
-MOS_COLUMN = 200  # of DistillMOS's pooled frames, which come first in a row: its own score
+
+Array = NDArray[Any]
 
 
-def cross_predict(table: Table, config: ModelConfig, fold_of: Callable[[LabelledClip], str | None]) -> NDArray[Any]:
-    """Predictions [N, A] for every row by models that saw no row of its fold; NaN where the fold is None."""
+def cross_predict(
+    table: Table, config: ModelConfig, norms: dict[str, Norms], fold_of: Callable[[LabelledClip], str | None]
+) -> tuple[Array, Array]:
+    """Predictions [N, A] and shares of the domains [N, E] by models that saw no row of a row's fold.
+
+    NaN where the fold is None.
+    """
     folds = [fold_of(row) for row in table.rows]
     predictions = np.full((len(table.rows), len(AXES)), np.nan)
+    shares = np.full((len(table.rows), len(DOMAINS)), np.nan)
     for fold in sorted({name for name in folds if name is not None}):
         held = [name == fold for name in folds]
-        members = train_members(table.take([row for row, out in zip(table.rows, held, strict=True) if not out]), config)
+        print(f"{fold}: {sum(held)} clips held out")
+        seen = table.take([row for row, out in zip(table.rows, held, strict=True) if not out])
+        members = train_members(seen, config, norms)
         unseen = table.take([row for row, out in zip(table.rows, held, strict=True) if out])
         scores = [member.scale.to_labels(predict(member.model, unseen).numpy()) for member in members]
         predictions[held] = np.mean(scores, axis=0)
-    return predictions
+        reduced = unseen.inputs.batch([crops[0][0] for crops in unseen.crops])
+        with torch.no_grad():
+            told = [member.model.heads.shares(member.model.aggregator.aggregate(reduced)) for member in members]
+        shares[held] = np.mean([share.numpy() for share in told], axis=0)
+    return predictions, shares
 
 
-def numbered(rows: list[LabelledClip], seed: int = 0) -> dict[str, str]:
+def numbered(groups: list[str], seed: int = 0) -> dict[str, str]:
     """A fold for each group, groups shuffled once."""
-    groups = sorted({row.group for row in rows})
     order = np.random.default_rng(seed).permutation(len(groups))
     return {groups[at]: f"fold {i % FOLDS}" for i, at in enumerate(order)}
 
@@ -63,7 +76,7 @@ def family(system: str) -> str:
     return next(name for start, name in FAMILIES.items() if system.startswith(start))
 
 
-def agreement(prediction: NDArray[Any], target: NDArray[Any], groups: NDArray[Any]) -> dict[str, Any]:
+def agreement(prediction: Array, target: Array, groups: Array) -> dict[str, Any]:
     """SRCC with its 95 % interval over groups."""
     known = np.isfinite(prediction) & np.isfinite(target)
     p, t, g = prediction[known], target[known], groups[known]
@@ -71,62 +84,89 @@ def agreement(prediction: NDArray[Any], target: NDArray[Any], groups: NDArray[An
     return {"n": len(p), "srcc": round(srcc(p, t), 3), "low": round(low, 3), "high": round(high, 3)}
 
 
-def evaluate(table: Table, config: ModelConfig) -> dict[str, Any]:
+def evaluate(table: Table, config: ModelConfig, norms: dict[str, Norms]) -> dict[str, Any]:
     """All figures of the card."""
     rows = list(table.rows)
     labels = label_array(rows)
     groups = np.array([row.group for row in rows])
     systems = np.array([row.system for row in rows])
-    music = np.array([row.set == MAIN_SET for row in rows])
-    codec = ~music
+    sets = np.array([row.set for row in rows])
+    music, codec = sets == MUSIC, sets == CODEC
     mos = table.inputs.frames[:, MOS_COLUMN].double().numpy()
     quality = AXES.index("PQ")
 
-    fold = numbered(rows)
-    unseen = cross_predict(table, config, lambda row: fold[row.group])
-    by_family = cross_predict(table, config, lambda row: None if row.set == MAIN_SET else family(row.system))
-    transfer = cross_predict(table, config, lambda row: None if row.set == MAIN_SET else "codec")
+    # A package's recordings resemble each other, so packages of free audio are held out whole.
+    units = {id(row): row.source or row.group for row in rows}
+    fold = numbered(sorted(set(units.values())))
+    unseen, shares = cross_predict(table, config, norms, lambda row: fold[units[id(row)]])
+    by_family, _ = cross_predict(table, config, norms, lambda row: family(row.system) if row.set == CODEC else None)
+    transfer, _ = cross_predict(table, config, norms, lambda row: "all codecs" if row.set == CODEC else None)
 
-    def row(name: str, prediction: NDArray[Any], axis: int, part: NDArray[np.bool_]) -> dict[str, Any]:
+    def row(name: str, prediction: Array, axis: int, part: NDArray[np.bool_]) -> dict[str, Any]:
         found = agreement(prediction[part], labels[part, axis], groups[part])
         return {"figure": name, "axis": AXES[axis], **found}
 
     found = [row("music, unseen songs", unseen[:, i], i, music) for i in range(len(AXES))]
     found += [
-        row("music, mean label of the stem (not a model)", stem_means(labels, rows)[:, i], i, music) for i in range(4)
+        row("music, mean label of the stem (not a model)", stem_means(labels, rows, music)[:, i], i, music)
+        for i in range(4)
     ]
     found += [row("music, DistillMOS alone", mos, quality, music)]
-    for stem in sorted({row.system for row in rows if row.set == MAIN_SET}):
+    for stem in sorted(set(systems[music])):
         found += [
             row(f"music, unseen songs, {stem} only", unseen[:, i], i, music & (systems == stem)) for i in range(4)
         ]
     found += [
         row("speech codecs, unseen signals", unseen[:, quality], quality, codec),
         row("speech codecs, unseen codec families", by_family[:, quality], quality, codec),
-        row("speech codecs, trained on music alone", transfer[:, quality], quality, codec),
+        row("speech codecs, trained without their ratings", transfer[:, quality], quality, codec),
         row("speech codecs, DistillMOS alone", mos, quality, codec),
     ]
-    means = system_means(unseen[codec, quality], systems[codec]), system_means(labels[codec, quality], systems[codec])
-    own = system_means(mos[codec], systems[codec])
+    target = system_means(labels[codec, quality], systems[codec])
     names = np.unique(systems[codec])
-    found += [
-        {"figure": "speech codecs, unseen signals, per system", "axis": "PQ", **agreement(*means, names)},
-        {"figure": "speech codecs, DistillMOS alone, per system", "axis": "PQ", **agreement(own, means[1], names)},
-    ]
+    for name, scores in (("unseen signals", unseen[:, quality]), ("DistillMOS alone", mos)):
+        means = system_means(scores[codec], systems[codec])
+        found.append({"figure": f"speech codecs, {name}, per system", "axis": "PQ", **agreement(means, target, names)})
     error = np.abs(unseen[music] - labels[music])
     return {
         "figures": found,
-        "songs": len({row.group for row in rows if row.set == MAIN_SET}),
+        "songs": len(set(groups[music])),
         "mean_absolute_error": {axis: round(float(error[:, i].mean()), 2) for i, axis in enumerate(AXES)},
+        "order": [order(rows, scores, name) for name, scores in (("lite", unseen[:, quality]), ("DistillMOS", mos))],
+        "domains": domain_shares(rows, shares),
     }
 
 
-def stem_means(labels: NDArray[Any], rows: list[LabelledClip]) -> NDArray[Any]:
+def order(rows: list[LabelledClip], scores: Array, name: str) -> dict[str, Any]:
+    """Of free recordings: how often the less damaged of two versions has the higher PQ, by domain and by damage."""
+    told: dict[str, list[bool]] = {}
+    for domain in DOMAINS:
+        for better, worse in zip(*pairs(rows, [domain]), strict=True):
+            kind = rows[worse].system.rsplit(" ", 1)[0]
+            for key in (domain, f"{domain}, {kind}"):
+                told.setdefault(key, []).append(bool(scores[better] > scores[worse]))
+    return {"scores": name, "right": {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in told.items()}}
+
+
+def domain_shares(rows: list[LabelledClip], shares: Array) -> dict[str, dict[str, float]]:
+    """Of each kind of clip: how many are told to be of each domain."""
+    told = shares.argmax(axis=1)
+    kinds = np.array([f"{row.domain}, {row.set if row.set != FREE else 'free recordings'}" for row in rows])
+    kinds = np.where(
+        [row.set == MUSIC and row.system == "vocals" for row in rows], "music, solo vocals of musdb18_aes", kinds
+    )
+    return {
+        kind: {name: round(float((told[kinds == kind] == i).mean()), 2) for i, name in enumerate(DOMAINS)}
+        for kind in sorted(set(kinds))
+    }
+
+
+def stem_means(labels: Array, rows: list[LabelledClip], rated: NDArray[np.bool_]) -> Array:
     """For each row the mean label of its stem over the other songs."""
     means = np.full_like(labels, np.nan)
-    for i, row in enumerate(rows):
-        others = [other.system == row.system and other.group != row.group for other in rows]
-        means[i] = labels[others].mean(axis=0)
+    for i in np.flatnonzero(rated):
+        same = [j for j in np.flatnonzero(rated) if rows[j].system == rows[i].system]
+        means[i] = labels[[j for j in same if rows[j].group != rows[i].group]].mean(axis=0)
     return means
 
 
@@ -135,11 +175,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
+    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus" / "corpus", help="free audio")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "lite.json", help="where the figures go")
     options = parser.parse_args()
-    rows = read_data(options.data.resolve(), options.work)
+    rows = read_data(options.data.resolve(), options.corpus.resolve(), options.work)
     table, config = encode(rows, options.work / "cache")
-    figures = evaluate(table, config)
+    figures = evaluate(table, config, read_norms(options.data / "labels"))
     options.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     for item in figures["figures"]:
         interval = f"[{item['low']:.2f}, {item['high']:.2f}]"

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from conftest import SAMPLES
 from mmmos.clips import Clip
 from mmmos.decoder import DEADLINE_SECONDS, IsolatedDecoder
 from mmmos.errors import AudioError
-from mmmos.windows import ClipReport, Window, cut
+from mmmos.windows import ClipReport, Window, cut, probe
 
 RATES = (16_000, 24_000)
 
@@ -101,6 +102,53 @@ def test_an_error_that_nobody_foresaw_costs_one_clip(decoder, clip):
     error = error_of(decoder, clip, rates=(-1,))
     assert (error.code, str(error).partition(":")[0]) == ("decode_failed", "ValueError")
     assert_decodes(decoder, clip)
+
+
+@pytest.mark.parametrize("name", ["speech_phone.wav", "music_lowrate.mp3", "music_tabla.m4a", "sound_clean.opus"])
+def test_the_child_tells_what_a_header_says(decoder, name):
+    clip = Clip(name, str(SAMPLES / name))
+    info = decoder.probe(clip)
+    assert info == probe(clip)
+    *_, report = cut(clip, RATES, 0.1)
+    assert (info.sample_rate, info.channels) == (report.info.sample_rate, report.info.channels)
+    assert info.duration == pytest.approx(report.duration, abs=0.1)
+    assert decoder.probe(replace(clip, start_time=0.5, end_time=0.6)) == info  # of the file, not of the stretch
+
+
+def test_a_header_is_told_without_decoding(decoder, tmp_path):
+    """Here of a file that cannot be decoded."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(12_000, np.nan, np.float32), 12_000, subtype="FLOAT")
+    assert decoder.probe(Clip("a", str(path))).duration == 1.0
+    assert error_of(decoder, Clip("a", str(path))).code == "non_finite_audio"
+
+
+def test_a_probe_that_fails_costs_no_other_clip(decoder, clip, fifo, tmp_path):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("no sound in here")
+    child = decoder.start() and decoder.process
+    for name, code in {"none.wav": "not_found", "empty.wav": "empty_file", "text.wav": "unsupported_format"}.items():
+        with pytest.raises(AudioError) as caught:
+            decoder.probe(Clip(name, str(tmp_path / name)))
+        assert caught.value.code == code
+        assert decoder.probe(clip).duration == 12
+    decoder.deadline = 0.1
+    with pytest.raises(AudioError) as caught:
+        decoder.probe(fifo)
+    decoder.deadline = DEADLINE_SECONDS
+    assert caught.value.code == "decode_timeout"
+    assert child.poll() is not None
+    assert decoder.probe(clip).duration == 12
+    assert_decodes(decoder, clip)
+
+
+def test_one_child_answers_probes_and_cuts_in_turn(decoder, clip):
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    for _ in range(3):
+        assert decoder.probe(clip).sample_rate == 22_050
+        assert_decodes(decoder, clip)
+    assert decoder.process is child
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9 \xff.flac", "new\nline ☃.flac".encode()], ids=repr)

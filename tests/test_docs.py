@@ -9,9 +9,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from mmmos.settings import PRESETS, Settings
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "samples" / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -63,6 +67,20 @@ def test_the_python_of_the_readme_prints_what_it_says(monkeypatch: pytest.Monkey
 def test_links_lead_somewhere(document: Path):
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text())
     assert not [t for t in targets if not t.startswith("http") and not (document.parent / t).exists()]
+
+
+def test_every_setting_is_told_with_what_it_does_and_every_preset():
+    text = (ROOT / "docs" / "SETTINGS.md").read_text()
+    rows = {cells[1].strip("` "): cells for line in text.splitlines() if len(cells := line.split("|")) > 7}
+    assert [name for name in rows if not name.startswith(("setting", "-", "*"))] == [x.name for x in fields(Settings)]
+    assert all(rows[field.name][-2].strip() for field in fields(Settings))
+    assert [cell.strip() for cell in rows["setting"][3:-2]] == list(PRESETS)
+
+
+def test_the_toml_of_the_docs_is_toml():
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "EXPERIMENTING.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) > 2
+    assert all("data" in tomllib.loads(block) for block in blocks)
 
 
 def test_every_make_target_of_the_readme_exists():

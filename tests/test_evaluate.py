@@ -13,8 +13,9 @@ from scipy import stats
 from mmmos import evaluate as module
 from mmmos.clips import Clip
 from mmmos.errors import AUDIO_ERROR_CODES
-from mmmos.evaluate import Agreement, evaluate
+from mmmos.evaluate import Agreement, Comparison, absent, compare, evaluate, labelled
 from mmmos.manifest import LabelledClip
+from mmmos.metrics import ALL_METRICS
 from mmmos.scores import AXES, ClipError, Scores
 
 
@@ -66,7 +67,7 @@ def test_every_axis_and_domain_equals_scipy() -> None:
         chosen = np.full(30, True) if part == "all" else domains == part
         for i, axis in enumerate(AXES):
             assert_is_scipys(only(found, axis, part), predictions[chosen, i], labels[chosen, i])
-    assert len(found) == 3 * 4 * 2
+    assert len(found) == 3 * 5 * 2
 
 
 def test_systems_are_compared_by_their_means() -> None:
@@ -77,6 +78,107 @@ def test_systems_are_compared_by_their_means() -> None:
     found = evaluate(rows, scores)
     for i, axis in enumerate(AXES):
         assert_is_scipys(only(found, axis, level="system"), means[0][:, i], means[1][:, i])
+
+
+def test_the_composite_is_the_mean_of_the_axes_before_any_metric() -> None:
+    rows, scores = case()
+    predictions, labels = (values.mean(axis=1) for values in arrays(rows, scores))
+    found = evaluate(rows, scores)
+    assert_is_scipys(only(found, "composite"), predictions, labels)
+    system = np.arange(30) % 5
+    means = [np.array([values[system == i].mean() for i in range(5)]) for values in (predictions, labels)]
+    assert_is_scipys(only(found, "composite", level="system"), *means)
+
+
+def test_the_composite_is_over_clips_that_have_all_four() -> None:
+    rows, scores = case()
+    rows = [replace(row, labels=(math.nan, *row.labels[1:])) if i < 4 else row for i, row in enumerate(rows)]
+    scores = [replace(item, PQ=math.nan) if i in (2, 9) else item for i, item in enumerate(scores)]
+    found = evaluate(rows, scores)
+    assert [only(found, axis).n for axis in (*AXES, "composite")] == [26, 30, 30, 28, 25]
+    kept = [i for i in range(30) if i not in (0, 1, 2, 3, 9)]
+    assert only(found, "composite") == only(evaluate([rows[i] for i in kept], [scores[i] for i in kept]), "composite")
+
+
+def test_axes_can_be_chosen() -> None:
+    rows, scores = case()
+    found = evaluate(rows, scores, axes=("PQ", "composite"))
+    assert {item.axis for item in found} == {"PQ", "composite"}
+    assert found == [item for item in evaluate(rows, scores) if item.axis in ("PQ", "composite")]
+
+
+def test_what_nobody_was_asked_or_nothing_scored_is_said() -> None:
+    rows, scores = case()
+    assert absent(rows, scores) == []
+    unasked = [replace(row, labels=(math.nan, *row.labels[1:])) for row in rows]
+    silent = [replace(item, PC=math.nan) for item in scores]
+    assert absent(unasked, silent) == [
+        "no clip has a label of CE",
+        "no clip has a score of PC",
+        "no clip has a label or a score of composite",
+    ]
+    assert absent(unasked, silent, ("CU", "PC")) == ["no clip has a score of PC"]
+    half = [replace(row, labels=(*row.labels[:3], math.nan if i % 2 else 5.0)) for i, row in enumerate(rows)]
+    other = [item if i % 2 else Scores() for i, item in enumerate(scores)]
+    assert "no clip has both a label and a score of PQ" in absent(half, other)
+    assert labelled(unasked) == ["CU", "PC", "PQ"]
+
+
+# --- two models
+
+
+def versus(found: list[Comparison], axis: str, metric: str, level: str = "utterance") -> Comparison:
+    (one,) = [x for x in found if (x.axis, x.metric, x.part, x.level) == (axis, metric, "all", level)]
+    return one
+
+
+def test_a_comparison_has_the_figures_of_both_and_their_difference() -> None:
+    rows, good = case(noise=0.5)
+    _, poor = case(noise=3.0)
+    found = compare(rows, good, poor)
+    assert len(found) == 3 * 5 * 2 * 6
+    for level in ("utterance", "system"):
+        for axis in (*AXES, "composite"):
+            a, b = only(evaluate(rows, good), axis, level=level), only(evaluate(rows, poor), axis, level=level)
+            for metric in ALL_METRICS:
+                one = versus(found, axis, metric, level)
+                expected = getattr(a, metric), getattr(b, metric), getattr(a, metric) - getattr(b, metric)
+                assert (one.first, one.second, one.difference) == pytest.approx(expected)
+                assert one.n == a.n
+
+
+def test_the_better_model_is_better_in_most_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 30)
+    rows, good = case(noise=0.3)
+    _, poor = case(noise=4.0)
+    there, back = compare(rows, good, poor), compare(rows, poor, good)
+    for metric in ("MSE", "LCC", "SRCC", "KTAU", "debiased_mse"):
+        a, b = versus(there, "PQ", metric), versus(back, "PQ", metric)
+        assert a.better == 1
+        assert b.better == 0
+        assert (a.low, a.high) == pytest.approx((-b.high, -b.low))
+        assert a.low > 0 or a.high < 0
+
+
+def test_a_model_against_itself_is_a_draw() -> None:
+    rows, scores = case()
+    for one in compare(rows, scores, scores):
+        assert (one.difference, one.low, one.high, one.better) == (0, 0, 0, 0.5)
+
+
+def test_only_clips_that_both_have_scored_are_compared() -> None:
+    rows, good = case()
+    _, poor = case(noise=3.0)
+    gappy = [Scores() if i < 3 else item for i, item in enumerate(good)]
+    holey = [Scores() if i > 26 else item for i, item in enumerate(poor)]
+    assert compare(rows, gappy, holey) == compare(rows[3:27], good[3:27], poor[3:27])
+
+
+def test_an_undefined_comparison_is_null_in_json() -> None:
+    rows, scores = case(1)
+    one = versus(compare(rows, scores, scores), "PQ", "SRCC").to_json()
+    assert json.loads(json.dumps(one, allow_nan=False))["better"] is None
+    assert one["n"] == 1
 
 
 def test_rows_without_a_system_have_no_say_at_system_level() -> None:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
     ("errors", "version", "licenses"),
-    ("scores", "paper", "files"),
+    ("scores", "paper", "files", "resample"),
     ("audio", "checks", "clips", "losses", "metrics", "terminal"),
     ("windows", "label_files", "manifest", "rows", "results", "ceiling"),
     ("decoder", "inputs", "corpora", "tables", "crops", "pool"),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional import kendall_rank_corrcoef, pearson_corrcoef, spearman_corrcoef
 
 from mmmos.metrics import (
+    ALL_METRICS,
     METRICS,
     bias,
     bootstrap,
@@ -25,6 +26,8 @@ from mmmos.metrics import (
     ktau,
     lcc,
     mse,
+    paired_bootstrap,
+    shortfall,
     srcc,
     system_means,
     system_metrics,
@@ -269,6 +272,82 @@ def test_undefined_resamples_are_left_out():
 def test_bootstrap_is_checked(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         bootstrap(mse, [1, 2], [1, 2], **options)
+
+
+# --- two models on the same clips
+
+
+def two_models(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two models with one large error in common and a small one each, the second's larger."""
+    rng = np.random.default_rng(seed)
+    target, common = rng.normal(5, 2, n), rng.normal(0, 2, n)
+    return target + common + rng.normal(0, 0.3, n), target + common + rng.normal(0, 0.6, n), target
+
+
+def test_paired_is_the_bootstrap_of_the_difference():
+    a, b, t = two_models(60)
+    found = paired_bootstrap(ALL_METRICS, a, b, t, samples=50)
+    assert list(found) == list(ALL_METRICS)
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(60, size=60) for _ in range(50)]
+    for name, metric in ALL_METRICS.items():
+        apart = np.array([metric(a[rows], t[rows]) - metric(b[rows], t[rows]) for rows in drawn])
+        expected = metric(a, t) - metric(b, t), *np.quantile(apart, [0.025, 0.975])
+        assert (found[name].difference, found[name].low, found[name].high) == pytest.approx(expected)
+        if name == "MSE":
+            assert found[name].better == np.mean(apart < 0)
+        elif name in METRICS:
+            assert found[name].better == np.mean(apart > 0)
+
+
+def test_what_two_models_share_does_not_widen_the_interval():
+    a, b, t = two_models()
+    paired = paired_bootstrap({"LCC": lcc}, a, b, t)["LCC"]
+    widths = [high - low for low, high in (bootstrap(lcc, x, t) for x in (a, b))]
+    assert paired.high - paired.low < 0.4 * math.hypot(*widths)
+
+
+def test_paired_covers():
+    hits = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        target, a, b = rng.normal(5, 1, 50), rng.normal(0, 1, 50), rng.normal(0, 1.5, 50)
+        found = paired_bootstrap({"MSE": mse}, target + a, target + b, target, samples=200, level=0.9, seed=seed)
+        hits += found["MSE"].low <= 1 - 1.5**2 <= found["MSE"].high
+    assert 0.80 <= hits / 200 <= 0.95
+
+
+def test_paired_draws_groups_whole():
+    a, b, t = (np.repeat(x, 8) for x in two_models(20))
+    songs = np.repeat(np.arange(20), 8)
+    apart, whole = (paired_bootstrap({"SRCC": srcc}, a, b, t, groups)["SRCC"] for groups in (None, songs))
+    assert whole.high - whole.low > 1.5 * (apart.high - apart.low)
+
+
+def test_bias_is_better_where_it_is_nearer_to_zero():
+    t = np.arange(20.0)
+    found = paired_bootstrap({"bias": bias}, t - 0.1, t + 0.5, t, samples=20)["bias"]
+    assert found.difference == pytest.approx(-0.6)
+    assert found.better == 1
+    assert paired_bootstrap({"bias": bias}, t - 1, t + 0.5, t, samples=20)["bias"].better == 0
+
+
+def test_paired_without_an_answer():
+    for t in ([], [1], [2, 2, 2]):
+        found = paired_bootstrap({"LCC": lcc}, t, t, t, samples=20)["LCC"]
+        assert all(math.isnan(x) for x in (found.difference, found.low, found.high, found.better))
+    with pytest.raises(ValueError, match="finite"):
+        paired_bootstrap(METRICS, [1, 2], [1, math.nan], [1, 2])
+    with pytest.raises(ValueError, match=r"\[N\]"):
+        paired_bootstrap(METRICS, [1, 2], [1, 2, 3], [1, 2])
+
+
+@pytest.mark.parametrize("name", ALL_METRICS)
+def test_shortfall_is_zero_for_a_perfect_model_alone(name):
+    t = np.arange(9.0)
+    assert shortfall(name, ALL_METRICS[name](t, t)) == pytest.approx(0)
+    assert shortfall(name, ALL_METRICS[name](np.roll(t, 1) - 1, t)) > 0
+    assert math.isnan(shortfall(name, math.nan))
 
 
 def test_importing_metrics_does_not_import_scipy_stats():

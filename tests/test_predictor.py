@@ -21,7 +21,7 @@ import mmmos
 from conftest import SAMPLES, ToyEncoder, music, toy_config, toy_member, toy_model
 from mmmos.aggregators import FusionConfig
 from mmmos.clips import Clip
-from mmmos.encoders import ENCODERS
+from mmmos.encoders import ENCODERS, encode_windows
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
 from mmmos.hub import About, save_ensemble
 from mmmos.model import EncoderSpec, ModelConfig
@@ -288,7 +288,7 @@ def test_every_encoder_hears_its_own_rate() -> None:
     samples = music(11.0, 22_050)
     *windows, _ = cut(Clip("a", samples=samples[:, None], sample_rate=22_050), predictor.rates, 0.1)
     for window in windows:
-        features = predictor.encode([window])
+        features = encode_windows(predictor.encoders, [window])
         for name, encoder in predictor.encoders.items():
             wave = torch.from_numpy(window.waves[encoder.sample_rate])
             assert len(wave) == round((window.end_time - window.start_time) * encoder.sample_rate)
@@ -387,7 +387,7 @@ def test_bfloat16_is_recorded_and_real(toys: Predictor) -> None:
     half = Predictor(toys.model, device="cpu", dtype="bfloat16")
     *windows, report = cut(Clip("a", samples=music(2.0)[:, None], sample_rate=RATE), [RATE], 0.1)
     assert isinstance(report, ClipReport)
-    ours, exact = half.encode(windows)["toy"].frames, toys.encode(windows)["toy"].frames
+    ours, exact = (encode_windows(each.encoders, windows, each.dtype)["toy"].frames for each in (half, toys))
     assert ours.dtype == exact.dtype == torch.float32
     error = (ours - exact).abs().mean()
     assert 1e-4 < error < 0.1

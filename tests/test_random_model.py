@@ -170,7 +170,7 @@ def test_a_model_is_trained_on_checkpoints_of_ones_own(folder, make_file, tmp_pa
         return int(ended.value.code or 0)
 
     encoders = f"wavlm={folder / 'encoders' / 'wavlm'},m2d={pickled}"
-    words = ["train", ratings, "-o", tmp_path / "model", "--epochs", 2, "--encoders", encoders]
+    words = ["train", ratings, "-o", tmp_path / "model", "--set", "epochs=2", "--encoders", encoders]
     assert run(*words) == 2
     assert "--trust-checkpoint" in capfd.readouterr().err
     assert run(*words, "--trust-checkpoint") == 0

@@ -11,9 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mmmos.evaluate import Agreement
+from mmmos.evaluate import Agreement, Comparison
+from mmmos.leaderboard import Place, Published, Result
 from mmmos.scores import ClipError, Scores
-from mmmos.terminal import agreement_table, printable, progress, score_table
+from mmmos.terminal import (
+    agreement_table,
+    comparison_table,
+    grid_markdown,
+    grid_text,
+    printable,
+    progress,
+    score_table,
+    stages,
+    standing_grids,
+)
 
 
 def table(*scores: Scores, columns: int = 80) -> list[str]:
@@ -99,16 +110,75 @@ def agreement(**values: object) -> Agreement:
 
 def test_agreement_is_a_line_an_axis_and_part():
     head, line, system = agreement_table([agreement(), agreement(level="system", n=7, KTAU=math.nan)]).split("\n")
-    assert head.split() == ["axis", "part", "level", "n", "MSE", "bias", "LCC", "SRCC", "95", "%", "KTAU"]
+    assert head.split() == ["axis", "part", "level", "n", "MSE", "bias", "debiased", "LCC", "SRCC", "95", "%", "KTAU"]
     assert line.split(maxsplit=4) == [
         "PQ",
         "all",
         "utterance",
         "120",
-        "0.500  -0.25  0.910  0.890  [0.80, 0.95]    0.700",
+        "0.500  -0.25     0.400  0.910  0.890  [0.80, 0.95]    0.700",
     ]
-    assert system.split()[-1] == "nan"
-    assert len(head) == len(line) == len(system)
+    assert system.split()[-1] == "-"
+    assert len(head) == len(line) == len(system) < 100
+
+
+def test_a_gap_stands_between_parts_and_a_long_name_keeps_its_column():
+    found = [agreement(), agreement(part="a domain with a long name"), agreement(part="a domain with a long name")]
+    head, first, gap, second, third = agreement_table(found).split("\n")
+    assert gap == ""
+    assert second == third
+    assert "a domain …" in second
+    assert len(head) == len(first) == len(second)
+
+
+def comparison(**values: object) -> Comparison:
+    numbers = {"n": 3060, "first": 0.9, "second": 0.8, "difference": 0.1, "low": -0.05, "high": 0.15, "better": 0.975}
+    return Comparison(**{"axis": "composite", "part": "all", "level": "utterance", "metric": "SRCC"} | numbers | values)
+
+
+def test_a_comparison_names_its_place_once():
+    nothing = dict.fromkeys(("first", "second", "difference", "low", "high", "better"), math.nan)
+    table = comparison_table([comparison(), comparison(metric="debiased_mse", **nothing), comparison(axis="PQ")])
+    head, line, other, third = table.split("\n")
+    assert line.split() == [
+        *("composite", "all", "utterance", "3060", "SRCC", "0.900", "0.800", "0.100", "[-0.050,", "0.150]", "97.5%"),
+    ]
+    assert other.split() == ["debiased_mse", *"-----"]
+    assert third.startswith("PQ ")
+    assert len(head) == len(line) == len(other) == len(third) < 100
+
+
+def result(axis: str, level: str, **figures: float) -> Result:
+    ceiling = {"MSE": 0.2, "LCC": 0.95, "SRCC": 0.9, "KTAU": 0.8}
+    return Result(axis, level, 5, {"MSE": 0.4, "LCC": 0.9, "SRCC": 0.45, "KTAU": 0.4} | figures, ceiling)
+
+
+def test_standings_are_a_grid_of_ceilings_and_one_of_places():
+    results = [result("PC", level, KTAU=math.nan) for level in ("utterance", "system")]
+    unknown = dict.fromkeys(("MSE", "LCC", "SRCC", "KTAU"))
+    rows = [Published("a|b", "PC", "utterance", unknown | {"MSE": 0.3}), Published("a|b", "PC", "system", unknown)]
+    grids = standing_grids(results, rows, [Place("PC", "utterance", "MSE", 2, 2, 0)])
+    (title, own), (beside, others) = grids.items()
+    four = ["0.400", "0.900", "0.450", "-"]
+    assert [(name.strip(), [cell.strip() for cell in cells]) for name, cells in own] == [
+        ("PC", four * 2),
+        ("ceiling", ["0.200", "0.950", "0.900", "0.800"] * 2),
+        ("reached", ["50.0%", "94.7%", "50.0%", "-"] * 2),
+    ]
+    assert [(name.strip(), [cell.strip() for cell in cells]) for name, cells in others] == [
+        ("a|b", ["0.300", *"-------"]),
+        ("this model", four * 2),
+        ("place", ["2 of 2", *"-------"]),
+    ]
+    assert beside.startswith("PC ")
+    text = grid_text(title, own).split("\n")
+    assert text[0] == title
+    assert {len(line) for line in text[3:]} == {len(text[2])}
+    assert len(text[2]) < 100
+    assert text[2].index("LCC") + 3 == text[3].index("0.900") + 5
+    markdown = grid_markdown(beside, others).split("\n")
+    assert markdown[2].count("|") == markdown[3].count("|") == markdown[5].count("|") == 10
+    assert markdown[4].startswith("| a\\|b | 0.300 | - |")
 
 
 def test_progress_moves_a_bar_on_a_terminal():
@@ -123,4 +193,22 @@ def test_progress_is_silent_elsewhere():
     out = io.StringIO()
     with progress(Console(file=out, force_terminal=False), "scoring", 5) as advance:
         advance(3)
+    assert out.getvalue() == ""
+
+
+def test_each_stage_of_the_work_has_a_bar_on_a_terminal():
+    out = io.StringIO()
+    with stages(Console(file=out, force_terminal=True, width=120)) as show:
+        show("encoding", 1, 4)
+        show("encoding", 4, 4)
+        show("encoding", 0, 8)  # of the next set
+        show("training", 2.5, 10.0)
+    for shown in ("encoding", "training", " 25%", "time left"):
+        assert shown in out.getvalue()
+
+
+def test_stages_are_silent_elsewhere():
+    out = io.StringIO()
+    with stages(Console(file=out, force_terminal=False)) as show:
+        show("encoding", 1, 4)
     assert out.getvalue() == ""

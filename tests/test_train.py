@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from unittest import mock
 
@@ -16,22 +17,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmmos.aggregators import FusionConfig
+from mmmos.aggregators import AGGREGATORS, FusionConfig
 from mmmos.clips import Clip
-from mmmos.dataset import Table
+from mmmos.dataset import Sequences, Table
 from mmmos.errors import TrainingError, UsageError
 from mmmos.heads import HeadConfig
+from mmmos.history import Epoch
 from mmmos.hub import Member
 from mmmos.losses import LOSSES
 from mmmos.manifest import LabelledClip
 from mmmos.metrics import srcc
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.scores import AXES
-from mmmos.train import Epoch, TrainConfig, _batches, fit
+from mmmos.train import PREDICT_CROPS, TrainConfig, _batches, fit, predict
 
 DIM = 6
 CONFIG = ModelConfig((EncoderSpec("toy", (4, 2), "0" * 64),), fusion=FusionConfig("mean", "none", standardize=True))
 DEEP = replace(CONFIG, heads=HeadConfig(layers=2, hidden=5, dropout=0.3))
+CONFIGS = {name: replace(DEEP, aggregator=name, fusion=replace(DEEP.fusion, blstm_hidden=4)) for name in AGGREGATORS}
 HOW = TrainConfig(lr=0.03, epochs=20, patience=None)
 SLOPES = np.random.default_rng(99).standard_normal((DIM, 4))
 
@@ -44,24 +47,48 @@ def table(clips: int, seed: int, noise: float = 0.3, name: str = "") -> Table:
     return make(inputs, labels, [name] * clips)
 
 
-def make(inputs: np.ndarray, labels: np.ndarray, sets: list[str]) -> Table:
+def make(inputs: Sequence[np.ndarray], labels: np.ndarray, sets: Sequence[str]) -> Table:
+    """A table of one crop a clip, reduced to vectors [N, D] or to sequences of [T, D]."""
     rows = [
         LabelledClip(Clip(f"{name}{i}.wav"), tuple(map(float, values)), set=name)
         for i, (name, values) in enumerate(zip(sets, labels, strict=True))
     ]
-    return Table(tuple(rows), torch.tensor(inputs).float(), torch.tensor(labels).float())
+    crops = [torch.as_tensor(values, dtype=torch.float32).reshape(-1, np.shape(values)[-1]) for values in inputs]
+    starts = np.cumsum([0, *map(len, crops)]).tolist()
+    places = tuple(((i, 1.0),) for i in range(len(crops)))
+    return Table(tuple(rows), Sequences(torch.cat(crops), tuple(starts), 10.0), places, torch.tensor(labels).float())
+
+
+def crops_of(part: Table) -> list[np.ndarray]:
+    """What each row's one crop was reduced to, [T, D]."""
+    starts, numbers = part.inputs.starts, [number for ((number, _),) in part.crops]
+    return [part.inputs.frames[starts[i] : starts[i + 1]].clone().numpy() for i in numbers]
 
 
 def join(*tables: Table) -> Table:
-    return Table(
-        tuple(row for part in tables for row in part.rows),
-        torch.cat([part.inputs for part in tables]),
-        torch.cat([part.labels for part in tables]),
+    joined = make(
+        [crop for part in tables for crop in crops_of(part)],
+        torch.cat([part.labels for part in tables]).numpy(),
+        [""] * sum(len(part.rows) for part in tables),
     )
+    return replace(joined, rows=tuple(row for part in tables for row in part.rows))
 
 
 def with_labels(part: Table, labels: torch.Tensor) -> Table:
-    return make(part.inputs.double().numpy(), labels.double().numpy(), [row.set for row in part.rows])
+    return make(crops_of(part), labels.double().numpy(), [row.set for row in part.rows])
+
+
+def shuffled(part: Table) -> Table:
+    order = torch.randperm(len(part.rows), generator=torch.Generator().manual_seed(5))
+    return with_labels(part, part.labels[order])
+
+
+def in_time(part: Table) -> Table:
+    """Each vector as two to six frames around it: what a clip is to an aggregator that hears time."""
+    rng = np.random.default_rng(len(part.rows))
+    crops = [vector + 0.5 * rng.standard_normal((rng.integers(2, 7), vector.shape[1])) for vector in crops_of(part)]
+    crops = [crop - crop.mean(axis=0) + vector for crop, vector in zip(crops, crops_of(part), strict=True)]
+    return make(crops, part.labels.double().numpy(), [row.set for row in part.rows])
 
 
 TRAIN, DEV, TEST = table(150, 0), table(60, 1), table(200, 2)
@@ -69,7 +96,7 @@ TRAIN, DEV, TEST = table(150, 0), table(60, 1), table(200, 2)
 
 def order(member: Member, on: Table = TEST) -> list[float]:
     """SRCC of each axis on clips that took no part."""
-    z = member.model.from_reduced(on.inputs).numpy()
+    z = predict(member.model, on).numpy()
     return [srcc(z[:, i], on.labels[:, i].numpy()) for i in range(4)]
 
 
@@ -93,21 +120,11 @@ def test_every_loss_recovers_a_linear_function(loss: str) -> None:
 
 def test_labels_are_predicted_on_their_own_scale() -> None:
     member, _ = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=40))
-    predicted = member.scale.to_labels(member.model.from_reduced(TEST.inputs).double().numpy())
+    predicted = member.scale.to_labels(predict(member.model, TEST).double().numpy())
     error = np.sqrt(np.mean((predicted - TEST.labels.numpy()) ** 2, axis=0))
     assert (error < 0.45).all()  # of which the noise is 0.3
     np.testing.assert_allclose(member.scale.mean, TRAIN.labels.double().mean(dim=0))
     np.testing.assert_allclose(member.scale.std, TRAIN.labels.double().std(dim=0))
-
-
-def test_shuffled_labels_teach_nothing() -> None:
-    train, dev = (
-        with_labels(part, part.labels[torch.randperm(len(part.rows), generator=torch.Generator().manual_seed(5))])
-        for part in (table(600, 0), DEV)
-    )
-    member, _ = fit(CONFIG, train, dev, HOW)
-    assert max(map(abs, order(member))) < 0.6
-    assert abs(np.mean(order(member))) < 0.3
 
 
 def test_dropout_and_hidden_layers_learn_too() -> None:
@@ -117,15 +134,16 @@ def test_dropout_and_hidden_layers_learn_too() -> None:
     assert not any(parameter.requires_grad for parameter in member.model.parameters())
 
 
-@pytest.mark.parametrize("config", [CONFIG, DEEP])
+@pytest.mark.parametrize("config", [CONFIG, *CONFIGS.values()], ids=lambda config: config.aggregator)
 def test_same_seed_same_weights_to_the_bit(config: ModelConfig) -> None:
     how = replace(HOW, epochs=3)
-    first, history = fit(config, TRAIN, DEV, how)
+    train, dev = (in_time(part) if config.aggregator == "blstm_t" else part for part in (TRAIN, DEV))
+    first, history = fit(config, train, dev, how)
     torch.rand(7)  # what else the process draws does not matter
-    again, history_again = fit(config, TRAIN, DEV, how)
+    again, history_again = fit(config, train, dev, how)
     assert_bit_equal(first, again)
     assert history == history_again
-    other, _ = fit(config, TRAIN, DEV, replace(how, seed=43))
+    other, _ = fit(config, train, dev, replace(how, seed=43))
     assert not torch.equal(weights(first)["heads.axes.PQ.1.weight"], weights(other)["heads.axes.PQ.1.weight"])
 
 
@@ -150,14 +168,16 @@ def stop_after(number: int) -> Callable[[Epoch], None]:
 
 
 @pytest.mark.parametrize("breaks", [[1], [3], [1, 2, 4]])
-def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, breaks: list[int]) -> None:
-    how = replace(HOW, epochs=6, weight_decay=0.1)
-    expected, history = fit(DEEP, TRAIN, DEV, how)
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, breaks: list[int], name: str) -> None:
+    how = replace(HOW, epochs=6, weight_decay=0.1, offset_calibration="train_mean")
+    config, parts = CONFIGS[name], (in_time(TRAIN), in_time(DEV)) if name == "blstm_t" else (TRAIN, DEV)
+    expected, history = fit(config, *parts, how)
     for number in breaks:
         with pytest.raises(BrokenOffError):
-            fit(DEEP, TRAIN, DEV, how, tmp_path, stop_after(number))
+            fit(config, *parts, how, tmp_path, stop_after(number))
     seen = []
-    member, resumed = fit(DEEP, TRAIN, DEV, how, tmp_path, seen.append)
+    member, resumed = fit(config, *parts, how, tmp_path, seen.append)
     assert_bit_equal(member, expected)
     assert resumed == history
     assert seen == history[breaks[-1] :]
@@ -179,7 +199,7 @@ def test_a_break_in_the_middle_of_saving_loses_that_epoch_alone(tmp_path: Path) 
     expected, _ = fit(DEEP, TRAIN, DEV, how)
     with pytest.raises(BrokenOffError):
         fit(DEEP, TRAIN, DEV, how, tmp_path, stop_after(1))
-    with mock.patch("mmmos.train.os.replace", side_effect=BrokenOffError), pytest.raises(BrokenOffError):
+    with mock.patch("os.replace", side_effect=BrokenOffError), pytest.raises(BrokenOffError):
         fit(DEEP, TRAIN, DEV, how, tmp_path)
     (part,) = tmp_path.glob("*.part")
     part.write_bytes(part.read_bytes()[:100])
@@ -210,12 +230,14 @@ def test_history_is_written_a_line_an_epoch(tmp_path: Path) -> None:
         lambda: (DEEP, TRAIN, DEV, HOW),
         lambda: (CONFIG, TRAIN, DEV, replace(HOW, seed=1)),
         lambda: (CONFIG, TRAIN, DEV, replace(HOW, loss="ccc")),
+        lambda: (CONFIG, TRAIN, DEV, replace(HOW, precision="bfloat16")),
         lambda: (CONFIG, TRAIN.take(TRAIN.rows[1:]), DEV, HOW),
         lambda: (CONFIG, TRAIN, DEV.take(DEV.rows[1:]), HOW),
         lambda: (CONFIG, with_labels(TRAIN, TRAIN.labels + 0.1), DEV, HOW),
         lambda: (CONFIG, replace(TRAIN, rows=(replace(TRAIN.rows[0], set="b"), *TRAIN.rows[1:])), DEV, HOW),
+        lambda: (CONFIG, replace(TRAIN, crops=(((0, 1.0), (1, 1.0)), *TRAIN.crops[1:])), DEV, HOW),
     ],
-    ids=["config", "seed", "loss", "fewer rows", "fewer dev rows", "labels", "set"],
+    ids=["config", "seed", "loss", "precision", "fewer rows", "fewer dev rows", "labels", "set", "crops"],
 )
 def test_the_folder_of_another_run_is_refused_and_kept(tmp_path: Path, change: Callable[[], tuple]) -> None:
     with pytest.raises(BrokenOffError):
@@ -341,8 +363,8 @@ def test_rows_come_in_another_order_each_epoch() -> None:
 def test_standardizing_is_fitted_on_the_training_rows_alone() -> None:
     member, _ = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=1))
     standardizer = member.model.aggregator.standardizer
-    torch.testing.assert_close(standardizer.center, TRAIN.inputs.mean(dim=0))
-    torch.testing.assert_close(standardizer.factor, 1 / TRAIN.inputs.std(dim=0, correction=0))
+    torch.testing.assert_close(standardizer.center, TRAIN.inputs.frames.mean(dim=0))
+    torch.testing.assert_close(standardizer.factor, 1 / TRAIN.inputs.frames.std(dim=0, correction=0))
 
 
 def test_steps_are_taken_with_the_loss_of_the_set() -> None:
@@ -374,9 +396,9 @@ def test_a_loss_that_is_not_finite_ends_training_and_names_clips() -> None:
 @pytest.mark.parametrize("where", ["training", "development"])
 def test_features_that_are_not_finite_are_told_with_their_clips(value: float, where: str) -> None:
     parts = {"training": TRAIN, "development": DEV}
-    inputs = parts[where].inputs.clone()
-    inputs[41, 2] = value
-    parts[where] = replace(parts[where], inputs=inputs)
+    crops = crops_of(parts[where])
+    crops[41][0, 2] = value
+    parts[where] = make(crops, parts[where].labels.numpy(), [""] * len(crops))
     with pytest.raises(TrainingError, match=rf"1 {where} clips are not finite: 41\.wav$"):
         fit(CONFIG, parts["training"], parts["development"], HOW)
 
@@ -401,3 +423,162 @@ def test_without_a_row_of_the_main_set_there_is_no_training(missing: str) -> Non
 def test_an_unknown_loss_is_refused_with_the_names_there_are(field: str) -> None:
     with pytest.raises(UsageError, match=r"'mae'; there are con, ut, dcq, ccc"):
         fit(CONFIG, TRAIN, DEV, replace(HOW, **{field: "mae"}))
+
+
+# Every configuration of the paper's Table III, small: two or three encoders of 8 values, four aggregators and losses.
+WIDE = np.random.default_rng(98).standard_normal((24, 4))
+GRID = {"mlp of two": ("mlp", 2), "mlp": ("mlp", 3), "blstm_t": ("blstm_t", 3), "blstm_h": ("blstm_h", 3)}
+
+
+def wide(clips: int, seed: int, encoders: int) -> Table:
+    rng = np.random.default_rng(seed)
+    inputs = rng.standard_normal((clips, 8 * encoders)) * 3 + 1
+    labels = 5 + 0.3 * inputs @ WIDE[: inputs.shape[1]] + 0.3 * rng.standard_normal((clips, 4))
+    return make(inputs, labels, [""] * clips)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", GRID)
+def test_every_configuration_recovers_a_linear_function_and_nothing_where_there_is_nothing(
+    name: str, loss: str
+) -> None:
+    aggregator, encoders = GRID[name]
+    fusion = replace(CONFIG.fusion, blstm_hidden=8, frame_norm="none")
+    specs = tuple(EncoderSpec(f"toy{i}", (8,), "0" * 64) for i in range(encoders))
+    config = ModelConfig(specs, aggregator, fusion)
+    parts = [wide(clips, seed, encoders) for seed, clips in enumerate((300, 80, 300))]
+    train, dev, test = map(in_time, parts) if aggregator == "blstm_t" else parts
+    how = TrainConfig(loss=loss, lr=0.02, epochs=25, patience=None)
+    member, history = fit(config, train, dev, how)
+    assert min(order(member, test)) > 0.95
+    assert min(history[-1].dev_srcc.values()) > 0.9
+    blind, _ = fit(config, shuffled(train), shuffled(dev), replace(how, epochs=8))
+    assert abs(np.mean(order(blind, test))) < 0.3
+    assert max(map(abs, order(blind, test))) < 0.7
+
+
+def test_shuffled_labels_teach_nothing() -> None:
+    member, _ = fit(CONFIG, shuffled(table(600, 0)), shuffled(DEV), HOW)
+    assert max(map(abs, order(member))) < 0.6
+    assert abs(np.mean(order(member))) < 0.3
+
+
+@pytest.mark.parametrize("name", ["blstm_h", "blstm_t"])
+def test_an_lstm_recovers_a_linear_function(name: str) -> None:
+    fusion = replace(CONFIG.fusion, blstm_hidden=8, frame_norm="none")
+    parts = [in_time(part) if name == "blstm_t" else part for part in (TRAIN, DEV, TEST)]
+    member, _ = fit(replace(CONFIG, aggregator=name, fusion=fusion), parts[0], parts[1], HOW)
+    assert min(order(member, parts[2])) > 0.93
+
+
+def ccc_loss(z: np.ndarray, target: np.ndarray) -> float:
+    """Mean over the axes of one minus the concordance correlation, as its definition has it."""
+    values = []
+    for p, t in zip(z.T, target.T, strict=True):
+        cov = np.mean((p - p.mean()) * (t - t.mean()))
+        values.append(1 - 2 * cov / (p.var() + t.var() + (p.mean() - t.mean()) ** 2 + 1e-6))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("stats", ["train", "own"])
+@pytest.mark.parametrize("val_loss", ["full_set", "batch_mean"])
+def test_the_development_loss_is_what_the_settings_say(val_loss: str, stats: str) -> None:
+    dev = with_labels(DEV, 2 + 3 * DEV.labels)
+    how = replace(HOW, epochs=1, loss="ccc", batch_size=16, val_loss=val_loss, dev_target_stats=stats)
+    member, history = fit(CONFIG, TRAIN, dev, how)
+    z, labels = predict(member.model, dev).double().numpy(), dev.labels.double().numpy()
+    own = (TRAIN if stats == "train" else dev).labels.double().numpy()
+    target = (labels - own.mean(axis=0)) / own.std(axis=0, ddof=1)
+    # The rows in their order, 16 at a time; the last 12 count as much as the others.
+    parts = [slice(i, i + 16) for i in (0, 16, 32, 48)] if val_loss == "batch_mean" else [slice(None)]
+    expected = np.mean([ccc_loss(z[part], target[part]) for part in parts])
+    assert history[0].dev_loss == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(member.scale.mean, TRAIN.labels.double().mean(dim=0))  # scores are on this scale always
+
+
+def test_settings_of_the_development_loss_do_differ() -> None:
+    dev = with_labels(DEV, 2 + 3 * DEV.labels)
+    losses = [
+        fit(CONFIG, TRAIN, dev, replace(HOW, epochs=1, val_loss=val_loss, dev_target_stats=stats))[1][0].dev_loss
+        for val_loss, stats in product(("full_set", "batch_mean"), ("train", "own"))
+    ]
+    assert len({round(loss, 4) for loss in losses}) == 4
+
+
+@pytest.mark.parametrize("loss", ["con", "dcq"])
+def test_calibrated_scores_have_the_mean_of_the_training_labels(loss: str) -> None:
+    labels = TRAIN.labels + 2
+    labels[::3, 1] = math.nan
+    other = table(40, 6, name="b")
+    train = join(with_labels(TRAIN, labels), other)
+    how = replace(HOW, loss=loss, epochs=3)
+    plain, history = fit(CONFIG, train, DEV, how)
+    moved, history_again = fit(CONFIG, train, DEV, replace(how, offset_calibration="train_mean"))
+    scores = [member.scale.to_labels(predict(member.model, train).double().numpy())[:150] for member in (plain, moved)]
+    rated = np.isfinite(labels.numpy())
+    means = [[part[rated[:, i], i].mean() for i in range(4)] for part in (labels.double().numpy(), *scores)]
+    np.testing.assert_allclose(means[2], means[0], atol=1e-5)
+    assert np.abs(np.subtract(means[1], means[0])).max() > 0.05  # without it there is an offset
+    assert all(torch.equal(value, weights(moved)[key]) for key, value in weights(plain).items())
+    assert moved.scale.std == plain.scale.std
+    assert history == history_again
+
+
+def test_an_axis_that_nobody_was_asked_about_is_not_calibrated() -> None:
+    labels = TRAIN.labels.clone()
+    labels[:, 2] = math.nan
+    train, how = with_labels(TRAIN, labels), replace(HOW, epochs=1)
+    plain, _ = fit(CONFIG, train, DEV, how)
+    moved, _ = fit(CONFIG, train, DEV, replace(how, offset_calibration="train_mean"))
+    assert moved.scale.mean[2] == plain.scale.mean[2]
+    assert moved.scale.mean[3] != plain.scale.mean[3]
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_bfloat16_trains_to_other_weights_close_by(name: str) -> None:
+    parts = (in_time(TRAIN), in_time(DEV), in_time(TEST)) if name == "blstm_t" else (TRAIN, DEV, TEST)
+    config = replace(CONFIGS[name], heads=HeadConfig())
+    exact, rough = (
+        fit(config, *parts[:2], replace(HOW, epochs=5, precision=precision))[0] for precision in ("float32", "bfloat16")
+    )
+    assert all(value.dtype == torch.float32 for value in weights(rough).values())
+    ours, expected = (
+        torch.cat([parameter.flatten() for parameter in member.model.parameters()]) for member in (rough, exact)
+    )
+    assert not torch.equal(ours, expected)
+    torch.testing.assert_close(ours, expected, rtol=0.1, atol=0.1)
+    assert np.abs(np.subtract(order(rough, parts[2]), order(exact, parts[2]))).max() < 0.02
+
+
+def test_a_clip_of_several_crops_is_the_weighted_mean_of_their_scores() -> None:
+    singles = table(3 * PREDICT_CROPS, 3)
+    member, _ = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=1))
+    scores = predict(member.model, singles)
+    for i in (0, 70, 191):
+        alone = member.model.from_reduced(singles.inputs.batch([i]))
+        torch.testing.assert_close(scores[i], alone[0])
+    crops = (((5, 1.0), (190, 0.25)), ((7, 0.3),), ((9, 1.0), (9, 1.0), (0, 1.0)))
+    several = replace(singles, rows=singles.rows[:3], crops=crops, labels=singles.labels[:3])
+    means = torch.stack([(scores[5] + scores[190] / 4) / 1.25, scores[7], (2 * scores[9] + scores[0]) / 3])
+    torch.testing.assert_close(predict(member.model, several), means)
+
+
+def test_each_epoch_trains_on_the_next_crop_and_stops_on_their_mean() -> None:
+    crops = tuple(((2 * i, 1.0), (2 * i + 1, 1.0)) for i in range(50))
+    whole = table(100, 3)
+    part = replace(whole, rows=whole.rows[:50], crops=crops, labels=whole.labels[:50])
+    _, history = fit(CONFIG, part, part, replace(HOW, lr=0.0, epochs=4, batch_size=50))
+    first, second, third, fourth = (epoch.train_loss for epoch in history)
+    assert (third, fourth) == pytest.approx((first, second), rel=1e-5)
+    assert abs(first - second) > 1e-3
+    assert len({epoch.dev_loss for epoch in history}) == 1
+
+
+def test_what_is_not_finite_in_a_crop_of_no_row_does_no_harm() -> None:
+    crops = crops_of(TRAIN)
+    crops[149][:] = math.nan
+    broken = make(crops, TRAIN.labels.numpy(), [""] * 150)
+    member, _ = fit(CONFIG, broken.take(broken.rows[:149]), DEV, replace(HOW, epochs=2))
+    expected, _ = fit(CONFIG, TRAIN.take(TRAIN.rows[:149]), DEV, replace(HOW, epochs=2))
+    assert_bit_equal(member, expected)

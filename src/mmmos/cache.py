@@ -34,6 +34,9 @@ Keep = Literal["frames", "pooled"]
 FRAME_BYTES, POOLED_BYTES = 2, 4
 """Bytes of a value: of a frame, of a mean or deviation."""
 
+HEADER_BYTES = {"frames": 330, "pooled": 190}
+"""Bytes of a file beside its values, or nearly so."""
+
 
 def clip_key(clip: Clip) -> str:
     """sha256 of the file's bytes and of the stretch taken from it."""
@@ -91,7 +94,7 @@ class FeatureCache:
 
     def size(self, frames: float, dim: int) -> float:
         """Bytes that a crop of that many frames of `dim` values takes."""
-        pooled = 2 * dim * POOLED_BYTES
+        pooled = HEADER_BYTES[self.keep] + 2 * dim * POOLED_BYTES
         return pooled + frames * dim * FRAME_BYTES if self.keep == "frames" else pooled
 
     def _find(self, key: str, fingerprint: str, wanted: Keep) -> Path | None:

@@ -43,7 +43,7 @@ def plan_crops(clip: Clip, duration: float, how: How, count: int, seed: int) -> 
     end = duration if clip.end_time is None else min(clip.end_time, duration)
     length = end - start
     if not length > WINDOW_SECONDS:  # also when it is not known
-        return (Crop(clip),)
+        return (Crop(clip, length / WINDOW_SECONDS if length > 0 else 1.0),)
     if how == "first" or length < WINDOW_SECONDS + SLACK_SECONDS:
         return (Crop(_stretch(clip, start)),)
     if how == "windows":

@@ -26,7 +26,7 @@ from mmmos.encoders import Encoder, Features, encode_windows, wants
 from mmmos.errors import AudioError
 from mmmos.files import replacing
 from mmmos.manifest import LabelledClip, label_array
-from mmmos.windows import ClipReport, Window
+from mmmos.windows import WINDOW_SECONDS, ClipReport, Window
 
 Progress = Callable[[int, int], None]
 """Called with how many clips are done and how many there are."""
@@ -147,7 +147,8 @@ class Extractor:
             for crop in plan.crops:
                 for name in self._missing(clip_key(crop.clip)):
                     encoder = self.encoders[name]
-                    total += self.cache.size(crop.weight * 10 * encoder.rate_hz, encoder.dim)
+                    seconds = max(crop.weight * WINDOW_SECONDS, encoder.settings().get("pad_silence", 0.0))
+                    total += self.cache.size(seconds * encoder.rate_hz, encoder.dim)
         return round(total)
 
     def extract(self, plans: Sequence[Planned], progress: Progress = lambda done, total: None) -> dict[str, str]:

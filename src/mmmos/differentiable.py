@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from mmmos.encoders import Encoder
-from mmmos.errors import UsageError
 from mmmos.hub import ScoringModel
+from mmmos.resample import resample
 
 
 class DifferentiableScorer(nn.Module):
-    """Scores on the label scale, one window a clip, at one sample rate. Its own weights stay frozen.
+    """Scores on the label scale, one window a clip. Its own weights stay frozen.
+
+    `sample_rate` is the highest that an encoder hears; for the others it is resampled, differentiably.
 
     Shape:
         - waves: [B, S] mono in [-1, 1] at `sample_rate`
         - lengths: [B] samples, all of them when left out
         - returns: [B, A] in the order of `AXES`
-
-    Raises `UsageError` for a model whose encoders hear different sample rates.
     """
 
     weights: Tensor  # [M, A]
@@ -30,10 +30,8 @@ class DifferentiableScorer(nn.Module):
 
     def __init__(self, model: ScoringModel, encoders: Mapping[str, Encoder]) -> None:
         super().__init__()
-        rates = {encoder.sample_rate for encoder in encoders.values()}
-        if len(rates) != 1:
-            raise UsageError(f"the encoders of {model.name} hear {sorted(rates)} Hz; one waveform cannot serve all")
-        (self.sample_rate,) = rates
+        self._rates = {name: encoder.sample_rate for name, encoder in encoders.items()}
+        self.sample_rate = max(self._rates.values())
         self.encoders = nn.ModuleDict(dict(encoders))
         self.members = nn.ModuleList(member.model for member in model.members)
         scales = [(member.scale.mean, member.scale.std) for member in model.members]
@@ -53,7 +51,11 @@ class DifferentiableScorer(nn.Module):
 
     def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, S] -> [B, A]."""
-        features = {name: encoder(waves, lengths) for name, encoder in self.encoders.items()}
+        features = {}
+        for name, encoder in self.encoders.items():
+            rate = self._rates[name]
+            heard = None if lengths is None else (lengths * (rate / self.sample_rate)).ceil().long()
+            features[name] = encoder(resample(waves, self.sample_rate, rate), heard)
         z = torch.stack([member(features) for member in self.members])
         labels = z * self.std.unsqueeze(1) + self.mean.unsqueeze(1)
         return torch.einsum("mba,ma->ba", labels, self.weights)

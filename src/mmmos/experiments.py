@@ -1,27 +1,23 @@
 """A TOML table of configurations: which models an experiment trains, on which clips, and what it reports.
 
-base = "paper.toml"            # another experiment, of which what follows is changed
-title, note                    # what stands over the tables
-preset = "paper"               # of settings (mmmos.settings)
-seeds = [42, 43, 44]
-
-[settings]                     # changed in every configuration
-[encoders]                     # name in the grid -> encoder, or "encoder=PATH"
-[data]                         # label files, or one list and the shares it is split in
-[ensembles]                    # strategies of Table IV, and on what they choose
-
-[[grid]]                       # one configuration, or all combinations of the lists in it
-table = "III"
-row = "TriEnc {aggregator} {loss}"
-encoders = ["wavlm", "muq", "m2d"]
-loss = ["ccc", "con", "dcq", "ut"]
+| key | |
+|---|---|
+| `base` | another experiment, of which what follows is changed |
+| `note` | what stands over the tables |
+| `beside_paper` | false leaves out the paper's numbers, which are about other data |
+| `preset`, `[settings]` | where every configuration begins (`mmmos.settings`), and what is changed in all |
+| `seeds` | each configuration is run with each |
+| `[encoders]` | name in the grid -> encoder, or "encoder=PATH" |
+| `[data]` | label files, or one list and the shares that it is split in (`read_sets`) |
+| `[ensembles]` | strategies of Table IV, and on which sets they choose (`Ensembles`) |
+| `[[grid]]` | `table`, `row`, `encoders`, `preset` and settings; what is given as a list is tried one by one |
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +42,13 @@ LABELS = {
     "m2d": "M2D",
 }
 """What the paper's tables call a setting or an encoder."""
+
+CHOICES = {
+    "select_on": ("combined", "natural"),
+    "report_dev": ("natural", "combined"),
+    "pam_system": ("kind_folder", "folder"),
+}
+"""Key of `[data]` -> what it may be, the default first."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class Ensembles:
 class Experiment:
     """What a TOML file asks for."""
 
-    title: str
     note: str
+    beside_paper: bool
     seeds: tuple[int, ...]
     encoders: dict[str, str]  # name in the grid -> as `EncoderSource.names`
     data: dict[str, Any]
@@ -95,28 +98,26 @@ class Sets:
 def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
     """An experiment from its file, with some settings changed in every configuration. Raises `UsageError`."""
     asked = _read_toml(path)
-    known = {"title", "note", "preset", "seeds", "settings", "encoders", "data", "ensembles", "grid"}
-    if unknown := set(asked) - known:
-        raise UsageError(
-            f"{path}: an experiment has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
-        )
+    others = {"note", "beside_paper", "preset", "seeds", "settings", "ensembles"}
     try:
-        settings = preset(asked.get("preset", "paper")).changed(asked.get("settings", {}))
+        _check_keys("an experiment", asked, {"encoders", "data", "grid"}, others)
+        name, common = str(asked.get("preset", "paper")), asked.get("settings", {})
         encoders = {str(name): str(source) for name, source in asked["encoders"].items()}
-        grid = [row for entry in asked["grid"] for row in _combinations(entry, settings, encoders, changes or {})]
-        ensembles = asked.get("ensembles", {})
+        _check_one_name_each(encoders)
+        grid = [row for entry in asked["grid"] for row in _combinations(entry, name, common, encoders, changes or {})]
+        ensembles, tables = asked.get("ensembles", {}), {row.table: None for row in grid}
         return Experiment(
-            title=asked.get("title", path.stem),
             note=asked.get("note", ""),
+            beside_paper=asked.get("beside_paper", True),
             seeds=tuple(map(int, asked.get("seeds", [42]))),
             encoders=encoders,
             data=asked["data"],
             grid=tuple(_no_row_twice(grid)),
-            ensembles=_ensembles(ensembles) if ensembles or any(row.table == "III" for row in grid) else None,
+            ensembles=_ensembles(ensembles, tables) if ensembles or "III" in tables else None,
         )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path} is no experiment: {type(error).__name__}: {error}") from error
 
 
@@ -148,8 +149,11 @@ def read_sets(
     if "list" in data:
         _check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed"})
         rows = read_labels(_find(data["list"], folder, data_root), columns=data.get("columns"), where=data.get("where"))
-        return _split(rows, dict(data["parts"]), data.get("parts_seed", 0))
-    _check_keys("[data]", data, {"train", "dev"}, {"test", "select_on", "report_dev", "pam_system", "drop_suspect"})
+        return _split(rows, data["parts"], data.get("parts_seed", 0))
+    _check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
+    for key, choices in CHOICES.items():
+        if data.get(key, choices[0]) not in choices:
+            raise UsageError(f"[data] {key} cannot be {data[key]!r}; it is {' or '.join(choices)}")
     lists = {}
     for part in ("train", "dev", "test"):
         if part in data:
@@ -162,7 +166,7 @@ def read_sets(
     natural = [row for row in lists["dev"] if row.source != "PAM"]
     pam = [row for row in lists["dev"] if row.source == "PAM"]
     wanted = {"natural": natural, "combined": lists["dev"]}
-    check_disjoint(lists["train"], lists["dev"])
+    check_disjoint(lists["train"], lists["dev"] + lists.get("test", []))
     reports = {"Dev": wanted[data.get("report_dev", "natural")], "PAM": pam, "Test": lists.get("test", [])}
     return Sets(
         lists["train"],
@@ -171,14 +175,16 @@ def read_sets(
     )
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise UsageError(f"{path} is its own base")
     try:
         asked = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if "base" not in asked:
         return asked
-    base = _read_toml(path.parent / str(asked.pop("base")))
+    base = _read_toml(path.parent / str(asked.pop("base")), (*above, path.resolve()))
     for key, value in asked.items():
         # `[data]` stands or falls as a whole: half of it makes no sense beside another half.
         merge = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "data"
@@ -187,23 +193,43 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _combinations(
-    entry: Mapping[str, Any], settings: Settings, encoders: Mapping[str, str], changes: Mapping[str, Any]
+    entry: Mapping[str, Any],
+    name: str,
+    common: Mapping[str, Any],
+    encoders: Mapping[str, str],
+    changes: Mapping[str, Any],
 ) -> list[Configuration]:
-    """The configurations of one `[[grid]]`: every list in it is a dimension."""
+    """The configurations of one `[[grid]]`: every list in it is a dimension.
+
+    Settings are those of the preset (the entry's own, else that of `name`), then `common`, the entry's, `changes`.
+    """
     chosen = {name: value for name, value in entry.items() if name not in ("table", "row", "encoders")}
     subsets = entry.get("encoders", list(encoders))
     subsets = subsets if subsets and isinstance(subsets[0], list) else [subsets]
     choices = [value if isinstance(value, list) else [value] for value in chosen.values()]
     found = []
     for subset, *values in itertools.product(subsets, *choices):
+        if not subset:
+            raise UsageError("the grid has a configuration without encoders")
         if unknown := set(subset) - set(encoders):
             raise UsageError(f"the grid names {', '.join(sorted(unknown))}; the encoders are {', '.join(encoders)}")
         picked = dict(zip(chosen, values, strict=True))
         words = {name: LABELS.get(value, str(value)) for name, value in picked.items() if isinstance(value, str)}
         words |= {name: f"{value:g}" for name, value in picked.items() if isinstance(value, int | float)}
+        words |= {name: str(value).lower() for name, value in picked.items() if isinstance(value, bool)}
         row = str(entry["row"]).format(encoders="+".join(LABELS.get(name, name) for name in subset), **words)
-        found.append(Configuration(str(entry["table"]), row, tuple(subset), settings.changed({**picked, **changes})))
+        begin = preset(str(picked.pop("preset", name))).changed(common)
+        found.append(Configuration(str(entry["table"]), row, tuple(subset), begin.changed({**picked, **changes})))
     return found
+
+
+def _check_one_name_each(encoders: Mapping[str, str]) -> None:
+    """An encoder is loaded once, so two names in the grid cannot stand for it, nor for two checkpoints of it."""
+    names: dict[str, str] = {}
+    for name, source in encoders.items():
+        encoder = source.partition("=")[0]
+        if names.setdefault(encoder, name) != name:
+            raise UsageError(f"{encoder} stands for both {names[encoder]} and {name}")
 
 
 def _no_row_twice(grid: Sequence[Configuration]) -> Sequence[Configuration]:
@@ -217,16 +243,19 @@ def _no_row_twice(grid: Sequence[Configuration]) -> Sequence[Configuration]:
     return grid
 
 
-def _ensembles(asked: Mapping[str, Any]) -> Ensembles:
+def _ensembles(asked: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
     made = Ensembles(**{**asked, "strategies": tuple(asked.get("strategies", STRATEGIES))})
     if unknown := set(made.strategies) - set(STRATEGIES):
         raise UsageError(f"no ensembles are called {', '.join(sorted(unknown))}; there are {', '.join(STRATEGIES)}")
+    if made.strategies and made.of not in tables:
+        raise UsageError(f"ensembles are made of table {made.of}; the grid has {', '.join(tables)}")
     return made
 
 
-def _split(rows: Sequence[LabelledClip], shares: dict[str, float], seed: int) -> Sets:
+def _split(rows: Sequence[LabelledClip], shares: Any, seed: int) -> Sets:
     """Rows in named parts. Each is split off what the ones before it have left."""
-    if not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
+    are_shares = isinstance(shares, dict) and all(type(x) in (int, float) and x > 0 for x in shares.values())
+    if not are_shares or not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
         raise UsageError("`parts` are shares of train, Dev and any others, and sum to 1")
     left, parts, rest = list(rows), {}, 1.0
     for name in reversed([name for name in shares if name != "train"]):

@@ -73,8 +73,9 @@ class Listener:
 
     def config(self, settings: Settings, encoders: Sequence[str] | None = None) -> ModelConfig:
         """A model on these encoders, in their order; on all of them if none are named."""
-        specs = tuple(self._specs[name] for name in encoders or self._specs)
-        return ModelConfig(specs, settings.aggregator, settings.fusion(), settings.heads())
+        names = tuple(encoders or self._specs)
+        specs = tuple(self._specs[name] for name in names)
+        return ModelConfig(specs, settings.aggregator, settings.fusion(names), settings.heads())
 
     def hear(
         self,

@@ -1,4 +1,11 @@
-"""From one vector a clip to four scores in z units: one head an axis, which share nothing."""
+"""From one vector a clip to four scores in z units: one head an axis.
+
+With domains, each head has an output for each of them, and a gate that all axes share says how much a clip
+is of each:
+
+    vector ─┬─► gate: softmax over the domains ──────┐
+            └─► head of an axis: a score a domain ───┴─► their mean, so weighted
+"""
 
 from __future__ import annotations
 
@@ -18,10 +25,14 @@ class HeadConfig:
     hidden: int | None = None  # width of the layers before the last; the input's when None
     dropout: float = 0.0  # before each layer, in training
     layer_norm: bool = False  # before each GELU
+    domains: tuple[str, ...] = ()  # kinds of clip that have outputs of their own; none: one output for all
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "domains", tuple(self.domains))  # JSON has lists
 
 
 class Heads(nn.Module):
-    """`layers - 1` times (linear, GELU), then one number.
+    """`layers - 1` times (linear, GELU), then one number, or one a domain and their weighted mean.
 
     Shape:
         - input: [B, H], or [B, A, H] with a vector for each axis
@@ -33,11 +44,22 @@ class Heads(nn.Module):
         if config.layers < 1:
             raise ValueError(f"a head has at least one layer, not {config.layers}")
         self.axes = nn.ModuleDict({axis: _head(input_dim, config) for axis in AXES})
+        self.gate = nn.Linear(input_dim, len(config.domains)) if config.domains else None
 
     def forward(self, vectors: Tensor) -> Tensor:
         """[B, H] or [B, A, H] -> [B, A]."""
         by_axis = vectors.unbind(dim=1) if vectors.ndim == 3 else [vectors] * len(AXES)
-        return torch.cat([self.axes[axis](own) for axis, own in zip(AXES, by_axis, strict=True)], dim=-1)
+        scores = torch.stack([self.axes[axis](own) for axis, own in zip(AXES, by_axis, strict=True)], dim=1)
+        if self.gate is None:
+            return scores.squeeze(-1)
+        return (scores * self.shares(vectors).unsqueeze(1)).sum(dim=-1)
+
+    def shares(self, vectors: Tensor) -> Tensor:
+        """How much each clip is of each domain, [B, H] -> [B, domains], rows sum to 1; no column without domains."""
+        if self.gate is None:
+            return vectors.new_zeros(len(vectors), 0)
+        logits: Tensor = self.gate(vectors)
+        return logits.softmax(dim=-1)
 
 
 def _head(input_dim: int, config: HeadConfig) -> nn.Sequential:
@@ -48,4 +70,4 @@ def _head(input_dim: int, config: HeadConfig) -> nn.Sequential:
         layers += [nn.LayerNorm(hidden)] if config.layer_norm else []
         layers.append(nn.GELU())
         width = hidden
-    return nn.Sequential(*layers, nn.Dropout(config.dropout), nn.Linear(width, 1))
+    return nn.Sequential(*layers, nn.Dropout(config.dropout), nn.Linear(width, max(1, len(config.domains))))

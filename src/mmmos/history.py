@@ -71,7 +71,7 @@ class Run:
             return
         lines = [asdict(epoch) for epoch in history]
         state = {"run": self.run_id, "model": self.model.state_dict(), "best": self.best, "history": lines}
-        with replacing(self.folder / CHECKPOINT) as partial:
+        with replacing(self.folder / CHECKPOINT, durable=False) as partial:
             torch.save({**state, "optimizer": self.optimizer.state_dict()}, partial)
         (self.folder / HISTORY).write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
 

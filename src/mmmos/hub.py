@@ -47,6 +47,7 @@ class About:
     calibrated: bool = False  # whether its scores were checked against raters outside its training data
     commercial_use: bool = False  # whether the licences of weights and training data allow it
     training: dict[str, Any] = field(default_factory=dict)  # data, settings, result on the development set
+    basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> what its score rests on
     check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
 
 
@@ -72,6 +73,12 @@ class ScoringModel:
     about: About
     sha256: str  # of every file that decides a score
     loaded: Mapping[str, Encoder] = field(default_factory=dict)  # encoders that came in the model's own file
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that the members tell apart, all of them alike; none if they do not."""
+        found = {member.model.config.heads.domains for member in self.members}
+        return next(iter(found)) if len(found) == 1 else ()
 
     @property
     def encoders(self) -> tuple[EncoderSpec, ...]:

@@ -56,6 +56,11 @@ class QualityModel(nn.Module):
         """Features of a batch -> [B, A]."""
         return self.from_reduced(self.aggregator.reduce(features))
 
+    def judge(self, features: Mapping[str, Features]) -> tuple[Tensor, Tensor]:
+        """Scores [B, A], and how much each clip is of each of the heads' domains [B, domains]."""
+        vectors = self.aggregator(features)
+        return self.heads(vectors), self.heads.shares(vectors)
+
     def from_reduced(self, reduced: Features) -> Tensor:
         """The same from `aggregator.reduce(features)`, which training computes once a clip."""
         scores: Tensor = self.heads(self.aggregator.aggregate(reduced))

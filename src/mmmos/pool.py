@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
@@ -83,6 +85,7 @@ class _Worker(Generic[Job, Shared]):
 def _work(pipe: Connection, function: Callable[[Any, Any], None], shared: Any) -> None:
     """The child: job after job until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     while True:
         try:
@@ -95,3 +98,11 @@ def _work(pipe: Connection, function: Callable[[Any, Any], None], shared: Any) -
             pipe.send(f"{type(error).__name__}: {error}")
         else:
             pipe.send(None)
+
+
+def _end_with_parent() -> None:
+    """Leave once the parent is gone, even in the middle of a job: whoever starts it anew does not meet this one."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -151,7 +151,7 @@ class Predictor:
                     if isinstance(item, ClipReport):
                         pending.report = item
                     elif item.silent:
-                        pending.add(item, None)
+                        pending.add(item)
                     else:
                         batch.append((pending, item))
                         if len(batch) == self.batch_size:
@@ -183,12 +183,14 @@ class Predictor:
         if not batch:
             return
         features = encode_windows(self.encoders, [window for _, window in batch], self.dtype)
+        predictions, shares = [], []
         with torch.inference_mode():
-            predictions = np.stack(
-                [member.scale.to_labels(member.model(features).double().cpu().numpy()) for member in self.model.members]
-            )
+            for member in self.model.members:
+                z, share = (part.double().cpu().numpy() for part in member.model.judge(features))
+                predictions.append(member.scale.to_labels(z))
+                shares.append(share[:, : len(self.model.domains)])
         for i, (pending, window) in enumerate(batch):
-            pending.add(window, predictions[:, i])
+            pending.add(window, np.stack(predictions)[:, i], np.mean(shares, axis=0)[i])
         batch.clear()
 
     def _finish(self, pending: _Pending, segments: bool) -> Iterator[Scores]:
@@ -206,19 +208,26 @@ class Predictor:
         )
         if not segments:
             scores = replace(scores, end_time=report.end_time, n_windows=len(pending.windows))
-            yield self._with_axes(scores, pending.mean())
+            yield self._with_axes(scores, *pending.mean())
             return
-        for window, prediction in sorted(pending.windows, key=lambda item: item[0].start_time):
+        for window, prediction, shares in sorted(pending.windows, key=lambda item: item[0].start_time):
             part = replace(scores, start_time=window.start_time, end_time=window.end_time, n_windows=1)
             if window.silent:
                 part = replace(part, warnings=tuple(sorted({*part.warnings, "silent"})))
-            yield self._with_axes(part, prediction)
+            yield self._with_axes(part, prediction, shares)
 
-    def _with_axes(self, scores: Scores, prediction: NDArray[np.float64] | None) -> Scores:
-        """Combine the members' predictions [M, A]."""
+    def _with_axes(
+        self, scores: Scores, prediction: NDArray[np.float64] | None, shares: NDArray[np.float64] | None
+    ) -> Scores:
+        """Combine the members' predictions [M, A], and name the domain of the largest share."""
         if prediction is None:
             return scores
         mean, std = combine(prediction[:, None], self.model.weights)
+        if shares is not None and len(shares):
+            domain = self.model.domains[int(shares.argmax())]
+            basis = self.model.about.basis.get(domain, {})
+            named: dict[str, Any] = {f"{axis}_basis": word for axis, word in basis.items()}
+            scores = replace(scores, domain=domain, **named)
         return scores.with_axes(mean[0], std[0])
 
 
@@ -227,21 +236,27 @@ class _Pending:
     """A clip on its way: what has come back of its windows so far."""
 
     clip: Clip
-    windows: list[tuple[Window, NDArray[np.float64] | None]] = field(default_factory=list)
+    windows: list[tuple[Window, NDArray[np.float64] | None, NDArray[np.float64] | None]] = field(default_factory=list)
     report: ClipReport | None = None
     error: ClipError | None = None
 
-    def add(self, window: Window, prediction: NDArray[np.float64] | None) -> None:
+    def add(
+        self,
+        window: Window,
+        prediction: NDArray[np.float64] | None = None,
+        shares: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Keep what came of a window: predictions [M, A] and shares of the domains, or nothing if it is silent."""
         # The samples have done their work; an hour of them would fill the memory.
-        self.windows.append((replace(window, waves={}), prediction))
+        self.windows.append((replace(window, waves={}), prediction, shares))
 
-    def mean(self) -> NDArray[np.float64] | None:
-        """Predictions [M, A] over the windows that have any, weighted by their share of audio."""
-        heard = [(window.weight, prediction) for window, prediction in self.windows if prediction is not None]
+    def mean(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Predictions and shares over the windows that have any, weighted by how much audio they hold."""
+        heard = [(window.weight, *found) for window, *found in self.windows if found[0] is not None]
         if not heard:
-            return None
-        weights = np.array([weight for weight, _ in heard])
-        return np.average([prediction for _, prediction in heard], axis=0, weights=weights)
+            return None, None
+        weights, predictions, shares = zip(*heard, strict=True)
+        return np.average(predictions, axis=0, weights=weights), np.average(shares, axis=0, weights=weights)
 
 
 def from_pretrained(

@@ -147,13 +147,15 @@ def tabulate(
     groups: Sequence[Place] | None = None,
     rows: Sequence[str] | None = None,
     bias: bool = False,
+    paper: bool = True,
 ) -> Table:
     """The table of one name and axis.
 
     Its rows are `rows`, by default the paper's, then others as they first appear. Its groups are `groups`, by
     default the paper's for which there are results; of a table that is not the paper's, all that there are.
-    Systems and Test have the `BIAS` columns beside the paper's metrics, other groups if `bias`. Raises
-    `UsageError` for two results that differ in nothing but the metrics.
+    Systems and Test have the `BIAS` columns beside the paper's metrics, other groups if `bias`. The paper's own
+    numbers stand beside ours if `paper`: it is about other data than those of most experiments. Raises `UsageError`
+    for two results that differ in nothing but the metrics.
     """
     ours = [result for result in results if (result.table, result.axis) == (name, axis)]
     runs: dict[tuple[str, Place], list[Result]] = {}
@@ -168,8 +170,10 @@ def tabulate(
     for group in made:
         cells = [runs.get((row, (group.set, group.level)), []) for row in order]
         for metric in group.metrics:
-            paper = [printed(Cell(name, row, group.set, group.level, axis, metric)) for row in order]
-            columns.append(column([[getattr(run, metric) for run in cell] for cell in cells], paper, metric))
+            theirs = [
+                printed(Cell(name, row, group.set, group.level, axis, metric)) if paper else None for row in order
+            ]
+            columns.append(column([[getattr(run, metric) for run in cell] for cell in cells], theirs, metric))
     title = f"Table {name}: {SUBJECTS[name]}" if name in SUBJECTS else name
     entries = [tuple(entries[i] for entries in columns) for i in range(len(order))]
     return Table(title, AXIS_TITLES[axis], name, axis, tuple(made), tuple(zip(order, entries, strict=True)))
@@ -200,7 +204,9 @@ def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], met
     ]
 
 
-def every_table(results: Sequence[Result], asked: Asked | None = None, bias: bool = False) -> list[Table]:
+def every_table(
+    results: Sequence[Result], asked: Asked | None = None, bias: bool = False, paper: bool = True
+) -> list[Table]:
     """The paper's tables, then others: of the composite, then of what else there are results of.
 
     A table of the paper has its sets alone; results of other sets or levels follow in a table of their own.
@@ -215,12 +221,12 @@ def every_table(results: Sequence[Result], asked: Asked | None = None, bias: boo
         ours = [result for result in results if result.table == name]
         axes = {result.axis for result in ours} or {"composite"}
         for axis in (axis for axis in AXIS_TITLES if axis in axes):
-            main = tabulate(ours, name, axis, rows=asked.get(name), bias=bias)
+            main = tabulate(ours, name, axis, rows=asked.get(name), bias=bias, paper=paper)
             tables.append(main)
             shown = {(group.set, group.level) for group in main.groups}
             rest = [place for place in _groups([r for r in ours if r.axis == axis]) if place not in shown]
             if rest:
-                other = tabulate(ours, name, axis, rest, asked.get(name), bias)
+                other = tabulate(ours, name, axis, rest, asked.get(name), bias, paper)
                 tables.append(replace(other, part=f"{other.part}, other sets"))
     return tables
 

@@ -27,7 +27,7 @@ from mmmos.errors import UsageError
 from mmmos.experiments import Configuration, Ensembles, Experiment, Sets
 from mmmos.files import replacing
 from mmmos.fitting import EncoderSource, Listener, Note
-from mmmos.history import best_epoch
+from mmmos.history import CHECKPOINT, best_epoch
 from mmmos.hub import About, ScoringModel, load_folder, save_ensemble, save_model
 from mmmos.manifest import LabelledClip, label_array
 from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
@@ -93,6 +93,7 @@ def run_experiment(
     `source` gives device, precision and consent; which encoders is the experiment's matter. `progress` is told how
     much of the training is done and how much there is. Raises what encoding raises, before the first run.
     """
+    out.mkdir(parents=True, exist_ok=True)
     plan = _Plan(experiment, sets, out, cache, source, note, encoded)
     missing = [run for run in plan.runs if not run.is_done]
     note(f"{len(plan.runs)} runs, of which {len(plan.runs) - len(missing)} are done")
@@ -114,7 +115,7 @@ def run_experiment(
         asked.setdefault(row.table, []).append(row.row)
     if experiment.ensembles is not None:
         asked[experiment.ensembles.table] = list(experiment.ensembles.strategies)
-    write_tables(results, out, experiment.note, asked)
+    write_tables(results, out, experiment.note, asked, experiment.beside_paper)
     return Finished(str(out), len(plan.runs), failed, plan.left_out)
 
 
@@ -135,6 +136,7 @@ def train_run(run: Run, tables: Mapping[str, Table]) -> None:
         np.savez(file, allow_pickle=False, **predictions)
     with replacing(run.folder / RESULT) as partial:
         partial.write_text(json.dumps({"epochs": len(history), **asdict(best)}, allow_nan=False) + "\n")
+    (run.folder / CHECKPOINT).unlink()  # four times the size of the model, and done with
 
 
 def results_of(scores: Array, rows: Rows, set_name: str, table: str, row: str, seed: int) -> Iterator[Result]:
@@ -216,8 +218,9 @@ class _Plan:
                 seed = self._experiment.seeds[0]
                 heard[asked], missed = listener.hear(rows, how, count, seed, self._note, self._encoded)
                 self._left_out |= dict.fromkeys(missed)
-            listed = [(clip.clip.id, clip.labels) for clip in rows]
-            keys[part] = _digest(asked, listed, config.encoders, config.aggregator, config.fusion)
+            # What was heard, not what is listed: a clip that turns up later makes it another run.
+            used = [(plan.row.clip.id, plan.row.labels, plan.row.set) for plan in heard[asked]]
+            keys[part] = _digest(asked, used, config.encoders, config.aggregator, config.fusion)
             if keys[part] not in self.tables:
                 self.tables[keys[part]] = listener.table(heard[asked], config)
         train = self.tables[keys["train"]]

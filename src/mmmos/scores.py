@@ -19,6 +19,14 @@ AXIS_NAMES = {
     "PQ": "Production Quality",
 }
 
+BASES = {
+    "human": "people rated clips of this kind on this axis, and the model learned from them",
+    "distilled-human": "the verdict of another model that learned from people",
+    "constructed": "damage in a known order, and ratings of other kinds of clip",
+    "derived": "the clip's other scores, as ratings of such clips go together",
+}
+"""What a score may rest on."""
+
 LABEL_RANGE = (0.0, 10.0)
 """Lowest and highest rating a human rater could give."""
 
@@ -66,6 +74,11 @@ class Scores:
     CU_std: float = math.nan
     PC_std: float = math.nan
     PQ_std: float = math.nan
+    domain: str | None = None  # "speech", "music" or "sound", if the model tells them apart
+    CE_basis: str | None = None  # what the score rests on in that domain, a key of `BASES`
+    CU_basis: str | None = None
+    PC_basis: str | None = None
+    PQ_basis: str | None = None
     id: str = ""  # given by the manifest, else the path as typed
     path: str | None = None  # None for an array
     start_time: float = 0.0  # s, of the stretch that was scored
@@ -115,6 +128,8 @@ _ROW_ORDER = (
     *("id", "path", "start_time", "end_time", "sample_rate", "channels", "duration"),
     *AXES,
     *(f"{axis}_std" for axis in AXES),
+    "domain",
+    *(f"{axis}_basis" for axis in AXES),
     *("n_windows", "warnings"),
 )
 

@@ -6,8 +6,9 @@ preset `paper`; `PRESETS` has the others.
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -32,7 +33,7 @@ class Settings:
     eval_crop: How = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
 
     # Fusion
-    aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"
+    aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # pooled vectors, an LSTM on them, or one on all frames
     pool: Literal["mean", "mean_std"] = "mean"  # over time
     embed_norm: Norm = "l2"  # of each encoder's pooled vector
     frame_norm: Norm = "l2"  # of each encoder's frame (blstm_t)
@@ -48,29 +49,29 @@ class Settings:
     dropout: float = 0.0  # before each layer
 
     # Loss, on labels in z units
-    loss: Literal["ut", "con", "dcq", "ccc"] = "ut"
+    loss: Literal["ut", "con", "dcq", "ccc"] = "ut"  # of rows of the main set
     ut_tau: float = 0.25  # errors up to this are forgiven; the published code has 0.5
-    con_norm: Literal["offdiag", "utmos22"] = "offdiag"
-    con_margin: float = 0.1
-    dcq_mse_weight: float = 0.0
-    dcq_rank: Literal["linear", "hinge"] = "linear"
-    ccc_moments: Literal["population", "mixed"] = "population"
+    con_norm: Literal["offdiag", "utmos22"] = "offdiag"  # mean over pairs of two clips, or as UTMOS published it
+    con_margin: float = 0.1  # a difference that is off by up to this is forgiven
+    dcq_mse_weight: float = 0.0  # of the squared error beside it; without it an offset costs nothing
+    dcq_rank: Literal["linear", "hinge"] = "linear"  # reward right order endlessly, or punish wrong order alone
+    ccc_moments: Literal["population", "mixed"] = "population"  # divided by n, or the variances by n - 1
     other_loss: Literal["ut", "con", "dcq", "ccc"] = "con"  # of rows that are not of the main set
 
     # Training
-    lr: float = 1e-4
-    weight_decay: float = 0.0
+    lr: float = 1e-4  # of AdamW
+    weight_decay: float = 0.0  # decoupled
     batch_size: int | None = None  # 32 for mlp, 16 for the others
-    epochs: int = 10
+    epochs: int = 10  # at the most
     early_stop_patience: int | None = 1  # epochs without a better development loss; None goes on to the end
-    val_loss: Literal["full_set", "batch_mean"] = "full_set"
-    dev_target_stats: Literal["train", "own"] = "train"
+    val_loss: Literal["full_set", "batch_mean"] = "full_set"  # of all development clips at once, or batch by batch
+    dev_target_stats: Literal["train", "own"] = "train"  # whose mean and deviation make z units of development labels
     offset_calibration: Literal["none", "train_mean"] = "none"  # train_mean: shift scores to the training clips' mean
     clip_output: bool = False  # bring predictions into 0-10
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"  # of training; that of encoders is --dtype
 
-    def fusion(self) -> FusionConfig:
-        """How features become a vector."""
+    def fusion(self, encoders: Collection[str] = ("wavlm",)) -> FusionConfig:
+        """How features of these encoders become a vector."""
         return FusionConfig(
             pool=self.pool,
             embed_norm=self.embed_norm,
@@ -80,7 +81,7 @@ class Settings:
             align_rate_hz=self.align_rate_hz,
             blstm_hidden=self.blstm_hidden,
             blstm_h_input=self.blstm_h_input,
-            wavlm_output=self.wavlm_output,
+            wavlm_output=self.wavlm_output if "wavlm" in encoders else "last",
         )
 
     def heads(self) -> HeadConfig:
@@ -116,15 +117,26 @@ class Settings:
         return options
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
-        """These settings with some of them set anew. Raises `UsageError` for an unknown name or value."""
+        """These settings with some of them set anew; "none" is None, which TOML cannot say.
+
+        Raises `UsageError` for an unknown name or value.
+        """
         kinds = get_type_hints(Settings)
         if unknown := set(values) - set(kinds):
             raise UsageError(f"no setting is called {', '.join(sorted(unknown))}; there are {', '.join(kinds)}")
+        values = {name: None if _is_none(value, kinds[name]) else value for name, value in values.items()}
         for name, value in values.items():
             if not _fits(value, kinds[name]):
                 raise UsageError(f"{name} cannot be {value!r}; it is {_words(kinds[name])}")
         given: dict[str, Any] = {name: float(v) if kinds[name] is float else v for name, v in values.items()}
-        return replace(self, **given)
+        made = replace(self, **given)
+        if made.wavlm_output == "weighted_per_axis" and made.aggregator != "mlp":
+            raise UsageError(f"wavlm_output weighted_per_axis is for the aggregator mlp, not {made.aggregator}")
+        try:
+            made.fusion()
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return made
 
 
 LOSS_OPTIONS = {
@@ -150,6 +162,23 @@ PRESETS: dict[str, Settings] = {
         dev_target_stats="own",
         val_loss="batch_mean",
         early_stop_patience=None,
+    ),
+    # Ours: features on one scale, rates and patience that let linear heads converge, every window heard, losses that
+    # see the order and the offset. What each of these is worth stands in docs/EXPERIMENTS.md.
+    "best": replace(
+        PAPER,
+        train_crop="windows",
+        pool="mean_std",
+        embed_norm="none",
+        frame_norm="none",
+        standardize=True,
+        dcq_mse_weight=1.0,
+        dcq_rank="hinge",
+        lr=1e-3,
+        weight_decay=0.1,
+        epochs=60,
+        early_stop_patience=8,
+        offset_calibration="train_mean",
     ),
     # For some hundred clips of one's own.
     "small": replace(
@@ -184,7 +213,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"a setting is NAME=VALUE, not {text!r}")
-    if value == "none" and type(None) in get_args(get_type_hints(Settings).get(name)):
+    if _is_none(value, get_type_hints(Settings).get(name)):
         return name, None
     try:
         return name, tomllib.loads(f"x = {value}")["x"]
@@ -192,12 +221,17 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _is_none(value: Any, kind: Any) -> bool:
+    return value == "none" and type(None) in get_args(kind)
+
+
 def _fits(value: Any, kind: Any) -> bool:
     choices = get_args(kind)
     if not choices:
-        return isinstance(value, (int, float) if kind is float else kind) and (
-            kind is bool or not isinstance(value, bool)
-        )
+        if kind is bool or isinstance(value, bool):
+            return kind is bool and isinstance(value, bool)
+        numbers, least = ((int, float), 0) if kind is float else (int, 1)
+        return isinstance(value, numbers) and least <= value < math.inf
     if type(None) in choices:
         return value is None or any(_fits(value, part) for part in choices if part is not type(None))
     return value in choices and not isinstance(value, bool)
@@ -206,5 +240,5 @@ def _fits(value: Any, kind: Any) -> bool:
 def _words(kind: Any) -> str:
     choices = get_args(kind)
     if not choices:
-        return {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        return {int: "a whole number above 0", float: "a number not below 0", bool: "true or false"}[kind]
     return " or ".join("none" if c is type(None) else _words(c) if isinstance(c, type) else str(c) for c in choices)

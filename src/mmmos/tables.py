@@ -25,12 +25,14 @@ LEGEND = (
 """How to read the tables, as Markdown."""
 
 
-def paper_tables(results: Sequence[Result], note: str, asked: Asked | None = None) -> dict[str, str]:
+def paper_tables(
+    results: Sequence[Result], note: str, asked: Asked | None = None, paper: bool = True
+) -> dict[str, str]:
     """Every table in three formats: the names of the files and their text.
 
     `note` is plain text for the reader: which weights and data the results are of.
     """
-    tables = every_table(results, asked)
+    tables = every_table(results, asked, paper=paper)
     return {
         "tables.md": to_markdown(tables, note),
         "tables.csv": to_csv(tables),
@@ -38,10 +40,12 @@ def paper_tables(results: Sequence[Result], note: str, asked: Asked | None = Non
     }
 
 
-def write_tables(results: Sequence[Result], folder: Path, note: str, asked: Asked | None = None) -> None:
+def write_tables(
+    results: Sequence[Result], folder: Path, note: str, asked: Asked | None = None, paper: bool = True
+) -> None:
     """Write `paper_tables` into a folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in paper_tables(results, note, asked).items():
+    for name, text in paper_tables(results, note, asked, paper).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 

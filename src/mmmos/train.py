@@ -74,7 +74,7 @@ def fit(
         torch.manual_seed(how.seed)
         model = QualityModel(config)
     model.aggregator.fit(train.frames(most=FIT_FRAMES))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
     run = Run(model, optimizer, _run_id(config, train, dev, how), folder)
     history = run.resume()
     main = [row for row in dev.rows if row.set == how.main_set]

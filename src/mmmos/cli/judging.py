@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from mmmos.cli.options import (
     notes,
     open_predictor,
 )
-from mmmos.errors import UsageError
+from mmmos.errors import ManifestError, UsageError
 from mmmos.scores import AXES
 from mmmos.terminal import agreement_table, comparison_table, grid_markdown, grid_text, progress, standing_grids
 
@@ -126,7 +127,8 @@ def leaderboard(
 
     _check_output(output, (".json", ".md", ".csv"))
     truth = read_truth(labels)
-    values, missing = align(truth, read_predictions(predictions))
+    with _naming(predictions):
+        values, missing = align(truth, read_predictions(predictions))
     few = f"{len(missing)} of {len(truth.ids)} clips have no score"
     if missing and not partial:
         raise UsageError(f"{predictions}: {few}: {shortened(missing)}; --partial judges the others")
@@ -194,7 +196,8 @@ def _read(path: Path, rows: Sequence[LabelledClip]) -> list[Scores]:
     from mmmos.scores import Scores
 
     given = read_predictions(path)
-    found = matched(rows, given)
+    with _naming(path):
+        found = matched(rows, given)
     without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
     if len(without) == len(rows):
         raise UsageError(f"{path}: none of its {len(given)} rows is of a listed clip, by id, path or file name")
@@ -204,6 +207,15 @@ def _read(path: Path, rows: Sequence[LabelledClip]) -> list[Scores]:
     if others:
         notes.print(f"mmmos: {others} of {len(given)} rows of {path} are of clips that are not listed")
     return [scores or Scores(id=row.clip.id) for row, scores in zip(rows, found, strict=True)]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with its rows."""
+    try:
+        yield
+    except ManifestError as error:
+        raise ManifestError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def _stream(predictor: Predictor, rows: Sequence[LabelledClip]) -> list[Scores]:

@@ -1,0 +1,159 @@
+"""Seventeen kinds of damage, each in four steps from hardly to badly. Nothing here is a rating: the order is all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
+
+RATE = 24_000  # Hz that codecs work at
+LEVEL_DB = -26.0  # dBFS RMS of every clip, unless its peak forbids
+Wave = NDArray[np.float64]
+
+
+def level(x: Wave) -> Wave:
+    """Brought to LEVEL_DB, or as near as the peak allows."""
+    gain = 10 ** (LEVEL_DB / 20) / max(np.sqrt(np.mean(x**2)), 1e-9)
+    return x * min(gain, 0.99 / max(np.abs(x).max(), 1e-9))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a kind of damage may need beside the samples."""
+
+    rate: int
+    band: int  # Hz that the recording holds
+    rng: np.random.Generator
+    babble: Wave
+
+
+def _add(x: Wave, noise: Wave, snr: float) -> Wave:
+    return x + noise * np.sqrt(np.mean(x**2) / max(np.mean(noise**2), 1e-12)) * 10 ** (-snr / 20)
+
+
+def _pink(x: Wave, rng: np.random.Generator) -> Wave:
+    bins = np.fft.rfft(rng.standard_normal(len(x)))
+    return np.fft.irfft(bins / np.sqrt(np.arange(len(bins)) + 20), len(x))
+
+
+def _hum(x: Wave, job: Job) -> Wave:
+    t, base = np.arange(len(x)) / job.rate, job.rng.choice([50, 60])
+    return np.sum([np.sin(2 * np.pi * base * k * t + k * k) / k for k in (1, 2, 3, 5, 7)], axis=0)
+
+
+def _low_pass(x: Wave, job: Job, share: float) -> Wave:
+    edge = share * min(job.band, 12_000) / (job.rate / 2)
+    return np.asarray(sosfiltfilt(butter(8, min(edge, 0.95), output="sos"), x))
+
+
+def _reverb(x: Wave, job: Job, t60: float) -> Wave:
+    tail = job.rng.standard_normal(int(t60 * job.rate)) * 10 ** (-3 * np.arange(int(t60 * job.rate)) / t60 / job.rate)
+    wet = fftconvolve(x, tail)[: len(x)]
+    return _add(x, wet, 6 - 8 * t60)  # the longer the tail, the less of the direct sound
+
+
+def _loss(x: Wave, job: Job, share: float) -> Wave:
+    packet = job.rate // 50
+    lost = job.rng.random(len(x) // packet + 1) < share
+    return x * (1 - np.repeat(lost, packet)[: len(x)])
+
+
+def _bins(x: Wave, job: Job, change: Callable[[Any], Any]) -> Wave:
+    size = 2 * (job.rate // 50)
+    _, _, bins = stft(x, nperseg=size, noverlap=3 * size // 4)
+    return np.asarray(istft(change(bins), nperseg=size, noverlap=3 * size // 4)[1][: len(x)])
+
+
+def _holes(x: Wave, job: Job, share: float) -> Wave:
+    def punch(bins: Any) -> Any:
+        coarse = job.rng.random((bins.shape[0] // 8 + 1, bins.shape[1] // 8 + 1)) > share
+        return bins * np.kron(coarse, np.ones((8, 8)))[: bins.shape[0], : bins.shape[1]]
+
+    return _bins(x, job, punch)
+
+
+def _phase(x: Wave, job: Job, spread: float) -> Wave:
+    return _bins(x, job, lambda bins: bins * np.exp(1j * spread * job.rng.standard_normal(bins.shape)))
+
+
+def _denoised(x: Wave, job: Job, snr: float) -> Wave:
+    """Noise, then spectral subtraction that leaves tinkling remains."""
+    floor = np.sqrt(np.mean(x**2)) * 10 ** (-snr / 20)
+
+    def subtract(bins: Any) -> Any:
+        noise = np.median(np.abs(stft(floor * job.rng.standard_normal(len(x)), nperseg=2 * (job.rate // 50))[2]))
+        return bins * np.maximum(0, 1 - 1.5 * noise / np.maximum(np.abs(bins), 1e-9))
+
+    return _bins(x + floor * job.rng.standard_normal(len(x)), job, subtract)
+
+
+def _codec(name: str, container: str) -> Callable[[Wave, Job, float], Wave]:
+    def through(x: Wave, job: Job, kbps: float) -> Wave:
+        data = io.BytesIO()
+        wide = soxr.resample(level(x), job.rate, RATE).astype(np.float32)
+        with av.open(data, "w", format=container) as file:
+            stream = file.add_stream(name, rate=RATE, layout="mono")
+            stream.bit_rate = int(1000 * kbps)
+            fifo = av.AudioResampler(stream.codec_context.format.name, "mono", RATE)
+            frame = av.AudioFrame.from_ndarray(wide[None], "fltp", "mono")
+            frame.sample_rate, frame.pts = RATE, 0
+            for part in (*fifo.resample(frame), *fifo.resample(None), None):
+                file.mux(stream.encode(part))
+        data.seek(0)
+        with av.open(data) as file:
+            mono = av.AudioResampler("fltp", "mono", RATE)
+            frames = [f for frame in file.decode(audio=0) for f in mono.resample(frame)] + mono.resample(None)
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float64)
+        heard = heard[1024 * (name == "aac") :]  # the encoder's delay, which no header tells
+        return soxr.resample(heard, RATE, job.rate)
+
+    return through
+
+
+def _vorbis(x: Wave, job: Job, waste: float) -> Wave:
+    data = io.BytesIO()
+    wide = soxr.resample(level(x), job.rate, RATE)
+    with soundfile.SoundFile(data, "w", RATE, 1, format="OGG", subtype="VORBIS", compression_level=waste) as file:
+        file.write(wide)
+    data.seek(0)
+    return soxr.resample(soundfile.read(data)[0], RATE, job.rate)
+
+
+def _coarse(x: Wave, job: Job, bits: float) -> Wave:
+    step = 2 * np.abs(x).max() / 2**bits
+    return np.round(x / step) * step
+
+
+def _clip(x: Wave, job: Job, times_rms: float) -> Wave:
+    edge = times_rms * np.sqrt(np.mean(x**2))
+    return np.clip(x, -edge, edge)
+
+
+KINDS: dict[str, tuple[Callable[[Wave, Job, float], Wave], tuple[float, float, float, float]]] = {
+    "white": (lambda x, job, db: _add(x, job.rng.standard_normal(len(x)), db), (30, 20, 10, 0)),
+    "pink": (lambda x, job, db: _add(x, _pink(x, job.rng), db), (30, 20, 10, 0)),
+    "babble": (lambda x, job, db: _add(x, np.resize(job.babble, len(x)), db), (25, 15, 7, 0)),
+    "mnru": (lambda x, job, db: x * (1 + 10 ** (-db / 20) * job.rng.standard_normal(len(x))), (30, 22, 14, 6)),
+    "low pass": (_low_pass, (0.6, 0.4, 0.25, 0.15)),
+    "mp3": (_codec("libmp3lame", "mp3"), (40, 24, 16, 8)),
+    "opus": (_codec("libopus", "ogg"), (24, 14, 9, 6)),
+    "aac": (_codec("aac", "adts"), (40, 24, 16, 10)),
+    "vorbis": (_vorbis, (0.6, 0.8, 0.9, 1.0)),
+    "clipping": (_clip, (2.5, 1.5, 0.8, 0.3)),
+    "reverb": (_reverb, (0.25, 0.5, 1.0, 2.0)),
+    "loss": (_loss, (0.03, 0.08, 0.18, 0.35)),
+    "quantised": (_coarse, (8, 6.5, 5, 3.5)),
+    "hum": (lambda x, job, db: _add(x, _hum(x, job), db), (25, 15, 5, -5)),
+    "holes": (_holes, (0.1, 0.25, 0.45, 0.65)),
+    "phase": (_phase, (0.4, 0.8, 1.4, 3.0)),
+    "denoised": (_denoised, (25, 15, 8, 0)),
+}
+"""Name -> function of samples, what it may need, and a step's strength; and the four strengths."""

@@ -1,0 +1,232 @@
+"""`mmmos train`, `mmmos experiment` and `mmmos extract` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import music
+from mmmos import cli, runs
+from mmmos.encoders.spectrum import Spectrum
+from mmmos.experiments import Experiment, Sets
+from mmmos.runs import Finished
+from mmmos.settings import PRESETS
+
+Run = Callable[..., tuple[int, str, str]]
+
+EXPERIMENT = """
+[encoders]
+plain = "spectrum"
+
+[data]
+list = "ratings.csv"
+columns = { group = "song" }
+parts = { train = 0.6, Dev = 0.4 }
+
+[settings]
+epochs = 2
+batch_size = 4
+
+[[grid]]
+table = "Mine"
+row = "{pool} at {lr}"
+encoders = ["plain"]
+pool = ["mean", "mean_std"]
+lr = [0.01, 1e30]
+"""
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`run("train", "ratings.csv")` in the folder of the clips gives exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmmos", *map(str, words)])
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        finally:
+            for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+                signal.signal(number, handler)
+        return status, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Path]:
+    """Twelve clips, of which every other is longer than 10 s, and `ratings.csv` and `mine.toml` about them."""
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.wav" for i in range(12)]
+    for i, path in enumerate(paths):
+        soundfile.write(path, music(11.0 if i % 2 else 0.5, 8000, seed=i) + rng.normal(0, 0.01 * i + 1e-3), 8000)
+    lines = [f"{path.name},{i / 2 + 2},{9 - i / 2},{i}" for i, path in enumerate(paths)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["path,PQ,CE,song", *lines]))
+    (tmp_path / "mine.toml").write_text(EXPERIMENT)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            "train",
+            ["{manifest}", "--output", "--preset", "--set NAME=VALUE", "--encoders", "Change a setting, as"],
+        ),
+        ("experiment", ["{EXPERIMENT.toml}", "--output", "--workers", "--set NAME=VALUE", "1 some failed"]),
+        ("extract", ["{inputs}...", "--cache", "--keep", "--crop ", "--crops", "for `train` and `experiment` to find"]),
+    ],
+)
+def test_help_tells_what_there_is(run: Run, command: str, words: list[str]) -> None:
+    status, out, _ = run(command, "--help")
+    shown = re.sub(r"\s+", " ", out)
+    assert status == 0
+    assert all(word in shown for word in words), shown
+
+
+def test_help_names_the_presets_that_there_are(run: Run) -> None:
+    _, out, _ = run("train", "--help")
+    assert all(name in out for name in PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("train", "ratings.csv", "-o", "m", "--set", "speed=3"), "no setting is called speed; there are wavlm_output"),
+        (("train", "ratings.csv", "-o", "m", "--set", "lr"), "a setting is NAME=VALUE, not 'lr'"),
+        (
+            ("train", "ratings.csv", "-o", "m", "--set", "loss=mse"),
+            "loss cannot be 'mse'; it is ut or con or dcq or ccc",
+        ),
+        (("train", "ratings.csv", "-o", "m", "--set", "epochs=1.5"), "epochs cannot be 1.5; it is a whole number"),
+        (("train", "ratings.csv", "-o", "m", "--preset", "huge"), "no preset is called 'huge'; there are paper"),
+        (("train", "ratings.csv", "-o", "m", "--encoders", "ear"), "no encoder is called 'ear'; there are distillmos"),
+        (("train", "ratings.csv"), "Missing option '-o' / '--output'"),
+        (("train", "ratings.csv", "-o", "m", "--epochs", "3"), "No such option: --epochs"),
+        (("experiment", "gone.toml", "-o", "m"), "gone.toml cannot be read: No such file"),
+        (("experiment", "ratings.csv", "-o", "m"), "ratings.csv cannot be read"),
+        (("experiment", "mine.toml", "-o", "m", "--set", "speed=3"), "mine.toml: no setting is called speed"),
+        (("experiment", "mine.toml", "-o", "m", "--workers", "0"), "'--workers': Input should be greater"),
+        (("extract", "0.wav"), "Missing option '--cache'"),
+        (("extract", "0.wav", "--cache", "c", "--encoders", "ear"), "no encoder is called 'ear'"),
+        (("extract", "0.wav", "--cache", "c", "--crop", "last"), "'last' is not one of 'windows', 'first', 'random'"),
+        (("extract", "0.wav", "--cache", "c", "--set", "speed=3"), "no setting is called speed"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(
+    run: Run, clips: list[Path], words: tuple[str, ...], told: str
+) -> None:
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    assert told in err
+    assert "Traceback" not in err
+    assert not Path("m").exists()
+
+
+def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Path]) -> None:
+    words = ("train", "ratings.csv", "-o", "model", "--encoders", "spectrum", "--set", "epochs=3", "--set", "loss=ccc")
+    status, out, err = run(*words)
+    result = json.loads(out)
+    assert (status, err) == (0, "")
+    assert list(result) == [
+        *("folder", "epochs", "best_epoch", "train_clips", "dev_clips", "dev_srcc", "left_out"),
+    ]
+    assert result["train_clips"] + result["dev_clips"] == 12
+    assert (result["epochs"], result["left_out"]) == (3, [])
+    settings = json.loads(Path("model/config.json").read_text())["about"]["training"]["settings"]
+    assert (settings["loss"], settings["epochs"], settings["lr"], settings["pool"]) == ("ccc", 3, 1e-3, "mean_std")
+    before = Path("model/model.safetensors").read_bytes()
+    assert run(*words)[1] == out  # the same call is done with it
+    assert Path("model/model.safetensors").read_bytes() == before
+
+
+def test_train_after_extract_encodes_nothing(run: Run, clips: list[Path]) -> None:
+    status, out, err = run("extract", ".", "--cache", "c", "--encoders", "spectrum")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == {"cache": "c", "clips": 12, "crops": 6 * 1 + 6 * 2, "left_out": []}
+    found = sorted(Path("c").rglob("*.frames.safetensors"))
+    assert len(found) == 18
+    with mock.patch.object(Spectrum, "frames", autospec=True, side_effect=Spectrum.frames) as frames:
+        words = ("train", "ratings.csv", "-o", "model", "--cache", "c", "--encoders", "spectrum", "--set", "epochs=2")
+        assert run(*words)[0] == 0
+    assert frames.call_count == 1  # the clip that a model is checked with
+    assert sorted(Path("c").rglob("*.frames.safetensors")) == found
+    assert not list(Path("c").rglob("*.pooled.safetensors"))
+
+
+def test_extract_keeps_what_it_is_told_and_does_nothing_twice(run: Run, clips: list[Path]) -> None:
+    words = ("extract", "1.wav", "2.wav", "--cache", "c", "--encoders", "spectrum", "--keep", "pooled")
+    status, out, _ = run(*words, "--crop", "random", "--crops", 3)
+    assert (status, json.loads(out)["crops"]) == (0, 3 + 1)
+    found = {path: path.stat().st_mtime_ns for path in Path("c").rglob("*.safetensors")}
+    assert len(found) == 4
+    assert all(path.name.endswith(".pooled.safetensors") for path in found)
+    assert run(*words, "--crop", "random", "--crops", 3)[1] == out
+    assert {path: path.stat().st_mtime_ns for path in Path("c").rglob("*.safetensors")} == found
+
+
+def test_what_extract_leaves_out_is_told_and_is_exit_status_1(run: Run, clips: list[Path]) -> None:
+    Path("broken.wav").write_text("no audio")
+    soundfile.write("silent.wav", np.zeros(8000), 8000)
+    words = ("0.wav", "broken.wav", "silent.wav", "gone.wav")
+    status, out, err = run("extract", *words, "--cache", "c", "--encoders", "spectrum")
+    assert status == 1
+    assert json.loads(out)["clips"] == 1
+    assert sorted(json.loads(out)["left_out"]) == ["broken.wav", "gone.wav", "silent.wav"]
+    assert "1 of 4 listed clips are missing: gone.wav" in err
+    assert "broken.wav is left out: unsupported_format" in err
+    assert "silent.wav is left out: silent" in err
+
+
+@pytest.mark.slow
+def test_an_experiment_whose_runs_fail_in_part_ends_with_1_and_has_its_tables(run: Run, clips: list[Path]) -> None:
+    clips[3].unlink()
+    status, out, err = run("experiment", "mine.toml", "-o", "out", "--workers", 1, "--set", "train_crop=first")
+    result = json.loads(out)
+    assert status == 1
+    assert (result["folder"], result["runs"], len(result["failed"])) == ("out", 4, 2)
+    assert [Path(name).name for name in result["left_out"]] == ["3.wav"]
+    assert "mmmos: 4 runs, of which 0 are done" in err
+    assert err.count(" failed: TrainingError: the loss is ") == 2
+    for line in Path("out/tables.md").read_text().splitlines():
+        if line.startswith("| mean"):
+            assert ("failed" in line) == ("1e+30" in line)
+    for name in ("tables.csv", "tables.html", "results.jsonl", "cache"):
+        assert Path("out", name).exists()
+    (model, _) = (path.parent for path in Path("out").rglob("result.json"))
+    assert run("score", clips[0], "--model", model)[0] == 0
+
+
+def test_an_experiment_finds_its_data_below_the_data_root(
+    run: Run, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkdir("elsewhere")
+    os.rename("mine.toml", "elsewhere/mine.toml")
+    status, _, err = run("experiment", "elsewhere/mine.toml", "-o", "out", "--set", "lr=0.01")
+    assert (status, "ratings.csv cannot be read" in err) == (2, True)
+    seen: list[int] = []
+
+    def instead(asked: Experiment, sets: Sets, *_: object, **__: object) -> Finished:
+        seen.append(len(sets.train))
+        return Finished("out", 0, {}, [])
+
+    monkeypatch.setattr(runs, "run_experiment", instead)
+    assert run("experiment", "elsewhere/mine.toml", "-o", "out", "--data-root", ".")[0] == 0
+    monkeypatch.setenv("MMMOS_DATA", str(Path.cwd()))
+    assert run("experiment", "elsewhere/mine.toml", "-o", "out")[0] == 0
+    assert seen == [7, 7]

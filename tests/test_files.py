@@ -1,0 +1,77 @@
+"""Files are whole or not there, wherever a process ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from mmmos.files import replacing
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def test_what_was_written_has_the_name_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    for text in ("first", "second, which takes its place"):
+        write(path, text)
+        assert path.read_text() == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_has_the_name_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with replacing(path) as partial:
+        assert partial.parent == path.parent  # a rename within one disk
+        partial.write_text("half")
+        assert not path.exists()
+    assert path.read_text() == "half"
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "os.replace", "pathlib.Path.write_text"])
+def test_an_end_at_any_step_leaves_what_was_there(tmp_path: Path, step: str) -> None:
+    path = tmp_path / "a.txt"
+    write(path, "old")
+    with mock.patch(step, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        write(path, "new")
+    assert path.read_text() == "old"
+    write(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_an_error_in_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write(path, "old")
+    with pytest.raises(TypeError):
+        write(path, 7)
+    assert path.read_text() == "old"
+
+
+def test_two_processes_do_not_write_to_one_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with replacing(path) as ours:
+        ours.write_text("ours")
+        with mock.patch("os.getpid", return_value=os.getpid() + 1), replacing(path) as theirs:
+            assert theirs != ours
+            theirs.write_text("theirs")
+        assert path.read_text() == "theirs"
+    assert path.read_text() == "ours"
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_bytes_are_on_the_disk_before_they_have_their_name_if_wanted(tmp_path: Path, durable: bool) -> None:
+    steps = []
+    real_sync, real_replace = os.fsync, os.replace
+    with (
+        mock.patch("os.fsync", side_effect=lambda fd: steps.append(os.fstat(fd).st_size) or real_sync(fd)),
+        mock.patch("os.replace", side_effect=lambda *names: steps.append("name") or real_replace(*names)),
+        replacing(tmp_path / "a.txt", durable) as partial,
+    ):
+        partial.write_text("seven b")
+    assert steps == ([7] if durable else []) + ["name"]
+    assert (tmp_path / "a.txt").read_text() == "seven b"
