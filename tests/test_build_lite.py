@@ -13,13 +13,14 @@ from mmmos.models import load_model
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MMMOS_DATA", "no-data"))
+CORPUS = ROOT / "build" / "corpus" / "corpus"
 
 
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(
-    not (DATA / "musdb18_aes").is_dir() or not (DATA / "codec_mushra").is_dir(),
-    reason="MMMOS_DATA names no folder with musdb18_aes and codec_mushra",
+    not all(folder.is_dir() for folder in (DATA / "musdb18_aes", DATA / "codec_mushra", DATA / "labels", CORPUS)),
+    reason="MMMOS_DATA names no folder with musdb18_aes, codec_mushra and labels, or lite_corpus.py was not run",
 )
 def test_the_script_gives_the_same_model_again(tmp_path: Path) -> None:
     words = ["--data", DATA, "--work", tmp_path / "work", "--out", tmp_path / "lite"]

@@ -25,10 +25,10 @@ def band_limited(rate: int, seconds: float = 0.5) -> np.ndarray:
 def test_it_gives_what_soxr_gives(old: int, new: int) -> None:
     wave = band_limited(old)
     ours = resample(torch.from_numpy(wave)[None], old, new)[0].numpy()
-    theirs = soxr.resample(wave, old, new, quality="VHQ")
+    theirs = soxr.resample(wave, old, new, quality="HQ")
     n = min(len(ours), len(theirs))
     assert abs(len(ours) - len(theirs)) <= 1
-    assert np.abs(ours[:n] - theirs[:n]).max() < 1e-3 * np.abs(wave).max()
+    assert np.abs(ours[:n] - theirs[:n]).max() < 3e-4 * np.abs(wave).max()
 
 
 @pytest.mark.parametrize(("old", "new"), RATES)
@@ -37,7 +37,7 @@ def test_what_the_new_rate_cannot_hold_is_filtered_out(old: int, new: int) -> No
         pytest.skip("a higher rate holds everything")
     t = torch.arange(old, dtype=torch.float64) / old
     wave = torch.sin(2 * math.pi * 0.55 * new * t) * torch.hann_window(old, dtype=torch.float64)
-    assert resample(wave[None], old, new).abs().max() < 2e-3
+    assert resample(wave[None], old, new).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 100, 101])

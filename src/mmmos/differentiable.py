@@ -16,7 +16,8 @@ from mmmos.resample import resample
 class DifferentiableScorer(nn.Module):
     """Scores on the label scale, one window a clip. Its own weights stay frozen.
 
-    `sample_rate` is the highest that an encoder hears; for the others it is resampled, differentiably.
+    `sample_rate` is the highest that an encoder hears; for the others it is resampled, differentiably, which
+    differs from files' resampling by about a hundredth of a point.
 
     Shape:
         - waves: [B, S] mono in [-1, 1] at `sample_rate`
@@ -51,6 +52,8 @@ class DifferentiableScorer(nn.Module):
 
     def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, S] -> [B, A]."""
+        if lengths is not None:  # a filter must not carry what is behind the end into the clip
+            waves = waves * (torch.arange(waves.shape[1], device=waves.device) < lengths.to(waves.device)[:, None])
         features = {}
         for name, encoder in self.encoders.items():
             rate = self._rates[name]

@@ -28,8 +28,8 @@ LICENSES = (
         "lite: heads of the bundled model",
         "non-commercial",
         "no",
-        "Trained on human ratings (CC BY 4.0) of MUSDB18 excerpts, whose audio is for academic use only, and on codec "
-        "listening tests (CC BY 4.0).",
+        "Trained on human ratings (CC BY 4.0) of MUSDB18 excerpts, whose audio is for academic use only, on codec "
+        "listening tests (CC BY 4.0), and on free recordings under licences of their own.",
         "bundled",
     ),
     License(

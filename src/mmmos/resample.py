@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ZEROS = 24  # zero crossings of the filter on either side
-ROLLOFF = 0.945  # of the lower Nyquist frequency: where the filter begins to fall
+PASS, STOP = 0.913, 1.0  # of the lower Nyquist frequency: where the filter begins and ends to fall, as soxr's "HQ"
+STOP_DB = 126.0
+BETA = 0.1102 * (STOP_DB - 8.7)  # Kaiser's window for that depth
+ZEROS = math.ceil((STOP_DB - 8) / (2.285 * math.pi * (STOP - PASS)) / 2)  # crossings on either side for that slope
 
 
 def resample(waves: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """Band-limited interpolation with a windowed sinc (Smith, "Digital Audio Resampling"), zeros beyond the ends.
+    """Band-limited interpolation with a Kaiser-windowed sinc, zeros beyond the ends.
 
     Shape:
         - waves: [B, S] at `old_rate`, Hz
@@ -26,12 +28,13 @@ def resample(waves: Tensor, old_rate: int, new_rate: int) -> Tensor:
         return waves
     common = math.gcd(old_rate, new_rate)
     old, new = old_rate // common, new_rate // common
-    scale = ROLLOFF * min(1.0, new / old)  # of the filter, in zero crossings an input sample
+    scale = (PASS + STOP) / 2 * min(1.0, new / old)  # of the filter, in zero crossings an input sample
     reach = math.ceil(ZEROS / scale)
     taps = torch.arange(-reach, reach + old, dtype=torch.float64)
     # Of every `old` inputs come `new` outputs, each at another place between them.
     distance = (taps - torch.arange(new, dtype=torch.float64).unsqueeze(1) * old / new) * scale
-    window = torch.cos(distance.clamp(-ZEROS, ZEROS) * math.pi / (2 * ZEROS)).square()
+    window = torch.i0(BETA * (1 - (distance / ZEROS).square()).clamp(min=0).sqrt()) / torch.i0(torch.tensor(BETA))
+    window = torch.where(distance.abs() <= ZEROS, window, 0)
     kernels = (torch.sinc(distance) * window * scale).to(waves)
     samples = waves.shape[1]
     padded = F.pad(waves, (reach, reach + old))

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from conftest import Wave, music, toy_member, toy_model
 from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
-from mmmos.encoders import Features
+from mmmos.encoders import Encoder, Features, encode_windows
 from mmmos.predictor import Predictor
 from mmmos.windows import MIN_SECONDS, Window, cut
 
@@ -167,13 +168,12 @@ def test_17_batches_count_windows_and_not_files(
     mmmos: Mmmos, make_file: MakeFile, toy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    encode = Predictor.encode
 
-    def spy(self: Predictor, windows: Sequence[Window]) -> dict[str, Features]:
+    def spy(encoders: dict[str, Encoder], windows: Sequence[Window], dtype: torch.dtype) -> dict[str, Features]:
         sizes.append(len(windows))
-        return encode(self, windows)
+        return encode_windows(encoders, windows, dtype)
 
-    monkeypatch.setattr(Predictor, "encode", spy)
+    monkeypatch.setattr("mmmos.predictor.encode_windows", spy)
     lengths = (0.5, 90.5, 0.5, 11.0, 180.0, 0.5)  # s
     paths = [make_file(f"{number}.wav", seconds=seconds) for number, seconds in enumerate(lengths)]
     run = mmmos("score", *paths, "--model", toy_folder, "--batch-size", 4)
