@@ -151,6 +151,34 @@ def warnings() -> str:
     return docstring[docstring.index("| warning") :].strip()
 
 
+def bench_heads() -> str:
+    """What bench/heads.py measured last."""
+    data = json.loads((ROOT / "docs" / "bench_heads.json").read_text())
+    lines = ["| precision | sixteen configurations, ten epochs each, hours | largest process, GiB |", "|---|--:|--:|"]
+    lines += [f"| {row['precision']} | {row['hours']:.2f} | {row['process_peak_gib']:.1f} |" for row in data["rows"]]
+    how = f"{data['clips']} clips, {data['workers']} processes of one thread, from {data['epochs']} epoch"
+    return "\n".join([*lines, "", f"`bench/heads.py` at commit {data['commit']} on {data['machine']}; {how}."])
+
+
+def experiment(name: str, tables: tuple[str, ...]) -> str:
+    """SRCC by clip of an experiment's rows, as `scripts/log_experiment.py` kept them."""
+    data = json.loads((ROOT / "docs" / "experiments" / f"{name}.json").read_text())
+    rows = [row for row in data["rows"] if row["table"] in tables]
+    sets = list(rows[0]["sets"])
+    lines = ["| | " + " | ".join(f"{kind}, composite | mean of axes" for kind in sets) + " |"]
+    lines.append("|---|" + "--:|--:|" * len(sets))
+    for row in rows:
+        cells = []
+        for kind in sets:
+            for axis in ("composite", "mean_of_axes"):
+                found = row["sets"][kind][axis]
+                cells.append(f"{found['srcc']:.2f} ± {found['std']:.2f}")
+        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
+    return "\n".join(
+        [*lines, "", f"`experiments/{name}.toml` at commit {data['commit']}; SRCC over clips, three seeds."]
+    )
+
+
 def bases() -> str:
     """What a score may rest on."""
     from mmmos.scores import BASES
@@ -254,6 +282,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "warnings": warnings,
     "bases": bases,
+    "bench_heads": bench_heads,
+    "experiment_musdb18": lambda: experiment("musdb18", ("II", "III", "IV")),
+    "experiment_random": lambda: experiment("random", ("II", "III", "IV")),
+    "experiment_presets": lambda: experiment("presets", ("Presets",)),
+    "experiment_best_but": lambda: experiment("presets", ("Best but",)),
     "errors": errors,
 }
 

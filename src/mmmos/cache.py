@@ -12,6 +12,7 @@ Files are memory-mapped: reading a mean does not read the frames.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -42,13 +43,14 @@ def clip_key(clip: Clip) -> str:
     """sha256 of the file's bytes and of the stretch taken from it."""
     path = clip.path or clip.id
     state = os.stat(path)
-    stretch = f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time} {clip.stream}\n"
-    return _hash(path, state.st_size, state.st_mtime_ns, stretch)
+    stretch = f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time} {clip.stream}"
+    return hashlib.sha256(f"{_content(path, state.st_size, state.st_mtime_ns)} {stretch}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=1 << 16)
-def _hash(path: str, size: int, mtime: int, stretch: str) -> str:
-    return hash_file(path, stretch.encode())
+def _content(path: str, size: int, mtime: int) -> str:
+    """sha256 of a file's bytes, read once however many stretches are taken from it."""
+    return hash_file(path)
 
 
 class FeatureCache:

@@ -67,5 +67,7 @@ def main() -> None:
 
 def _stop(number: int, frame: Any) -> None:
     how = "interrupted" if number == signal.SIGINT else "terminated"
-    notes.print(f"mmmos: {how}; score -o OUTPUT.jsonl --resume and train go on from what is written")
+    notes.print(
+        f"mmmos: {how}; score -o OUTPUT.jsonl --resume, train, experiment and extract go on from what is written"
+    )
     sys.exit(128 + number)
