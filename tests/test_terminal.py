@@ -35,6 +35,12 @@ def table(*scores: Scores, columns: int = 80) -> list[str]:
     return out.getvalue().removesuffix("\n").split("\n")
 
 
+def test_scores_that_no_ratings_stand_behind_are_marked():
+    scores = Scores(10, 2, 3, 4, id="a.wav", domain="speech", CE_basis="derived", CU_basis="human", warnings=("short",))
+    _, line = table(scores)
+    assert line.split() == ["a.wav", "4.00", "3.00", "~10.00", "2.00", "speech,", "short"]
+
+
 def test_a_clip_is_a_line_under_its_head():
     scores = Scores(CE=1, CU=2.345, PC=10, PQ=4, id="a.wav", warnings=("clipped", "short"))
     head, line = table(scores)
@@ -70,15 +76,15 @@ def test_every_clip_is_one_line_whose_cells_are_aligned(name, columns, part):
     scores = Scores(CE=1, CU=1, PC=1, PQ=1, id=name, start_time=100.0 * part, end_time=110.0)
     head, line = table(scores, columns=columns)
     assert line.isprintable()
-    assert line.endswith("  1.00" * 4)
+    assert line.endswith("   1.00" * 4)
     assert len(line) == head.index("  notes")
     line.encode()
 
 
 def test_a_long_name_keeps_its_end_and_the_stretch():
     _, line = table(Scores(id="folder/" * 20 + "name.wav", start_time=10, end_time=20), columns=80)
-    name = line.split("     -")[0]
-    assert len(name) == 80 - 48
+    name = line.split("      -")[0]
+    assert len(name) == 80 - 52
     assert name.startswith("…")
     assert name.endswith("name.wav 10-20 s")
 

@@ -22,10 +22,11 @@ SHOWN = ("PQ", "PC", "CE", "CU")
 def score_table(out: IO[str], columns: int) -> Callable[[Scores], None]:
     """A function that prints one clip a line, under a head that is printed now.
 
-    `columns` is the width of the terminal in characters.
+    `columns` is the width of the terminal in characters. A tilde marks a score that rests on nobody's ratings
+    of such clips.
     """
-    width = min(max(columns - 48, 20), 60)
-    print(f"{'clip':<{width}}" + "".join(f"{axis:>6}" for axis in SHOWN) + "  notes", file=out)
+    width = min(max(columns - 52, 20), 60)
+    print(f"{'clip':<{width}}" + "".join(f"{axis:>7}" for axis in SHOWN) + "  notes", file=out)
 
     def write(scores: Scores) -> None:
         end = "" if math.isnan(scores.end_time) else f"{scores.end_time:.0f}"
@@ -33,11 +34,21 @@ def score_table(out: IO[str], columns: int) -> Callable[[Scores], None]:
         name = printable(scores.id)
         room = width - len(part)
         name = (name if len(name) <= room else f"…{name[1 - room :]}") + part
-        cells = "".join("     -" if math.isnan(scores[axis]) else f"{scores[axis]:6.2f}" for axis in SHOWN)
-        remark = f"{scores.error.code}: {scores.error.message}" if scores.error else ", ".join(scores.warnings)
+        cells = "".join(f"{_score(scores, axis):>7}" for axis in SHOWN)
+        kind = [scores.domain] if scores.domain else []
+        remark = (
+            f"{scores.error.code}: {scores.error.message}" if scores.error else ", ".join([*kind, *scores.warnings])
+        )
         print(f"{name:<{width}}{cells}  {printable(remark)}".rstrip(), file=out, flush=True)
 
     return write
+
+
+def _score(scores: Scores, axis: str) -> str:
+    if math.isnan(scores[axis]):
+        return "-"
+    rated = getattr(scores, f"{axis}_basis") in (None, "human", "distilled-human")
+    return f"{'' if rated else '~'}{scores[axis]:.2f}"
 
 
 def printable(name: str) -> str:

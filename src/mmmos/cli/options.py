@@ -54,7 +54,8 @@ def open_predictor(
         accept_licenses=tuple(accept_licenses),
     )
     if not predictor.provenance.calibrated:
+        marks = "; ~ marks scores that no ratings of such clips stand behind" if predictor.model.about.basis else ""
         notes.print(
-            f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card"
+            f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card{marks}"
         )
     return predictor
