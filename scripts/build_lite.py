@@ -59,7 +59,7 @@ HEADS = HeadConfig(domains=DOMAINS)
 
 def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
     """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
-    listener = Listener(EncoderSource(ENCODERS), SETTINGS, cache, keep="pooled")
+    listener = Listener(EncoderSource(ENCODERS, device="cpu"), SETTINGS, cache, keep="pooled")
     missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
     if missing:
         raise SystemExit(f"{len(missing)} clips are missing, {missing[0]} first; lite is built from all or not at all")

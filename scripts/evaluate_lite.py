@@ -2,8 +2,8 @@
 
     python scripts/evaluate_lite.py --data DIR [--work build/lite] [--out docs/lite.json]
 
-Everything that training decides is decided again inside each fold, the epoch to stop at included: the
-members of a fold hold out some of its training songs for that. Three questions are asked:
+What is fitted is fitted again inside each fold. The encoders, the shares of the sets and the decays were chosen on
+these very folds, so the figures flatter by that much. Three questions are asked:
 
     unseen     folds by song and by speech signal: material of a known kind
     family     each codec family left out in turn: damage of an unknown kind

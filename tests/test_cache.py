@@ -149,7 +149,7 @@ def test_an_end_before_the_rename_leaves_no_entry(cache: FeatureCache, slim: Fea
 
 
 def test_half_of_a_file_of_a_lost_process_is_no_entry(cache: FeatureCache) -> None:
-    with mock.patch("os.replace", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with mock.patch("os.replace"):  # as if it ended just before
         cache.put(KEY, PRINT, features())
     (partial,) = files_of(cache)
     partial.write_bytes(partial.read_bytes()[:20])

@@ -218,7 +218,7 @@ def test_an_experiment_finds_its_data_below_the_data_root(
     os.mkdir("elsewhere")
     os.rename("mine.toml", "elsewhere/mine.toml")
     status, _, err = run("experiment", "elsewhere/mine.toml", "-o", "out", "--set", "lr=0.01")
-    assert (status, "ratings.csv cannot be read" in err) == (2, True)
+    assert (status, "ratings.csv is no file" in err) == (2, True)
     seen: list[int] = []
 
     def instead(asked: Experiment, sets: Sets, *_: object, **__: object) -> Finished:

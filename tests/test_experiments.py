@@ -252,7 +252,7 @@ def test_a_list_is_looked_for_below_the_data_root_and_beside_the_experiment(song
     elsewhere.mkdir()
     for sets in (read_sets(PARTS, elsewhere, data_root=songs), read_sets(PARTS, songs, data_root=elsewhere)):
         assert sets.train[0].clip.path == str(songs / sets.train[0].clip.id)
-    with pytest.raises(ManifestError, match=r"r\.csv cannot be read"):
+    with pytest.raises(ManifestError, match=r"r\.csv is no file"):
         read_sets(PARTS, elsewhere)
 
 
@@ -322,7 +322,7 @@ def test_what_is_wrong_with_the_data_is_told(
 
 
 @pytest.mark.parametrize(
-    "parts", [{"train": 1}, {"train": 0.5, "Dev": 0.4}, {"Dev": 0.5, "Test": 0.5}, {"train": 1.5, "Dev": -0.5}, "half"]
+    "parts", [{"train": 1}, {"train": 0.5, "Dev": 0.4}, {"Dev": 0.5, "Test": 0.5}, {"train": 1.5, "Dev": -0.5}]
 )
 def test_parts_are_shares_of_train_dev_and_others(songs: Path, parts: object) -> None:
     with pytest.raises(UsageError, match="`parts` are shares of train, Dev and any others, and sum to 1"):

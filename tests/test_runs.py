@@ -423,7 +423,7 @@ def test_when_all_runs_fail_the_tables_say_so(inline: list[Run], tmp_path: Path)
 def test_ensembles_that_cannot_be_chosen_are_told(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     sets = Sets(rows[:8], rows[8:], {"Radio": rows[8:]})
-    with pytest.raises(UsageError, match="ensembles are to be chosen on 'Dev'; there are Radio"):
+    with pytest.raises(UsageError, match="ensembles are to be chosen on 'Dev'; reported are Radio"):
         run(tmp_path, ONE + '[ensembles]\nof = "Mine"\n', sets)
     notes: list[str] = []
     text = ONE + '[ensembles]\nof = "Mine"\ndev = "Radio"\nstrategies = ["submitted"]\n'

@@ -36,6 +36,7 @@ def other_values(name: str) -> list[Any]:
     else:
         known = {int: [2, 3], float: [0.125, 5.5], bool: [True, False], type(None): [None]}
         values = [value for part in get_args(kind) or (kind,) for value in known[part]]
+        values = [0.125] if name == "dropout" else values
     return [value for value in values if value != getattr(PAPER, name)]
 
 
@@ -153,7 +154,9 @@ def test_loss_options_are_the_arguments_of_the_loss(loss: str) -> None:
 
 def test_training_has_the_seed_and_the_main_set() -> None:
     assert PAPER.training(7, "a") == replace(PAPER.training(8), seed=7, main_set="a")
-    assert PAPER.training(42) == replace(TrainConfig(), loss_options=PAPER.training(42).loss_options)
+    assert PAPER.training(42) == replace(
+        TrainConfig(), loss_options=PAPER.training(42).loss_options, other_options=PAPER.training(42).other_options
+    )
 
 
 def test_encoders_are_asked_for_what_the_settings_say() -> None:

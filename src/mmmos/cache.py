@@ -16,16 +16,17 @@ import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mmmos.clips import Clip
 from mmmos.encoders.base import Features
 from mmmos.encoders.weights import hash_file
+from mmmos.errors import UsageError
 from mmmos.files import replacing
 from mmmos.windows import WINDOW_SECONDS
 
@@ -69,7 +70,7 @@ class FeatureCache:
         path = self._find(key, fingerprint, "frames")
         if path is None:
             return None
-        with safe_open(path, "pt") as file:
+        with _opened(path) as file:
             frames = file.get_tensor("frames").float().unsqueeze(0)
             rate_hz = float(file.get_tensor("rate_hz"))
         return Features(frames, torch.ones(frames.shape[:2], dtype=torch.bool), rate_hz)
@@ -79,7 +80,7 @@ class FeatureCache:
         path = self._find(key, fingerprint, "pooled")
         if path is None:
             return None
-        with safe_open(path, "pt") as file:
+        with _opened(path) as file:
             rows = min(1, int(file.get_tensor("count")))
             return file.get_tensor("mean")[None][:rows], file.get_tensor("std")[None][:rows]
 
@@ -107,3 +108,10 @@ class FeatureCache:
 
     def _path(self, key: str, fingerprint: str, kind: Keep) -> Path:
         return self.root / fingerprint / key[:2] / f"{key}.{kind}.safetensors"
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except SafetensorError as error:
+        raise UsageError(f"{path} is damaged: delete it, and the crop is encoded anew") from error

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -111,6 +111,8 @@ def read_corpus(
     drop_suspect: bool = False,
     pam_system: PamSystem = "kind_folder",
     test_audio: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[LabelledClip]:
     """The rows of a label file (a key of `LABEL_FILES`, or a path), with what their paths say filled in.
@@ -118,14 +120,18 @@ def read_corpus(
     `labels` is the folder of label files, else `data_root`/labels. `locate` finds the clips below `data_root`,
     else MMMOS_DATA; those of the test set in `test_audio`, else in the folder `TEST` there. What a row says
     itself stays. No row is left out because its clip is missing: `report` is told how many are, and of suspect
-    labels; `manifest.split_present` tells which. Raises `ManifestError`.
+    labels; `manifest.split_present` tells which. `columns` and `where` are those of `read_labels`. Raises
+    `ManifestError`.
     """
     known = str(name) in LABEL_FILES
     if not known and not Path(name).exists():
         raise ManifestError(f"{name} is no file, and no label file: those are {', '.join(LABEL_FILES)}")
     path = label_file(str(name), labels or (data_root and Path(data_root, "labels"))) if known else name
     root = os.fspath(data_root or os.environ.get("MMMOS_DATA") or PLACEHOLDER)
-    rows = [_completed(row, root, pam_system, test_audio) for row in read_labels(path, data_root)]
+    rows = [
+        _completed(row, root, pam_system, test_audio)
+        for row in read_labels(path, data_root, columns=columns, where=where)
+    ]
     if suspect := sum(map(is_suspect, rows)):
         report(f"{name}: {suspect} rows have suspect labels and are {'left out' if drop_suspect else 'kept'}")
     if drop_suspect:

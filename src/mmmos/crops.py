@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -36,8 +37,8 @@ class Crop:
 def plan_crops(clip: Clip, duration: float, how: How, count: int, seed: int) -> tuple[Crop, ...]:
     """The crops of a clip whose file holds `duration` s of audio.
 
-    `count` is how many random crops there are: one an epoch in training, one in evaluation. The same clip,
-    count and seed give the same crops; a larger count begins with those of a smaller.
+    `count` is how many random crops there are: one an epoch in training, one in evaluation. The same file name,
+    stretch, count and seed give the same crops; a larger count begins with those of a smaller.
     """
     start = clip.start_time
     end = duration if clip.end_time is None else min(clip.end_time, duration)
@@ -55,7 +56,7 @@ def plan_crops(clip: Clip, duration: float, how: How, count: int, seed: int) -> 
             for at, seconds in zip(starts, lengths, strict=True)
             if seconds >= MIN_SECONDS
         )
-    name = hashlib.sha256(f"{seed} {clip.id}".encode()).digest()
+    name = hashlib.sha256(f"{seed} {Path(clip.path or clip.id).name} {clip.start_time}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(name[:8], "big"))
     starts = [start + float(rng.uniform(0, length - WINDOW_SECONDS)) for _ in range(count)]
     return tuple(Crop(_stretch(clip, round(at, 3))) for at in starts)

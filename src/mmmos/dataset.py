@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mmmos.aggregators import Aggregator, fuse_pooled
 from mmmos.cache import FeatureCache, clip_key
+from mmmos.clips import Clip
 from mmmos.crops import Crop, How, plan_crops
 from mmmos.decoder import IsolatedDecoder
 from mmmos.encoders import Encoder, Features, encode_windows, wants
@@ -86,12 +87,15 @@ class Table:
         - inputs: M crops, each what `aggregator.reduce` makes of its features
         - crops: for each of the N rows its crops' numbers in `inputs` and their weights
         - labels: [N, A] on each set's own scale, NaN where there is none
+
+    `content` says what the inputs are: audio, crops, encoders, precision and reduction.
     """
 
     rows: tuple[LabelledClip, ...]
     inputs: Sequences
     crops: tuple[tuple[tuple[int, float], ...], ...]
     labels: Tensor
+    content: str = ""
 
     def take(self, rows: Sequence[LabelledClip]) -> Table:
         """The part of the table that holds these rows, in their order."""
@@ -128,14 +132,14 @@ class Extractor:
     def plan(
         self, rows: Sequence[LabelledClip], how: How, count: int = 1, seed: int = 0
     ) -> tuple[list[Planned], dict[str, str]]:
-        """Crops of every row (see `plan_crops`), and by id the clips whose files cannot be opened, with the reason."""
+        """Crops of every row (see `plan_crops`), and by name the clips that cannot be opened, with the reason."""
         planned, failed = [], {}
         with IsolatedDecoder() as decoder:
             for row in rows:
                 try:
                     duration = _duration(decoder, row)
                 except AudioError as error:
-                    failed[row.clip.id] = f"{error.code}: {error}"
+                    failed[name_of(row.clip)] = f"{error.code}: {error}"
                 else:
                     planned.append(Planned(row, how, plan_crops(row.clip, duration, how, count, seed)))
         return planned, failed
@@ -154,7 +158,7 @@ class Extractor:
     def extract(self, plans: Sequence[Planned], progress: Progress = lambda done, total: None) -> dict[str, str]:
         """Encode every crop that the cache does not hold yet.
 
-        Returns the clips that could not be decoded or are silent, by id, with the reason. They are left out
+        Returns the clips that could not be decoded or are silent, by name, with the reason. They are left out
         of training, as scoring leaves silent windows out.
         """
         failed: dict[str, str] = {}
@@ -163,10 +167,10 @@ class Extractor:
                 try:
                     self._encode(plan, decoder)
                 except AudioError as error:
-                    failed[plan.row.clip.id] = f"{error.code}: {error}"
+                    failed[name_of(plan.row.clip)] = f"{error.code}: {error}"
                 else:
                     if not any(self._is_heard(clip_key(crop.clip)) for crop in plan.crops):
-                        failed[plan.row.clip.id] = "silent: there is nothing to learn from"
+                        failed[name_of(plan.row.clip)] = "silent: there is nothing to learn from"
                 progress(done, len(plans))
         return failed
 
@@ -185,9 +189,9 @@ class Extractor:
                 rows.append(plan.row)
                 crops.append(tuple((len(keys) + i, weight) for i, (_, weight) in enumerate(heard)))
                 keys += [key for key, _ in heard]
-        return Table(
-            tuple(rows), self._packed(keys, aggregator), tuple(crops), torch.from_numpy(label_array(rows)).float()
-        )
+        inputs = self._packed(keys, aggregator)
+        labels = torch.from_numpy(label_array(rows)).float()
+        return Table(tuple(rows), inputs, tuple(crops), labels, str(inputs.file and inputs.file.name))
 
     def _missing(self, key: str) -> list[str]:
         return [name for name, folder in self._folders.items() if not self.cache.holds(key, folder)]
@@ -245,6 +249,17 @@ class Extractor:
     def _aligned(self, key: str, aggregator: Aggregator) -> Features:
         found = {name: self.cache.frames(key, self._folders[name]) for name in aggregator.encoders}
         return aggregator.reduce({name: features for name, features in found.items() if features is not None})
+
+
+def name_of(clip: Clip) -> str:
+    """A clip's id, with the stretch and stream that are meant if it is not the whole of the first.
+
+    >>> name_of(Clip("a.wav")), name_of(Clip("a.wav", start_time=4.0, end_time=8.0))
+    ('a.wav', 'a.wav 4-8 s')
+    """
+    end = "" if clip.end_time is None else f"{clip.end_time:g}"
+    stretch = f" {clip.start_time:g}-{end} s" if clip.start_time or end else ""
+    return f"{clip.id}{stretch}" + (f" stream {clip.stream}" if clip.stream else "")
 
 
 def _duration(decoder: IsolatedDecoder, row: LabelledClip) -> float:

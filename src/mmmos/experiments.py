@@ -26,7 +26,7 @@ from mmmos.corpora import read_corpus
 from mmmos.ensemble import STRATEGIES
 from mmmos.errors import UsageError
 from mmmos.label_files import LABEL_FILES
-from mmmos.manifest import LabelledClip, check_disjoint, read_labels, split_groups
+from mmmos.manifest import LabelledClip, check_disjoint, split_groups
 from mmmos.settings import Settings, preset
 
 LABELS = {
@@ -109,7 +109,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         return Experiment(
             note=asked.get("note", ""),
             beside_paper=asked.get("beside_paper", True),
-            seeds=tuple(map(int, asked.get("seeds", [42]))),
+            seeds=_seeds(asked.get("seeds", [42])),
             encoders=encoders,
             data=asked["data"],
             grid=tuple(_no_row_twice(grid)),
@@ -146,9 +146,13 @@ def read_sets(
 
     Raises `ManifestError` for a clip in two parts, `UsageError` for an unknown or missing key.
     """
+    kinds = {"list": str, "train": str, "dev": str, "test": str, "columns": dict, "where": dict, "parts": dict}
+    if wrong := [key for key, kind in kinds.items() if key in data and not isinstance(data[key], kind)]:
+        raise UsageError(f"[data]: {', '.join(wrong)} cannot be {', '.join(repr(data[key]) for key in wrong)}")
     if "list" in data:
         _check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed"})
-        rows = read_labels(_find(data["list"], folder, data_root), columns=data.get("columns"), where=data.get("where"))
+        columns = {key: data[key] for key in ("columns", "where") if key in data}
+        rows = read_corpus(_find(data["list"], folder, data_root), **columns)
         return _split(rows, data["parts"], data.get("parts_seed", 0))
     _check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
     for key, choices in CHOICES.items():
@@ -268,6 +272,13 @@ def _split(rows: Sequence[LabelledClip], shares: Any, seed: int) -> Sets:
 def _find(name: str, folder: Path, data_root: str | Path | None) -> Path:
     places = [Path(root) / name for root in (data_root, folder) if root is not None]
     return next((place for place in places if place.is_file()), places[-1])
+
+
+def _seeds(asked: Sequence[int]) -> tuple[int, ...]:
+    seeds = tuple(map(int, asked))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"`seeds` are different numbers, one at the least, not {list(asked)}")
+    return seeds
 
 
 def _check_keys(what: str, given: Mapping[str, Any], needed: set[str], others: set[str]) -> None:

@@ -17,8 +17,12 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    yield partial
-    if durable:
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        yield partial
+        if durable:
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -15,10 +15,10 @@ import torch
 from mmmos.aggregators import AGGREGATORS
 from mmmos.cache import FeatureCache, Keep
 from mmmos.crops import How
-from mmmos.dataset import Extractor, Planned, Progress, Table
+from mmmos.dataset import Extractor, Planned, Progress, Table, name_of
 from mmmos.encoders import Encoder, load_encoder
 from mmmos.errors import UsageError
-from mmmos.history import Epoch, best_epoch
+from mmmos.history import CHECKPOINT, Epoch, best_epoch
 from mmmos.hub import About, Member, ScoringModel, save_model
 from mmmos.manifest import LabelledClip, check_disjoint, shortened, split_present
 from mmmos.model import EncoderSpec, ModelConfig
@@ -31,6 +31,10 @@ from mmmos.train import fit
 
 Note = Callable[[str], None]
 """Called with one line for the user."""
+
+
+OURS = (CHECKPOINT, "cache", "config.json")
+"""What tells a folder of a training run from others."""
 
 
 def _silent(*_: Any) -> None:
@@ -98,7 +102,7 @@ class Listener:
         failed = unopened | self.extractor.extract(plans, progress)
         for name, reason in failed.items():
             note(f"{name} is left out: {reason}")
-        return [plan for plan in plans if plan.row.clip.id not in failed], [*missing, *failed]
+        return [plan for plan in plans if name_of(plan.row.clip) not in failed], [*missing, *failed]
 
     def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
         """The clips as that model is trained on them."""
@@ -153,6 +157,12 @@ def train_folder(
     if str(folder) in MODELS:
         raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
     check_disjoint(train, dev)
+    for part, rows in (("training", train), ("development", dev)):
+        if not any(row.set == main_set for row in rows):
+            sets = ", ".join(sorted({repr(row.set) for row in rows})) or "none at all"
+            raise UsageError(f"no {part} row is of the main set {main_set!r}; there are rows of {sets} (--main-set)")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in OURS):
+        raise UsageError(f"{folder} holds other files; give a new folder")
     listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
     config = listener.config(settings)
     total = len(train) + len(dev)
@@ -168,9 +178,10 @@ def train_folder(
     best = best_epoch(history)
     counts = len(parts[0].rows), len(parts[1].rows)
     result = Fitted(str(folder), len(history), best.epoch, *counts, best.dev_srcc, [*missed, *dev_missed])
-    training = {"settings": asdict(settings) | {"seed": seed, "main_set": main_set}}
+    training: dict[str, Any] = {"settings": asdict(settings) | {"seed": seed, "main_set": main_set}}
     training |= {"train": count_sets(parts[0]), "dev": count_sets(parts[1])}
-    about = About(training=training | {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc})
+    training |= {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
+    about = About(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
     save_checked(folder, member, about, _card(folder.name, result, training), listener.encoders)
     return result
 
@@ -179,6 +190,11 @@ def save_checked(folder: Path, member: Member, about: About, card: str, encoders
     """Save a model with its own scores of the check clip in its config."""
     model = ScoringModel(folder.name, (member,), np.ones((1, len(AXES))), about, "", encoders)
     save_model(folder, member, replace(about, check=check_scores(model)), card)
+
+
+def rated_axes(table: Table) -> tuple[str, ...]:
+    """The axes that a table has labels of."""
+    return tuple(axis for axis, known in zip(AXES, table.labels.isfinite().any(dim=0).tolist(), strict=True) if known)
 
 
 def count_sets(table: Table) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,7 +56,10 @@ class Run:
         if self.folder is None or not (self.folder / CHECKPOINT).is_file():
             return []
         # Our own file, and still no pickle is trusted: tensors and plain values only.
-        state = torch.load(self.folder / CHECKPOINT, weights_only=True)
+        try:
+            state = torch.load(self.folder / CHECKPOINT, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UsageError(f"{self.folder / CHECKPOINT} is damaged: delete it, and the run begins anew") from error
         if state["run"] != self.run_id:
             raise UsageError(f"{self.folder} holds a run with other settings or rows; give another folder")
         self.model.load_state_dict(state["model"])

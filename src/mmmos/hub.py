@@ -47,8 +47,13 @@ class About:
     calibrated: bool = False  # whether its scores were checked against raters outside its training data
     commercial_use: bool = False  # whether the licences of weights and training data allow it
     training: dict[str, Any] = field(default_factory=dict)  # data, settings, result on the development set
+    rated: tuple[str, ...] = AXES  # axes that training had labels of; the others get no score
+    clip_output: bool = False  # whether scores are brought into the range of the labels
     basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> what its score rests on
     check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rated", tuple(self.rated))  # JSON has lists
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class ScoringModel:
 def save_model(folder: Path, member: Member, about: About, card: str) -> None:
     """Write one model as a folder; `config.json` is written last."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)  # of a model that was here before: it is whole or no more
     save_file(dict(sorted(member.model.state_dict().items())), folder / "model.safetensors")
     (folder / "README.md").write_text(card, encoding="utf-8")
     scale = {
@@ -116,6 +122,7 @@ def save_ensemble(
     Shape:
         - weights: [M, A], columns sum to 1
     """
+    (folder / "ensemble.json").unlink(missing_ok=True)
     names = [f"member-{i}" for i in range(len(members))]
     for name, member in zip(names, members, strict=True):
         save_model(

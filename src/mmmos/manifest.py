@@ -122,16 +122,27 @@ def unlabelled(clip: Clip) -> LabelledClip:
 
 
 def check_disjoint(train: Sequence[LabelledClip], dev: Sequence[LabelledClip]) -> None:
-    """Refuse a clip that is in both parts: a `ManifestError` that names both lines and counts the others."""
-    places = {_stretch(row.clip): row.origin for row in train}
-    both = [row for row in dev if _stretch(row.clip) in places]
+    """Refuse audio that is in both parts: a `ManifestError` that names both lines and counts the others."""
+    by_file: dict[tuple[str, int], list[LabelledClip]] = defaultdict(list)
+    for row in train:
+        by_file[_file(row.clip)].append(row)
+    both = [(row, other) for row in dev for other in by_file.get(_file(row.clip), ()) if _overlap(row.clip, other.clip)]
     if both:
-        first = both[0]
+        held, trained = both[0]
         more = f", and {len(both) - 1} more" if len(both) > 1 else ""
         raise ManifestError(
-            f"{first.clip.path or first.clip.id} is to be trained on and held out:"
-            f" {places[_stretch(first.clip)] or 'training rows'} and {first.origin or 'development rows'}{more}"
+            f"{held.clip.path or held.clip.id} is to be trained on and held out:"
+            f" {trained.origin or 'training rows'} and {held.origin or 'development rows'}{more}"
         )
+
+
+def _file(clip: Clip) -> tuple[str, int]:
+    return os.path.abspath(clip.path or clip.id), clip.stream
+
+
+def _overlap(one: Clip, other: Clip) -> bool:
+    ends = (math.inf if clip.end_time is None else clip.end_time for clip in (one, other))
+    return max(one.start_time, other.start_time) < min(ends)
 
 
 def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[str]]:

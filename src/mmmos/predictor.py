@@ -27,7 +27,7 @@ from mmmos.ensemble import combine
 from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
 from mmmos.models import load_encoders, load_model
-from mmmos.scores import ClipError, Provenance, Scores
+from mmmos.scores import AXES, LABEL_RANGE, ClipError, Provenance, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, Window, cut
 
@@ -222,10 +222,14 @@ class Predictor:
         """Combine the members' predictions [M, A], and name the domain of the largest share."""
         if prediction is None:
             return scores
-        mean, std = combine(prediction[:, None], self.model.weights)
+        about = self.model.about
+        unrated = np.array([axis not in about.rated for axis in AXES])
+        if about.clip_output:
+            prediction = np.clip(prediction, *LABEL_RANGE)
+        mean, std = combine(np.where(unrated, np.nan, prediction)[:, None], self.model.weights)
         if shares is not None and len(shares):
             domain = self.model.domains[int(shares.argmax())]
-            basis = self.model.about.basis.get(domain, {})
+            basis = about.basis.get(domain, {})
             named: dict[str, Any] = {f"{axis}_basis": word for axis, word in basis.items()}
             scores = replace(scores, domain=domain, **named)
         return scores.with_axes(mean[0], std[0])

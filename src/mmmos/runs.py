@@ -26,7 +26,7 @@ from mmmos.ensemble import STRATEGIES, combine
 from mmmos.errors import UsageError
 from mmmos.experiments import Configuration, Ensembles, Experiment, Sets
 from mmmos.files import replacing
-from mmmos.fitting import EncoderSource, Listener, Note
+from mmmos.fitting import EncoderSource, Listener, Note, rated_axes
 from mmmos.history import CHECKPOINT, best_epoch
 from mmmos.hub import About, ScoringModel, load_folder, save_ensemble, save_model
 from mmmos.manifest import LabelledClip, label_array
@@ -93,6 +93,9 @@ def run_experiment(
     `source` gives device, precision and consent; which encoders is the experiment's matter. `progress` is told how
     much of the training is done and how much there is. Raises what encoding raises, before the first run.
     """
+    if experiment.ensembles is not None and experiment.ensembles.dev not in sets.reports:
+        there = ", ".join(sets.reports)
+        raise UsageError(f"ensembles are to be chosen on {experiment.ensembles.dev!r}; reported are {there}")
     out.mkdir(parents=True, exist_ok=True)
     plan = _Plan(experiment, sets, out, cache, source, note, encoded)
     missing = [run for run in plan.runs if not run.is_done]
@@ -131,7 +134,8 @@ def train_run(run: Run, tables: Mapping[str, Table]) -> None:
         predictions[name] = np.clip(scores, *LABEL_RANGE) if run.settings.clip_output else scores
     best = best_epoch(history)
     training = {"settings": asdict(run.settings) | {"seed": run.seed, "main_set": main_set}, "best_epoch": best.epoch}
-    save_model(run.folder, member, About(training=training), f"# {run.folder.name}\n\nOne run of an experiment.\n")
+    about = About(training=training, rated=rated_axes(train), clip_output=run.settings.clip_output)
+    save_model(run.folder, member, about, f"# {run.folder.name}\n\nOne run of an experiment.\n")
     with replacing(run.folder / PREDICTIONS) as partial, open(partial, "wb") as file:
         np.savez(file, allow_pickle=False, **predictions)
     with replacing(run.folder / RESULT) as partial:
@@ -226,7 +230,8 @@ class _Plan:
         train = self.tables[keys["train"]]
         unit = len(train.inputs.frames) * (row.settings.blstm_hidden if row.settings.aggregator != "mlp" else 1)
         for seed in self._experiment.seeds:
-            digest = _digest(row.settings, config, seed, keys)[:8]
+            contents = [self.tables[key].content for key in keys.values()]
+            digest = _digest(row.settings, config, seed, keys, contents)[:8]
             yield Run(
                 self._out / "runs" / f"{'+'.join(names)}-{row.settings.aggregator}-{row.settings.loss}-{seed}-{digest}",
                 config,
@@ -251,8 +256,11 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
             for table, row in run.places
             if table == asked.of
         }
+        listed = [row.row for row in experiment.grid if row.table == asked.of]
         if not runs:
             continue
+        if absent := [row for row in listed if row not in runs]:
+            note(f"ensembles with seed {seed} are made without {', '.join(absent)}, which failed")
         scores: dict[str, list[Array]] = {name: [] for name in next(iter(runs.values())).reports}
         for run in runs.values():
             for name, predictions in _predictions(run).items():
@@ -260,8 +268,6 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
         stacked = {name: np.stack(members) for name, members in scores.items()}
         rows = {name: plan.tables[key].rows for name, key in next(iter(runs.values())).reports.items()}
         chosen = {name: (stacked[name], label_array(rows[name])) for name in stacked}
-        if asked.dev not in chosen:
-            raise UsageError(f"ensembles are to be chosen on {asked.dev!r}; there are {', '.join(chosen)}")
         for strategy in asked.strategies:
             try:
                 weights = STRATEGIES[strategy](

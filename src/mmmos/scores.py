@@ -21,7 +21,7 @@ AXIS_NAMES = {
 
 BASES = {
     "human": "people rated clips of this kind on this axis, and the model learned from them",
-    "distilled-human": "the verdict of another model that learned from people",
+    "distilled-human": "another model that learned from people, and people's order in another kind of test",
     "constructed": "damage in a known order, and ratings of other kinds of clip",
     "derived": "the clip's other scores, as ratings of such clips go together",
 }

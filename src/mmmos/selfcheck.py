@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from mmmos.hub import ScoringModel
 from mmmos.predictor import Predictor
-from mmmos.scores import AXES
 
 
 def check_clip() -> tuple[NDArray[np.float32], int]:
@@ -24,4 +23,4 @@ def check_scores(model: ScoringModel) -> dict[str, float]:
     samples, rate = check_clip()
     with Predictor(model, device="cpu", dtype="float32") as predictor:
         scores = predictor.score(samples, sample_rate=rate)
-    return {axis: round(scores[axis], 4) for axis in AXES}
+    return {axis: round(scores[axis], 4) for axis in model.about.rated}

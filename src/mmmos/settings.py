@@ -94,6 +94,7 @@ class Settings:
             loss=self.loss,
             loss_options={name: getattr(self, name) for name in LOSS_OPTIONS[self.loss]},
             other_loss=self.other_loss,
+            other_options={name: getattr(self, name) for name in LOSS_OPTIONS[self.other_loss]},
             main_set=main_set,
             lr=self.lr,
             weight_decay=self.weight_decay,
@@ -132,6 +133,8 @@ class Settings:
         made = replace(self, **given)
         if made.wavlm_output == "weighted_per_axis" and made.aggregator != "mlp":
             raise UsageError(f"wavlm_output weighted_per_axis is for the aggregator mlp, not {made.aggregator}")
+        if made.dropout >= 1:
+            raise UsageError(f"dropout is a share below 1, not {made.dropout}")
         try:
             made.fusion()
         except ValueError as error:

@@ -1,8 +1,8 @@
 """Fitting one model: an explicit loop over tables of cached features.
 
 A batch never mixes sets, since two listening tests rarely share a scale. The main set's rows are
-fitted with the loss of the configuration; rows of every other set with a loss that only sees the
-differences within the batch, so they teach an order and no offset. The development loss is that of
+fitted with the loss of the configuration; rows of every other set with another loss, by default one that only
+sees the differences within the batch, so that they teach an order and no offset. The development loss is that of
 the main set, all its rows at once.
 """
 
@@ -41,6 +41,7 @@ class TrainConfig:
     loss: str = "ut"  # key in LOSSES, for the main set
     loss_options: dict[str, Any] = field(default_factory=dict)
     other_loss: str = "con"  # key in LOSSES, for every other set
+    other_options: dict[str, Any] = field(default_factory=dict)
     main_set: str = ""  # whose scale the scores are on
     lr: float = 1e-4  # Adam
     weight_decay: float = 0.0  # decoupled
@@ -143,7 +144,7 @@ def _loss(model: QualityModel, table: Table, batch: Sequence[int], how: TrainCon
     prediction, target = _forward(model, table.heard(batch, epoch), how), table.labels[batch]
     if table.rows[batch[0]].set == how.main_set:
         return LOSSES[how.loss](prediction, target, **how.loss_options)
-    return LOSSES[how.other_loss](prediction, target)
+    return LOSSES[how.other_loss](prediction, target, **how.other_options)
 
 
 def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
@@ -228,9 +229,9 @@ def _not_finite(table: Table) -> list[str]:
 def _run_id(config: ModelConfig, train: Table, dev: Table, how: TrainConfig) -> str:
     rows = [
         [
-            (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, len(crops))
+            (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, crops)
             for row, crops in zip(table.rows, table.crops, strict=True)
         ]
         for table in (train, dev)
     ]
-    return repr((asdict(config), asdict(how), rows))
+    return repr((asdict(config), asdict(how), train.content, dev.content, rows))

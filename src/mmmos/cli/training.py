@@ -38,7 +38,9 @@ def train(
     change: SetOption = [],  # noqa: B006, typer makes a new list each time
     main_set: Annotated[str, typer.Option(help="Value of the column `set` whose scale the scores are on.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split, the crops, the weights and the order of clips.")] = 42,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Of the split, the crops, the weights and the order of clips.")
+    ] = 42,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
@@ -47,11 +49,12 @@ def train(
 ) -> None:
     """Train a model on human labels, each clip encoded once."""
     from mmmos import settings
+    from mmmos.corpora import read_corpus
     from mmmos.fitting import EncoderSource, train_folder
-    from mmmos.manifest import read_labels, split_groups
+    from mmmos.manifest import split_groups
 
-    rows = read_labels(manifest, data_root)
-    parts = (rows, read_labels(dev, data_root)) if dev else split_groups(rows, dev_share, seed)
+    rows = read_corpus(manifest, data_root)
+    parts = (rows, read_corpus(dev, data_root)) if dev else split_groups(rows, dev_share, seed)
     names = tuple(encoders.split(","))
     with progress(notes, "encoding", sum(map(len, parts))) as advance:
         result = train_folder(
