@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
 
@@ -352,14 +354,17 @@ def test_a_closed_predictor_opens_again(toys: Predictor, make_file: Callable[...
 def test_a_decoder_that_dies_costs_its_clip_alone(toys: Predictor, make_file: Callable[..., Path]) -> None:
     paths = [make_file(f"{i}.wav", 12.0) for i in range(3)]
     expected = toys.score(paths)
+    start, starts = toys.decoder.start, itertools.count()
 
-    def clips() -> Iterator[Clip]:
-        for i, path in enumerate(paths):
-            if i == 1:
-                toys.decoder.process.kill()
-            yield Clip(str(path), str(path))
+    def start_to_die() -> Connection:
+        pipe = start()
+        if next(starts) == 1:
+            toys.decoder.process.kill()
+            toys.decoder.process.wait()
+        return pipe
 
-    found = list(toys.stream(clips()))
+    with mock.patch.object(toys.decoder, "start", start_to_die):
+        found = list(toys.stream(Clip(str(path), str(path)) for path in paths))
     assert [scores.error and scores.error.code for scores in found] == [None, "decode_crashed", None]
     assert [axes(found[i]) for i in (0, 2)] == [axes(expected[i]) for i in (0, 2)]
 
