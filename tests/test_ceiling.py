@@ -25,6 +25,8 @@ from mmmos.manifest import read_ratings
 from mmmos.metrics import METRICS, lcc, system_means, utterance_metrics
 from mmmos.scores import AXES, AXIS_NAMES
 
+pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+
 R = 10
 
 

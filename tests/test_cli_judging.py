@@ -15,6 +15,8 @@ from mmmos import cli, evaluate
 from mmmos.cli import judging
 from mmmos.scores import AXES, AXIS_NAMES
 
+pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -22,6 +22,8 @@ from mmmos.experiments import Experiment, Sets
 from mmmos.runs import Finished
 from mmmos.settings import PRESETS
 
+pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+
 Run = Callable[..., tuple[int, str, str]]
 
 EXPERIMENT = """

@@ -18,6 +18,8 @@ from mmmos.encoders.distillmos import DistillMOS, compress
 from mmmos.encoders.weights import bundled_state
 from mmmos.errors import AudioError, ModelFormatError
 
+pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+
 RATE = 16_000
 SEGMENT = 122_880
 CONVERSION = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "convert_distillmos.py"))

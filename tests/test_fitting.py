@@ -33,6 +33,8 @@ from mmmos.selfcheck import check_scores
 from mmmos.settings import PRESETS, Settings
 from mmmos.train import predict
 
+pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+
 SETTINGS = PRESETS["small"].changed({"lr": 0.05, "weight_decay": 0.0, "epochs": 12, "batch_size": 8, "blstm_hidden": 4})
 SETTINGS = SETTINGS.changed({"early_stop_patience": None})
 TOY = EncoderSource(("toy",), "cpu")

@@ -33,6 +33,8 @@ from mmmos.leaderboard import (
 from mmmos.metrics import METRICS, system_metrics, utterance_metrics
 from mmmos.scores import AXES, AXIS_NAMES, Scores
 
+pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+
 
 def make_truth(systems: int = 6, clips: int = 8, seed: int = 0) -> tuple[Truth, np.ndarray]:
     """Ratings of a small test set, and the true scores [N, A] that they were drawn around."""

@@ -37,6 +37,8 @@ from mmmos.results import BIAS, Result, read_results, write_results
 from mmmos.runs import Finished, Run, results_of, run_experiment
 from mmmos.scores import AXES, LABEL_RANGE
 
+pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+
 EXPERIMENT = """
 seeds = [1, 2]
 note = "Made up."
