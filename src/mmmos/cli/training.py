@@ -75,7 +75,7 @@ def experiment(
     path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="Data, encoders and a grid of settings.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of runs and tables; called again it goes on.")],
     cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, each on one core.")] = os.cpu_count() or 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as there are cores.")] = None,
     change: SetOption = [],  # noqa: B006
     labels: Annotated[Path | None, typer.Option(help="Folder of the label files, else DATA_ROOT/labels.")] = None,
     device: DeviceOption = "auto",
@@ -105,7 +105,7 @@ def experiment(
             output,
             cache or output / "cache",
             source,
-            workers=workers,
+            workers=workers or os.cpu_count() or 1,
             note=_note,
             encoded=lambda done, total: show("encoding", done, total),
             progress=lambda done, total: show("training", done, total),
