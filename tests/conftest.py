@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmmos import cli
 from mmmos.encoders import ENCODERS, Encoder
 from mmmos.hub import About, Member, ScoringModel
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
@@ -52,6 +55,28 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def run_mmmos(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """`run_mmmos("score", "a.wav")` runs `mmmos score a.wav` in this process: exit status, stdout and stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmmos", *map(str, words)])
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        finally:
+            for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+                signal.signal(number, handler)
+        return status, *capfd.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -18,26 +18,12 @@ from pyarrow import parquet
 
 import mmmos
 from conftest import SAMPLES
-from mmmos import cli
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+def run(run_mmmos: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
     """`run("score", "a.wav")` gives exit status, stdout and stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmmos", *map(str, words)])
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        return status, *capfd.readouterr()
-
-    return call
+    return run_mmmos
 
 
 def rows(text: str) -> list[dict]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmmos import cli, evaluate
+from mmmos import evaluate
 from mmmos.cli import judging
 from mmmos.scores import AXES, AXIS_NAMES
 
@@ -26,24 +25,10 @@ def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(run_mmmos: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """`run("evaluate", "labels.csv")` in an empty folder gives exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmmos", *map(str, words)])
-        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        finally:
-            for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-                signal.signal(number, handler)
-        return status, *capfd.readouterr()
-
-    return call
+    return run_mmmos
 
 
 @pytest.fixture

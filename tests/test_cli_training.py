@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -16,7 +14,7 @@ import pytest
 import soundfile
 
 from conftest import music
-from mmmos import cli, runs
+from mmmos import runs
 from mmmos.encoders.spectrum import Spectrum
 from mmmos.experiments import Experiment, Sets
 from mmmos.runs import Finished
@@ -49,25 +47,11 @@ lr = [0.01, 1e30]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(run_mmmos: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """`run("train", "ratings.csv")` in the folder of the clips gives exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmmos", *map(str, words)])
-        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        finally:
-            for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-                signal.signal(number, handler)
-        return status, *capfd.readouterr()
-
-    return call
+    return run_mmmos
 
 
 @pytest.fixture
