@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from conftest import ToyEncoder, music, toy_config, toy_member, toy_model
-from mmmos.aggregators import FusionConfig
 from mmmos.encoders import ENCODERS
 from mmmos.errors import AudioError
+from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.predictor import Predictor

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import toy_config, toy_member
-from mmmos.aggregators import FusionConfig
 from mmmos.encoders import Features
 from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError
+from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.hub import About, Member, save_ensemble, save_model
 from mmmos.model import EncoderSpec, ModelConfig

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from conftest import ToyEncoder, toy_config
-from mmmos.aggregators import AGGREGATORS, FusionConfig
+from mmmos.aggregators import AGGREGATORS
 from mmmos.encoders import Features
 from mmmos.errors import ModelFormatError
+from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
 

@@ -21,10 +21,10 @@ import torch
 
 import mmmos
 from conftest import SAMPLES, ToyEncoder, music, toy_config, toy_member, toy_model
-from mmmos.aggregators import FusionConfig
 from mmmos.clips import Clip
 from mmmos.encoders import ENCODERS, encode_windows
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
+from mmmos.fusion import FusionConfig
 from mmmos.hub import About, save_ensemble
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.models import load_model

@@ -16,10 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmmos.aggregators import AGGREGATORS, FusionConfig
+from mmmos.aggregators import AGGREGATORS
 from mmmos.clips import Clip
 from mmmos.dataset import Sequences, Table
 from mmmos.errors import TrainingError, UsageError
+from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.history import Epoch
 from mmmos.hub import Member

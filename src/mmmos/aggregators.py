@@ -20,19 +20,6 @@ from mmmos.encoders.base import Features
 from mmmos.fusion import FusionConfig, Reduction, fuse_aligned, fuse_pooled, normalise, pool
 from mmmos.scores import AXES
 
-__all__ = [
-    "AGGREGATORS",
-    "Aggregator",
-    "BlstmH",
-    "BlstmT",
-    "FusionConfig",
-    "MlpAggregator",
-    "Reduction",
-    "Standardizer",
-    "StateSum",
-    "fuse_pooled",
-]
-
 CLIP_DEVIATIONS = 6.0
 """Standardised values are clipped here: a feature that training hardly saw must not decide a score."""
 

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmmos.aggregators import FusionConfig
 from mmmos.encoders.wavlm import WavLM
 from mmmos.encoders.weights import hash_file, load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError
+from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.hub import About, Member, ScoringModel
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel

@@ -1,7 +1,9 @@
 """Clips encoded once, as the tensors that training runs on.
 
-rows ─ plan ─► crops ─ extract ─► cache ─ table ─► Table: what the aggregator makes of each crop, with labels
-(crops.py)     (frozen encoders, once)
+    rows ─ plan ─► crops ─ extract ─► cache ─ table ─► Table: what the aggregator makes of each crop, with labels
+           (crops.py)     (frozen encoders, once)
+
+What is reduced is written once and mapped into memory by all who train on it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmmos.aggregators import Aggregator, fuse_pooled
+from mmmos.aggregators import Aggregator
 from mmmos.cache import FeatureCache, clip_key
 from mmmos.clips import Clip
 from mmmos.crops import Crop, How, plan_crops
@@ -26,6 +28,7 @@ from mmmos.decoder import IsolatedDecoder
 from mmmos.encoders import Encoder, Features, encode_windows, wants
 from mmmos.errors import AudioError
 from mmmos.files import replacing
+from mmmos.fusion import fuse_pooled
 from mmmos.manifest import LabelledClip, label_array
 from mmmos.windows import WINDOW_SECONDS, ClipReport, Window
 

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mmmos.aggregators import FusionConfig
 from mmmos.encoders import Encoder
 from mmmos.encoders.published import reason, verify
 from mmmos.encoders.weights import load_strictly
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
 from mmmos.scores import AXES, Scale

@@ -23,7 +23,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,11 @@ SUFFIXES = (".jsonl", ".json", ".scp", ".csv", ".tsv")
 PLACEHOLDER = "/your_path/"
 """What the published label files have in place of the folder that the corpora lie in."""
 
-_PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
-_ID_COLUMNS = ("id", "sample_id")
+# What columns may be called, here and where scores are read from a file.
+PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
+ID_COLUMNS = ("id", "sample_id")
 _TEXT_COLUMNS = ("system", "domain", "group", "set", "source")
-_AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
+AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def read_labels(
     if axes and not rows:
         raise ManifestError(f"{path}, line 1: there is no row")
     for axis in axes:
-        if not found & set(_AXIS_COLUMNS[axis]):
-            raise ManifestError(f"{path}, line 1: no column is called {' or '.join(_AXIS_COLUMNS[axis])}")
+        if not found & set(AXIS_COLUMNS[axis]):
+            raise ManifestError(f"{path}, line 1: no column is called {' or '.join(AXIS_COLUMNS[axis])}")
         if all(math.isnan(row.labels[AXES.index(axis)]) for row in rows):
             raise ManifestError(f"{rows[-1].origin}: no row up to here has a label of {axis}")
     return rows
@@ -196,10 +197,10 @@ def read_ratings(path: str | Path) -> tuple[list[str], NDArray[np.float64]]:
     ratings: dict[str, NDArray[np.float64]] = {}
     raters = 0
     for line, row in _read_rows(path):
-        name = next((str(row[key]) for key in _PATH_COLUMNS if row.get(key)), None)
+        name = next((str(row[key]) for key in PATH_COLUMNS if row.get(key)), None)
         if name is None or name in ratings:
             raise ManifestError(f"{path}, line {line} {'has no data_path' if name is None else f'has {name} again'}")
-        lists = [next((row[key] for key in names if key in row), None) for names in _AXIS_COLUMNS.values()]
+        lists = [next((row[key] for key in names if key in row), None) for names in AXIS_COLUMNS.values()]
         for axis, given in zip(AXES, lists, strict=True):
             if not isinstance(given, list) or not all(type(x) in (int, float) for x in given):
                 raise ManifestError(f"{path}, line {line}: {axis} is not a list of ratings")
@@ -222,10 +223,11 @@ def _read_rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     kind = path.suffix.lower()
     if kind == ".scp":
         return _scp_rows(text, path)
-    return _json_rows(text, path) if kind in (".jsonl", ".json") else _csv_rows(text, path)
+    return json_rows(text, path) if kind in (".jsonl", ".json") else csv_rows(text, path, PATH_COLUMNS)
 
 
-def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def json_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and fields of each row of JSONL. Raises `ManifestError`."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -237,12 +239,13 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]
             yield number, row
 
 
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def csv_rows(text: str, path: Path, needed: Collection[str] = ()) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and fields of each row of CSV or TSV with one of the `needed` columns. Raises `ManifestError`."""
     # Not splitlines, which would cut a file name at U+2028 and its like.
     reader = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     try:
-        if text.strip() and not set(reader.fieldnames or ()) & set(_PATH_COLUMNS):
-            raise ManifestError(f"{path}, line 1: no column is called {', '.join(_PATH_COLUMNS)}")
+        if needed and text.strip() and not set(reader.fieldnames or ()) & set(needed):
+            raise ManifestError(f"{path}, line 1: no column is called {', '.join(needed)}")
         for row in reader:
             if None in row or None in row.values():
                 raise ManifestError(
@@ -265,15 +268,15 @@ def _scp_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _clip(
     row: Mapping[str, Any], manifest: str | Path, line: int, data_root: str | Path | None, folder: str | Path = ""
 ) -> Clip:
-    given = next((row[name] for name in _PATH_COLUMNS if row.get(name)), None)
+    given = next((row[name] for name in PATH_COLUMNS if row.get(name)), None)
     if not isinstance(given, str):
-        raise ManifestError(f"{manifest}, line {line} has none of {', '.join(_PATH_COLUMNS)}")
+        raise ManifestError(f"{manifest}, line {line} has none of {', '.join(PATH_COLUMNS)}")
     start = _number(row, ("start_time", "offset"), manifest, line)
     end = _number(row, ("end_time",), manifest, line)
     duration = _number(row, ("duration",), manifest, line)
     if end is None and duration is not None and ("audio_filepath" in row or "offset" in row):
         end = (start or 0.0) + duration
-    name = next((str(row[key]) for key in _ID_COLUMNS if row.get(key) not in (None, "")), given)
+    name = next((str(row[key]) for key in ID_COLUMNS if row.get(key) not in (None, "")), given)
     stream = _number(row, ("stream",), manifest, line) or 0.0
     if stream < 0 or not stream.is_integer():
         raise ManifestError(f"{manifest}, line {line}: stream is {stream:g}, not 0, 1, 2 ...")
@@ -313,7 +316,7 @@ def _labels(row: Mapping[str, Any], manifest: str | Path, line: int) -> tuple[fl
     """One label an axis: the number given, or the mean of the list of ratings."""
     low, high = LABEL_RANGE
     labels = []
-    for axis, names in _AXIS_COLUMNS.items():
+    for axis, names in AXIS_COLUMNS.items():
         value = next((row[name] for name in names if row.get(name) not in (None, "")), math.nan)
         try:
             ratings = np.atleast_1d(np.asarray(value, dtype=np.float64))

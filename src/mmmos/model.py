@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmmos.aggregators import AGGREGATORS, FusionConfig
+from mmmos.aggregators import AGGREGATORS
 from mmmos.encoders.base import Features
 from mmmos.errors import ModelFormatError
+from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig, Heads
 
 

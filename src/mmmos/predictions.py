@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,15 +12,12 @@ import numpy as np
 
 from mmmos.errors import ManifestError
 from mmmos.inputs import AUDIO_SUFFIXES
-from mmmos.manifest import LabelledClip
-from mmmos.scores import AXES, AXIS_NAMES, Scores
+from mmmos.manifest import AXIS_COLUMNS, ID_COLUMNS, PATH_COLUMNS, LabelledClip, csv_rows, json_rows
+from mmmos.scores import AXES, Scores
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """File names that are tables of scores."""
 
-_ID_COLUMNS = ("id", "sample_id")
-_PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
-_AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
 _SAME_START = 1e-3  # s
 
 
@@ -93,27 +87,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if kind in (".csv", ".tsv"):
-        reader = csv.DictReader(io.StringIO(text), delimiter="\t" if kind == ".tsv" else ",")
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ManifestError(
-                        f"{path}, line {reader.line_num} has {'more' if None in row else 'fewer'} fields than line 1"
-                    )
-                yield reader.line_num, row
-        except csv.Error as error:
-            raise ManifestError(f"{path}, line {reader.line_num + 1}: {error}") from error
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ManifestError(f"{path}, line {number} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ManifestError(f"{path}, line {number} is not a JSON object")
-            yield number, row
+    yield from csv_rows(text, path) if kind in (".csv", ".tsv") else json_rows(text, path)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -128,13 +102,13 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
-    file = next((str(row[name]) for name in _PATH_COLUMNS if row.get(name)), None)
-    name = next((str(row[key]) for key in _ID_COLUMNS if row.get(key) not in (None, "")), file)
+    file = next((str(row[name]) for name in PATH_COLUMNS if row.get(name)), None)
+    name = next((str(row[key]) for key in ID_COLUMNS if row.get(key) not in (None, "")), file)
     if name is None:
-        raise ManifestError(f"{path}, line {line} has none of {', '.join(_ID_COLUMNS + _PATH_COLUMNS)}")
-    if not any(column in row for columns in _AXIS_COLUMNS.values() for column in columns):
+        raise ManifestError(f"{path}, line {line} has none of {', '.join(ID_COLUMNS + PATH_COLUMNS)}")
+    if not any(column in row for columns in AXIS_COLUMNS.values() for column in columns):
         raise ManifestError(f"{path}, line {line} has none of the axes {', '.join(AXES)}")
-    values = np.array([_number(row, columns, path, line) for columns in _AXIS_COLUMNS.values()])
+    values = np.array([_number(row, columns, path, line) for columns in AXIS_COLUMNS.values()])
     return Scores(id=name, path=file, start_time=_number(row, ("start_time",), path, line)).with_axes(values)
 
 

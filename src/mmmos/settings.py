@@ -12,13 +12,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
-from mmmos.aggregators import FusionConfig
 from mmmos.crops import How
 from mmmos.errors import UsageError
+from mmmos.fusion import FusionConfig, Norm
 from mmmos.heads import HeadConfig
 from mmmos.train import TrainConfig
-
-Norm = Literal["l2", "none", "layernorm"]
 
 
 @dataclass(frozen=True)
