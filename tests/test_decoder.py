@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from broken_files import album, bomb, noise, sparse, wav, write_sounds
 from conftest import SAMPLES
 from mmmos.clips import Clip
-from mmmos.decoder import DEADLINE_SECONDS, IsolatedDecoder
+from mmmos.decoder import DEADLINE_SECONDS, MEMORY_BYTES, IsolatedDecoder
 from mmmos.errors import AudioError
 from mmmos.windows import ClipReport, Window, cut, probe
 
@@ -232,6 +233,14 @@ def test_damage_that_an_mp3_decoder_only_mutters_about_is_told(decoder, make_fil
         assert ("decode_warnings" in report.warnings) == warned
 
 
+def test_what_an_mp3_decoder_says_of_what_is_no_mp3_is_no_warning(decoder, tmp_path):
+    (tmp_path / "a.mp3").write_bytes((SAMPLES / "music_tabla.m4a").read_bytes())
+    *_, report = decoder.cut(Clip("a", str(tmp_path / "a.mp3")), RATES, 0.1)
+    *_, same = decoder.cut(Clip("a", str(SAMPLES / "music_tabla.m4a")), RATES, 0.1)
+    assert report.warnings == same.warnings
+    assert "decode_warnings" not in report.warnings
+
+
 def test_the_child_is_gone_once_closed(clip):
     with IsolatedDecoder() as decoder:
         assert_decodes(decoder, clip)
@@ -256,6 +265,99 @@ def test_a_decoder_that_is_forgotten_leaves_no_child(clip):
     child = decoder.process
     del decoder
     assert child.returncode is not None
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system neither limits nor tells")
+
+
+@needs_proc
+def test_a_file_that_takes_all_memory_costs_itself_alone(decoder, clip, tmp_path):
+    """Each asks for gigabytes, the first two in a few kilobytes."""
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    sounds = write_sounds()
+    (tmp_path / "bomb.m4a").write_bytes(bomb(sounds["m4a"]))
+    (tmp_path / "rate.wav").write_bytes(wav(noise(64_000), rate=2_000_000_000))
+    (tmp_path / "size.wav").write_bytes(wav(noise(2**16), channels=1024, rate=2_000_000))
+    for name, message in {
+        "bomb.m4a": "the decoder stopped before any audio",
+        "rate.wav": "the file makes its decoder take more than 1024 MiB of memory",
+        "size.wav": "the file makes its decoder take more than 1024 MiB of memory",
+    }.items():
+        error = error_of(decoder, Clip(name, str(tmp_path / name)))
+        assert (error.code, str(error)) == ("decode_failed", message)
+        assert_decodes(decoder, clip)
+    assert decoder.process is child
+    assert decoder.peak_bytes() < 1.2 * MEMORY_BYTES
+
+
+@needs_proc
+def test_the_limit_of_memory_is_the_decoders(clip, tmp_path):
+    path = tmp_path / "album.flac"
+    sparse(path, *album(write_sounds()["flac"], pictures=12))  # 200 MB
+    pictures = Clip("album", str(path))
+    with IsolatedDecoder(memory=128 << 20) as strict:
+        error = error_of(strict, pictures)
+        assert (error.code, str(error)) == (
+            "decode_failed",
+            "the file makes its decoder take more than 128 MiB of memory",
+        )
+        assert_decodes(strict, clip)
+    with IsolatedDecoder() as decoder:
+        assert_decodes(decoder, pictures)
+
+
+def test_no_limit_of_memory_is_in_the_way_of_a_sound(tmp_path):
+    soundfile.write(tmp_path / "hall.wav", np.full((192_000, 32), 0.1, np.float32), 384_000)
+    header = wav(b"", channels=2, rate=48_000, claimed=3 * 3600 * 48_000 * 4)
+    sparse(tmp_path / "hours.wav", [(0, header)], len(header) + 3 * 3600 * 48_000 * 4)
+    with IsolatedDecoder(memory=MEMORY_BYTES // 4) as decoder:
+        for path in sorted(SAMPLES.glob("*.*")):
+            if path.suffix != ".md":
+                assert_decodes(decoder, Clip(path.name, str(path)))
+        assert_decodes(decoder, Clip("hall", str(tmp_path / "hall.wav")))
+        hours = Clip("hours", str(tmp_path / "hours.wav"), start_time=10_700.0)
+        assert decoder.probe(hours).duration == 3 * 3600
+        assert_decodes(decoder, hours)
+
+
+@needs_proc
+def test_the_most_memory_of_a_child_is_known(clip, tmp_path):
+    decoder = IsolatedDecoder()
+    assert decoder.peak_bytes() == 0
+    assert_decodes(decoder, clip)
+    small = decoder.peak_bytes()
+    assert 2**24 < small < 2**28
+    soundfile.write(tmp_path / "wide.wav", np.full((48_000, 512), 0.1, np.float32), 192_000)
+    assert_decodes(decoder, Clip("wide", str(tmp_path / "wide.wav")))
+    large = decoder.peak_bytes()
+    assert large > small + 2**25
+    decoder.close()
+    assert decoder.peak_bytes() == large  # of one that is gone, too
+    assert_decodes(decoder, clip)
+    assert decoder.peak_bytes() == large
+    decoder.close()
+
+
+def test_a_child_can_be_ended_from_another_thread(decoder, clip, fifo):
+    decoder.start()
+    killer = threading.Timer(0.1, decoder.kill)
+    killer.start()
+    assert error_of(decoder, fifo).code == "decode_crashed"
+    killer.join()
+    assert_decodes(decoder, clip)
+
+
+def test_a_process_that_ends_without_closing_says_nothing(clip):
+    script = (
+        "import sys\n"
+        "from mmmos.clips import Clip\n"
+        "from mmmos.decoder import IsolatedDecoder\n"
+        "sys.kept = IsolatedDecoder()\n"
+        "list(sys.kept.cut(Clip('good', sys.argv[1]), [16000], 0.1))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, clip.path], capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
 def test_the_child_ends_when_its_parent_is_killed_even_if_it_hangs(clip, fifo):

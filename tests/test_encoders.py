@@ -200,6 +200,59 @@ def assert_read(found: Any) -> None:
     assert all(torch.equal(found[key], value) for key, value in STATE.items())
 
 
+def test_shared_tensors_are_taken_over_where_type_and_layout_are_the_modules_own() -> None:
+    module = nn.Module()
+    module.same, module.small, module.turned = (nn.Parameter(torch.zeros(2, 3)) for _ in range(3))
+    module.small.requires_grad_(False)
+    module.register_buffer("count", torch.tensor(0))
+    state = {"same": torch.rand(2, 3), "small": torch.rand(2, 3).half(), "turned": torch.rand(3, 2).T}
+    load_strictly(module, state | {"count": torch.tensor(7)}, "here", share=True)
+    assert module.same.data_ptr() == state["same"].data_ptr()
+    assert module.turned.data_ptr() != state["turned"].data_ptr()
+    for key, value in state.items():
+        found = module.get_parameter(key)
+        assert torch.equal(found, value.float())
+        assert (found.dtype, found.is_contiguous(), found.requires_grad) == (torch.float32, True, key != "small")
+    assert module.count == 7
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_strict_loading_is_as_strict_if_it_shares(share: bool) -> None:
+    module = nn.Linear(3, 2)
+    before = module.weight.clone()
+    with pytest.raises(ModelFormatError, match="missing bias; unknown gain"):
+        load_strictly(module, {"weight": torch.zeros(2, 3), "gain": torch.zeros(2)}, "here", share)
+    assert torch.equal(module.weight, before)
+
+
+def mapped(path: Path) -> bool:
+    """Whether this process has something of the file in its memory by way of a map."""
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="the system does not tell")
+@pytest.mark.parametrize("name", ["m.safetensors", "m.pt"])
+def test_tensors_of_a_checkpoint_stay_in_its_file(tmp_path: Path, name: str) -> None:
+    path, module, source = tmp_path / name, nn.Linear(300, 200), nn.Linear(300, 200).state_dict()
+    save_file(source, path) if name == "m.safetensors" else torch.save(source, path)
+    load_strictly(module, read_checkpoint(path, trust_checkpoint=True), name, share=True)
+    assert mapped(path)
+    os.replace(path, tmp_path / "moved")
+    save_file({"other": torch.zeros(9)}, path)  # a new file in its place changes nothing
+    with torch.no_grad():
+        module.bias += 1  # nor is what is written here written there
+    assert torch.equal(module.weight, source["weight"])
+    del module
+    assert not mapped(tmp_path / "moved")
+    kept = read_checkpoint((tmp_path / "moved").rename(tmp_path / name), trust_checkpoint=True)
+    assert all(torch.equal(kept[key], value) for key, value in source.items())
+
+
+def test_a_pickle_of_the_older_kind_is_read(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "m.pt", _use_new_zipfile_serialization=False)
+    assert_read(read_checkpoint(tmp_path / "m.pt", trust_checkpoint=True))
+
+
 def test_a_safetensors_checkpoint_is_read_without_being_asked(tmp_path: Path) -> None:
     save_file(STATE, tmp_path / "m.safetensors")
     assert_read(read_checkpoint(tmp_path / "m.safetensors"))

@@ -91,8 +91,8 @@ LAYOUTS = ("encoder only", "fine-tuned", "pre-trained", "clap 2024", "clap 2025"
 def write(tmp_path: Path, held: Any, folder: str = TINY_FOLDER, name: str = "weights.pth") -> Path:
     path = tmp_path / folder / name
     path.parent.mkdir(exist_ok=True)
-    torch.save(held, path)
-    return path
+    torch.save(held, path.with_suffix(".part"))
+    return path.with_suffix(".part").replace(path)  # encoders may have the one before in memory, by a map
 
 
 def load(path: Path, **options: Any) -> M2D:

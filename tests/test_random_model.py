@@ -113,8 +113,10 @@ def test_the_seed_decides_every_byte(folder, tmp_path):
 def test_wavlm_comes_back_from_its_published_tensors():
     network = WavLM(SCRIPT["TINY_WAVLM"])
     state = {key: tensor.clone() for key, tensor in SCRIPT["unilm_state"](network).items()}
+    given = {key: tensor.clone() for key, tensor in state.items()}
     back = WavLM(SCRIPT["TINY_WAVLM"])
     back.load(state, "tensors")
+    assert all(torch.equal(state[key], tensor) for key, tensor in given.items())
     for key, tensor in network.state_dict().items():
         torch.testing.assert_close(back.state_dict()[key], tensor, msg=key)
 
@@ -130,6 +132,23 @@ def test_random_features_are_neither_faint_nor_vast_and_hear_the_sound(folder, n
     for frames in (quiet, loud):
         assert 0.1 < frames.square().mean().sqrt() < 10
     assert (quiet.mean(dim=1) - loud.mean(dim=1)).abs().max() > 0.01
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell")
+@pytest.mark.parametrize(("name", "share"), [("wavlm", 0.4), ("muq", 0.5), ("m2d", 0.9)])
+def test_weights_stay_in_their_file_for_all_processes_to_share(folder, tmp_path, name, share):
+    (path,) = (folder / "encoders").glob(f"{name}*")
+    path = shutil.copytree(path, tmp_path / path.name)
+    encoder = load_encoder(name, path)
+    (file,) = path.glob("*.safetensors")
+    ranges = [
+        line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if str(file) in line
+    ]
+    places = [(tensor.data_ptr(), tensor.nbytes) for tensor in encoder.parameters()]
+    mapped = [size for place, size in places if any(int(a, 16) <= place < int(b, 16) for a, b in ranges)]
+    assert sum(mapped) > share * sum(size for _, size in places)
+    assert not any(tensor.requires_grad for tensor in encoder.parameters())
+    assert not encoder.training
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from mmmos.errors import AudioError
+from mmmos.remote import fetched, is_url
 
 BLOCK_SECONDS = 0.25
 """Length of the blocks that a file is read in; a decoder that fails loses the block it was in."""
@@ -29,6 +30,9 @@ PREROLL_SECONDS = 0.5
 TRUNCATED_TOLERANCE = 0.25, 0.02
 """s, and share, of audio that a header may promise and not hold where it rounds or estimates: MPEG, and FFmpeg's
 containers, which also count encoder delay."""
+
+LIBSNDFILE_NO_MEMORY = 17
+"""Its number of the error "Internal malloc () failed."."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Source:
                 started = True
                 yield block
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
+            _check_memory(error)
             if not started:
                 raise AudioError("decode_failed", f"the decoder failed before any audio: {error}") from error
             self.warnings.add("truncated")
@@ -105,8 +110,13 @@ def probe(path: str | Path, stream: int = 0) -> AudioInfo:
 def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
     """Open a file with the first decoder that recognises it; an audio stream other than the first with FFmpeg.
 
-    Raises `AudioError`: "not_found", "empty_file", "no_samples", "unsupported_format".
+    A file at an address is fetched first. Raises `AudioError`: "not_found", "fetch_failed", "empty_file", "no_samples",
+    "unsupported_format".
     """
+    if is_url(str(path)):
+        with fetched(str(path)) as copy, open_audio(copy, stream) as source:
+            yield source
+        return
     path = Path(path)
     if not os.path.exists(path) or path.is_dir():  # Path.exists raises for a name that is too long
         raise AudioError("not_found", f"no such file: {path}")
@@ -118,7 +128,8 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
         return
     try:
         file = _SoundFile(os.fsencode(path))
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name in .raw, which has no header
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a name in .raw, which has no header
+        _check_memory(error)
         with _open_ffmpeg(path) as source:
             yield source
     else:
@@ -131,6 +142,12 @@ def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
     info = AudioInfo(sample_rate, samples.shape[1], len(samples) / sample_rate, "array", "none")
     step = max(1, round(BLOCK_SECONDS * sample_rate))
     return Source(info, (samples[i : i + step] for i in range(0, len(samples), step)))
+
+
+def _check_memory(error: Exception) -> None:
+    """Raise MemoryError if it was for want of memory that a decoder failed: this says nothing of the file's format."""
+    if isinstance(error, MemoryError) or getattr(error, "code", None) == LIBSNDFILE_NO_MEMORY:
+        raise MemoryError(str(error)) from error
 
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -197,8 +214,12 @@ def _open_ffmpeg(path: Path, number: int = 0) -> Iterator[Source]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
+        except OSError as error:
+            raise AudioError("decode_failed", f"the file cannot be opened: {error.strerror}") from error
+        try:
             container = stack.enter_context(av.open(file, "r", metadata_errors="replace", options=options))
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            _check_memory(error)
             reason = getattr(error, "strerror", None) or error
             raise AudioError("unsupported_format", f"no decoder recognises the file: {reason}") from error
         if not container.streams.audio:
@@ -207,6 +228,8 @@ def _open_ffmpeg(path: Path, number: int = 0) -> Iterator[Source]:
         if not 0 <= number < count:
             raise AudioError("unsupported_format", f"the file has audio streams 0 to {count - 1} and none of {number}")
         stream = container.streams.audio[number]
+        if stream.codec_context is None:
+            raise AudioError("unsupported_format", "no decoder knows the codec of the audio stream")
         if not stream.sample_rate or not stream.channels:
             raise AudioError("unsupported_format", "the audio stream does not say its sample rate")
         base = container.duration / av.time_base if container.duration else math.nan

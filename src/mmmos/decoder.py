@@ -5,12 +5,14 @@
     clip, rates ───────────────────────► open, decode, resample, cut
     Window, Window, ... ClipReport ◄──── (blocks until each is taken: a window ahead at most)
 
-The child imports no torch. It lives as long as it answers, and ends when this process does.
+The child imports no torch. It lives as long as it answers, and ends when this process does. It may take so much
+memory and no more: what a file asks for beyond that, often by a header of a few bytes, costs that file alone.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -30,21 +32,26 @@ from mmmos.errors import AudioError
 from mmmos.scores import ClipError
 from mmmos.windows import ClipReport, Window, cut, probe
 
-BOOT = "import sys; sys.path[:] = sys.argv[2:]; from mmmos.decoder import serve; serve(int(sys.argv[1]))"
+BOOT = "import sys; sys.path[:] = sys.argv[3:]; from mmmos.decoder import serve; serve(*map(int, sys.argv[1:3]))"
 """What the child runs: this process's path and no other, so that no file of the folder it is in is imported."""
 
 DEADLINE_SECONDS = 60.0
 """Longest wait for the decoder's next window."""
 
+MEMORY_BYTES = 1 << 30
+"""Most memory that a child may take for decoding, on top of its own programs. Sample files take 0.04 of it."""
+
 
 class IsolatedDecoder:
     """Cuts files into windows in a child process, which is started at the first call and after a loss."""
 
-    def __init__(self, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(self, deadline: float = DEADLINE_SECONDS, memory: int = MEMORY_BYTES) -> None:
         self.deadline = deadline  # s
+        self.memory = memory  # bytes
         self.process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._in_use = threading.Lock()
+        self._peak_bytes = 0
 
     def cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
         """As `windows.cut`. Raises `AudioError`, also "decode_timeout" and "decode_crashed".
@@ -52,7 +59,7 @@ class IsolatedDecoder:
         A cut that begins while another is under way, in this thread or another, gets a child of its own.
         """
         if not self._in_use.acquire(blocking=False):
-            with IsolatedDecoder(self.deadline) as another:
+            with IsolatedDecoder(self.deadline, self.memory) as another:
                 yield from another.cut(clip, rates, min_seconds)
             return
         try:
@@ -95,15 +102,36 @@ class IsolatedDecoder:
             ours, theirs = socket.socketpair()
             with theirs:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-c", BOOT, str(theirs.fileno()), *filter(None, sys.path)],
+                    [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.memory), *filter(None, sys.path)],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                 )
             self._pipe = Connection(ours.detach())
         return self._pipe
 
+    def peak_bytes(self) -> int:
+        """Most memory that a child of this decoder has had in use so far; 0 where the system does not tell.
+
+        Of a child that died by itself nothing is known. `RUSAGE_CHILDREN` would not do: on Linux a new process
+        begins with the peak of the one that started it.
+        """
+        process = self.process  # another thread may end it meanwhile
+        if process is not None:
+            self._peak_bytes = max(self._peak_bytes, peak_bytes_of(process.pid))
+        return self._peak_bytes
+
+    def kill(self) -> None:
+        """End the child, from any thread; whoever waits for it gets "decode_crashed"."""
+        process = self.process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the child, whatever it is doing."""
+        self.peak_bytes()
+        self._end()
+
+    def _end(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
         if self.process is not None:
@@ -120,16 +148,17 @@ class IsolatedDecoder:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        self._end()
 
 
-def serve(descriptor: int) -> None:
-    """The child: answer clip after clip on the socket of that number until it closes."""
+def serve(descriptor: int, memory: int) -> None:
+    """The child: answer clip after clip on the socket of that number until it closes, in so many bytes of memory."""
     pipe = Connection(descriptor)
+    _limit_memory(memory)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
     threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
     with tempfile.TemporaryFile() as complaints:
-        # mpg123 tells of damaged frames on stderr only.
+        # mpg123 tells of damaged frames on stderr only, and of files that it leaves to FFmpeg.
         os.dup2(complaints.fileno(), 2)
         while True:
             try:
@@ -140,13 +169,16 @@ def serve(descriptor: int) -> None:
             complaints.truncate()
             try:
                 for item in cut(clip, rates, min_seconds) if rates else [probe(clip)]:
-                    if isinstance(item, ClipReport) and _complained(complaints, clip):
+                    if isinstance(item, ClipReport) and item.info.decoder != "ffmpeg" and _complained(complaints, clip):
                         item = replace(item, warnings=tuple(sorted({*item.warnings, "decode_warnings"})))
                     pipe.send(item)
             except AudioError as error:
                 pipe.send(ClipError(error.code, str(error)))
             except ConnectionError:
                 return
+            except MemoryError:
+                message = f"the file makes its decoder take more than {memory >> 20} MiB of memory"
+                pipe.send(ClipError("decode_failed", message))
             except Exception as error:
                 pipe.send(ClipError("decode_failed", f"{type(error).__name__}: {error}"))
 
@@ -157,6 +189,29 @@ def _end_with_parent(pipe: int) -> None:
     closed.register(pipe, 0)  # hang-up is told unasked
     closed.poll()
     os._exit(1)
+
+
+def _limit_memory(size: int) -> None:
+    """Let this process take `size` bytes more than it has now; beyond, it gets none, and decoders fail or crash.
+
+    The limit is on what is written to: libraries and files that are mapped do not count.
+    """
+    taken = 0
+    if os.path.exists("/proc/self/statm"):
+        with open("/proc/self/statm") as file:
+            taken = int(file.read().split()[5]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = taken + size if most == resource.RLIM_INFINITY else min(taken + size, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def peak_bytes_of(process: int) -> int:
+    """Most memory that a process has had in use, or 0."""
+    try:
+        with open(f"/proc/{process}/status") as file:
+            return next((1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:")), 0)
+    except OSError:  # it is gone, or there is no /proc
+        return 0
 
 
 def _complained(stderr: IO[bytes], clip: Clip) -> bool:

@@ -9,7 +9,8 @@ A clip's score is the mean over its windows, weighted by how much of each holds 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmmos.ahead import DecodersAhead
 from mmmos.clips import Clip, Layout, to_clip
 from mmmos.decoder import IsolatedDecoder
 from mmmos.differentiable import DifferentiableScorer
@@ -58,7 +60,12 @@ class Predictor:
         trust_checkpoint: bool = False,
         accept_licenses: Collection[str] = (),
         deadline: float = 60.0,
+        decoders: int = 0,
     ) -> None:
+        """`deadline` is the longest wait for a clip's next window, s.
+
+        Of many clips, `decoders` at a time are decoded ahead of the one that is scored; 0 decodes each in its turn.
+        """
         self.model = model
         self.device = pick_device(device)
         if dtype not in ("auto", "float32", "bfloat16"):
@@ -71,6 +78,7 @@ class Predictor:
             network.to(self.device)
         self.rates, self.min_seconds = wants(self.encoders.values())
         self.decoder = IsolatedDecoder(deadline)
+        self.ahead = DecodersAhead(decoders, deadline) if decoders else None
         self.provenance = Provenance(
             model=model.name,
             model_sha256=model.sha256,
@@ -143,24 +151,25 @@ class Predictor:
         """
         waiting: list[_Pending] = []  # clips not yet given out, oldest first
         batch: list[tuple[_Pending, Window]] = []
-        for clip in clips:
-            pending = _Pending(clip)
-            waiting.append(pending)
-            try:
-                for item in self._cut(clip):
-                    if isinstance(item, ClipReport):
-                        pending.report = item
-                    elif item.silent:
-                        pending.add(item)
-                    else:
-                        batch.append((pending, item))
-                        if len(batch) == self.batch_size:
-                            self._score_batch(batch)
-            except AudioError as error:
-                pending.error = ClipError(error.code, str(error))
-                batch = [(other, window) for other, window in batch if other is not pending]
-            while waiting and not any(other is waiting[0] for other, _ in batch):
-                yield from self._finish(waiting.pop(0), segments)
+        with closing(self._cuts(clips)) as cuts:
+            for clip, items in cuts:
+                pending = _Pending(clip)
+                waiting.append(pending)
+                try:
+                    for item in items:
+                        if isinstance(item, ClipReport):
+                            pending.report = item
+                        elif item.silent:
+                            pending.add(item)
+                        else:
+                            batch.append((pending, item))
+                            if len(batch) == self.batch_size:
+                                self._score_batch(batch)
+                except AudioError as error:
+                    pending.error = ClipError(error.code, str(error))
+                    batch = [(other, window) for other, window in batch if other is not pending]
+                while waiting and not any(other is waiting[0] for other, _ in batch):
+                    yield from self._finish(waiting.pop(0), segments)
         self._score_batch(batch)
         for pending in waiting:
             yield from self._finish(pending, segments)
@@ -171,12 +180,23 @@ class Predictor:
         return DifferentiableScorer(self.model, self.encoders).to(self.device)
 
     def close(self) -> None:
-        """End the decoder's process. The predictor starts it again if it is used again."""
+        """End the decoders' processes. The predictor starts them again if it is used again."""
         self.decoder.close()
+        if self.ahead is not None:
+            self.ahead.close()
 
-    def _cut(self, clip: Clip) -> Iterator[Window | ClipReport]:
-        # Samples in memory are decoded already; only files need a process that may be lost.
-        return (self.decoder.cut if clip.samples is None else cut)(clip, self.rates, self.min_seconds)
+    def decoder_peak_bytes(self) -> int:
+        """Most memory that one of the decoders' processes has had in use so far; 0 where the system does not tell."""
+        return max(self.decoder.peak_bytes(), self.ahead.peak_bytes() if self.ahead else 0)
+
+    def _cuts(self, clips: Iterable[Clip]) -> Generator[tuple[Clip, Iterator[Window | ClipReport]], None, None]:
+        """Each clip with its windows, ahead of time or as they are asked for."""
+        if self.ahead is not None:
+            yield from self.ahead.cut(clips, self.rates, self.min_seconds)
+            return
+        for clip in clips:
+            # Samples in memory are decoded already; only files need a process that may be lost.
+            yield clip, (self.decoder.cut if clip.samples is None else cut)(clip, self.rates, self.min_seconds)
 
     def _score_batch(self, batch: list[tuple[_Pending, Window]]) -> None:
         """Score the windows, hand each its share, and empty the list."""
@@ -272,12 +292,14 @@ def from_pretrained(
     trust_checkpoint: bool = False,
     accept_licenses: Collection[str] = (),
     deadline: float = 60.0,
+    decoders: int = 0,
     **hub_options: Any,
 ) -> Predictor:
     """A predictor for any model that `models.load_model` finds; `hub_options` are that function's."""
     trust: dict[str, Any] = {"trust_checkpoint": trust_checkpoint, "accept_licenses": accept_licenses}
     model = load_model(name, **trust, **hub_options)
-    return Predictor(model, device=device, dtype=dtype, batch_size=batch_size, deadline=deadline, **trust)
+    placed: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size}
+    return Predictor(model, **placed, deadline=deadline, decoders=decoders, **trust)
 
 
 def _raise_error(scores: Scores) -> Scores:

@@ -161,7 +161,7 @@ class M2D(Encoder):
                 f"{config.patch_size} has {bands} x {steps}: is its folder named as released?"
             )
         encoder = cls(config)
-        load_strictly(encoder, state, str(path))
+        load_strictly(encoder, state, str(path), share=True)
         return encoder
 
     def settings(self) -> dict[str, Any]:

@@ -131,7 +131,8 @@ class MuQ(Encoder):
         with torch.device("meta"):  # every weight is about to be replaced
             encoder = cls(read_config(Path(path, "config.json")), muq_sample_rate)
         encoder.to_empty(device="cpu")
-        load_strictly(encoder, {key: held[key] for key in held if not key.startswith(IGNORED)}, str(weights))
+        wanted = {key: held[key] for key in held if not key.startswith(IGNORED)}
+        load_strictly(encoder, wanted, str(weights), share=True)
         _fold(encoder)
         return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

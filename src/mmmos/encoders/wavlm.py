@@ -109,7 +109,7 @@ class WavLM(Encoder):
             "feature_extractor.conv_layers.0.2.bias": self.first.shift,
             "encoder.layers.0.self_attn.relative_attention_bias.weight": self.bias,
             "encoder.pos_conv.0.weight_g": gain,
-            "encoder.pos_conv.0.weight_v": self.near.weight,
+            "encoder.pos_conv.0.weight_v": self.near.weight.detach(),  # a place to copy to: it is changed below
             "encoder.pos_conv.0.bias": self.near.get_parameter("bias"),
             **_both("layer_norm", self.norm),
             **_both("post_extract_proj", self.project),

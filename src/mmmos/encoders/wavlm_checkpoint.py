@@ -122,7 +122,9 @@ def read_published(path: Path, trust_checkpoint: bool = False) -> tuple[WavLMCon
 
 
 def fill(places: Mapping[str, Tensor], state: Any, source: str) -> None:
-    """Copy tensors of either layout into `places`, which are named as in unilm's: all of them and no others.
+    """Put tensors of either layout into `places`, which are named as in unilm's: all of them and no others.
+
+    A parameter takes over a tensor of its own layout (`load_strictly` says why); other places get a copy.
 
     Raises `ModelFormatError` that names `source` and the first keys at fault, as they are in `state`.
     """
@@ -133,19 +135,25 @@ def fill(places: Mapping[str, Tensor], state: Any, source: str) -> None:
         rules += HUB_NAMES
     if any(".parametrizations." in key for key in state):
         rules += NEW_NORM
-    wavlm = WavLMCheckpoint()
+    wavlm, keys = WavLMCheckpoint(), {}
     for key, place in places.items():
+        keys[key] = key
         for pattern, replacement in rules:
-            key = re.sub(pattern, replacement, key)
-        wavlm.add(key, place)
-    load_strictly(wavlm, {key: value for key, value in state.items() if key not in IGNORED}, source)
+            keys[key] = re.sub(pattern, replacement, keys[key])
+        wavlm.add(keys[key], place)
+    load_strictly(wavlm, {key: value for key, value in state.items() if key not in IGNORED}, source, share=True)
+    for key, place in places.items():
+        if isinstance(place, nn.Parameter):
+            place.data = wavlm.get_buffer(keys[key])
+        else:
+            place.copy_(wavlm.get_buffer(keys[key]))
 
 
 class WavLMCheckpoint(nn.Module):
     """Tensors under names with dots in them."""
 
     def add(self, key: str, place: Tensor) -> None:
-        """What is loaded under `key` is copied to `place`."""
+        """A tensor like `place` is to be loaded under `key`."""
         module: nn.Module = self
         *path, leaf = key.split(".")
         for part in path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import zipfile
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,12 @@ def bundled_state(name: str) -> dict[str, Tensor]:
     return {key: value.to(torch.float32) for key, value in state.items()}
 
 
-def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str, share: bool = False) -> None:
     """Put `state` into `module`: every key mapped, none missing, none unexplained, shapes equal.
+
+    With `share` the module takes over tensors of its own type and layout instead of copying them, so that what
+    `read_checkpoint` has mapped from a file is in memory once for all processes of a machine. The file must then
+    stay as it is; a new one may take its place.
 
     Raises `ModelFormatError` that names `source` and the first keys at fault.
     """
@@ -46,11 +51,23 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> N
     ]
     if faults:
         raise ModelFormatError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults)}")
-    module.load_state_dict(state)
+    if share:
+        state = {key: value if _alike(value, own[key]) else _copy(value, own[key]) for key, value in state.items()}
+    module.load_state_dict(state, assign=share)
+
+
+def _alike(value: Tensor, own: Tensor) -> bool:
+    return (value.dtype, value.device, value.stride()) == (own.dtype, own.device, own.stride())
+
+
+def _copy(value: Tensor, own: Tensor) -> Tensor:
+    return torch.empty_like(own).copy_(value)
 
 
 def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
     """What a checkpoint file holds, on the CPU: safetensors, or a pickle of tensors and plain values.
+
+    Tensors are mapped from the file, and read when they are first used. Only pickles of before PyTorch 1.6 are not.
 
     A pickle is read only if it is trusted, by the user or for having the sha256 that a hub announced, and even
     then nothing but tensors and plain values is made of it. Raises `ModelNotFoundError`, `ModelFormatError`.
@@ -64,7 +81,7 @@ def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
             raise ModelFormatError(
                 f"{path} is a pickle of unknown origin; --trust-checkpoint (trust_checkpoint=True) reads its tensors"
             )
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelFormatError(f"{path} cannot be read: {reason}") from error
