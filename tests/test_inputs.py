@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import tracemalloc
 
 import pytest
 
@@ -149,3 +150,34 @@ def test_a_list_that_is_missing_is_wrong_usage():
 
 def test_nothing_is_no_clip():
     assert paths() == []
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "scp"])
+def test_a_long_list_takes_no_more_memory_than_a_short_one(folder, kind):
+    def peak(rows: int) -> int:
+        with open(f"list.{kind}", "w") as file:
+            file.write("id,path\n" if kind == "csv" else "")
+            for i in range(rows):
+                row = {
+                    "jsonl": f'{{"path": "/data/{i}.wav"}}',
+                    "csv": f"{i},/data/{i}.wav",
+                    "scp": f"{i} /data/{i}.wav",
+                }
+                file.write(row[kind] + "\n")
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in expand([f"list.{kind}"])) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)  # what is kept from the first call on
+    assert peak(20_000) < peak(1_000) + 20_000
+
+
+def test_a_row_comes_before_the_next_line_is_read(folder):
+    (folder / "list.jsonl").write_text('{"path": "a.wav"}\n{')
+    clips = expand(["list.jsonl"])
+    assert next(clips).id == "a.wav"
+    with pytest.raises(ManifestError, match="line 2"):
+        next(clips)

@@ -6,10 +6,11 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 from mmmos.clips import Clip
-from mmmos.manifest import SUFFIXES, read_clips
+from mmmos.manifest import SUFFIXES, stream_clips
+from mmmos.remote import files_below, filesystem, is_url, matching
 
 AUDIO_SUFFIXES = {
     *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2", ".mp3"),
@@ -28,21 +29,49 @@ def expand(inputs: Sequence[str], data_root: str | None = None) -> Iterator[Clip
     - a pattern with `*`, `?` or `[`, if no file has that very name: what it matches
     - anything else: one file, even if there is none, so that it gets its row
 
-    Raises `ManifestError`.
+    Each of them may be an address (`s3://bucket/list.jsonl`). Clips come as they are found: memory grows with the
+    files of a folder and with what a pattern matches, and not with the rows of a list. Raises `ManifestError`, and
+    `MissingExtraError` for an address that no installed package can read.
     """
-    for word in inputs:
+    schemes: set[str] = set()
+    for clip in _expand(inputs, data_root):
+        if is_url(clip.path or "") and (scheme := str(clip.path).partition("://")[0]) not in schemes:
+            filesystem(str(clip.path))  # once for all, rather than a million rows of one error
+            schemes.add(scheme)
+        yield clip
+
+
+def _expand(words: Iterable[str], data_root: str | None) -> Iterator[Clip]:
+    for word in words:
         if word == "-":
             yield from _files(os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         elif os.path.isdir(word):
             yield from _files(_walk(word))
-        elif Path(word).suffix.lower() in SUFFIXES:
-            yield from read_clips(word, data_root)
+        elif PurePath(word).suffix.lower() in SUFFIXES:
+            yield from stream_clips(word, data_root)
+        elif is_url(word):
+            yield from _at_address(word, data_root)
         elif not os.path.exists(word) and glob.has_magic(word):
-            found = sorted(glob.glob(word, recursive=True))
-            # `**` matches a folder and what is in it: no clip twice.
-            yield from dict.fromkeys(expand(found, data_root)) if found else _files([word])
+            yield from _matched(sorted(glob.glob(word, recursive=True)), word, data_root)
         else:
             yield from _files([word])
+
+
+def _at_address(url: str, data_root: str | None) -> Iterator[Clip]:
+    if url.startswith(("http:", "https:")) or (_is_audio(url) and not glob.has_magic(url)):
+        yield from _files([url])  # its row will say whether it is there; the web has no folders, and `?` is no pattern
+    elif glob.has_magic(url):
+        yield from _matched(matching(url), url, data_root)
+    else:
+        try:
+            yield from _files(name for name in files_below(url) if name == url or _is_audio(name))
+        except FileNotFoundError:
+            yield from _files([url])
+
+
+def _matched(found: list[str], pattern: str, data_root: str | None) -> Iterator[Clip]:
+    # `**` matches a folder and what is in it: no clip twice.
+    yield from dict.fromkeys(_expand(found, data_root)) if found else _files([pattern])
 
 
 def _files(paths: Iterable[str]) -> Iterator[Clip]:
@@ -52,4 +81,8 @@ def _files(paths: Iterable[str]) -> Iterator[Clip]:
 def _walk(folder: str) -> Iterator[str]:
     for root, folders, files in os.walk(folder):
         folders.sort()
-        yield from (os.path.join(root, name) for name in sorted(files) if Path(name).suffix.lower() in AUDIO_SUFFIXES)
+        yield from (os.path.join(root, name) for name in sorted(files) if _is_audio(name))
+
+
+def _is_audio(name: str) -> bool:
+    return PurePath(name).suffix.lower() in AUDIO_SUFFIXES

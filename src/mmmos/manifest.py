@@ -16,14 +16,11 @@ and `duration`, in s; `stream`, which of a file's audio streams, counted from 0;
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,8 @@ from numpy.typing import NDArray
 
 from mmmos.clips import Clip
 from mmmos.errors import ManifestError
+from mmmos.lists import read_rows
+from mmmos.remote import is_url
 from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE
 
 SUFFIXES = (".jsonl", ".json", ".scp", ".csv", ".tsv")
@@ -63,18 +62,29 @@ class LabelledClip:
 
 
 def read_clips(path: str | Path, data_root: str | Path | None = None) -> list[Clip]:
-    """The clips of a list of any kind above; relative paths start here or, if nothing is there, at the list's folder.
+    """The clips of a list of any kind above, as `stream_clips` finds them."""
+    return list(stream_clips(path, data_root))
 
-    Raises `ManifestError` that names the line.
+
+def stream_clips(path: str | Path, data_root: str | Path | None = None) -> Iterator[Clip]:
+    """Clip after clip of a list, which may lie at an address; memory does not grow with the list.
+
+    Relative paths start here or, if nothing is there, at the list's folder. Raises `ManifestError` that names the line.
     """
-    clips = [_clip(row, path, line, data_root) for line, row in _read_rows(path)]
-    beside = Path(path).parent
-    return [
-        replace(clip, path=str(beside / clip.path))
-        if clip.path and not os.path.exists(clip.path) and (beside / clip.path).exists()
-        else clip
-        for clip in clips
-    ]
+    folder = os.path.dirname(path)
+    for line, row in read_rows(path, PATH_COLUMNS):
+        clip = _clip(row, path, line, data_root)
+        yield replace(clip, path=_beside(clip.path, folder)) if clip.path else clip
+
+
+def _beside(path: str, folder: str) -> str:
+    """The path from the list's folder, where a file lies there and none here."""
+    if is_url(path) or os.path.isabs(path) or os.path.exists(path):
+        return path
+    if is_url(folder):
+        return os.path.join(folder, path)  # to ask whether it is there would be slow
+    there = Path(folder, path)
+    return str(there) if os.path.exists(there) else path
 
 
 def read_labels(
@@ -94,7 +104,7 @@ def read_labels(
     rows = []
     seen: dict[_Stretch, int] = {}
     found: set[str] = set()
-    for line, row in _read_rows(path):
+    for line, row in read_rows(path, PATH_COLUMNS):
         if absent := {*(columns or {}).values(), *(where or {})} - row.keys():
             raise ManifestError(f"{path}, line {line} has no {', '.join(sorted(absent))}")
         if any(str(row[name]) != str(value) for name, value in (where or {}).items()):
@@ -196,7 +206,7 @@ def read_ratings(path: str | Path) -> tuple[list[str], NDArray[np.float64]]:
     """
     ratings: dict[str, NDArray[np.float64]] = {}
     raters = 0
-    for line, row in _read_rows(path):
+    for line, row in read_rows(path, PATH_COLUMNS):
         name = next((str(row[key]) for key in PATH_COLUMNS if row.get(key)), None)
         if name is None or name in ratings:
             raise ManifestError(f"{path}, line {line} {'has no data_path' if name is None else f'has {name} again'}")
@@ -211,58 +221,6 @@ def read_ratings(path: str | Path) -> tuple[list[str], NDArray[np.float64]]:
                 raise ManifestError(f"{path}, line {line}: {axis} has a rating outside 0-10")
         ratings[name] = np.array(lists, dtype=np.float64)
     return list(ratings), np.array(list(ratings.values())).reshape(len(ratings), len(AXES), raters)
-
-
-def _read_rows(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    kind = path.suffix.lower()
-    if kind == ".scp":
-        return _scp_rows(text, path)
-    return json_rows(text, path) if kind in (".jsonl", ".json") else csv_rows(text, path, PATH_COLUMNS)
-
-
-def json_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row of JSONL. Raises `ManifestError`."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ManifestError(f"{path}, line {number} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ManifestError(f"{path}, line {number} is not a JSON object")
-            yield number, row
-
-
-def csv_rows(text: str, path: Path, needed: Collection[str] = ()) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row of CSV or TSV with one of the `needed` columns. Raises `ManifestError`."""
-    # Not splitlines, which would cut a file name at U+2028 and its like.
-    reader = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    try:
-        if needed and text.strip() and not set(reader.fieldnames or ()) & set(needed):
-            raise ManifestError(f"{path}, line 1: no column is called {', '.join(needed)}")
-        for row in reader:
-            if None in row or None in row.values():
-                raise ManifestError(
-                    f"{path}, line {reader.line_num} has {'more' if None in row else 'fewer'} fields than line 1"
-                )
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ManifestError(f"{path}, line {reader.line_num + 1}: {error}") from error
-
-
-def _scp_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            name, *file = line.strip().split(maxsplit=1)
-            if not file or file[0].endswith("|"):
-                raise ManifestError(f"{path}, line {number} is not `id path` (commands are not run)")
-            yield number, {"id": name, "path": file[0]}
 
 
 def _clip(
@@ -295,8 +253,10 @@ def resolve(path: str, data_root: str | Path | None, folder: str | Path = "") ->
     """Where a listed path lies.
 
     `data_root`, else the environment's MMMOS_DATA, takes the place of `/your_path/`; a relative path
-    begins at `data_root`, else at `folder`.
+    begins at `data_root`, else at `folder`. An address is one already.
     """
+    if is_url(path):
+        return path
     if path.startswith(PLACEHOLDER):
         return os.path.join(data_root or os.environ.get("MMMOS_DATA") or PLACEHOLDER, path[len(PLACEHOLDER) :])
     return os.path.join(data_root or folder, path)

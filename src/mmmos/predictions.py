@@ -12,7 +12,8 @@ import numpy as np
 
 from mmmos.errors import ManifestError
 from mmmos.inputs import AUDIO_SUFFIXES
-from mmmos.manifest import AXIS_COLUMNS, ID_COLUMNS, PATH_COLUMNS, LabelledClip, csv_rows, json_rows
+from mmmos.lists import read_rows
+from mmmos.manifest import AXIS_COLUMNS, ID_COLUMNS, PATH_COLUMNS, LabelledClip
 from mmmos.scores import AXES, Scores
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -80,14 +81,10 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
         raise ManifestError(f"{path}: scores are read from {', '.join(SUFFIXES)}")
-    try:
-        if kind == ".parquet":
-            yield from _parquet_rows(path)
-            return
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    yield from csv_rows(text, path) if kind in (".csv", ".tsv") else json_rows(text, path)
+    if kind == ".parquet":
+        yield from _parquet_rows(path)
+        return
+    yield from read_rows(path)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -96,6 +93,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
     try:
         table = parquet.read_table(path)
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from error
     except pyarrow.ArrowInvalid as error:
         raise ManifestError(f"{path} is not Parquet: {error}") from error
     yield from enumerate(table.to_pylist(), start=1)

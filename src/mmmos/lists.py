@@ -1,0 +1,80 @@
+"""Text files of one row a line (CSV's may have more), read line by line: memory does not grow with the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+from mmmos.errors import ManifestError
+from mmmos.remote import is_url, open_text
+
+
+def read_rows(path: str | Path, needed: Collection[str] = ()) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and fields of each row of a list, which may lie at an address; its kind is told by its name.
+
+    CSV and TSV must have one of the `needed` columns. Raises `ManifestError` that names the line.
+    """
+    kind = PurePath(path).suffix.lower()
+    with _open_list(path) as lines:
+        if kind == ".scp":
+            yield from _scp_rows(lines, path)
+        elif kind in (".csv", ".tsv"):
+            yield from _csv_rows(lines, path, needed)
+        else:
+            yield from _json_rows(lines, path)
+
+
+@contextmanager
+def _open_list(path: str | Path) -> Iterator[Iterable[str]]:
+    """The lines of a text file, at a path or an address. Raises `ManifestError` where it cannot be read."""
+    try:
+        with open_text(str(path)) if is_url(str(path)) else open(path, encoding="utf-8-sig") as lines:
+            yield lines
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _json_rows(lines: Iterable[str], path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and fields of each row of JSONL. Raises `ManifestError`."""
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ManifestError(f"{path}, line {number} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ManifestError(f"{path}, line {number} is not a JSON object")
+            yield number, row
+
+
+def _csv_rows(
+    lines: Iterable[str], path: str | Path, needed: Collection[str] = ()
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and fields of each row of CSV or TSV with one of the `needed` columns. Raises `ManifestError`."""
+    lines = iter(lines)
+    reader = csv.DictReader(lines, delimiter="\t" if PurePath(path).suffix.lower() == ".tsv" else ",")
+    try:
+        columns = set(reader.fieldnames or ())
+        if needed and not columns & set(needed) and (columns or any(line.strip() for line in lines)):
+            raise ManifestError(f"{path}, line 1: no column is called {', '.join(needed)}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ManifestError(
+                    f"{path}, line {reader.line_num} has {'more' if None in row else 'fewer'} fields than line 1"
+                )
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ManifestError(f"{path}, line {reader.line_num + 1}: {error}") from error
+
+
+def _scp_rows(lines: Iterable[str], path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            name, *file = line.strip().split(maxsplit=1)
+            if not file or file[0].endswith("|"):
+                raise ManifestError(f"{path}, line {number} is not `id path` (commands are not run)")
+            yield number, {"id": name, "path": file[0]}
