@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -137,3 +139,35 @@ def toy_model(*members: Member, weights: NDArray[np.float64] | None = None) -> S
     if weights is None:
         weights = np.full((len(members), 4), 1 / len(members))
     return ScoringModel("toys", members, weights, About(), "0" * 64)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server on this machine that speaks S3's protocol."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket, `s3://...`, which this process and those it starts can reach."""
+    import fsspec
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    bucket = f"bucket-{secrets.token_hex(4)}"
+    files.mkdir(bucket)
+    return f"s3://{bucket}"

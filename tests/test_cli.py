@@ -65,6 +65,12 @@ def test_an_empty_folder_is_nothing_to_do(run, tmp_path):
         ("score", "a.wav", "-o", "no-such-folder/rows.csv"),
         ("score", "a.wav", "--device", "abacus"),
         ("score", "a.wav", "--resume"),
+        ("score", "a.wav", "--workers", "2"),
+        ("score", "a.wav", "--shard-size", "5", "-o", "rows.jsonl"),
+        ("score", "a.wav", "-o", "rows/", "--segments"),
+        ("score", "a.wav", "-o", "rows/", "--format", "audiobox"),
+        ("score", "a.wav", "-o", "rows/", "--resume"),
+        ("score", "a.wav", "-o", "no-such-scheme://rows"),
         ("score", "no-such-list.csv"),
         ("train", "no-such-list.csv", "-o", "model"),
         ("no-such-command",),
@@ -90,6 +96,30 @@ def test_rows_go_to_a_file_of_the_kind_its_name_says(run, make_file, tmp_path, n
     found = read(tmp_path / name)
     assert [Path(row["id"]).name for row in found] == ["a.wav", "b.wav"]
     assert all(float(row["PQ"]) > 0 for row in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["rows/", "rows"])
+def test_rows_of_many_clips_go_to_a_folder_and_the_same_command_goes_on(run, make_file, tmp_path, output):
+    files = [make_file(f"{name}.wav") for name in "abc"]
+    run("score", *files, "-o", tmp_path / "rows.jsonl")
+    words = ("score", *files, "-o", f"{tmp_path}/{output}", "--workers", 1, "--shard-size", 2)
+    status, out, err = run(*words)
+    assert (status, out) == (0, "")
+    assert "not calibrated" in err
+    assert "2/2 shards, 3/3 clips, 3 ok, 0 errors" in err
+    found = parquet.read_table(tmp_path / "rows").to_pylist()
+    expected = rows((tmp_path / "rows.jsonl").read_text())
+    assert [{key: row[key] for key in ("id", "path", "PQ", "model_sha256")} for row in found] == [
+        {key: row[key] for key in ("id", "path", "PQ", "model_sha256")} for row in expected
+    ]
+    before = (tmp_path / "rows" / "part-00001.parquet").stat().st_mtime_ns
+    (tmp_path / "rows" / "part-00000.parquet").unlink()
+    assert run(*words)[0] == 0
+    assert parquet.read_table(tmp_path / "rows").to_pylist() == found
+    assert (tmp_path / "rows" / "part-00001.parquet").stat().st_mtime_ns == before
+    status, _, err = run("score", *files[:2], "-o", tmp_path / "rows", "--shard-size", 2)  # it is a folder by now
+    assert (status, "another list" in err) == (2, True)
 
 
 def test_resume_scores_only_what_is_missing(run, make_file, tmp_path):

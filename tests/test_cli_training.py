@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import soundfile
 
@@ -177,6 +178,30 @@ def test_what_extract_leaves_out_is_told_and_is_exit_status_1(run: Run, clips: l
     assert "1 of 4 listed clips are missing: gone.wav" in err
     assert "broken.wav is left out: unsupported_format" in err
     assert "silent.wav is left out: silent" in err
+
+
+@pytest.mark.slow
+def test_extract_by_workers_fills_the_same_cache_and_says_what_became_of_each_clip(run: Run, clips: list[Path]) -> None:
+    Path("broken.wav").write_text("no audio")
+    words = ("extract", ".", "gone.wav", "--encoders", "spectrum", "--crop", "random", "--crops", 2)
+    assert run(*words, "--cache", "one")[0] == 1
+    status, out, err = run(*words, "--cache", "many", "--workers", 2, "--shard-size", 4)
+    assert (status, json.loads(out)) == (1, {"cache": "many", "run": "many/run", "clips": 12, "errors": 2})
+    assert "4/4 shards, 14/14 clips, 12 ok, 2 errors" in err
+    one, many = (
+        {path.relative_to(cache): path.read_bytes() for path in Path(cache).rglob("*.safetensors")}
+        for cache in ("one", "many")
+    )
+    assert one == many
+    rows = pyarrow.parquet.read_table("many/run").to_pylist()
+    assert [row["path"] for row in rows] == [*(f"./{path}" for path in sorted(Path().glob("*.wav"))), "gone.wav"]
+    assert sum(row["crops"] for row in rows) == 6 * 1 + 6 * 2
+    errors = {row["path"]: row["error_code"] for row in rows if row["status"] == "error"}
+    assert errors == {"./broken.wav": "unsupported_format", "gone.wav": "not_found"}
+    again = run(*words, "--cache", "many", "--workers", 1, "--shard-size", 4)
+    assert again[:2] == (status, out)
+    assert "clips/s" not in again[2]  # all was done already
+    assert run("extract", ".", "--cache", "many", "-o", "x")[0] == 2
 
 
 @pytest.mark.slow

@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from mmmos.bulk.engine import Counts
 from mmmos.evaluate import Agreement, Comparison
 from mmmos.leaderboard import Place, Published, Result
 from mmmos.scores import ClipError, Scores
 from mmmos.terminal import (
     agreement_table,
     comparison_table,
+    counted,
+    counts_line,
     grid_markdown,
     grid_text,
     printable,
@@ -200,6 +203,34 @@ def test_progress_is_silent_elsewhere():
     with progress(Console(file=out, force_terminal=False), "scoring", 5) as advance:
         advance(3)
     assert out.getvalue() == ""
+
+
+COUNTS = Counts(12, 1000, 12_000, 1_000_000, 11_990, 10, 0, 12_000, 800.0, 0)
+
+
+def test_a_run_in_shards_has_a_bar_on_a_terminal():
+    out = io.StringIO()
+    with counted(Console(file=out, force_terminal=True, width=120), "scoring") as tell:
+        tell(COUNTS)
+    assert counts_line(COUNTS) in out.getvalue()
+
+
+def test_a_run_in_shards_has_a_line_now_and_then_elsewhere(monkeypatch):
+    out = io.StringIO()
+    with counted(Console(file=out, force_terminal=False, width=200), "scoring") as tell:
+        tell(COUNTS)
+        assert out.getvalue() == ""
+        monkeypatch.setattr("mmmos.terminal.LINE_SECONDS", 0.0)
+        tell(COUNTS)
+    assert out.getvalue() == f"mmmos: scoring: {counts_line(COUNTS)}\n"
+
+
+def test_the_line_of_a_run_says_how_long_it_takes():
+    assert counts_line(COUNTS) == (
+        "12/1000 shards, 12000/1000000 clips, 11990 ok, 10 errors, 15.0 clips/s, 18:18 h left"
+    )
+    assert counts_line(Counts(0, 4, 0, 40, 0, 0, 0, 0, 0.0, 0)) == "0/4 shards, 0/40 clips, 0 ok, 0 errors"
+    assert "left" not in counts_line(Counts(4, 4, 40, 40, 40, 0, 0, 40, 4.0, 0))
 
 
 def test_each_stage_of_the_work_has_a_bar_on_a_terminal():

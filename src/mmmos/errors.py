@@ -9,7 +9,8 @@ MmmosError
 │   ├── SampleRateError       audio at another rate than the encoder's own
 │   ├── LicenseError          a download whose licence was not accepted
 │   └── MissingExtraError     an optional dependency is not installed
-└── TrainingError         a training run cannot go on                        (exit 3)
+├── TrainingError         a training run cannot go on                        (exit 3)
+└── BulkError             a run on many clips cannot go on; what is published stays   (exit 3)
 """
 
 from __future__ import annotations
@@ -35,9 +36,13 @@ class AudioError(MmmosError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str]]:
+        return AudioError, (self.code, str(self))
+
 
 AUDIO_ERROR_CODES = {
     "not_found": "there is no file at that path",
+    "fetch_failed": "the file could not be fetched from the address it is at",
     "empty_file": "the file has no bytes",
     "no_samples": "the file has a header and no audio",
     "unsupported_format": "no decoder recognises the file",
@@ -48,6 +53,8 @@ AUDIO_ERROR_CODES = {
     "too_short": "the clip is shorter than the shortest an encoder can hear",
     "bad_segment": "start and end do not describe a stretch of time",
     "segment_out_of_range": "the segment starts after the clip ends",
+    "worker_crashed": "the process that scored it died twice",
+    "scoring_failed": "scoring raised an error, twice",
 }
 
 
@@ -77,5 +84,13 @@ class LicenseError(UsageError):
     """A download needs a licence to be accepted first; the message says which and how."""
 
 
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed; the message says how to install it."""
+
+
 class TrainingError(MmmosError):
     """A training run cannot go on: a loss that is not finite, no usable row."""
+
+
+class BulkError(MmmosError):
+    """A run on many clips cannot go on: a full disk, no worker that starts. The same command takes it up again."""

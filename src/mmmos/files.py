@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     have that name, which takes a while for many of them. Folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # Drawn, not counted: processes of two machines that share a folder may have one number.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield partial
         if durable:
@@ -26,3 +28,17 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file's name is one that `replacing` writes to; with a dot in front, readers of folders leave it out."""
+    return name.startswith(".") and name.endswith(".part")
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk, so that a file put there is there after the machine has lost its power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

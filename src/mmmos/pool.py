@@ -5,16 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
-import torch
+from mmmos.errors import BulkError, MmmosError
 
 Job = TypeVar("Job")
 Shared = TypeVar("Shared")
+Result = TypeVar("Result")
+
+Tell = Callable[[Any], None]
+"""What a job may call to tell of its progress while it is under way."""
+
+STARTS = 3
+"""Processes that may end one after another before any of them begins with a job."""
+
+
+@dataclass(frozen=True)
+class Over(Generic[Job, Result]):
+    """A job that is over: with its result, or with the reason why there is none."""
+
+    job: Job
+    result: Result | None = None
+    reason: str | None = None
+    died: bool = False  # whether its process did, rather than raise an error
 
 
 def run_in_processes(
@@ -25,79 +46,137 @@ def run_in_processes(
     Gives each job when it is over, with the reason if it failed. Each process has one thread for torch, so
     that results do not depend on the number of workers. A process that dies is replaced.
     """
-    waiting = list(reversed(jobs))
-    working = [_Worker(function, shared) for _ in range(min(workers, len(jobs)))]
+    waiting = deque(jobs)
+    working: list[Worker[Job, None]] = []
     try:
-        for worker in working:
-            worker.begin(waiting.pop())
-        while busy := [worker for worker in working if worker.job is not None]:
-            ready = wait([worker.pipe for worker in busy])
-            for worker in [worker for worker in busy if worker.pipe in ready]:
-                job, error = worker.end()
-                yield job, error
+        for _ in range(min(workers, len(jobs))):
+            working.append(Worker(partial(_sharing, function, shared)))
+            working[-1].submit(waiting.popleft())
+        while any(worker.jobs for worker in working):
+            for worker, over in finished(working):
+                yield over.job, over.reason
                 if waiting:
-                    worker.begin(waiting.pop())
+                    worker.submit(waiting.popleft())
     finally:
         for worker in working:
             worker.close()
 
 
-class _Worker(Generic[Job, Shared]):
-    """One process, and the job it is on."""
+def finished(
+    workers: Sequence[Worker[Job, Result]], seconds: float | None = None
+) -> list[tuple[Worker[Job, Result], Over[Job, Result]]]:
+    """Wait until a process has something to say, at most so many seconds; the jobs that are over, if any are.
 
-    def __init__(self, function: Callable[[Job, Shared], None], shared: Shared) -> None:
-        self._function, self._shared = function, shared
-        self.job: Job | None = None
+    Raises `BulkError` where a worker cannot start, and any that a job raises.
+    """
+    ready = wait([worker.pipe for worker in workers], seconds)
+    told = [(worker, worker.take()) for worker in workers if worker.pipe in ready]
+    return [(worker, over) for worker, over in told if over is not None]
+
+
+class Worker(Generic[Job, Result]):
+    """A process that does jobs one after another. One that dies is replaced, and only the job it was on is lost.
+
+    `prepare` is called in the process, once, and gives the function that does a job.
+    """
+
+    def __init__(self, prepare: Callable[[Tell], Callable[[Job], Result]]) -> None:
+        self._prepare = prepare
+        self._in_vain = 0
+        self.pipe: Connection
+        self.jobs: deque[Job] = deque()  # that are not over, in their order
+        self.told: Any = None  # what the job under way, or the last one, told of its progress
         self._start()
 
-    def begin(self, job: Job) -> None:
-        if not self._process.is_alive():
-            self.close()
-            self._start()
-        self.job = job
-        self.pipe.send(job)
+    def submit(self, job: Job) -> None:
+        """Have a job done after those that wait."""
+        self.jobs.append(job)
+        self._send(job)
 
-    def end(self) -> tuple[Job, str | None]:
-        """The job that is over, and why it failed if it did."""
-        job, self.job = self.job, None
-        assert job is not None
+    def take(self) -> Over[Job, Result] | None:
+        """Read one message of the process: a job that is over, or None for any other news."""
         try:
-            return job, self.pipe.recv()
+            kind, value = self.pipe.recv()
         except (EOFError, ConnectionError):
-            self._process.join()
-            return job, f"its process died with status {self._process.exitcode}"
+            return self._replace_dead()
+        if kind == "begun":
+            self._begun, self._in_vain = True, 0
+        elif kind == "told":
+            self.told = value
+        elif isinstance(value, BulkError) or kind == "no start":
+            raise value if isinstance(value, MmmosError) else BulkError(f"a worker cannot start: {value}")
+        elif kind in ("done", "failed"):
+            self._begun = False
+            job = self.jobs.popleft()
+            return Over(job, value) if kind == "done" else Over(job, reason=str(value))
+        return None
+
+    def restart(self) -> None:
+        """Another process in place of this one, for the jobs that are not over."""
+        self.close()
+        self._start()
+        for job in self.jobs:
+            self._send(job)
 
     def close(self) -> None:
+        """End the process, whatever it is doing."""
         self.pipe.close()
         self._process.kill()
         self._process.join()
 
+    def _replace_dead(self) -> Over[Job, Result] | None:
+        self._process.join()
+        how = f"its process died with status {self._process.exitcode}"
+        lost = self.jobs.popleft() if self._begun else None
+        self._in_vain += lost is None
+        if self._in_vain == STARTS:
+            raise BulkError(f"a worker cannot start: {how}, {STARTS} times before its first job")
+        self.restart()
+        return None if lost is None else Over(lost, reason=how, died=True)
+
+    def _send(self, job: Job) -> None:
+        with suppress(ConnectionError):  # it is dead, which `take` will find
+            self.pipe.send(job)
+
     def _start(self) -> None:
         context = get_context("spawn")  # what torch has running in this process would not survive a fork
+        self._begun = False
         self.pipe, theirs = context.Pipe()
-        self._process: SpawnProcess = context.Process(
-            target=_work, args=(theirs, self._function, self._shared), daemon=True
-        )
+        self._process: SpawnProcess = context.Process(target=_work, args=(theirs, self._prepare), daemon=True)
         self._process.start()
         theirs.close()
 
 
-def _work(pipe: Connection, function: Callable[[Any, Any], None], shared: Any) -> None:
+def _sharing(function: Callable[[Job, Shared], None], shared: Shared, tell: Tell) -> Callable[[Job], None]:
+    import torch
+
+    torch.set_num_threads(1)
+    return lambda job: function(job, shared)
+
+
+def _work(pipe: Connection, prepare: Callable[[Tell], Callable[[Any], Any]]) -> None:
     """The child: job after job until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    while True:
+    with suppress(EOFError, ConnectionError):  # the parent has closed the pipe
         try:
-            job = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-        try:
-            function(job, shared)
+            do = prepare(lambda news: pipe.send(("told", news)))
         except Exception as error:
-            pipe.send(f"{type(error).__name__}: {error}")
-        else:
-            pipe.send(None)
+            pipe.send(("no start", _sendable(error)))
+            return
+        while True:
+            job = pipe.recv()
+            pipe.send(("begun", None))
+            try:
+                answer = "done", do(job)
+            except Exception as error:
+                answer = "failed", _sendable(error)
+            pipe.send(answer)
+
+
+def _sendable(error: Exception) -> MmmosError | str:
+    """The errors of this package as they are; of others, which may not survive the journey, what they say."""
+    return error if isinstance(error, MmmosError) else f"{type(error).__name__}: {error}"
 
 
 def _end_with_parent() -> None:

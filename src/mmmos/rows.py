@@ -6,13 +6,14 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from mmmos.clips import Clip
 from mmmos.errors import UsageError
+from mmmos.files import replacing
 from mmmos.scores import AXES, Provenance, Scores
 
 Format = Literal["mmmos", "audiobox"]
@@ -39,18 +40,44 @@ def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool
         yield _json_writer(target, form)
         return
     path = Path(target)
+    _check_target(path)
+    if form == "audiobox" and path.suffix not in (".jsonl", ".json"):
+        raise UsageError(f"{path}: the audiobox format is JSONL")
+    if path.suffix == ".parquet":
+        with _parquet_writer(path, table_schema()) as write:
+            yield lambda scores: write(table_row(scores))
+        return
+    with open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        if path.suffix == ".csv":
+            write = _csv_writer(file, list(_flat(Scores(provenance=_NOBODY))))
+            yield lambda scores: write(_flat(scores))
+        else:
+            yield _json_writer(file, form)
+
+
+@contextmanager
+def open_table(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that writes rows of such a `pyarrow.Schema` to a file, which looks as `open_rows` makes it.
+
+    The file gets its name when it is whole. Raises `UsageError` as `open_rows`.
+    """
+    _check_target(path)
+    if path.suffix == ".parquet":
+        with _parquet_writer(path, schema) as write:
+            yield write
+        return
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".csv":
+            yield _csv_writer(file, schema.names)
+        else:
+            yield lambda row: _write_line(file, json.dumps(_unflat(row), allow_nan=False))
+
+
+def _check_target(path: Path) -> None:
     if path.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
         raise UsageError(f"{path}: rows are written as .jsonl, .csv or .parquet")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
-    if form == "audiobox" and path.suffix not in (".jsonl", ".json"):
-        raise UsageError(f"{path}: the audiobox format is JSONL")
-    if path.suffix == ".parquet":
-        with _parquet_writer(path) as write:
-            yield write
-        return
-    with open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        yield _csv_writer(file) if path.suffix == ".csv" else _json_writer(file, form)
 
 
 def not_done(clips: Iterable[Clip], output: Path, model_sha256: str) -> list[Clip]:
@@ -96,31 +123,30 @@ def _keep_scored(path: Path, model_sha256: str) -> Counter[tuple[str, float]]:
 
 
 def _json_writer(file: IO[str], form: Format) -> WriteRow:
-    def write(scores: Scores) -> None:
-        file.write(to_json(scores, form) + "\n")
-        file.flush()
-
-    return write
+    return lambda scores: _write_line(file, to_json(scores, form))
 
 
-def _csv_writer(file: IO[str]) -> WriteRow:
-    writer = csv.DictWriter(file, list(_flat(Scores(provenance=_NOBODY))))
+def _write_line(file: IO[str], line: str) -> None:
+    file.write(line + "\n")
+    file.flush()
+
+
+def _csv_writer(file: IO[str], columns: Sequence[str]) -> Callable[[dict[str, Any]], None]:
+    writer = csv.DictWriter(file, columns)
     writer.writeheader()
 
-    def write(scores: Scores) -> None:
-        flat = _flat(scores)
-        writer.writerow(flat | {"warnings": ";".join(flat["warnings"])})
+    def write(flat: dict[str, Any]) -> None:
+        writer.writerow({name: ";".join(value) if isinstance(value, list) else value for name, value in flat.items()})
         file.flush()
 
     return write
 
 
 @contextmanager
-def _parquet_writer(path: Path) -> Iterator[WriteRow]:
+def _parquet_writer(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any]], None]]:
     import pyarrow
     from pyarrow import parquet
 
-    schema = _schema(pyarrow)
     partial = path.with_name(f".{path.name}.part")
     held: list[dict[str, Any]] = []
 
@@ -128,8 +154,8 @@ def _parquet_writer(path: Path) -> Iterator[WriteRow]:
         file.write_table(pyarrow.Table.from_pylist(held, schema))
         held.clear()
 
-    def write(scores: Scores) -> None:
-        held.append({name: _encodable(value) for name, value in _flat(scores).items()})
+    def write(row: dict[str, Any]) -> None:
+        held.append(row)
         if len(held) == PARQUET_ROWS:
             flush()
 
@@ -142,12 +168,20 @@ def _parquet_writer(path: Path) -> Iterator[WriteRow]:
         partial.unlink(missing_ok=True)
 
 
-def _schema(pyarrow: Any) -> Any:
+def table_schema() -> Any:
+    """The `pyarrow.Schema` of rows in Parquet."""
+    import pyarrow
+
     text, real, whole, yes = pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.bool_()
     kinds = dict.fromkeys(("start_time", "end_time", "duration", *AXES, *(f"{axis}_std" for axis in AXES)), real)
     kinds |= dict.fromkeys(("sample_rate", "channels", "n_windows"), whole)
     kinds |= {"warnings": pyarrow.list_(text), "calibrated": yes, "commercial_use": yes}
     return pyarrow.schema([(name, kinds.get(name, text)) for name in _flat(Scores(provenance=_NOBODY))])
+
+
+def table_row(scores: Scores) -> dict[str, Any]:
+    """A row of `table_schema`: the error's two parts are columns of their own."""
+    return {name: encodable(value) for name, value in _flat(scores).items()}
 
 
 def _flat(scores: Scores) -> dict[str, Any]:
@@ -157,7 +191,21 @@ def _flat(scores: Scores) -> dict[str, Any]:
     return row | {"error_code": error["code"], "error_message": error["message"]}
 
 
-def _encodable(value: Any) -> Any:
+def _unflat(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the two columns as the error that they were."""
+    if not {"status", "error_code"} <= row.keys():
+        return row  # of another task
+    error = None if row["error_code"] is None else {"code": row["error_code"], "message": row["error_message"]}
+    whole = {}
+    for name, value in row.items():
+        if name not in ("error_code", "error_message"):
+            whole[name] = value
+        if name == "status":
+            whole["error"] = error  # where `Scores.row` has it
+    return whole
+
+
+def encodable(value: Any) -> Any:
     """File names are bytes; those that are no UTF-8 are spelled with backslashes."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 

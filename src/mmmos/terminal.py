@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from mmmos.scores import Scores
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mmmos.bulk.engine import Counts
     from mmmos.evaluate import Agreement, Comparison
     from mmmos.leaderboard import Place, Published, Result
 
@@ -180,6 +182,46 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[[int]
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def counts_line(counts: Counts) -> str:
+    """How far a run in shards is, with the clips a second of this call and the time left at that rate."""
+    of = f"{counts.shards}/{counts.all_shards} shards, {counts.clips}/{counts.all_clips} clips"
+    line = f"{of}, {counts.ok} ok, {counts.errors} errors"
+    if not counts.new_clips or not counts.seconds:
+        return line
+    rate = counts.new_clips / counts.seconds
+    left = round((counts.all_clips - counts.clips) / rate / 60)
+    return f"{line}, {rate:.1f} clips/s" + (
+        f", {left // 60}:{left % 60:02d} h left" if counts.clips < counts.all_clips else ""
+    )
+
+
+LINE_SECONDS = 30.0
+"""How often a line tells of a run where there is no bar."""
+
+
+@contextmanager
+def counted(console: Console, what: str) -> Iterator[Callable[[Counts], None]]:
+    """A function to call with how far a run in shards is: a bar on a terminal, else a line now and then."""
+    if not console.is_terminal:
+        last = time.monotonic()
+
+        def tell(counts: Counts) -> None:
+            nonlocal last
+            if time.monotonic() - last > LINE_SECONDS:
+                last = time.monotonic()
+                console.print(f"mmmos: {what}: {counts_line(counts)}")
+
+        yield tell
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(BarColumn(10), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda counts: bar.update(
+            task, description=counts_line(counts), completed=counts.clips, total=counts.all_clips
+        )
 
 
 @contextmanager

@@ -55,7 +55,12 @@ def open_predictor(
     )
     if not predictor.provenance.calibrated:
         marks = "; ~ marks scores that no ratings of such clips stand behind" if predictor.model.about.basis else ""
-        notes.print(
-            f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card{marks}"
-        )
+        note_uncalibrated(model, marks)
     return predictor
+
+
+def note_uncalibrated(model: str, more: str = "") -> None:
+    """Say that a model's scores were not checked against raters outside its training data."""
+    notes.print(
+        f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card{more}"
+    )

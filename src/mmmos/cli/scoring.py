@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from mmmos.cli.crews import (
+    Crewed,
+    RayOption,
+    ShardSizeOption,
+    StallOption,
+    WorkersOption,
+    folder_of,
+    run_in_folder,
+)
 from mmmos.cli.options import (
     AcceptOption,
     DataRoot,
@@ -35,7 +44,10 @@ def score(
         typer.Argument(help="Files, folders, patterns, lists (.jsonl, .csv, .tsv, .scp), or - for paths on stdin."),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")
+        str | None,
+        typer.Option(
+            "-o", "--output", help="Write rows here: .jsonl, .csv or .parquet; FOLDER/ or an address for many clips."
+        ),
     ] = None,
     model: ModelOption = "lite",
     segments: Annotated[bool, typer.Option("--segments", help="One row for each 10-second window.")] = False,
@@ -48,30 +60,47 @@ def score(
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    shard_size: ShardSizeOption = None,
+    stall_minutes: StallOption = 30.0,
     data_root: DataRoot = None,
 ) -> None:
     """Score clips: PQ, PC, CE and CU from 0 to 10.
 
-    A clip that cannot be scored gets a row that says why; the others get their scores. Exit status: 0
-    every clip scored, 1 some rows are errors, 2 wrong usage, 130 or 143 interrupted.
+    A clip that cannot be scored gets a row that says why; the others get their scores. With -o FOLDER/ many
+    processes share the work, rows are published in parts, and the same command goes on where it was. Exit status: 0
+    every clip scored, 1 some rows are errors, 2 wrong usage, 3 a run cannot go on, 130 or 143 interrupted.
     """
     from mmmos.inputs import expand
     from mmmos.rows import not_done
 
-    if resume and (output is None or output.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
+    how = Crewed(workers, ray, shard_size, stall_minutes)
+    found = expand(inputs, None if data_root is None else str(data_root))
+    if folder := folder_of(output, how):
+        if segments or form != "mmmos" or resume:
+            raise UsageError(
+                f"{folder} is a folder: --segments, --format and --resume are for files; it resumes itself"
+            )
+        from mmmos.bulk.tasks import ScoreTask
+
+        task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
+        raise typer.Exit(1 if run_in_folder(folder, found, task, how, "scoring").errors else 0)
+    file = None if output is None else Path(output)
+    if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
         raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
-    clips = list(expand(inputs, None if data_root is None else str(data_root)))
+    clips = list(found)
     if not clips:
         notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
-        with _rows_to(output, form, resume):
+        with _rows_to(file, form, resume):
             return
     predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
-    if resume and output:
-        clips = not_done(clips, output, predictor.model.sha256)
+    if resume and file:
+        clips = not_done(clips, file, predictor.model.sha256)
     failed = 0
     # Where rows go to the terminal themselves, they show how far it is; a bar would run into them.
     bar = 0 if output is None and sys.stdout.isatty() else len(clips)
-    with predictor, _rows_to(output, form, resume) as write, progress(notes, "scoring", bar) as advance:
+    with predictor, _rows_to(file, form, resume) as write, progress(notes, "scoring", bar) as advance:
         for number, scores in enumerate(predictor.stream(clips, segments=segments), start=1):
             write(scores)
             failed += scores.error is not None

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from mmmos.cli.crews import Crewed, RayOption, ShardSizeOption, StallOption, WorkersOption, run_in_folder
 from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
+from mmmos.errors import UsageError
 from mmmos.terminal import progress, stages
 
 SetOption = Annotated[
@@ -131,18 +133,40 @@ def extract(
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    shard_size: ShardSizeOption = None,
+    stall_minutes: StallOption = 30.0,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of a run with workers; CACHE/run if not given.")
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Encode clips into a cache of features, for `train` and `experiment` to find there."""
+    """Encode clips into a cache of features, for `train` and `experiment` to find there.
+
+    With --workers or --ray many processes share the work, and a folder says of every clip what became of it.
+    """
     from mmmos import settings
     from mmmos.fitting import EncoderSource, Listener
     from mmmos.inputs import expand
     from mmmos.manifest import unlabelled
 
-    rows = [unlabelled(clip) for clip in expand(inputs, None if data_root is None else str(data_root))]
+    found = expand(inputs, None if data_root is None else str(data_root))
     names = tuple(encoders.split(","))
     source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
     chosen = settings.preset("paper").changed(dict(map(settings.parse_setting, change)))
+    how = Crewed(workers, ray, shard_size, stall_minutes)
+    if how.asked:
+        from mmmos.bulk.tasks import ExtractTask
+
+        task = ExtractTask(source, chosen, cache, keep, crop, crops, seed)
+        folder = output or cache / "run"
+        counts = run_in_folder(str(folder), found, task, how, "encoding")
+        print(json.dumps({"cache": str(cache), "run": str(folder), "clips": counts.ok, "errors": counts.errors}))
+        raise typer.Exit(1 if counts.errors else 0)
+    if output is not None:
+        raise UsageError("-o is for a run with --workers or --ray")
+    rows = [unlabelled(clip) for clip in found]
     listener = Listener(source, chosen, cache, keep)
     with progress(notes, "encoding", len(rows)) as advance:
         plans, left_out = listener.hear(rows, crop, crops, seed, _note, lambda done, _: advance(done))

@@ -1,0 +1,227 @@
+"""What is done with the clips of a shard, and the row that each of them gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pyarrow
+import torch
+
+from mmmos.cache import Keep
+from mmmos.crops import How
+from mmmos.dataset import Extractor, name_of
+from mmmos.errors import BulkError
+from mmmos.fitting import EncoderSource, Listener
+from mmmos.manifest import unlabelled
+from mmmos.models import load_model
+from mmmos.predictor import Predictor, from_pretrained, pick_device
+from mmmos.rows import encodable, table_row, table_schema
+from mmmos.scores import ClipError, Scores
+from mmmos.settings import Settings
+from mmmos.version import VERSION
+
+if TYPE_CHECKING:
+    from mmmos.clips import Clip
+
+
+class Task(Protocol):
+    """Plain values that say what is to be done: cheap to make and to send to a worker."""
+
+    def describe(self) -> dict[str, Any]:
+        """All that the rows depend on beside the clips, as JSON; a part's metadata says it, too."""
+        ...
+
+    def start(self) -> Work:
+        """In the worker, once: load what the work needs."""
+        ...
+
+
+class Work(Protocol):
+    """A task in a worker, ready to go.
+
+    `schema` is that of the rows; it has a column `error_code`, null where all went well.
+    """
+
+    @property
+    def schema(self) -> pyarrow.Schema:
+        """Columns of the rows."""
+        ...
+
+    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+        """A flat row of every clip, in their order. A file that is at fault is a row with an `error_code`."""
+        ...
+
+    def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
+        """The row of a clip that cannot be worked on; its file is not touched."""
+        ...
+
+    def close(self) -> None:
+        """End what was started beside this process."""
+        ...
+
+
+DECODERS = 2
+"""Processes of each worker that decode the clips which are scored next."""
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Score clips with a model, as `mmmos score` does. "auto" is what this machine has, and then for all workers."""
+
+    model: str
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch_size: int | None = None  # windows at a time
+    trust_checkpoint: bool = False
+    accept_licenses: tuple[str, ...] = ()
+    deadline: float = 60.0  # s, for the decoder's next window
+    threads: int = 1  # of each worker
+
+    def __post_init__(self) -> None:
+        if self.device == "auto":
+            object.__setattr__(self, "device", pick_device("auto").type)
+        if self.dtype == "auto":
+            object.__setattr__(self, "dtype", "float32")
+        if self.batch_size is None:
+            object.__setattr__(self, "batch_size", 1 if self.device == "cpu" else 16)
+
+    def describe(self) -> dict[str, Any]:
+        """The model by its sha256, and what it runs on. Raises what `load_model` raises."""
+        trust: dict[str, Any] = {"trust_checkpoint": self.trust_checkpoint, "accept_licenses": self.accept_licenses}
+        model = load_model(self.model, **trust)
+        settings = {name: getattr(self, name) for name in ("device", "dtype", "batch_size", "threads")}
+        return {
+            "task": "score",
+            "model": self.model,
+            "model_sha256": model.sha256,
+            "version": VERSION,
+            "calibrated": model.about.calibrated,
+            "settings": settings,
+        }
+
+    def start(self) -> Work:
+        """Load the model with its encoders."""
+        torch.set_num_threads(self.threads)
+        return _Scoring(
+            from_pretrained(
+                self.model,
+                device=self.device,
+                dtype=self.dtype,
+                batch_size=self.batch_size,
+                trust_checkpoint=self.trust_checkpoint,
+                accept_licenses=self.accept_licenses,
+                deadline=self.deadline,
+                decoders=DECODERS,
+            )
+        )
+
+
+class _Scoring:
+    """A scorer and its rows."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.schema = table_schema()
+
+    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+        return map(table_row, self._predictor.stream(clips))
+
+    def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
+        scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, error=ClipError(code, message))
+        return table_row(replace(scores, provenance=self._predictor.provenance))
+
+    def close(self) -> None:
+        self._predictor.close()
+
+
+@dataclass(frozen=True)
+class ExtractTask:
+    """Encode clips into a cache of features, as `mmmos extract` does. The cache lies where all workers can write."""
+
+    source: EncoderSource
+    settings: Settings  # whose options the encoders get
+    cache: Path
+    keep: Keep
+    how: How
+    count: int  # random crops of a clip
+    seed: int
+    threads: int = 1  # of each worker
+
+    def __post_init__(self) -> None:
+        if self.source.device == "auto":
+            object.__setattr__(self, "source", replace(self.source, device=pick_device("auto").type))
+
+    def describe(self) -> dict[str, Any]:
+        """The encoders by their fingerprints, what is heard of a clip and where it is kept."""
+        listener = Listener(replace(self.source, device="cpu"), self.settings, self.cache, self.keep)
+        prints = json.dumps(listener.extractor.fingerprints)
+        settings = {name: getattr(self, name) for name in ("keep", "how", "count", "seed", "threads")}
+        settings |= {"device": self.source.device, "dtype": self.source.dtype, "cache": os.path.abspath(self.cache)}
+        return {
+            "task": "extract",
+            "model": ",".join(self.source.names),
+            "model_sha256": hashlib.sha256(prints.encode()).hexdigest(),
+            "version": VERSION,
+            "settings": settings,
+        }
+
+    def start(self) -> Work:
+        """Load the encoders."""
+        torch.set_num_threads(self.threads)
+        return _Extracting(self, Listener(self.source, self.settings, self.cache, self.keep).extractor)
+
+
+EXTRACTED_TOGETHER = 25
+"""Clips that are encoded with one start of the decoder."""
+
+
+class _Extracting:
+    """Encoders with their cache, and a row of each clip: how many crops of it were heard."""
+
+    schema = pyarrow.schema(
+        [
+            *((name, pyarrow.string()) for name in ("id", "path")),
+            *((name, pyarrow.float64()) for name in ("start_time", "end_time")),
+            ("crops", pyarrow.int64()),
+            *((name, pyarrow.string()) for name in ("status", "error_code", "error_message")),
+        ]
+    )
+
+    def __init__(self, task: ExtractTask, extractor: Extractor) -> None:
+        self._task, self._extractor = task, extractor
+
+    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+        for first in range(0, len(clips), EXTRACTED_TOGETHER):
+            together = clips[first : first + EXTRACTED_TOGETHER]
+            # By number: a list may hold a name twice.
+            rows = [unlabelled(replace(clip, id=str(number))) for number, clip in enumerate(together)]
+            task = self._task
+            try:
+                plans, failed = self._extractor.plan(rows, task.how, task.count, task.seed)
+                failed |= self._extractor.extract(plans)
+            except FileNotFoundError:
+                raise  # a clip that has gone just now
+            except OSError as error:
+                raise BulkError(f"{task.cache}: {error}; run the same command again to go on") from error
+            crops = {plan.row.clip.id: len(plan.crops) for plan in plans}
+            for row, clip in zip(rows, together, strict=True):
+                if reason := failed.get(name_of(row.clip)):
+                    yield self.failed(clip, *reason.split(": ", 1))
+                else:
+                    yield self._row(clip, crops[row.clip.id])
+
+    def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
+        return self._row(clip, 0) | {"status": "error", "error_code": code, "error_message": encodable(message)}
+
+    def close(self) -> None:
+        """Nothing is left running."""
+
+    def _row(self, clip: Clip, crops: int) -> dict[str, Any]:
+        names = {"id": encodable(clip.id), "path": encodable(clip.path)}
+        return names | {"start_time": clip.start_time, "end_time": clip.end_time, "crops": crops, "status": "ok"}

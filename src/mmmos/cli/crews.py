@@ -1,0 +1,107 @@
+"""Commands that give their work to a crew: options, and a run in a folder from its lock to its last line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmmos.cli.options import note_uncalibrated, notes
+from mmmos.errors import UsageError
+from mmmos.terminal import counted, counts_line
+
+if TYPE_CHECKING:
+    from mmmos.bulk.crew import Crew
+    from mmmos.bulk.engine import Counts
+    from mmmos.bulk.plan import Plan
+    from mmmos.bulk.stores import Store
+    from mmmos.bulk.tasks import Task
+    from mmmos.clips import Clip
+
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes, for a run in a folder; as many as there are cores or GPUs.")
+]
+RayOption = Annotated[
+    str | None, typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster, or on `local`, a Ray of its own.")
+]
+ShardSizeOption = Annotated[
+    int | None, typer.Option(min=1, help="Clips that are published together; 1000 if not given.")
+]
+StallOption = Annotated[
+    float, typer.Option(min=0.01, help="Give up a run in a folder after so many minutes without a clip.")
+]
+
+LEASE_SECONDS = 600.0
+"""Age at which a file that is half written is nobody's any more."""
+
+
+@dataclass(frozen=True)
+class Crewed:
+    """The options above, as they were given."""
+
+    workers: int | None
+    ray: str | None
+    shard_size: int | None
+    stall_minutes: float
+
+    @property
+    def asked(self) -> bool:
+        """Whether any of them says that the run is one in a folder."""
+        return any(option is not None for option in (self.workers, self.ray, self.shard_size))
+
+
+def folder_of(output: str | None, how: Crewed) -> str | None:
+    """The folder or address that rows go to, None if it is a file.
+
+    A folder is told by its looks (it ends with "/", is an address or is there), or by what it is to be worked on with.
+    Raises `UsageError` where a crew is to write anything else.
+    """
+    from mmmos.remote import is_url
+
+    if output is not None and (output.endswith("/") or is_url(output) or Path(output).is_dir()):
+        return output
+    if not how.asked:
+        return None
+    if output is None or Path(output).suffix:
+        raise UsageError(
+            "--workers, --ray and --shard-size write a folder: give -o FOLDER/ (mmmos merge makes one file of it)"
+        )
+    return output
+
+
+def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: Crewed, what: str) -> Counts:
+    """Plan a run or go on with it, and have it worked on. Raises `UsageError` and `BulkError`."""
+    from mmmos.bulk.engine import run_shards
+    from mmmos.bulk.plan import SHARD_SIZE, make_plan
+    from mmmos.bulk.stores import open_store
+
+    store = open_store(folder)
+    with store.lock():
+        store.sweep(LEASE_SECONDS)
+        plan = make_plan(store, clips, task.describe(), how.shard_size or SHARD_SIZE)
+        if plan.task.get("calibrated") is False:
+            note_uncalibrated(plan.task["model"])
+        with closing(_crew(store, plan, task, how)) as crew, counted(notes, what) as progress:
+            if 0 < plan.shards < crew.size:
+                notes.print(
+                    f"mmmos: {plan.shards} shards for {crew.size} workers; --shard-size says how large they are"
+                )
+            counts = run_shards(store, plan, crew, progress=progress, stall_s=60 * how.stall_minutes)
+    peak = f", at most {counts.peak_bytes / 1e9:.1f} GB a worker" if counts.peak_bytes else ""
+    lost = f", {counts.lost} times a worker was lost" if counts.lost else ""
+    notes.print(f"mmmos: {what} in {store.url}: {counts_line(counts)}, {counts.seconds:.0f} s{peak}{lost}")
+    return counts
+
+
+def _crew(store: Store, plan: Plan, task: Task, how: Crewed) -> Crew:
+    if how.ray is not None:
+        from mmmos.bulk.ray_crew import RayCrew
+
+        return RayCrew(store, plan, task, how.ray, how.workers)
+    from mmmos.bulk.crew import LocalCrew
+
+    return LocalCrew(store, plan, task, how.workers)

@@ -1,0 +1,239 @@
+"""The driver: whatever dies, every clip gets one row, and the same one as in a run where nothing died."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bulk_toys import ToyTask, clips_named, parts, rows_of, told
+from mmmos.bulk.crew import IN_FLIGHT, Job, Outcome, work_on
+from mmmos.bulk.engine import Counts, run_shards
+from mmmos.bulk.plan import Plan, clips_of, committed, make_plan, part_name
+from mmmos.bulk.stores import Store, open_store
+from mmmos.errors import AUDIO_ERROR_CODES, BulkError
+
+TASK = ToyTask()
+
+
+class DriverKilled(BaseException):
+    """Nothing catches it."""
+
+
+class FakeCrew:
+    """A crew of no processes, which ends its jobs in any order, and loses those that a clip's name says it should.
+
+    Some are lost for nothing: `unlucky` of all whole shards. After `lives` jobs the driver is killed.
+    """
+
+    def __init__(
+        self, store: Store, plan: Plan, size: int = 2, seed: int = 0, unlucky: float = 0.0, lives: int | None = None
+    ) -> None:
+        self.store, self.plan, self.size, self.unlucky, self.lives = store, plan, size, unlucky, lives
+        self.random = random.Random(seed)
+        self.waiting: deque[Job] = deque()
+        self.touched: Counter[str] = Counter()
+        self.most = 0
+
+    def submit(self, job: Job) -> None:
+        self.waiting.append(job)
+        self.most = max(self.most, len(self.waiting))
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        self.random.shuffle(self.waiting)
+        return [self.do(self.waiting.popleft()) for _ in range(self.random.randint(0, len(self.waiting)))]
+
+    def do(self, job: Job) -> Outcome:
+        if self.lives is not None:
+            self.lives -= 1
+            if self.lives < 0:
+                raise DriverKilled
+        clips = clips_of(self.store, self.plan, job.shard)
+        for clip in [] if job.lost else clips if job.clip is None else [clips[job.clip]]:
+            self.touched[clip.id] += 1
+            if "kills" in clip.id:
+                return Outcome(job, None, True, "its process died with status -9")
+            if "raises" in clip.id:
+                return Outcome(job, None, False, "ValueError: a bad clip")
+        if job.clip is None and self.random.random() < self.unlucky:
+            return Outcome(job, None, True, "its node is gone")
+        return Outcome(job, work_on(self.store, self.plan, TASK.start(), job))
+
+    def beats(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def planned(store: Store, names: list[str], size: int = 3) -> Plan:
+    return make_plan(store, clips_named(*names), TASK.describe(), size)
+
+
+def expected(clip_id: str) -> str | None:
+    for word, code in (("kills", "worker_crashed"), ("raises", "scoring_failed"), ("empty", "empty_file")):
+        if word in clip_id:
+            return code
+    return None
+
+
+NAMES = st.lists(st.sampled_from(["a", "b.wav", "empty", "kills", "raises"]), max_size=14)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    names=NAMES,
+    shard=st.integers(1, 5),
+    crew=st.integers(1, 4),
+    seed=st.integers(0, 999),
+    lives=st.lists(st.integers(0, 12), max_size=3),
+)
+@example(names=["kills"] * 9, shard=3, crew=4, seed=0, lives=[2, 3])
+def test_every_clip_gets_its_row_whatever_dies(tmp_path_factory, names, shard, crew, seed, lives):
+    calm = open_store(tmp_path_factory.mktemp("calm"))
+    wild = open_store(tmp_path_factory.mktemp("wild"))
+    touched: Counter[str] = Counter()
+    for store, drivers in ((calm, [None]), (wild, [*lives, None])):
+        for number, left in enumerate(drivers):
+            plan = planned(store, names, shard)
+            unlucky = 0.0 if store is calm else 0.3
+            workers = FakeCrew(store, plan, crew, seed + number, unlucky, left)
+            try:
+                counts = run_shards(store, plan, workers)
+            except DriverKilled:
+                continue
+            finally:
+                touched += workers.touched if store is wild else Counter()
+                assert workers.most <= IN_FLIGHT * crew
+    assert parts(wild, plan) == parts(calm, plan)
+    rows = rows_of(wild, plan)
+    assert [(row["id"], row["error_code"]) for row in rows] == [
+        (clip.id, expected(clip.id)) for clip in clips_named(*names)
+    ]
+    errors = sum(row["error_code"] is not None for row in rows)
+    assert (counts.clips, counts.ok, counts.errors) == (len(rows), len(rows) - errors, errors)
+    # Once with its shard, twice alone; a driver that is killed may forget what it was just told.
+    forgotten = 2 * (2 + IN_FLIGHT * crew) * len(lives)
+    assert all(touched[row["id"]] <= 3 + forgotten for row in rows if expected(row["id"]) == "worker_crashed")
+
+
+def test_a_clip_that_is_given_up_is_named_and_kept_from_the_next_driver(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, ["a", "b", "kills", "c", "raises"])
+    counts = run_shards(store, plan, FakeCrew(store, plan, 1))
+    rows = {row["id"]: row for row in rows_of(store, plan)}
+    assert rows["2-kills"]["error_message"] == AUDIO_ERROR_CODES["worker_crashed"]
+    assert rows["4-raises"]["error_message"] == "scoring raised an error, twice: ValueError: a bad clip"
+    assert (counts.ok, counts.errors, counts.lost) == (3, 2, 6)
+    died = ["worker_crashed", "its process died with status -9"]
+    assert told(store, "_run/deaths/00000.json") == {"attempts": 1, "clips": {"2": [died, died]}}
+    store.remove(part_name(0))
+    store.remove(part_name(1))
+    again = FakeCrew(store, plan, 1)
+    assert run_shards(store, plan, again).errors == 2
+    assert set(again.touched) == {"0-a", "1-b", "3-c"}
+
+
+def test_only_what_is_not_done_is_done(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abcdefgh"))
+    with pytest.raises(DriverKilled):
+        run_shards(store, plan, FakeCrew(store, plan, 1, lives=2))
+    done = set(committed(store))
+    told_counts: list[Counts] = []
+    rest = FakeCrew(store, plan, 1)
+    counts = run_shards(store, plan, rest, progress=told_counts.append)
+    assert len(done) == 2
+    assert rest.touched == Counter(clip.id for shard in set(range(3)) - done for clip in clips_of(store, plan, shard))
+    assert told_counts[0].shards == 2
+    assert told_counts[0].new_clips == 0
+    assert (counts.shards, counts.clips) == (3, 8)
+    assert counts.new_clips == 8 - told_counts[0].clips
+
+
+def test_an_empty_list_is_done_at_once(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, [])
+    assert run_shards(store, plan, FakeCrew(store, plan)).clips == 0
+
+
+class DeafCrew(FakeCrew):
+    """Never ends a job; for `alive` waits it shows signs of life."""
+
+    alive = 0
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        self.alive -= 1
+        return []
+
+    def beats(self) -> int:
+        return min(-self.alive, 0)
+
+
+def test_a_run_in_which_nothing_is_finished_is_given_up_and_can_go_on(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    crew = DeafCrew(store, plan)
+    crew.alive = 1000
+    with pytest.raises(BulkError, match=r"no clip was finished.*same command"):
+        run_shards(store, plan, crew, stall_s=1e-4)
+    assert crew.alive < 0, "signs of life count"
+    assert run_shards(store, plan, FakeCrew(store, plan)).clips == 3
+
+
+class HangingCrew(FakeCrew):
+    """Whoever touches a clip that hangs is never heard of again."""
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        hung = [job for job in self.waiting if self.hangs(job)]
+        self.waiting = deque(job for job in self.waiting if not self.hangs(job))
+        outcomes = super().wait(seconds)
+        self.waiting.extend(hung)
+        return outcomes
+
+    def hangs(self, job: Job) -> bool:
+        clips = clips_of(self.store, self.plan, job.shard)
+        return not job.lost and any("hangs" in clip.id for clip in (clips if job.clip is None else [clips[job.clip]]))
+
+
+def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, ["a", "b", "hangs", "c", "d", "e", "f"])
+    for _ in range(3):  # with its shard, and twice alone
+        with pytest.raises(BulkError, match="no clip was finished"):
+            run_shards(store, plan, HangingCrew(store, plan), stall_s=0.02)
+    counts = run_shards(store, plan, HangingCrew(store, plan))
+    assert (counts.ok, counts.errors) == (6, 1)
+    row = rows_of(store, plan)[2]
+    assert (row["id"], row["error_code"]) == ("2-hangs", "scoring_failed")
+    assert "no clip was finished" in row["error_message"]
+
+
+def test_losses_one_after_another_are_the_machines_and_end_the_run(tmp_path):
+    store = open_store(tmp_path)
+    names = ["kills"] * 40
+    plan = planned(store, names, 40)
+    with pytest.raises(BulkError, match=r"one clip after another.*status -9"):
+        run_shards(store, plan, FakeCrew(store, plan, 1))
+    with pytest.raises(BulkError):  # each call gives up some of them
+        run_shards(store, plan, FakeCrew(store, plan, 1))
+    for _ in range(8):
+        try:
+            assert run_shards(store, plan, FakeCrew(store, plan, 1)).errors == 40
+            break
+        except BulkError:
+            continue
+    assert {row["error_code"] for row in rows_of(store, plan)} == {"worker_crashed"}
+
+
+def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    work = TASK.start()
+    monkeypatch.setattr(work, "rows", lambda clips: iter([]))
+    with pytest.raises(ValueError, match="3 clips gave 0 rows"):
+        work_on(store, plan, work, Job(0))
+    assert committed(store) == {}
