@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mmmos.cli.about import doctor, licenses
+from mmmos.cli.bulk import merge, verify
 from mmmos.cli.data import data
 from mmmos.cli.judging import evaluate, leaderboard
 from mmmos.cli.options import notes
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, train, experiment, extract, evaluate, leaderboard, doctor, licenses):
+for command in (score, train, experiment, extract, evaluate, leaderboard, verify, merge, doctor, licenses):
     app.command()(command)
 app.add_typer(data, name="data")
 
@@ -68,6 +69,7 @@ def main() -> None:
 def _stop(number: int, frame: Any) -> None:
     how = "interrupted" if number == signal.SIGINT else "terminated"
     notes.print(
-        f"mmmos: {how}; score -o OUTPUT.jsonl --resume, train, experiment and extract go on from what is written"
+        f"mmmos: {how}; score -o FOLDER/ or -o OUTPUT.jsonl --resume, train, experiment and extract go on from what is"
+        " written"
     )
     sys.exit(128 + number)

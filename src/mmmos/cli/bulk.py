@@ -1,0 +1,54 @@
+"""`mmmos verify` and `mmmos merge`: the folder that a run of `mmmos score` on many clips has filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmmos.cli.options import notes
+from mmmos.terminal import progress
+
+FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="Folder of a run, or its address (s3://...).")]
+
+
+def verify(folder: FolderArgument) -> None:
+    """Read all parts of a run and compare them with its list: every clip one row, in order, as published.
+
+    What is wrong is printed, a line each. Exit status: 0 whole, 1 not whole, 2 no run.
+    """
+    from mmmos.bulk.plan import read_plan
+    from mmmos.bulk.stores import open_store
+    from mmmos.bulk.verify import verify as verify_store
+
+    store = open_store(folder)
+    with progress(notes, "verifying", read_plan(store).shards) as advance:
+        found = verify_store(store, advance)
+    for fault in found.faults:
+        print(fault)
+    print(
+        f"{'not whole' if found.faults else 'whole'}: {found.done} of {found.shards} shards,"
+        f" {found.ok + found.errors} of {found.clips} clips, {found.ok} ok, {found.errors} errors"
+    )
+    raise typer.Exit(1 if found.faults else 0)
+
+
+def merge(
+    folder: FolderArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out the shards that are not done yet.")] = False,
+) -> None:
+    """Write the parts of a run as one file, in the order of its list.
+
+    Exit status: 0 written, 2 shards are not done or wrong usage, 3 a part is damaged.
+    """
+    from mmmos.bulk.plan import read_plan
+    from mmmos.bulk.stores import open_store
+    from mmmos.bulk.verify import merge as merge_store
+
+    store = open_store(folder)
+    with progress(notes, "merging", read_plan(store).shards) as advance:
+        written, left = merge_store(store, output, partial, advance)
+    if left:
+        notes.print(f"mmmos: {left} of {written + left} shards are not done, and left out")
