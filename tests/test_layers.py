@@ -14,11 +14,11 @@ PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
     ("errors", "version", "licenses"),
-    ("scores", "paper", "files", "resample"),
-    ("audio", "checks", "clips", "losses", "metrics", "terminal"),
+    ("scores", "paper", "files", "resample", "remote"),
+    ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists"),
     ("windows", "label_files", "manifest", "rows", "results", "ceiling"),
     ("decoder", "inputs", "corpora", "tables", "crops", "pool"),
-    ("encoders.base", "encoders.mel", "encoders.weights"),
+    ("ahead", "encoders.base", "encoders.mel", "encoders.weights"),
     ("encoders.padded", "encoders.published", "encoders.wavlm_checkpoint"),
     ("encoders.distillmos", "encoders.musicnn", "encoders.spectrum", "encoders.wavlm", "encoders.muq", "encoders.m2d"),
     ("encoders", "ensemble"),
@@ -33,10 +33,13 @@ ROWS = (
     ("models",),
     ("predictor",),
     ("selfcheck",),
-    ("fitting", "doctor", "experiments"),
-    ("runs",),
+    ("fitting", "doctor", "experiments", "bulk", "bulk.stores", "bulk.ray_cluster"),
+    ("runs", "bulk.plan", "bulk.tasks"),
+    ("bulk.crew", "bulk.verify"),
+    ("bulk.engine", "bulk.ray_crew"),
     ("cli.options",),
-    ("cli.scoring", "cli.training", "cli.judging", "cli.about", "cli.data"),
+    ("cli.crews",),
+    ("cli.scoring", "cli.training", "cli.judging", "cli.about", "cli.data", "cli.bulk"),
     ("cli",),
     ("__init__", "__main__"),
 )
@@ -109,13 +112,22 @@ def loaded_by(statement: str) -> set[str]:
     ["import mmmos", "import mmmos.cli", "import mmmos.corpora", "import mmmos.decoder", "import mmmos.manifest"],
 )
 def test_what_needs_no_torch_does_not_import_it(statement: str):
-    assert not loaded_by(statement) & {"torch", "scipy", "pyarrow", "huggingface_hub", "matplotlib", "transformers"}
+    assert not loaded_by(statement) & {
+        "torch",
+        "scipy",
+        "pyarrow",
+        "fsspec",
+        "huggingface_hub",
+        "matplotlib",
+        "transformers",
+    }
 
 
 def test_a_scorer_imports_no_optional_dependency():
     assert not loaded_by("import mmmos.predictor") & {
         "ray",
         "fastapi",
+        "fsspec",
         "transformers",
         "librosa",
         "matplotlib",
