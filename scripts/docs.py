@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "mmmos"
 DOCUMENTS = (
     "README.md",
     *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "DATA", "EXPERIMENTING", "EXPERIMENTS")),
-    *(f"docs/{name}.md" for name in ("MODEL_CARD", "ROWS", "SETTINGS")),
+    *(f"docs/{name}.md" for name in ("MODEL_CARD", "ROWS", "SETTINGS", "BULK")),
 )
 SCORE_TOLERANCE = 0.02
 """Points by which a score may differ from the one printed: processors round differently."""
@@ -160,6 +160,97 @@ def bench_heads() -> str:
     return "\n".join([*lines, "", f"`bench/heads.py` at commit {data['commit']} on {data['machine']}; {how}."])
 
 
+def bench_bulk() -> str:
+    """What bench/bulk.py measured last."""
+    data = json.loads((ROOT / "docs" / "bench_bulk.json").read_text())
+    found = data["figures"]
+    plain, shard, plan = found["plain"], found["shard"], found["planning"]
+    lines = ["| workers | files/s | of as many plain loops | s until the first works |", "|---|--:|--:|--:|"]
+    loops = {1: plain["rate"], 2: found["plain_2"]["rate"]}
+    for count, rate in loops.items():
+        lines.append(f"| {count} plain loop{'s' * (count > 1)} over `Predictor.stream` | {rate:.1f} | | |")
+    for name, words in (("local", ("process", "processes")), ("ray", ("Ray actor", "Ray actors"))):
+        for count, rate in loops.items():
+            row = found[f"{name}_{count}"]
+            cells = f"{row['rate']:.1f} | {row['rate'] / rate:.0%} | {row['start']:.1f}"
+            lines.append(f"| {count} {words[count - 1]} | {cells} |")
+    parts = {"decode": plain["decode"], "encode": plain["encode"], "heads": plain["heads"]}
+    parts |= {"publish": (shard["list_s"] + shard["table_s"] + shard["publish_s"]) / data["shard_size"]}
+    whole = sum(parts.values())
+    peer, nothing = found.get("peer"), found["local_nothing"]
+    memory = f"{(plan['peak'] - plan['before']) / 2**20:.0f} MiB beside the {plan['before'] / 2**20:.0f} of Python"
+    jobs = " and ".join(f"{found[f'{kind}_jobs']['driver_s'] * 1000:.1f}" for kind in ("local", "ray"))
+    lines += [
+        "",
+        "| what | measured |",
+        "|---|---|",
+        f"| shares of a file's time | {', '.join(f'{name} {part / whole:.1%}' for name, part in parts.items())} |",
+        f"| all that is not decoding and scoring, a file | {nothing['clip_s'] * 1e6:.0f} µs |",
+        f"| a job's way to a worker and back, processes and Ray | {jobs} ms |",
+        f"| most memory of a worker | {found['local_1']['peak'] / 2**20:.0f} MiB |",
+        f"| planning a list of {plan['rows']:,} | {plan['seconds']:.1f} s, {memory} |",
+        f"| finding that it is planned | {plan['again_seconds']:.1f} s |",
+    ]
+    if peer:
+        lines.append(
+            f"| the baseline's package and ours, same checkpoint | {peer['theirs']:.2f} and"
+            f" {peer['ours']:.2f} files/s, scores within {peer['apart']:.0e} |"
+        )
+    what = f"{data['clips']} files of {data['seconds']:g} s, lite, medians of {data['rounds']} rounds"
+    how = f"{what}; rates while all are at work; others kept {data['load']:.1f} cores of the machine busy as it began"
+    return "\n".join([*lines, "", f"`bench/bulk.py` at commit {data['commit']} on {data['machine']}; {how}."])
+
+
+def bulk_scaled() -> str:
+    """What follows from it for very many clips."""
+    data = json.loads((ROOT / "docs" / "bench_bulk.json").read_text())
+    far, assumed = data["scaled"], data["assumed"]
+    minutes, gb = (lambda s: f"{s / 60:.0f} min"), (lambda size: f"{size / 1e9:.1f} GB")
+    gets, puts = (f"{far[kind]:,.0f}" for kind in ("gets", "puts"))
+    rows = {
+        "shards, and files of the list": f"{far['shards']:,.0f}; {far['list_files']:,.0f}",
+        "planning, one process; the list as it is kept": f"{minutes(far['plan_seconds'])}; {gb(far['plan_bytes'])}",
+        "a file of the list ends with its footer, which each worker reads": f"{far['footer_bytes'] / 1e3:.0f} kB",
+        "a part; all parts": f"{far['part_bytes'] / 1e3:.0f} kB; {gb(far['parts_bytes'])}",
+        "memory of the driver once all is done, without Ray": f"{far['driver_bytes'] / 2**20:.0f} MiB",
+        "scoring on all workers, with what a shard costs beside": minutes(far["work_seconds"]),
+        "a shard on one worker, and so the wait for the last ones": minutes(far["shard_seconds"]),
+        "from the command to the last part": minutes(far["whole_seconds"]),
+        "shards that end, a second; jobs that the driver was seen to hand out": f"{far['jobs_a_second']:.0f};"
+        f" {far['driver_jobs_a_second']:.0f}",
+        "requests that read; that write": f"{gets}; {puts}",
+        "bytes read of the list, 1 MiB at a time": gb(far["read_bytes"]),
+        "lost with a machine": f"up to {far['lost_core_hours']:.2f} core hours",
+        "going on: a driver reads the commits": minutes(far["resume_seconds"]),
+    }
+    costs = {
+        "cores, scoring": far["compute_dollars"],
+        "cores that wait for the plan, if they are there by then": far["idle_plan_dollars"],
+        "requests": far["request_dollars"],
+        "going on once": far["resume_dollars"],
+        "a month of list and parts": far["month_dollars"],
+    }
+    head = f"{data['clips_scaled']:.0e} clips on {data['machines']:,} machines of {data['cores']} cores"
+    lines = [
+        f"| {head.replace('e+0', 'e')} | |",
+        "|---|--:|",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+    ]
+    lines += ["", "| cost | $ |", "|---|--:|", *(f"| {name} | {value:,.2f} |" for name, value in costs.items())]
+    prices = (
+        f"${assumed['core_hour']} a core hour, ${assumed['put'] * 1e6:g} a million writing requests and"
+        f" ${assumed['get'] * 1e6:g} a million reading ones, ${assumed['month_of_gb']} a GB and month"
+    )
+    rest = (
+        f"an answer of the store after {assumed['answer'] * 1000:.0f} ms, {assumed['readers']} at a time as commits are"
+        f" read; {assumed['start']:.0f} s until a worker has the model"
+    )
+    scored = f"{far['core_hours']:,.0f} core hours with lite"
+    if far["baseline_core_hours"]:
+        scored += f", {far['baseline_core_hours']:,.0f} with a model of the baseline's size"
+    return "\n".join([*lines, "", f"Assumed, not measured: {prices}; {rest}. In all {scored}."])
+
+
 def experiment(name: str, tables: tuple[str, ...]) -> str:
     """SRCC by clip of an experiment's rows, as `scripts/log_experiment.py` kept them."""
     data = json.loads((ROOT / "docs" / "experiments" / f"{name}.json").read_text())
@@ -283,6 +374,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "warnings": warnings,
     "bases": bases,
     "bench_heads": bench_heads,
+    "bench_bulk": bench_bulk,
+    "bulk_scaled": bulk_scaled,
     "experiment_musdb18": lambda: experiment("musdb18", ("II", "III", "IV")),
     "experiment_random": lambda: experiment("random", ("II", "III", "IV")),
     "experiment_presets": lambda: experiment("presets", ("Presets",)),

@@ -56,6 +56,16 @@ def test_every_command_of_the_readme_works(workplace: Path):
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_many_clips_work(workplace: Path):
+    found = [command for command in commands(ROOT / "docs" / "BULK.md") if "--ray" not in command]
+    assert len(found) > 2
+    for command in found:
+        words = [sys.executable, "-m", *command.split()]
+        done = subprocess.run(words, cwd=workplace, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
 def test_the_python_of_the_readme_prints_what_it_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)

@@ -1,0 +1,455 @@
+"""What does scoring many files cost, and what would 10^8 of them? Into docs/bench_bulk.json.
+
+    python bench/bulk.py [--clips 120] [--seconds 5] [--rounds 3] [--rows 1000000] [--peer 6] [--work FOLDER]
+
+- files a second by one and two workers, processes here and actors of a Ray of this machine, beside one and two plain
+  loops over `Predictor.stream`, each in a process with one thread; while all are at work, so without their start
+- the baseline's own package and ours on the same checkpoint: random weights of full size in its published layout
+- where the time goes, and what a shard costs beside its clips: measured with work that takes no time
+- planning a list of a million rows
+- the arithmetic from these to 10^8 clips on a thousand machines; prices are assumptions, and are listed
+
+For figures that mean something the machine should have nothing else to do. The package `audiobox-aesthetics` must be
+installed; its torchaudio is not used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from fsspec.spec import AbstractBufferedFile
+from pyarrow import parquet
+from score import ROOT, machine
+
+from mmmos import predictor as scoring
+from mmmos.bulk.crew import Crew, Job, LocalCrew, Outcome
+from mmmos.bulk.engine import run_shards
+from mmmos.bulk.plan import SHARD_SIZE, SHARDS_PER_FILE, clips_of, committed, make_plan, publish_part
+from mmmos.bulk.ray_crew import RayCrew
+from mmmos.bulk.stores import Store, open_store
+from mmmos.bulk.tasks import ScoreTask, Task
+from mmmos.clips import Clip
+from mmmos.inputs import expand
+from mmmos.remote import READ_AHEAD
+from mmmos.rows import table_row, table_schema
+from mmmos.scores import Provenance, Scores
+from mmmos.selfcheck import check_clip
+
+CLIPS = 10**8
+MACHINES, CORES = 1000, 16
+WORKERS = MACHINES * CORES - 1
+ASSUMED = {
+    "core_hour": 0.04,  # $, rented
+    "put": 5e-6,  # $ a request that writes or lists
+    "get": 4e-7,  # $ a request that reads
+    "month_of_gb": 0.023,  # $ of storage
+    "answer": 0.03,  # s that an object store takes to answer
+    "readers": 16,  # requests under way at a time as a driver reads commits
+    "start": 60.0,  # s until a worker has the model, on a cluster that is up
+}
+
+
+@dataclass(frozen=True)
+class NoTask:
+    """Work that takes no time, with rows as long as real ones."""
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing to depend on."""
+        return {"task": "nothing", "model": "none", "model_sha256": "0" * 64, "version": "1"}
+
+    def start(self) -> NoWork:
+        """There is nothing to load."""
+        return NoWork()
+
+
+class NoWork:
+    """See `NoTask`."""
+
+    provenance = Provenance("lite", "0" * 64, "0.1.0", "cpu", "float32", False, False)
+
+    def __init__(self) -> None:
+        self.schema = table_schema()
+
+    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+        """A row a clip."""
+        for number, clip in enumerate(clips):
+            values = {axis: number * 0.001 % 10 for axis in ("CE", "CU", "PC", "PQ")}
+            about = {"id": clip.id, "path": clip.path, "domain": "speech", "n_windows": 1, "end_time": 10.0}
+            yield table_row(Scores(**values, **about, provenance=self.provenance))
+
+    def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
+        """Nothing fails."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class Watched:
+    """A crew, with what came of its jobs and when."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew, self.seen = crew, list[tuple[float, Outcome]]()
+
+    @property
+    def size(self) -> int:
+        """Workers."""
+        return self.crew.size
+
+    def submit(self, job: Job) -> None:
+        """See `Crew`."""
+        self.crew.submit(job)
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """See `Crew`."""
+        found = self.crew.wait(seconds)
+        self.seen += [(time.perf_counter(), outcome) for outcome in found]
+        return found
+
+    def beats(self) -> int:
+        """See `Crew`."""
+        return self.crew.beats()
+
+    def close(self) -> None:
+        """See `Crew`."""
+        self.crew.close()
+
+
+def crew_of(kind: str, workers: int) -> Callable[..., Crew]:
+    """Local processes, or actors of a Ray on this machine."""
+    return (
+        partial(LocalCrew, workers=workers) if kind == "local" else partial(RayCrew, address="local", workers=workers)
+    )
+
+
+def by_crew(
+    make: Callable[..., Crew], task: Task, clips: Sequence[Clip], shard_size: int, folder: Path
+) -> dict[str, float]:
+    """Score with a crew: clips a second while all workers are at work, and seconds until the first one was."""
+    shutil.rmtree(folder, ignore_errors=True)
+    store = open_store(folder)
+    plan = make_plan(store, clips, task.describe(), shard_size)
+    begin = time.perf_counter()
+    with closing(Watched(make(store, plan, task))) as crew:
+        counts = run_shards(store, plan, crew)
+    results = [(when, outcome.result) for when, outcome in crew.seen if outcome.result]
+    assert len(results) == plan.shards
+    first = min(when - result.seconds for when, result in results)
+    at_work = sum(result.seconds for _, result in results)
+    return {
+        "workers": crew.size,
+        "rate": crew.size * len(clips) / at_work,
+        "start": first - begin,
+        "whole": max(when for when, _ in results) - first,
+        "peak": counts.peak_bytes,
+    }
+
+
+def plain_loop(task: ScoreTask, clips: Sequence[Clip]) -> dict[str, float]:
+    """One process, one thread: clips a second, and the seconds of each part of the work."""
+    torch.set_num_threads(1)
+    spent = {"decode": 0.0, "encode": 0.0, "heads": 0.0}
+    with scoring.from_pretrained(task.model, device="cpu", trust_checkpoint=task.trust_checkpoint) as predictor:
+        list(predictor.stream(clips[:1]))
+        encode, score = scoring.encode_windows, predictor._score_batch
+        scoring.encode_windows = _timed(spent, "encode", encode)
+        predictor._score_batch = _timed(spent, "heads", score)  # type: ignore[method-assign]
+        begin = time.perf_counter()
+        assert all(scores.error is None for scores in predictor.stream(clips))
+        whole = time.perf_counter() - begin
+        scoring.encode_windows = encode
+    spent["heads"] -= spent["encode"]  # which it calls
+    spent["decode"] = whole - spent["encode"] - spent["heads"]  # and what little the loop itself takes
+    return {"rate": len(clips) / whole, **{part: seconds / len(clips) for part, seconds in spent.items()}}
+
+
+def plain_loops(task: ScoreTask, clips: Sequence[Clip], loops: int) -> dict[str, float]:
+    """So many plain loops at once, which know nothing of each other, over all clips each: what the machine gives."""
+    with get_context("spawn").Pool(loops) as pool:
+        return {"rate": sum(found["rate"] for found in pool.starmap(plain_loop, [(task, clips)] * loops))}
+
+
+def _timed(spent: dict[str, float], part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*words: Any, **named: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            return function(*words, **named)
+        finally:
+            spent[part] += time.perf_counter() - begin
+
+    return call
+
+
+def per_shard(work: Path) -> dict[str, float]:
+    """What a full shard costs a worker beside its clips, s, and what it takes up, bytes."""
+    store = open_store(work / "shards")
+    shutil.rmtree(work / "shards", ignore_errors=True)
+    clips = [Clip(path, path) for path in (f"/data/audio/{i // 1000:05d}/{i:09d}.flac" for i in range(20 * SHARD_SIZE))]
+    plan = make_plan(store, clips, NoTask().describe())
+    import pyarrow
+
+    rows = NoWork().rows
+    spent: dict[str, list[float]] = {"list": [], "table": [], "publish": []}
+    for shard in range(plan.shards):
+        times = [time.perf_counter()]
+        found = clips_of(store, plan, shard)
+        times.append(time.perf_counter())
+        made = list(rows(found))
+        times.append(time.perf_counter())
+        table = pyarrow.Table.from_pylist(made, table_schema())
+        times.append(time.perf_counter())
+        commit = publish_part(store, plan, shard, table)
+        times.append(time.perf_counter())
+        for part, seconds in zip(("list", "rows", "table", "publish"), np.diff(times), strict=True):
+            spent.setdefault(part, []).append(float(seconds))
+    begin = time.perf_counter()
+    assert len(committed(store)) == plan.shards
+    reading = (time.perf_counter() - begin) / plan.shards
+    medians = {f"{part}_s": statistics.median(seconds) for part, seconds in spent.items()}
+    return {**medians, "part_bytes": commit.bytes, "read_commit_s": reading, "commit_bytes": _driver_bytes(store)}
+
+
+def _driver_bytes(store: Store) -> float:
+    """Memory that a driver keeps of a shard that is done."""
+    import tracemalloc
+
+    tracemalloc.start()
+    held = [committed(store) for _ in range(20)]
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return size / sum(map(len, held))
+
+
+PLANNING = """
+import resource, sys, time, json
+from mmmos.bulk.plan import make_plan
+from mmmos.bulk.stores import open_store
+from mmmos.inputs import expand
+def peak():  # not resource's ru_maxrss, which a child inherits from the process that forked it
+    return next(int(line.split()[1]) * 1024 for line in open('/proc/self/status') if line.startswith('VmHWM'))
+before, begin = peak(), time.perf_counter()
+plan = make_plan(open_store(sys.argv[2]), expand([sys.argv[1]]), {"task": "nothing"})
+print(json.dumps({"clips": plan.clips, "seconds": time.perf_counter() - begin, "peak": peak(), "before": before}))
+"""
+
+
+def planning(rows: int, work: Path) -> dict[str, float]:
+    """Plan a list of so many rows in a process of its own, then find that it is planned already."""
+    listed, folder = work / "list.jsonl", work / "planned"
+    with open(listed, "w") as file:
+        for i in range(rows):
+            file.write(f'{{"path": "/data/audio/{i // 1000:05d}/{i:09d}.flac"}}\n')
+    shutil.rmtree(folder, ignore_errors=True)
+    told = []
+    for _ in range(2):
+        call = [sys.executable, "-c", PLANNING, str(listed), str(folder)]
+        told.append(json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout))
+    lists = sorted((folder / "_run").glob("clips-*.parquet"))
+    gets, fetched = reads_of_a_shard(lists[0].read_bytes())
+    return {
+        "rows": rows,
+        "seconds": told[0]["seconds"],
+        "again_seconds": told[1]["seconds"],
+        "peak": told[0]["peak"],
+        "before": told[0]["before"],
+        "list_bytes_a_clip": sum(path.stat().st_size for path in lists) / rows,
+        "footer_bytes": parquet.ParquetFile(lists[0]).metadata.serialized_size,
+        "groups": parquet.ParquetFile(lists[0]).num_row_groups,
+        "gets": gets,
+        "get_bytes": fetched,
+    }
+
+
+def reads_of_a_shard(data: bytes) -> tuple[int, int]:
+    """Requests and bytes of a worker that reads a shard's clips from an object: the most over a few shards."""
+    found = []
+    groups = parquet.ParquetFile(io.BytesIO(data)).num_row_groups
+    for group in {0, groups // 2, groups - 1}:
+        asked: list[int] = []
+
+        class Fetched(AbstractBufferedFile):
+            def _fetch_range(self, start: int, end: int, asked: list[int] = asked) -> bytes:
+                asked.append(end - start)
+                return data[start:end]
+
+        with Fetched(None, "list", "rb", block_size=READ_AHEAD, size=len(data)) as file:
+            parquet.ParquetFile(file).read_row_group(group)
+        found.append((len(asked), sum(asked)))
+    return max(found)
+
+
+def peer(folder: Path, clips: Sequence[Clip]) -> dict[str, float]:
+    """The baseline's own package and ours on one checkpoint of random weights: clips a second, one thread."""
+    torchaudio, utils = types.ModuleType("torchaudio"), types.ModuleType("audiobox_aesthetics.utils")
+    torchaudio.functional = types.SimpleNamespace(resample=lambda wave, orig_freq, new_freq: wave)  # type: ignore[attr-defined]
+    utils.load_model = lambda path: path  # type: ignore[attr-defined]
+    sys.modules |= {"torchaudio": torchaudio, "audiobox_aesthetics.utils": utils}
+    from audiobox_aesthetics import infer
+
+    target = {axis: {"mean": 5.0, "std": 1.0} for axis in ("CE", "CU", "PC", "PQ")}
+    settings = {"proj_num_layer": 5, "proj_ln": True, "normalize_embed": True, "precision": "bf16"}
+    torch.manual_seed(0)
+    model = infer.AesMultiOutput(**settings, target_transform=target).eval()
+    model.save_pretrained(folder)
+    infer.AesMultiOutput.from_pretrained = lambda repository: model
+    theirs = infer.AesPredictor(None)
+    torch.set_num_threads(1)
+
+    def score(batch: Sequence[Clip]) -> list[dict[str, float]]:
+        waves = (soundfile.read(clip.path, dtype="float32") for clip in batch)
+        words = [{"path": torch.from_numpy(wave)[None], "sample_rate": rate} for wave, rate in waves]
+        rows: list[dict[str, float]] = theirs.forward(words)
+        return rows
+
+    score(clips[:1])
+    begin = time.perf_counter()
+    rows = score(clips)
+    took = time.perf_counter() - begin
+    task = ScoreTask(str(folder))
+    ours = plain_loop(task, clips)["rate"]
+    with scoring.from_pretrained(str(folder), device="cpu") as predictor:
+        found = predictor.score([clip.path for clip in clips])
+    apart = max(abs(row[axis] - scores[axis]) for row, scores in zip(rows, found, strict=True) for axis in row)
+    return {"clips": len(clips), "theirs": len(clips) / took, "ours": ours, "apart": apart}
+
+
+def scaled(figures: dict[str, Any]) -> dict[str, float]:
+    """From what was measured to `CLIPS` clips on `MACHINES` machines; seconds, bytes, requests and dollars."""
+    plain, shard, plan, ray = (figures[name] for name in ("plain", "shard", "planning", "ray_jobs"))
+    shards, lists = CLIPS / SHARD_SIZE, CLIPS / SHARD_SIZE / SHARDS_PER_FILE
+    beside = shard["list_s"] + shard["table_s"] + shard["publish_s"]
+    asks = 1 + plan["gets"]  # how long the list is, then its pieces
+    clip = 1 / plain["rate"] + beside / SHARD_SIZE + (asks + 2) * ASSUMED["answer"] / SHARD_SIZE
+    work = CLIPS * clip / WORKERS
+    last = SHARD_SIZE * clip  # at the end workers wait for the last shards
+    baseline = CLIPS / figures["peer"]["ours"] if "peer" in figures else 0.0
+    planned = plan["seconds"] / plan["rows"] * CLIPS
+    puts = 2 * shards + lists + 1
+    resumed = shards / ASSUMED["readers"] * ASSUMED["answer"]
+    machine_hour = MACHINES * CORES * ASSUMED["core_hour"]
+    return {
+        "shards": shards,
+        "shard_seconds": last,
+        "jobs_a_second": WORKERS / last,
+        "driver_jobs_a_second": 1 / ray["driver_s"],
+        "plan_seconds": planned,
+        "plan_bytes": plan["list_bytes_a_clip"] * CLIPS,
+        "list_files": lists,
+        "footer_bytes": plan["footer_bytes"],
+        "read_bytes": plan["get_bytes"] * shards,
+        "part_bytes": shard["part_bytes"],
+        "parts_bytes": shard["part_bytes"] * shards,
+        "driver_bytes": plan["before"] + shard["commit_bytes"] * shards,
+        "work_seconds": work,
+        "whole_seconds": planned + ASSUMED["start"] + work + last,
+        "core_hours": CLIPS * clip / 3600,
+        "baseline_core_hours": baseline / 3600,
+        "puts": puts,
+        "gets": asks * shards,
+        "request_dollars": puts * ASSUMED["put"] + (asks * shards) * ASSUMED["get"],
+        "compute_dollars": (ASSUMED["start"] + work + last) / 3600 * machine_hour,
+        "idle_plan_dollars": planned / 3600 * machine_hour,
+        "month_dollars": (plan["list_bytes_a_clip"] * CLIPS + shard["part_bytes"] * shards)
+        / 1e9
+        * ASSUMED["month_of_gb"],
+        "resume_seconds": resumed,
+        "resume_dollars": shards * ASSUMED["get"] + 2 * shards / 1000 * ASSUMED["put"],
+        "lost_core_hours": CORES * last / 3600,
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a clip")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of which medians are taken")
+    parser.add_argument("--peer", type=int, default=6, help="clips for the comparison with the baseline")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench_bulk")
+    options = parser.parse_args()
+    work = options.work
+    (work / "audio").mkdir(parents=True, exist_ok=True)
+    wave, rate = check_clip()
+    wave = np.resize(wave, round(options.seconds * rate))
+    for number in range(options.clips):
+        soundfile.write(work / "audio" / f"{number:05d}.flac", np.roll(wave, 997 * number), rate)
+    clips = list(expand([str(work / "audio")]))[: options.clips]
+    task, size = ScoreTask("lite", device="cpu"), max(1, options.clips // 12)
+    jobs: dict[str, Callable[[], dict[str, float]]] = {"plain": lambda: plain_loop(task, clips)}
+    jobs["plain_2"] = lambda: plain_loops(task, clips, 2)
+    for kind in ("local", "ray"):
+        for workers in (1, 2):
+            name = f"{kind}_{workers}"
+            jobs[name] = partial(by_crew, crew_of(kind, workers), task, clips, size, work / name)
+    load = os.getloadavg()[0]
+    figures: dict[str, Any] = medians(jobs, options.rounds)
+    figures["shard"] = per_shard(work)
+    nothing = [Clip(f"{i}", f"/data/audio/{i:09d}.flac") for i in range(20_000)]
+    for name, kind, size in (("local_nothing", "local", 1000), ("local_jobs", "local", 20), ("ray_jobs", "ray", 20)):
+        found = by_crew(crew_of(kind, 1), NoTask(), nothing, size, work / name)
+        jobs = len(nothing) / size
+        found["driver_s"] = max(0.0, found["whole"] / jobs - 1 / found["rate"] * size)  # a job's, beside its work
+        found["clip_s"] = found["whole"] / len(nothing)
+        figures[name] = found
+        tell(name, found)
+    figures["planning"] = planning(options.rows, work)
+    tell("planning", figures["planning"])
+    if options.peer:
+        figures["peer"] = peer(work / "audiobox", clips[: options.peer])
+        tell("peer", figures["peer"])
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    asked = {"clips": options.clips, "seconds": options.seconds, "rounds": options.rounds, "load": load}
+    asked["shard_size"] = SHARD_SIZE
+    data = {"commit": commit, "machine": machine(), **asked, "figures": figures}
+    data |= {"scaled": scaled(figures), "assumed": ASSUMED, "clips_scaled": CLIPS, "machines": MACHINES, "cores": CORES}
+    (ROOT / "docs" / "bench_bulk.json").write_text(json.dumps(_rounded(data), indent=1) + "\n")
+
+
+def medians(jobs: dict[str, Callable[[], dict[str, float]]], rounds: int) -> dict[str, dict[str, float]]:
+    """Each figure's median over interleaved rounds, so that all jobs have the same share of a machine's moods."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            found[name].append(job())
+            tell(name, found[name][-1])
+    return {
+        name: {key: statistics.median(one[key] for one in several) for key in several[0]}
+        for name, several in found.items()
+    }
+
+
+def tell(name: str, found: dict[str, float]) -> None:
+    """A line of what was measured."""
+    print(name, json.dumps(_rounded(found)), flush=True)
+
+
+def _rounded(value: Any) -> Any:
+    """Four digits of every figure."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()
