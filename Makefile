@@ -22,7 +22,6 @@ check: $(VENV)/test.stamp
 	@scripts/check --fast
 
 lite: $(VENV)/test.stamp
-	$(BIN)/python scripts/lite_corpus.py
 	$(BIN)/python scripts/build_lite.py --data $(DATA)
 	$(BIN)/python scripts/evaluate_lite.py --data $(DATA)
 	$(BIN)/python scripts/docs.py

@@ -1,17 +1,17 @@
 """Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
 
-    python scripts/build_lite.py --data DIR [--corpus build/corpus/corpus] [--work build/lite] [--encoders]
+    python scripts/build_lite.py --data DIR [--work build/lite] [--encoders]
 
 DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
-Free recordings come from `scripts/lite_corpus.py`, which is to be run before. Steps whose results lie in the work
-folder already are not done again, so a build that was broken off goes on where it was; the same data and
-versions give the same model.
+Steps whose results lie in the work folder already are not done again, so a build that was broken off goes on where
+it was; the same data and versions give the same model.
 
     1  wheels     fetched by name and version, their sha256 checked         (--encoders)
     2  encoders   converted to float16, musicnn by way of TensorFlow        (--encoders)
-    3  features   every clip encoded once
-    4  heads      solved in closed form, each member without a fifth of the clips (lite_heads.py)
-    5  lite       the ensemble, saved with its card
+    3  corpus     free recordings, fetched, and versions of them damaged in a known order (lite_corpus.py)
+    4  features   every clip encoded once
+    5  heads      solved in closed form, each member without a fifth of the clips (lite_heads.py)
+    6  lite       the ensemble, saved with its card
 
 Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow wants Python 3.11
 and half a gigabyte; without --encoders the committed ones are used.
@@ -29,7 +29,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from lite_heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, Norms, fit_member, read_norms
+from lite_corpus import SONGS_LICENCE, make_corpus
+from lite_heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms
 
 from mmmos.clips import Clip
 from mmmos.dataset import Table
@@ -70,9 +71,13 @@ def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
     return listener.table(plans, config), config
 
 
-def read_data(data: Path, corpus: Path, work: Path) -> list[LabelledClip]:
-    """All three sets as rows: songs, signals and sources are groups, MUSHRA is PQ on a scale of its own."""
+def read_data(data: Path, work: Path) -> list[LabelledClip]:
+    """All sets as rows: songs, signals and recordings are groups, MUSHRA is PQ on a scale of its own.
+
+    What the free recordings come from is their source: packages, and songs that were taken apart.
+    """
     work.mkdir(parents=True, exist_ok=True)
+    corpus = make_corpus(work.resolve() / "corpus", data / "musdb18_aes")
     table = work / "manifest.csv"
     with open(table, "w", newline="") as file:
         writer = csv.writer(file)
@@ -90,7 +95,7 @@ def read_data(data: Path, corpus: Path, work: Path) -> list[LabelledClip]:
             system=f"{row['kind']} {row['severity']}",
             domain=row["domain"],
             group=row["source"],
-            set=FREE,
+            set=REMIXED if row["licence"] == SONGS_LICENCE else FREE,
             source=row["package"],
         )
         for row in _read_csv(corpus / "manifest.csv")
@@ -122,13 +127,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
-    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus" / "corpus", help="free audio")
     parser.add_argument("--encoders", action="store_true", help="also convert the encoders anew")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
     if options.encoders:
         build_encoders(options.work)
-    rows = read_data(options.data.resolve(), options.corpus.resolve(), options.work)
+    rows = read_data(options.data.resolve(), options.work)
     table, config = encode(rows, options.work / "cache")
     members = train_members(table, config, read_norms(options.data / "labels"))
     training = count_sets(table)

@@ -1,10 +1,10 @@
-"""Seventeen kinds of damage, each in four steps from hardly to badly. Nothing here is a rating: the order is all."""
+"""Twenty-two kinds of damage, each in four steps from hardly to badly. Nothing here is a rating: the order is all."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import av
@@ -13,6 +13,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
+
+from mmmos.encoders.mel import mel_filters
 
 RATE = 24_000  # Hz that codecs work at
 LEVEL_DB = -26.0  # dBFS RMS of every clip, unless its peak forbids
@@ -32,7 +34,8 @@ class Job:
     rate: int
     band: int  # Hz that the recording holds
     rng: np.random.Generator
-    babble: Wave
+    babble: Wave  # four voices
+    backing: Wave  # what sounds beside it: other instruments, other sounds
 
 
 def _add(x: Wave, noise: Wave, snr: float) -> Wave:
@@ -49,9 +52,9 @@ def _hum(x: Wave, job: Job) -> Wave:
     return np.sum([np.sin(2 * np.pi * base * k * t + k * k) / k for k in (1, 2, 3, 5, 7)], axis=0)
 
 
-def _low_pass(x: Wave, job: Job, share: float) -> Wave:
-    edge = share * min(job.band, 12_000) / (job.rate / 2)
-    return np.asarray(sosfiltfilt(butter(8, min(edge, 0.95), output="sos"), x))
+def limited(x: Wave, rate: int, edge: float) -> Wave:
+    """Without what lies above `edge` Hz."""
+    return np.asarray(sosfiltfilt(butter(8, min(edge / (rate / 2), 0.95), output="sos"), x))
 
 
 def _reverb(x: Wave, job: Job, t60: float) -> Wave:
@@ -93,6 +96,47 @@ def _denoised(x: Wave, job: Job, snr: float) -> Wave:
         return bins * np.maximum(0, 1 - 1.5 * noise / np.maximum(np.abs(bins), 1e-9))
 
     return _bins(x + floor * job.rng.standard_normal(len(x)), job, subtract)
+
+
+def _separated(x: Wave, job: Job, fault: float) -> Wave:
+    """Taken out of a mixture by a mask that is the ideal one less and less: the backing leaks, the clip has holes."""
+    size = 2 * (job.rate // 50)
+    own, mixture = (stft(part, nperseg=size)[2] for part in (x, _add(x, np.resize(job.backing, len(x)), 0)))
+    ideal = np.abs(own) ** 2 / np.maximum(np.abs(own) ** 2 + np.abs(mixture - own) ** 2, 1e-12)
+    coarse = job.rng.uniform(-1, 1, (own.shape[0] // 6 + 1, own.shape[1] // 3 + 1))
+    mask = np.clip(ideal + fault * np.kron(coarse, np.ones((6, 3)))[: own.shape[0], : own.shape[1]], 0, 1)
+    return np.asarray(istft(mask * mixture, nperseg=size)[1][: len(x)])
+
+
+def _wow(x: Wave, job: Job, percent: float) -> Wave:
+    """The pitch goes up and down by so much, twice a second or six times."""
+    hz, fine = job.rng.choice([2, 6]), 4
+    t = np.arange(len(x)) / job.rate
+    moved = t + percent / 100 / (2 * np.pi * hz) * np.sin(2 * np.pi * hz * t)
+    return np.interp(moved * fine * job.rate, np.arange(fine * len(x)), soxr.resample(x, 1, fine)[: fine * len(x)])
+
+
+def _vocoded(x: Wave, job: Job, bands: float) -> Wave:
+    """Rebuilt from so many mel bands without their phases, by the iterations of Griffin and Lim."""
+    size = 2 * (job.rate // 50)
+    grid = {"nperseg": size, "noverlap": 3 * size // 4}
+    filters = mel_filters(job.rate, size, int(bands), low_hz=40.0)
+    wanted = np.linalg.pinv(filters) @ (filters @ np.abs(stft(x, **grid)[2]))
+    bins = np.maximum(wanted, 0) * np.exp(2j * np.pi * job.rng.random(wanted.shape))
+    for _ in range(16):
+        again = stft(istft(bins, **grid)[1], **grid)[2][:, : bins.shape[1]]
+        again = np.pad(again, ((0, 0), (0, bins.shape[1] - again.shape[1])))
+        bins = np.maximum(wanted, 0) * np.exp(1j * np.angle(again))
+    return np.asarray(istft(bins, **grid)[1][: len(x)])
+
+
+def _chain(x: Wave, job: Job, links: float) -> Wave:
+    """So many different kinds of damage, one after the other, each in its second step."""
+    single = [kind for kind in KINDS if kind != "chain"]
+    for kind in job.rng.choice(single, 4, replace=False)[: int(links)]:
+        function, steps = KINDS[str(kind)]
+        x = np.resize(function(level(x), replace(job, rng=np.random.default_rng(len(x))), steps[1]), len(x))
+    return x
 
 
 def _codec(name: str, container: str) -> Callable[[Wave, Job, float], Wave]:
@@ -142,7 +186,7 @@ KINDS: dict[str, tuple[Callable[[Wave, Job, float], Wave], tuple[float, float, f
     "pink": (lambda x, job, db: _add(x, _pink(x, job.rng), db), (30, 20, 10, 0)),
     "babble": (lambda x, job, db: _add(x, np.resize(job.babble, len(x)), db), (25, 15, 7, 0)),
     "mnru": (lambda x, job, db: x * (1 + 10 ** (-db / 20) * job.rng.standard_normal(len(x))), (30, 22, 14, 6)),
-    "low pass": (_low_pass, (0.6, 0.4, 0.25, 0.15)),
+    "low pass": (lambda x, job, share: limited(x, job.rate, share * min(job.band, 12_000)), (0.6, 0.4, 0.25, 0.15)),
     "mp3": (_codec("libmp3lame", "mp3"), (40, 24, 16, 8)),
     "opus": (_codec("libopus", "ogg"), (24, 14, 9, 6)),
     "aac": (_codec("aac", "adts"), (40, 24, 16, 10)),
@@ -155,5 +199,10 @@ KINDS: dict[str, tuple[Callable[[Wave, Job, float], Wave], tuple[float, float, f
     "holes": (_holes, (0.1, 0.25, 0.45, 0.65)),
     "phase": (_phase, (0.4, 0.8, 1.4, 3.0)),
     "denoised": (_denoised, (25, 15, 8, 0)),
+    "bleed": (lambda x, job, db: _add(x, np.resize(job.backing, len(x)), db), (25, 15, 8, 2)),
+    "separated": (_separated, (0.1, 0.3, 0.6, 1.0)),
+    "wow": (_wow, (0.3, 1, 3, 8)),
+    "vocoded": (_vocoded, (80, 40, 24, 12)),
+    "chain": (_chain, (1, 2, 3, 4)),
 }
 """Name -> function of samples, what it may need, and a step's strength; and the four strengths."""

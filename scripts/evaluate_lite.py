@@ -2,12 +2,14 @@
 
     python scripts/evaluate_lite.py --data DIR [--work build/lite] [--out docs/lite.json]
 
-What is fitted is fitted again inside each fold. The encoders, the shares of the sets and the decays were chosen on
-these very folds, so the figures flatter by that much. Three questions are asked:
+What is fitted is fitted again inside each fold, and music's decays are chosen there; the encoders and the weights of
+the sources were chosen with these folds in view, so the figures flatter by that much.
 
-    unseen     folds by song and by speech signal: material of a known kind
-    family     each codec family left out in turn: damage of an unknown kind
+    unseen     folds by song, by speech signal and, for free recordings, by package
+    family     each codec family left out in turn, or a family of damage: faults of an unknown kind
     transfer   one set left out altogether: an unknown listening test
+    subsets    the same for every subset of the encoders
+    order      constructed versions of recordings: damage, several sources at once, vocals taken out of mixtures
 
 and beside each stand what a trivial predictor gets: DistillMOS's own score, which saw none of these sets,
 and the mean label of the stem, which knows what no model is told.
@@ -16,46 +18,65 @@ and the mean label of the stem, which knows what no model is told.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from build_lite import ROOT, encode, read_data, train_members
-from lite_heads import CODEC, DOMAINS, FREE, MOS_COLUMN, MUSIC, Norms, pairs, read_norms
+from build_lite import ENCODERS, ROOT, encode, read_data, train_members
+from lite_heads import (
+    CLEAN,
+    CODEC,
+    DOMAINS,
+    FREE,
+    MOS_COLUMN,
+    MUSIC,
+    QUALITY,
+    REMIXED,
+    Norms,
+    count_pairs,
+    damage_pairs,
+    fit_direction,
+    fit_experts,
+    fit_inputs,
+    read_norms,
+)
 from numpy.typing import NDArray
 
 from mmmos.dataset import Table
 from mmmos.manifest import LabelledClip, label_array
 from mmmos.metrics import bootstrap, srcc, system_means
-from mmmos.model import ModelConfig
+from mmmos.model import ModelConfig, QualityModel
 from mmmos.scores import AXES
 from mmmos.train import predict
 
 FOLDS = 5
-FAMILIES = {"Proposed": "proposed", "Lyra": "Lyra", "AudioDec": "AudioDec", "Reference": "original"}
+CODEC_FAMILIES = {"Proposed": "proposed", "Lyra": "Lyra", "AudioDec": "AudioDec", "Reference": "original"}
+DAMAGE_FAMILIES = {
+    "something added": ("white", "pink", "babble", "hum", "bleed"),
+    "band": ("low pass",),
+    "codecs": ("mp3", "opus", "aac", "vorbis"),
+    "amplitude": ("clipping", "quantised", "mnru"),
+    "time": ("reverb", "loss", "wow"),
+    "spectrum": ("holes", "phase", "denoised", "separated", "vocoded"),
+}
 
 Array = NDArray[Any]
+Fold = Callable[[LabelledClip], str | None]
+PC, PQ = AXES.index("PC"), AXES.index("PQ")
 
 
-def cross_predict(
-    table: Table, config: ModelConfig, norms: dict[str, Norms], fold_of: Callable[[LabelledClip], str | None]
-) -> tuple[Array, Array]:
-    """Predictions [N, A] and shares of the domains [N, E] by models that saw no row of a row's fold.
-
-    NaN where the fold is None.
-    """
-    folds = [fold_of(row) for row in table.rows]
-    predictions = np.full((len(table.rows), len(AXES)), np.nan)
-    shares = np.full((len(table.rows), len(DOMAINS)), np.nan)
-    for fold in sorted({name for name in folds if name is not None}):
-        held = [name == fold for name in folds]
-        print(f"{fold}: {sum(held)} clips held out")
-        seen = table.take([row for row, out in zip(table.rows, held, strict=True) if not out])
-        members = train_members(seen, config, norms)
-        unseen = table.take([row for row, out in zip(table.rows, held, strict=True) if out])
+def cross_predict(table: Table, config: ModelConfig, norms: dict[str, Norms], fold_of: Fold) -> tuple[Array, Array]:
+    """Predictions [N, A] and shares of the domains [N, E] by models that saw no row of a row's fold."""
+    predictions, shares = np.zeros((len(table.rows), len(AXES))), np.zeros((len(table.rows), len(DOMAINS)))
+    for held, seen in _folds(table, fold_of):
+        members = train_members(table.take(seen), config, norms)
+        unseen = table.take([table.rows[i] for i in held])
         scores = [member.scale.to_labels(predict(member.model, unseen).numpy()) for member in members]
         predictions[held] = np.mean(scores, axis=0)
         reduced = unseen.inputs.batch([crops[0][0] for crops in unseen.crops])
@@ -65,122 +86,249 @@ def cross_predict(
     return predictions, shares
 
 
-def numbered(groups: list[str], seed: int = 0) -> dict[str, str]:
+def cross_score(
+    table: Table,
+    config: ModelConfig,
+    norms: dict[str, Norms],
+    fold_of: Fold,
+    encoders: Sequence[str] = ENCODERS,
+    without: Callable[[LabelledClip], bool] = lambda row: False,
+    beside: Array | None = None,
+) -> Array:
+    """Scores [N, A] of one model that is told the domain, NaN where there is no fold.
+
+    Training also goes without some encoders and some rows, and has what stands in `beside` [N, E] as further inputs.
+    """
+    scores = np.full((len(table.rows), len(AXES)), np.nan)
+    heard = columns_of(config, encoders)
+    for held, seen in _folds(table, fold_of):
+        seen = [row for row in seen if not without(row)]
+        x = fit_inputs(QualityModel(config), table.take(seen), table) * heard
+        x = x if beside is None else np.concatenate([x, beside], axis=1)
+        index = {id(row): i for i, row in enumerate(table.rows)}
+        experts = fit_experts(x[[index[id(row)] for row in seen]], seen, norms, config)
+        for domain in DOMAINS:
+            here = [i for i in held if table.rows[i].domain == domain]
+            scores[here] = experts.score(x[here], domain)
+    return scores
+
+
+def _folds(table: Table, fold_of: Fold) -> list[tuple[list[int], list[LabelledClip]]]:
+    """Of each fold the rows held out, by number, and the rows to train on."""
+    folds = [fold_of(row) for row in table.rows]
+    found = []
+    for fold in sorted({name for name in folds if name is not None}):
+        held = [i for i, name in enumerate(folds) if name == fold]
+        found.append((held, [row for row, name in zip(table.rows, folds, strict=True) if name != fold]))
+    return found
+
+
+def columns_of(config: ModelConfig, encoders: Sequence[str]) -> Array:
+    """1 for the columns of the fused vector that come from these encoders, 0 for the others: [D]."""
+    parts = [np.full(2 * sum(spec.columns), float(spec.name in encoders)) for spec in config.encoders]
+    return np.concatenate(parts)
+
+
+def numbered(groups: Sequence[str], seed: int = 0) -> dict[str, str]:
     """A fold for each group, groups shuffled once."""
     order = np.random.default_rng(seed).permutation(len(groups))
     return {groups[at]: f"fold {i % FOLDS}" for i, at in enumerate(order)}
 
 
-def family(system: str) -> str:
-    """The codec that a system is a setting of."""
-    return next(name for start, name in FAMILIES.items() if system.startswith(start))
+def codec_family(row: LabelledClip) -> str | None:
+    """The codec that a clip's system is a setting of."""
+    if row.set != CODEC:
+        return None
+    return next(name for start, name in CODEC_FAMILIES.items() if row.system.startswith(start))
 
 
-def agreement(prediction: Array, target: Array, groups: Array) -> dict[str, Any]:
-    """SRCC with its 95 % interval over groups."""
-    known = np.isfinite(prediction) & np.isfinite(target)
-    p, t, g = prediction[known], target[known], groups[known]
-    low, high = bootstrap(srcc, p, t, g)
-    return {"n": len(p), "srcc": round(srcc(p, t), 3), "low": round(low, 3), "high": round(high, 3)}
+class Evaluation:
+    """A table of all clips, and what models told of those they had not seen."""
 
+    def __init__(self, table: Table, config: ModelConfig, norms: dict[str, Norms], limits: dict[str, str]) -> None:
+        self.table, self.config, self.norms = table, config, norms
+        self.rows = list(table.rows)
+        self.labels = label_array(self.rows)
+        self.groups = np.array([row.group for row in self.rows])
+        self.systems = np.array([row.system for row in self.rows])
+        self.sets = np.array([row.set for row in self.rows])
+        self.domains = np.array([row.domain for row in self.rows])
+        self.limited = np.array([bool(limits.get(Path(str(row.clip.path)).name)) for row in self.rows])
+        self.music, self.codec = self.sets == MUSIC, self.sets == CODEC
+        self.mos = table.inputs.frames[:, MOS_COLUMN].double().numpy()
+        # A package's recordings resemble each other, so they are held out as a whole; so are a song and its remixes.
+        units = {row.clip: row.source or row.group for row in self.rows}
+        folds = numbered(sorted(set(units.values())))
+        self.fold_of: Fold = lambda row: folds[units[row.clip]]
 
-def evaluate(table: Table, config: ModelConfig, norms: dict[str, Norms]) -> dict[str, Any]:
-    """All figures of the card."""
-    rows = list(table.rows)
-    labels = label_array(rows)
-    groups = np.array([row.group for row in rows])
-    systems = np.array([row.system for row in rows])
-    sets = np.array([row.set for row in rows])
-    music, codec = sets == MUSIC, sets == CODEC
-    mos = table.inputs.frames[:, MOS_COLUMN].double().numpy()
-    quality = AXES.index("PQ")
+    def cross_score(self, fold_of: Fold, **options: Any) -> Array:
+        """See `cross_score`."""
+        return cross_score(self.table, self.config, self.norms, fold_of, **options)
 
-    # A package's recordings resemble each other, so packages of free audio are held out whole.
-    units = {id(row): row.source or row.group for row in rows}
-    fold = numbered(sorted(set(units.values())))
-    unseen, shares = cross_predict(table, config, norms, lambda row: fold[units[id(row)]])
-    by_family, _ = cross_predict(table, config, norms, lambda row: family(row.system) if row.set == CODEC else None)
-    transfer, _ = cross_predict(table, config, norms, lambda row: "all codecs" if row.set == CODEC else None)
+    def agreement(self, name: str, prediction: Array, axis: int, part: NDArray[np.bool_]) -> dict[str, Any]:
+        """SRCC with the raters, with its 95 % interval over groups."""
+        known = part & np.isfinite(prediction) & np.isfinite(self.labels[:, axis])
+        p, t, g = prediction[known], self.labels[known, axis], self.groups[known]
+        return {"figure": name, "axis": AXES[axis], **_srcc(p, t, g)}
 
-    def row(name: str, prediction: Array, axis: int, part: NDArray[np.bool_]) -> dict[str, Any]:
-        found = agreement(prediction[part], labels[part, axis], groups[part])
-        return {"figure": name, "axis": AXES[axis], **found}
-
-    found = [row("music, unseen songs", unseen[:, i], i, music) for i in range(len(AXES))]
-    found += [
-        row("music, mean label of the stem (not a model)", stem_means(labels, rows, music)[:, i], i, music)
-        for i in range(4)
-    ]
-    found += [row("music, DistillMOS alone", mos, quality, music)]
-    for stem in sorted(set(systems[music])):
+    def figures(self, unseen: Array) -> list[dict[str, Any]]:
+        """Agreement with people, of predictions for unseen clips."""
+        music, codec = self.music, self.codec
+        stems = self.stem_means()
+        found = [self.agreement("music, unseen songs", unseen[:, i], i, music) for i in range(len(AXES))]
+        for i in range(len(AXES)):
+            found.append(self.agreement("music, mean label of the stem (not a model)", stems[:, i], i, music))
+        found.append(self.agreement("music, DistillMOS alone", self.mos, PQ, music))
+        found.append(self.agreement("music, trained without its ratings", self.without_music(), PQ, music))
+        for stem in sorted(set(self.systems[music])):
+            part = music & (self.systems == stem)
+            found += [
+                self.agreement(f"music, unseen songs, {stem} only", unseen[:, i], i, part) for i in range(len(AXES))
+            ]
+        by_family = self.cross_score(codec_family)[:, PQ]
+        transfer = self.cross_score(lambda row: CODEC if row.set == CODEC else None)[:, PQ]
         found += [
-            row(f"music, unseen songs, {stem} only", unseen[:, i], i, music & (systems == stem)) for i in range(4)
+            self.agreement("speech codecs, unseen signals", unseen[:, PQ], PQ, codec),
+            self.agreement("speech codecs, unseen codec families", by_family, PQ, codec),
+            self.agreement("speech codecs, trained without their ratings", transfer, PQ, codec),
+            self.agreement("speech codecs, DistillMOS alone", self.mos, PQ, codec),
         ]
-    found += [
-        row("speech codecs, unseen signals", unseen[:, quality], quality, codec),
-        row("speech codecs, unseen codec families", by_family[:, quality], quality, codec),
-        row("speech codecs, trained without their ratings", transfer[:, quality], quality, codec),
-        row("speech codecs, DistillMOS alone", mos, quality, codec),
-    ]
-    target = system_means(labels[codec, quality], systems[codec])
-    names = np.unique(systems[codec])
-    for name, scores in (("unseen signals", unseen[:, quality]), ("DistillMOS alone", mos)):
-        means = system_means(scores[codec], systems[codec])
-        found.append({"figure": f"speech codecs, {name}, per system", "axis": "PQ", **agreement(means, target, names)})
-    error = np.abs(unseen[music] - labels[music])
-    return {
-        "figures": found,
-        "songs": len(set(groups[music])),
-        "mean_absolute_error": {axis: round(float(error[:, i].mean()), 2) for i, axis in enumerate(AXES)},
-        "order": [order(rows, scores, name) for name, scores in (("lite", unseen[:, quality]), ("DistillMOS", mos))],
-        "domains": domain_shares(rows, shares),
-    }
+        names, target = np.unique(self.systems[codec]), system_means(self.labels[codec, PQ], self.systems[codec])
+        for name, scores in (("unseen signals", unseen[:, PQ]), ("DistillMOS alone", self.mos)):
+            means = system_means(scores[codec], self.systems[codec])
+            found.append({"figure": f"speech codecs, {name}, per system", "axis": "PQ", **_srcc(means, target, names)})
+        return found
 
+    def without_music(self) -> Array:
+        """PQ [N] by codec ratings and the order of damage alone, songs and their remixes left out."""
+        index = [i for i, row in enumerate(self.rows) if row.set not in (MUSIC, REMIXED)]
+        seen = [self.rows[i] for i in index]
+        x = fit_inputs(QualityModel(self.config), self.table.take(seen), self.table)
+        return x @ fit_direction(x[index], seen, PQ, replace(QUALITY["sound"], music=0.0), self.config)
 
-def order(rows: list[LabelledClip], scores: Array, name: str) -> dict[str, Any]:
-    """Of free recordings: how often the less damaged of two versions has the higher PQ, by domain and by damage."""
-    told: dict[str, list[bool]] = {}
-    for domain in DOMAINS:
-        for better, worse in zip(*pairs(rows, [domain]), strict=True):
-            kind = rows[worse].system.rsplit(" ", 1)[0]
-            for key in (domain, f"{domain}, {kind}"):
+    def stem_means(self) -> Array:
+        """For each rated excerpt of music the mean label of its stem over the other songs: [N, A]."""
+        means = np.full_like(self.labels, np.nan)
+        for i in np.flatnonzero(self.music):
+            others = self.music & (self.systems == self.systems[i]) & (self.groups != self.groups[i])
+            means[i] = self.labels[others].mean(axis=0)
+        return means
+
+    def errors(self, unseen: Array) -> dict[str, Any]:
+        """Mean absolute error on music, of predictions and of the constant that is best for the other songs."""
+        mean = np.stack([self.labels[self.music & (self.groups != g)].mean(axis=0) for g in self.groups[self.music]])
+        labels = self.labels[self.music]
+        kinds = {"lite": unseen[self.music], "the mean of the other songs": mean}
+        return {
+            name: {axis: round(float(np.abs(told - labels)[:, i].mean()), 2) for i, axis in enumerate(AXES)}
+            for name, told in kinds.items()
+        }
+
+    def order(self, scores: Array) -> dict[str, list[float]]:
+        """How often the less damaged of two versions scores higher: by domain, and there by kind; with the number."""
+        told: dict[str, list[bool]] = {}
+        for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):
+            domain, kind = self.domains[better], self.systems[worse].rsplit(" ", 1)[0]
+            keys = [domain, f"{domain}, {kind}", *[f"{domain}, band limited"] * bool(self.limited[worse])]
+            for key in keys:
                 told.setdefault(key, []).append(bool(scores[better] > scores[worse]))
-    return {"scores": name, "right": {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in told.items()}}
+        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+
+    def counts(self, scores: Array) -> dict[str, list[float]]:
+        """How often more sources at once have the higher PC: by domain, and of stems of one song."""
+        told: dict[str, list[bool]] = {}
+        for fewer, more in zip(*count_pairs(self.rows, np.isin(self.sets, (FREE, REMIXED))), strict=True):
+            key = "stems of a song" if self.sets[more] == REMIXED else self.domains[more]
+            told.setdefault(key, []).append(bool(scores[more] > scores[fewer]))
+        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+
+    def separated(self, scores: Array) -> dict[str, Any]:
+        """SRCC of PQ with how cleanly vocals were taken out of their mixture: mean over songs, 95 % over songs."""
+        found = []
+        for song in np.unique(self.groups[self.sets == REMIXED]):
+            here = (self.sets == REMIXED) & (self.groups == song)
+            for kind in ("bleed", "separated"):
+                part = [i for i in np.flatnonzero(here) if self.systems[i].rsplit(" ", 1)[0] in (kind, CLEAN)]
+                if len(part) > 1:
+                    found.append(srcc(scores[part], np.array([-int(self.systems[i].rsplit(" ", 1)[1]) for i in part])))
+        drawn = np.random.default_rng(0).choice(found, (1000, len(found))).mean(axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return {"srcc": round(float(np.mean(found)), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+    def unseen_damage(self) -> dict[str, dict[str, list[float]]]:
+        """The order of damage of which training knew no kind like it, by family and domain."""
+        found = {}
+        for family, kinds in DAMAGE_FAMILIES.items():
+            hidden = {row.clip for row in self.rows if row.set == FREE and row.system.rsplit(" ", 1)[0] in kinds}
+            scores = self.cross_score(self.fold_of, without=lambda row, hidden=hidden: row.clip in hidden)[:, PQ]
+            told: dict[str, list[bool]] = {}
+            for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):
+                if self.rows[worse].clip in hidden:
+                    told.setdefault(self.domains[worse], []).append(bool(scores[better] > scores[worse]))
+            found[family] = {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+        return found
+
+    def subsets(self) -> list[dict[str, Any]]:
+        """The main figures for every subset of the encoders."""
+        found = []
+        for count in range(1, len(ENCODERS) + 1):
+            for names in combinations(ENCODERS, count):
+                unseen = self.cross_score(self.fold_of, encoders=names)
+                family = self.cross_score(codec_family, encoders=names)[:, PQ]
+                transfer = self.cross_score(lambda row: CODEC if row.set == CODEC else None, encoders=names)[:, PQ]
+                found.append({"encoders": names})
+                music = self.labels[self.music]
+                found[-1] |= {a: round(srcc(unseen[self.music, i], music[:, i]), 3) for i, a in enumerate(AXES)}
+                rated = self.labels[self.codec, PQ]
+                for name, scores in (("signals", unseen[:, PQ]), ("families", family), ("transfer", transfer)):
+                    found[-1][name] = round(srcc(scores[self.codec], rated), 3)
+                order = self.order(unseen[:, PQ])
+                found[-1]["order"] = round(float(np.mean([order[domain][0] for domain in DOMAINS])), 3)
+        return found
+
+    def told_domains(self, shares: Array) -> dict[str, dict[str, float]]:
+        """Of each kind of clip: how many are told to be of each domain."""
+        told = shares.argmax(axis=1)
+        kinds = np.array([f"{row.domain}, {row.set if row.set != FREE else 'free recordings'}" for row in self.rows])
+        solo = self.music & (self.systems == "vocals")
+        kinds[self.sets == REMIXED] = "music, remixed stems"
+        parts = {kind: kinds == kind for kind in sorted(set(kinds))} | {"music, solo vocals of musdb18_aes": solo}
+        return {
+            kind: {name: round(float((told[part] == i).mean()), 2) for i, name in enumerate(DOMAINS)}
+            for kind, part in parts.items()
+        }
 
 
-def domain_shares(rows: list[LabelledClip], shares: Array) -> dict[str, dict[str, float]]:
-    """Of each kind of clip: how many are told to be of each domain."""
-    told = shares.argmax(axis=1)
-    kinds = np.array([f"{row.domain}, {row.set if row.set != FREE else 'free recordings'}" for row in rows])
-    kinds = np.where(
-        [row.set == MUSIC and row.system == "vocals" for row in rows], "music, solo vocals of musdb18_aes", kinds
-    )
-    return {
-        kind: {name: round(float((told[kinds == kind] == i).mean()), 2) for i, name in enumerate(DOMAINS)}
-        for kind in sorted(set(kinds))
-    }
-
-
-def stem_means(labels: Array, rows: list[LabelledClip], rated: NDArray[np.bool_]) -> Array:
-    """For each row the mean label of its stem over the other songs."""
-    means = np.full_like(labels, np.nan)
-    for i in np.flatnonzero(rated):
-        same = [j for j in np.flatnonzero(rated) if rows[j].system == rows[i].system]
-        means[i] = labels[[j for j in same if rows[j].group != rows[i].group]].mean(axis=0)
-    return means
+def _srcc(prediction: Array, target: Array, groups: Array) -> dict[str, Any]:
+    low, high = bootstrap(srcc, prediction, target, groups)
+    found = {"srcc": srcc(prediction, target), "low": low, "high": high}
+    return {"n": len(target), **{name: round(value, 3) for name, value in found.items()}}
 
 
 def main() -> None:
     """Print the figures and keep them for the card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
+    parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes, codec_mushra and labels")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
-    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus" / "corpus", help="free audio")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "lite.json", help="where the figures go")
     options = parser.parse_args()
-    rows = read_data(options.data.resolve(), options.corpus.resolve(), options.work)
+    rows = read_data(options.data.resolve(), options.work)
     table, config = encode(rows, options.work / "cache")
-    figures = evaluate(table, config, read_norms(options.data / "labels"))
+    with open(options.work / "corpus" / "corpus" / "manifest.csv", newline="") as file:
+        limits = {row["path"]: row["limit"] for row in csv.DictReader(file)}
+    study = Evaluation(table, config, read_norms(options.data / "labels"), limits)
+    unseen, shares = cross_predict(table, config, study.norms, study.fold_of)
+    figures = {
+        "figures": study.figures(unseen),
+        "songs": len(set(study.groups[study.music])),
+        "mean_absolute_error": study.errors(unseen),
+        "order": {"lite": study.order(unseen[:, PQ]), "DistillMOS": study.order(study.mos)},
+        "unseen_damage": study.unseen_damage(),
+        "counts": study.counts(unseen[:, PC]),
+        "separated": {"lite": study.separated(unseen[:, PQ]), "DistillMOS": study.separated(study.mos)},
+        "domains": study.told_domains(shares),
+        "subsets": study.subsets(),
+    }
     options.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     for item in figures["figures"]:
         interval = f"[{item['low']:.2f}, {item['high']:.2f}]"

@@ -1,12 +1,15 @@
 """Free recordings with a known domain, and versions of them damaged in a known order.
 
-    python scripts/lite_corpus.py [--work build/corpus] [--clips 250] [--damaged 145]
+    python scripts/lite_corpus.py [--work build/lite/corpus] [--songs DATA/musdb18_aes]
 
 Writes WORK/corpus/*.flac and WORK/corpus/manifest.csv:
 
     path, domain (speech, music, sound), package, source (the first file of the clip; a source's clips are
-    one group), kind ("clean" or of damage), severity (0 clean, then 1-4; only comparable within a source
-    and kind), rate, bandwidth (Hz; what the recording holds, often less than half its rate), licence
+    one group), kind ("clean", of damage, or "sources"), severity (0 clean, then 1-4; only comparable within a
+    source and kind; of "sources" how many sound at once), limit ("3400 before": the band is cut there before
+    the damage, or after), rate, bandwidth (Hz; what the recording holds, often less than half its rate), licence
+
+With --songs, the stems of those songs too: vocals taken out of their mixtures worse and worse, and stems added up.
 
 Wants a Debian system: packages are fetched with `apt-get download` and unpacked, not installed; 1.3 GB. Two
 speech synthesisers are run if they are installed (`espeak-ng`, `flite`) and left out with a note if not. Short
@@ -25,7 +28,7 @@ import subprocess
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,14 @@ import av
 import numpy as np
 import soundfile
 import soxr
-from damage import KINDS, RATE, Job, Wave, level
+from damage import KINDS, RATE, Job, Wave, level, limited
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORTEST, LONGEST = 3.0, 4.5  # s
+SOURCES = "sources"  # kind of a clip in which several sound at once
+LIMITS = ("3400 before", "3400 after", "7000 before", "7000 after")  # Hz, and whether the damage comes then
+SHARE_LIMITED = 0.4
+SONGS_LICENCE = "MUSDB18, academic use"
 SUFFIXES = (".wav", ".ogg", ".opus", ".flac", ".g722")
 
 
@@ -200,59 +207,148 @@ def bandwidth(x: Wave, rate: int) -> int:
     return int((np.flatnonzero(bands > 1e-7 * bands.max()).max() + 1) / 100 * rate / 2)
 
 
-def main() -> None:
-    """Fetch, cut, damage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "corpus", help="folder of packages and clips")
-    parser.add_argument("--clips", type=int, default=250, help="clean clips a domain, about")
-    parser.add_argument("--damaged", type=int, default=145, help="how many of them also get four damaged versions")
-    options = parser.parse_args()
-    corpus = options.work.resolve() / "corpus"
+def make_corpus(work: Path, songs: Path | None, clips: int = 250, most: int = 145) -> Path:
+    """Fetch, cut, damage: the folder of the clips and their manifest. What is there is not made again.
+
+    - clips: clean ones a domain, about
+    - most: how many of them also get other versions
+    """
+    corpus = work / "corpus"
+    if (corpus / "manifest.csv").is_file():
+        return corpus
     corpus.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for pick in PICKS:
-        total = sum(other.share for other in PICKS if other.domain == pick.domain)
-        count = max(1, round(options.clips * pick.share / total))
-        found = 0
-        for source, samples, rate in runs(pick, unpack(pick.package, options.work.resolve())):
-            name = f"{pick.domain}-{seed(pick.package, source):016x}"
-            rows.append({"path": f"{name}.flac", "domain": pick.domain, "package": pick.package, "source": source})
-            rows[-1] |= {"kind": "clean", "severity": 0, "rate": rate, "bandwidth": bandwidth(samples, rate)}
-            rows[-1] |= {"licence": pick.licence}
-            write(corpus / f"{name}.flac", samples, rate)
-            found += 1
-            if found == count:
-                break
-        print(f"{pick.domain} {pick.package}: {found} of {count}", flush=True)
-    talk = sorted(row["path"] for row in rows if row["domain"] == "speech")
-    clean = sorted(rows, key=lambda row: seed("order", row["path"]))
+    clean = sorted(cut_packages(work, corpus, clips), key=lambda row: seed("order", row["path"]))
+    rows = list(clean)
     for domain in ("speech", "music", "sound"):
-        for row in [row for row in clean if row["domain"] == domain][: options.damaged]:
-            rows += damaged(row, corpus, talk)
-    with open(corpus / "manifest.csv", "w", newline="") as file:
+        for row in [row for row in clean if row["domain"] == domain][:most]:
+            rows += damaged(row, corpus, clean) + crowded(row, corpus, clean)
+    if songs:
+        rows += [row for name, stems in read_songs(songs) for row in remixed(name, stems, corpus)]
+    partial = corpus / "manifest.partial"
+    with open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: seed("order", row["package"], row["source"])))
     print(f"{len(rows)} clips in {corpus}")
+    return partial.rename(corpus / "manifest.csv").parent
 
 
-def damaged(row: dict[str, Any], corpus: Path, talk: list[str]) -> list[dict[str, Any]]:
-    """Two kinds of damage, each in two severities that are two or three steps apart."""
+def cut_packages(work: Path, corpus: Path, clips: int) -> list[dict[str, Any]]:
+    """Clean clips of every package."""
+    rows: list[dict[str, Any]] = []
+    for pick in PICKS:
+        total = sum(other.share for other in PICKS if other.domain == pick.domain)
+        count, found = max(1, round(clips * pick.share / total)), 0
+        for source, samples, rate in islice(runs(pick, unpack(pick.package, work)), count):
+            name = f"{pick.domain}-{seed(pick.package, source):016x}"
+            rows.append({"path": f"{name}.flac", "domain": pick.domain, "package": pick.package, "source": source})
+            rows[-1] |= {"kind": "clean", "severity": 0, "limit": "", "rate": rate}
+            rows[-1] |= {"bandwidth": bandwidth(samples, rate), "licence": pick.licence}
+            write(corpus / f"{name}.flac", samples, rate)
+            found += 1
+        print(f"{pick.domain} {pick.package}: {found} of {count}", flush=True)
+    return rows
+
+
+def damaged(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Three kinds of damage, each in two severities that are two or three steps apart."""
     rng = np.random.default_rng(seed("damage", row["path"]))
-    x, rate = soundfile.read(corpus / row["path"])
-    voices = [soundfile.read(corpus / other) for other in rng.choice(talk, 5, replace=False) if other != row["path"]]
-    babble = sum(np.resize(soxr.resample(voice, own, rate), len(x)) for voice, own in voices[:4])
+    rate, x = load(row, corpus)
+    babble = sum(others(row, corpus, clean, "speech", 4, rng))
+    (backing,) = others(row, corpus, clean, "sound" if row["domain"] == "sound" else "music", 1, rng)
     rows = []
-    for kind in rng.choice(list(KINDS), 2, replace=False):
-        function, steps = KINDS[kind]
+    for kind in map(str, rng.choice(list(KINDS), 3, replace=False)):
+        limit = str(rng.choice(["", *LIMITS], p=[1 - SHARE_LIMITED, *[SHARE_LIMITED / len(LIMITS)] * len(LIMITS)]))
         for severity in [(1, 3), (2, 4), (1, 4)][rng.integers(3)]:
             path = f"{Path(row['path']).stem}-{kind.replace(' ', '')}-{severity}.flac"
-            rows.append(row | {"path": path, "kind": str(kind), "severity": severity})
+            rows.append(row | {"path": path, "kind": kind, "severity": severity, "limit": limit})
             if not (corpus / path).is_file():
                 noise = np.random.default_rng(seed(row["path"], kind))  # the same noise in both severities
-                samples = function(x, Job(rate, row["bandwidth"], noise, babble), steps[severity - 1])
-                write(corpus / path, samples, rate)
+                write(
+                    corpus / path,
+                    spoil(x, kind, severity, limit, Job(rate, row["bandwidth"], noise, babble, backing)),
+                    rate,
+                )
     return rows
+
+
+def spoil(x: Wave, kind: str, severity: int, limit: str, job: Job) -> Wave:
+    """A clip with damage of that kind and severity, its band cut before or after it if there is a limit."""
+    function, steps = KINDS[kind]
+    edge, when = limit.split() if limit else ("0", "")
+    x = limited(x, job.rate, float(edge)) if when == "before" else x
+    x = function(x, job, steps[severity - 1])
+    return limited(x, job.rate, float(edge)) if when == "after" else x
+
+
+def crowded(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two and four recordings of the domain at once, all equally loud."""
+    rate, x = load(row, corpus)
+    more = others(row, corpus, clean, row["domain"], 3, np.random.default_rng(seed("sources", row["path"])))
+    rows = []
+    for count in (2, 4):
+        path = f"{Path(row['path']).stem}-sources-{count}.flac"
+        rows.append(row | {"path": path, "kind": SOURCES, "severity": count})
+        if not (corpus / path).is_file():
+            write(corpus / path, sum(more[: count - 1], start=x), rate)
+    return rows
+
+
+def others(
+    row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]], domain: str, count: int, rng: np.random.Generator
+) -> list[Wave]:
+    """Clean clips of that domain and of other sources, at the rate, length and level of a row's clip."""
+    rate, x = load(row, corpus)
+    names = [other for other in clean if other["domain"] == domain and other["path"] != row["path"]]
+    found = [load(names[i], corpus) for i in rng.choice(len(names), count, replace=False)]
+    level = np.sqrt(np.mean(x**2))
+    waves = [np.resize(soxr.resample(wave, own, rate), len(x)) for own, wave in found]
+    return [wave * level / max(np.sqrt(np.mean(wave**2)), 1e-9) for wave in waves]
+
+
+def load(row: dict[str, Any], corpus: Path) -> tuple[int, Wave]:
+    """Rate and samples of a row's clip."""
+    samples, rate = soundfile.read(corpus / row["path"])
+    return rate, samples
+
+
+def read_songs(folder: Path) -> Iterator[tuple[str, dict[str, Wave]]]:
+    """Songs of which all five stems are there, by the names of the stems."""
+    songs: dict[str, dict[str, Wave]] = {}
+    with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
+        for row in csv.DictReader(file):
+            samples, rate = soundfile.read(folder / row["path"])
+            songs.setdefault(row["song"], {})[row["stem"]] = soxr.resample(samples, rate, RATE)
+    yield from ((song, stems) for song, stems in songs.items() if len(stems) == 5)
+
+
+def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, Any]]:
+    """Vocals taken out of their mixture, in four severities of two kinds; one, two and four stems together."""
+    vocals, backing = stems["vocals"], stems["mixture"] - stems["vocals"]
+    order = np.random.default_rng(seed("stems", song)).permutation(["bass", "drums", "other", "vocals"])
+    made = {(SOURCES, count): sum(stems[str(name)] for name in order[:count]) for count in (1, 2, 4)}
+    if np.mean(vocals**2) > 0.01 * np.mean(stems["mixture"] ** 2):  # somebody sings here
+        made["clean", 0] = vocals
+        for kind, severity in product(("bleed", "separated"), (1, 2, 3, 4)):
+            noise = np.random.default_rng(seed(song, kind))
+            made[kind, severity] = spoil(vocals, kind, severity, "", Job(RATE, RATE // 2, noise, backing, backing))
+    row = {"domain": "music", "package": song, "source": song, "limit": "", "rate": RATE, "bandwidth": RATE // 2}
+    rows = []
+    for (kind, severity), samples in made.items():
+        path = f"song-{seed(song):016x}-{kind}-{severity}.flac"
+        rows.append(row | {"path": path, "kind": kind, "severity": severity, "licence": SONGS_LICENCE})
+        if not (corpus / path).is_file():
+            write(corpus / path, samples, RATE)
+    return rows
+
+
+def main() -> None:
+    """Make the corpus alone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite" / "corpus", help="where all of it goes")
+    parser.add_argument("--songs", type=Path, help="folder of musdb18_aes, for its stems")
+    options = parser.parse_args()
+    make_corpus(options.work.resolve(), options.songs)
 
 
 if __name__ == "__main__":

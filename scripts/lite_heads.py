@@ -10,72 +10,79 @@ What each score rests on:
             damage in order                                             sound have them
 
 A listening test teaches the differences between its clips, each set on a scale of its own; a damaged version teaches
-that it is worse than a less damaged one, by `MARGIN` deviations. Outside music nothing that was rated on these axes
-has audio here, so the average clean clip of a domain gets the mean of that domain's AES ratings, and scores spread
-by `SPREAD` of theirs.
+that it is worse than a less damaged one of the same recording, by `MARGIN` deviations, and, more softly, than a less
+damaged one of any recording. Outside music nothing that was rated on these axes has audio here, so the average clean
+clip of a domain gets the mean of that domain's AES ratings, and scores spread by `SPREAD` of theirs.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import solve
 from torch.nn import functional as F
 
 from mmmos.dataset import Table
 from mmmos.hub import Member
 from mmmos.manifest import LabelledClip, label_array, read_ratings
+from mmmos.metrics import srcc
 from mmmos.model import ModelConfig, QualityModel
 from mmmos.scores import AXES, Scale
 
 DOMAINS = ("speech", "music", "sound")
-MUSIC, CODEC, FREE = "musdb18_aes", "codec_mushra", "free"  # sets
-CLEAN = "clean"  # kind of an undamaged free clip; its system is "KIND SEVERITY"
+MUSIC, CODEC, FREE, REMIXED = "musdb18_aes", "codec_mushra", "free", "remixed"  # sets
+CLEAN, SOURCES = "clean", "sources"  # kinds of unrated clips beside those of damage; their system is "KIND SEVERITY"
 AES = {"speech": "AES_natural_speech", "sound": "AES_natural_sound"}  # label files
 
 BASIS = {
-    "speech": {"PQ": "distilled-human", "PC": "derived", "CE": "derived", "CU": "derived"},
+    "speech": {"PQ": "distilled-human", "PC": "constructed", "CE": "derived", "CU": "derived"},
     "music": dict.fromkeys(AXES, "human"),
-    "sound": {"PQ": "constructed", "PC": "derived", "CE": "derived", "CU": "derived"},
+    "sound": {"PQ": "constructed", "PC": "constructed", "CE": "derived", "CU": "derived"},
 }
 """What an axis rests on in a domain: ratings of such clips, damage in known order, or other axes' scores."""
 
-MARGIN = 1.0
+MARGIN = 1.0  # deviations between two versions of a recording
+STEP = 0.5  # deviations between two steps of damage, whatever the recording
 SPREAD = {"PQ": 0.6, "PC": 0.3}
 GATE_DECAY = 1e-3
 PARTS = 5  # of the groups; each member goes without one, and their spread is the scores' deviation
 TERMS = 100.0  # weight of a whole set beside the decay, however many clips it has
+DECAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of music's axes; taken is the best for songs left out of training in turn
+INNER_FOLDS = 4
 MOS_COLUMN = 200  # of the fused vector: the mean of DistillMOS's own score
-MOS_PRIOR = 0.5  # its weight, in deviations, that speech's PQ is drawn to
 
 Array = NDArray[np.float64]
+Flags = Sequence[bool] | NDArray[np.bool_]
 CE, CU, PC, PQ = (AXES.index(axis) for axis in ("CE", "CU", "PC", "PQ"))
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Weights and decay of one quality direction."""
+    """What a direction is learned from, and how much each weighs as a whole."""
 
-    decay: float
-    codec: float = 0.0
+    decay: float | None  # None: chosen on the training songs
     music: float = 0.0
-    pairs: float = 0.0
-    domains: tuple[str, ...] = DOMAINS  # of the pairs
-    prior: float = 0.0  # on DistillMOS's own score
+    codec: float = 0.0
+    pairs: float = 0.0  # two versions of one recording
+    levels: float = 0.0  # versions of all recordings
+    domains: tuple[str, ...] = DOMAINS  # of pairs and levels
+    remixed: float = 0.0  # vocals taken out of their mixtures
+    prior: float = 0.0  # on DistillMOS's own score, in its deviations, before anything is learned
 
 
 QUALITY = {
-    "speech": Sources(decay=1.0, codec=1.0, pairs=1.0, domains=("speech",), prior=MOS_PRIOR),
-    "music": Sources(decay=5.0, music=1.0, pairs=0.15, domains=("music",)),
-    "sound": Sources(decay=1.0, codec=0.2, music=0.2, pairs=1.0),
+    "speech": Sources(decay=1.0, codec=1.0, pairs=1.0, levels=1.0, domains=("speech",), prior=0.5),
+    "music": Sources(decay=None, music=1.0, pairs=0.5, domains=("music",), remixed=0.3),
+    "sound": Sources(decay=1.0, music=0.2, codec=0.2, pairs=1.0, levels=1.0),
 }
-"""Chosen on the very folds that `scripts/evaluate_lite.py` reports, so its figures flatter by that much."""
-MUSIC_DECAY = 10.0  # of CE, CU and PC
+"""Of PQ. The weights were chosen on the very folds that `scripts/evaluate_lite.py` reports; music's decays were not."""
+RATINGS = Sources(decay=None, music=1.0)  # of CE, CU and PC in music
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,49 @@ class Norms:
     mean: dict[str, float]
     std: dict[str, float]
     slopes: Array  # [2, 3], of CE and CU on 1, PQ, PC
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a least-squares fit needs of inputs A [N, D] and targets y [N]: A'A and A'y."""
+
+    gram: Array  # [D, D]
+    moment: Array  # [D]
+
+    @classmethod
+    def of(cls, inputs: Array, targets: Array, share: float) -> Evidence:
+        """The set as a whole weighs `share` of `TERMS`, however many rows it has."""
+        return cls(inputs.T @ inputs, inputs.T @ targets).times(share * TERMS / max(len(targets), 1))
+
+    @classmethod
+    def nothing(cls, size: int) -> Evidence:
+        """Before anything is known of D inputs."""
+        return cls(np.zeros((size, size)), np.zeros(size))
+
+    def __add__(self, other: Evidence) -> Evidence:
+        return Evidence(self.gram + other.gram, self.moment + other.moment)
+
+    def times(self, weight: float) -> Evidence:
+        """The same, weighing so much more."""
+        return Evidence(weight * self.gram, weight * self.moment)
+
+    def solve(self, decay: float, prior: Array) -> Array:
+        """The b [D] of least |A b - y|² + decay × |b - prior|²."""
+        grown = self.gram + decay * np.eye(len(prior))
+        return prior + np.asarray(solve(grown, self.moment - self.gram @ prior, assume_a="pos"))
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Linear scores on the label scale by axis and domain."""
+
+    weight: Array  # [A, domains, D]
+    bias: Array  # [A, domains]
+
+    def score(self, x: Array, domain: str) -> Array:
+        """Scores [N, A] of clips [N, D] known to be of a domain."""
+        at = DOMAINS.index(domain)
+        return x @ self.weight[:, at].T + self.bias[:, at]
 
 
 def read_norms(labels: Path) -> dict[str, Norms]:
@@ -106,93 +156,153 @@ def read_norms(labels: Path) -> dict[str, Norms]:
 def fit_member(table: Table, config: ModelConfig, norms: dict[str, Norms], without: int | None = None) -> Member:
     """One model on the table's rows, or on those of all groups but one of `PARTS` parts of them."""
     model = QualityModel(config)
-    model.aggregator.fit(table.frames(most=10**9))
-    with torch.no_grad():
-        x = model.aggregator.prepare(table.inputs.batch([crops[0][0] for crops in table.crops]).frames[:, 0])
-    rows = _kept(table.rows, without)
-    x, clips = x.double().numpy()[rows], [table.rows[i] for i in rows]
-    labels = label_array(clips)
-    scale = Scale.fit(labels[_of_set(clips, MUSIC)])
-    weight, bias = _experts(x, clips, labels, norms, config)
+    x = fit_inputs(model, table, table)
+    kept = _kept(table.rows, without)
+    x, clips = x[kept], [table.rows[i] for i in kept]
+    scale = Scale.fit(label_array(clips)[of_set(clips, MUSIC)])
+    experts = fit_experts(x, clips, norms, config)
     mean, std = (np.array(values)[:, None] for values in (scale.mean, scale.std))
     gate = _fit_gate(x, clips)
     with torch.no_grad():
         for i, axis in enumerate(AXES):
             layer = model.heads.axes[axis][-1]
-            layer.weight.copy_(torch.from_numpy(weight[i] / std[i]))
-            layer.bias.copy_(torch.from_numpy((bias[i] - mean[i]) / std[i]))
+            layer.weight.copy_(torch.from_numpy(experts.weight[i] / std[i]))
+            layer.bias.copy_(torch.from_numpy((experts.bias[i] - mean[i, 0]) / std[i]))
         model.heads.gate.weight.copy_(gate[:, :-1])
         model.heads.gate.bias.copy_(gate[:, -1])
     return Member(model.eval().requires_grad_(False), scale)
 
 
-def _experts(
-    x: Array, clips: Sequence[LabelledClip], labels: Array, norms: dict[str, Norms], config: ModelConfig
-) -> tuple[Array, Array]:
-    """Linear scores on the label scale by axis and domain: weights [A, domains, D], biases [A, domains]."""
+def fit_inputs(model: QualityModel, seen: Table, table: Table) -> Array:
+    """What the heads hear of a table's clips [N, D], z-scored by the clips that training saw."""
+    model.aggregator.fit(seen.frames(most=10**9))
+    with torch.no_grad():
+        x = model.aggregator.prepare(table.inputs.batch([crops[0][0] for crops in table.crops]).frames[:, 0])
+    return np.asarray(x.double().numpy())
+
+
+def fit_experts(x: Array, clips: Sequence[LabelledClip], norms: Mapping[str, Norms], config: ModelConfig) -> Experts:
+    """Scores in every domain, from inputs [N, D] and what is known of their clips."""
     weight, bias = np.zeros((len(AXES), len(DOMAINS), x.shape[1])), np.zeros((len(AXES), len(DOMAINS)))
-    rated, music = _of_set(clips, MUSIC), DOMAINS.index("music")
-    centred = x[rated] - x[rated].mean(axis=0)
-    quality = {domain: _quality(x, clips, labels, sources, config) for domain, sources in QUALITY.items()}
+    rated, music = of_set(clips, MUSIC), DOMAINS.index("music")
+    labels, centre = label_array(clips)[rated], x[rated].mean(axis=0)
     for axis in range(len(AXES)):
-        y = labels[rated, axis]
-        direction = _ridge([(centred, y - y.mean(), 1.0)], MUSIC_DECAY)
-        if axis == PQ:  # the order that damage teaches, at the spread that the ratings have
-            direction = quality["music"]
-            direction = direction * float((centred @ direction) @ (y - y.mean()) / np.square(centred @ direction).sum())
-        weight[axis, music] = direction
-        bias[axis, music] = y.mean() - x[rated].mean(axis=0) @ direction
+        direction = fit_direction(x, clips, axis, QUALITY["music"] if axis == PQ else RATINGS, config)
+        told, y = (x[rated] - centre) @ direction, labels[:, axis] - labels[:, axis].mean()
+        weight[axis, music] = direction * (told @ y / (told @ told))
+        bias[axis, music] = labels[:, axis].mean() - centre @ weight[axis, music]
     for domain, known in norms.items():
         at = DOMAINS.index(domain)
-        clean = np.array([row.set == FREE and row.domain == domain and row.system.startswith(CLEAN) for row in clips])
-        for axis, name, direction in ((PQ, "PQ", quality[domain]), (PC, "PC", weight[PC, music])):
-            spread = SPREAD[name] * known.std[name] / (x[clean] @ direction).std()
-            weight[axis, at] = spread * direction
+        clean = [row.set == FREE and row.domain == domain and row.system.startswith(CLEAN) for row in clips]
+        quality = fit_direction(x, clips, PQ, QUALITY[domain], config)
+        for axis, name, direction in ((PQ, "PQ", quality), (PC, "PC", weight[PC, music])):
+            weight[axis, at] = direction * (SPREAD[name] * known.std[name] / (x[clean] @ direction).std())
             bias[axis, at] = known.mean[name] - (x[clean] @ weight[axis, at]).mean()
         for axis, (constant, on_pq, on_pc) in zip((CE, CU), known.slopes, strict=True):
             weight[axis, at] = on_pq * weight[PQ, at] + on_pc * weight[PC, at]
             bias[axis, at] = constant + on_pq * bias[PQ, at] + on_pc * bias[PC, at]
-    return weight, bias
+    return Experts(weight, bias)
 
 
-def _quality(x: Array, clips: Sequence[LabelledClip], labels: Array, sources: Sources, config: ModelConfig) -> Array:
-    """The direction of better PQ, [D]."""
-    terms = []
-    for name, share in ((CODEC, sources.codec), (MUSIC, sources.music)):
-        rows = _of_set(clips, name)
-        if share and len(rows):
-            y = labels[rows, PQ]
-            terms.append((x[rows] - x[rows].mean(axis=0), (y - y.mean()) / y.std(), share * TERMS / len(rows)))
-    better, worse = pairs(clips, sources.domains)
-    if sources.pairs and len(better):
-        terms.append((x[better] - x[worse], np.full(len(better), MARGIN), sources.pairs * TERMS / len(better)))
+def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: Sources, config: ModelConfig) -> Array:
+    """The direction [D] in which clips get better on an axis; only their order counts."""
+    y = label_array(clips)[:, axis]
+    songs = sorted({clips[i].group for i in of_set(clips, MUSIC)})
     prior = np.zeros(x.shape[1])
-    prior[MOS_COLUMN] = sources.prior / (2 * config.encoders[0].columns[1]) ** -0.5
-    return _ridge(terms, sources.decay, prior)
+    prior[MOS_COLUMN] = sources.prior * (2 * config.encoders[0].columns[1]) ** 0.5
+
+    def evidence(without: Collection[str] = ()) -> Evidence:
+        seen = np.array([row.group not in without for row in clips])
+        free = seen & [row.set == FREE and row.domain in sources.domains for row in clips]
+        remixed = seen & [row.set == REMIXED for row in clips]
+        found = [
+            _rated(x, y, of_set(clips, MUSIC, without), sources.music),
+            _rated(x, y, of_set(clips, CODEC), sources.codec),
+            _ordered(x, damage_pairs(clips, free), sources.pairs),
+            _ordered(x, damage_pairs(clips, remixed), sources.remixed),
+            _levels(x, clips, free, sources.levels),
+        ]
+        return sum((part for part in found if part is not None), start=Evidence.nothing(x.shape[1]))
+
+    def held_out(decay: float) -> float:
+        told = np.full(len(clips), np.nan)
+        for part, known in enumerate(parts):
+            held = of_set(clips, MUSIC, set(songs) - set(songs[part::INNER_FOLDS]))
+            told[held] = x[held] @ known.solve(decay, prior)
+        rated = of_set(clips, MUSIC)
+        return srcc(told[rated], y[rated])
+
+    if sources.decay is not None:
+        return evidence().solve(sources.decay, prior)
+    parts = [evidence(songs[part::INNER_FOLDS]) for part in range(INNER_FOLDS)]
+    return evidence().solve(max(DECAYS, key=held_out), prior)
 
 
-def _ridge(terms: Sequence[tuple[Array, Array, float]], decay: float, prior: Array | None = None) -> Array:
-    """The b [D] of least sum of share × |A b - y|² over the terms (A, y, share), and decay × |b - prior|²."""
-    a = np.concatenate([inputs * share**0.5 for inputs, _, share in terms])
-    y = np.concatenate([target * share**0.5 for _, target, share in terms])
-    prior = np.zeros(a.shape[1]) if prior is None else prior
-    return prior + np.linalg.solve(a.T @ a + decay * np.eye(a.shape[1]), a.T @ (y - a @ prior))
+def _rated(x: Array, y: Array, rows: Sequence[int], share: float) -> Evidence | None:
+    """That some rows' ratings are theirs, on a scale of their own."""
+    if not share or len(rows) < 2:
+        return None
+    return Evidence.of(x[rows] - x[rows].mean(axis=0), (y[rows] - y[rows].mean()) / y[rows].std(), share)
 
 
-def pairs(clips: Sequence[LabelledClip], domains: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Free clips of one source of which the first is better: clean, or of less damage of the same kind."""
-    by_source: dict[str, list[int]] = {}
-    for i, row in enumerate(clips):
-        if row.set == FREE and row.domain in domains:
-            by_source.setdefault(row.group, []).append(i)
-    found = []
-    for members in by_source.values():
-        for i in members:
-            for j in members:
-                (kind, level), (other, more) = (clips[k].system.rsplit(" ", 1) for k in (i, j))
-                found += [(i, j)] if level < more and kind in (other, CLEAN) else []
-    better, worse = zip(*found, strict=True) if found else ((), ())
-    return list(better), list(worse)
+def _ordered(x: Array, pairs: tuple[list[int], list[int]], share: float) -> Evidence | None:
+    """That the first of each pair is better, by as much as every other."""
+    better, worse = pairs
+    return Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN), share) if share and better else None
+
+
+def _levels(x: Array, clips: Sequence[LabelledClip], rows: Flags, share: float) -> Evidence | None:
+    """That clips lose by every step of damage, each kind about its own mean, the clean ones beside each kind."""
+    kinds = np.array([row.system.rsplit(" ", 1)[0] if here else "" for row, here in zip(clips, rows, strict=True)])
+    clean, names = x[kinds == CLEAN], sorted({*kinds} - {"", CLEAN, SOURCES})
+    if not share or not names or not len(clean):
+        return None
+    evidence, total = Evidence.nothing(x.shape[1]), 0.0
+    for name in names:
+        damaged = np.flatnonzero(kinds == name)
+        steps = np.array([float(clips[i].system.rsplit(" ", 1)[1]) for i in damaged])
+        # Clean clips are many: together they count as a third step beside the two that a recording has of a kind.
+        weight = len(damaged) / 2
+        size = len(damaged) + weight
+        mean = (x[damaged].sum(axis=0) + weight * clean.mean(axis=0)) / size
+        targets = -STEP * (steps - steps.sum() / size)
+        clean_target = STEP * steps.sum() / size
+        moment = targets @ x[damaged] + weight * clean_target * clean.mean(axis=0)
+        evidence += Evidence(x[damaged].T @ x[damaged] - size * np.outer(mean, mean), moment)
+        total += weight
+    beside = Evidence(clean.T @ clean * (total / len(clean)), np.zeros(x.shape[1]))
+    return (evidence + beside).times(share * TERMS / (3 * total))
+
+
+def damage_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int], list[int]]:
+    """Versions of one recording of which the first is better: clean, or of less damage of the same kind."""
+
+    def better(kind: str, level: int, other: str, more: int) -> bool:
+        return other != SOURCES and kind in (other, CLEAN) and level < more
+
+    return _pairs(clips, rows, better)
+
+
+def count_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int], list[int]]:
+    """Versions of one recording of which the second holds more sources at once."""
+
+    def fewer(kind: str, level: int, other: str, more: int) -> bool:
+        return other == SOURCES and kind in (other, CLEAN) and max(level, 1) < more
+
+    return _pairs(clips, rows, fewer)
+
+
+def _pairs(
+    clips: Sequence[LabelledClip], rows: Flags, holds: Callable[[str, int, str, int], bool]
+) -> tuple[list[int], list[int]]:
+    """Rows of one group for whose kinds and severities something holds."""
+    by_group: dict[str, list[tuple[int, str, int]]] = {}
+    for i in np.flatnonzero(rows):
+        kind, level = clips[i].system.rsplit(" ", 1)
+        by_group.setdefault(clips[i].group, []).append((int(i), kind, int(level)))
+    found = [(a[0], b[0]) for members in by_group.values() for a in members for b in members if holds(*a[1:], *b[1:])]
+    first, second = zip(*found, strict=True) if found else ((), ())
+    return list(first), list(second)
 
 
 def _fit_gate(x: Array, clips: Sequence[LabelledClip]) -> torch.Tensor:
@@ -216,8 +326,9 @@ def _fit_gate(x: Array, clips: Sequence[LabelledClip]) -> torch.Tensor:
     return gate.detach()
 
 
-def _of_set(clips: Sequence[LabelledClip], name: str) -> list[int]:
-    return [i for i, row in enumerate(clips) if row.set == name]
+def of_set(clips: Sequence[LabelledClip], name: str, without: Collection[str] = ()) -> list[int]:
+    """The rows of a set, those of some groups left out."""
+    return [i for i, row in enumerate(clips) if row.set == name and row.group not in without]
 
 
 def _kept(clips: Sequence[LabelledClip], without: int | None) -> list[int]:

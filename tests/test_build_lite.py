@@ -13,17 +13,17 @@ from mmmos.models import load_model
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MMMOS_DATA", "no-data"))
-CORPUS = ROOT / "build" / "corpus" / "corpus"
+WORK = ROOT / "build" / "lite"
 
 
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(
-    not all(folder.is_dir() for folder in (DATA / "musdb18_aes", DATA / "codec_mushra", DATA / "labels", CORPUS)),
-    reason="MMMOS_DATA names no folder with musdb18_aes, codec_mushra and labels, or lite_corpus.py was not run",
+    not all(folder.is_dir() for folder in (DATA / "musdb18_aes", DATA / "codec_mushra", DATA / "labels", WORK)),
+    reason="MMMOS_DATA names no folder with musdb18_aes, codec_mushra and labels, or lite was never built here",
 )
 def test_the_script_gives_the_same_model_again(tmp_path: Path) -> None:
-    words = ["--data", DATA, "--work", tmp_path / "work", "--out", tmp_path / "lite"]
+    words = ["--data", DATA, "--work", WORK, "--out", tmp_path / "lite"]
     subprocess.run([sys.executable, ROOT / "scripts" / "build_lite.py", *words], check=True, capture_output=True)
     built, bundled = load_model(tmp_path / "lite"), load_model("lite")
     assert built.about.training == bundled.about.training
