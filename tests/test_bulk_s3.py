@@ -7,22 +7,32 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from bulk_toys import tiny_model
-from mmmos.bulk.plan import commit_name, part_name
+from mmmos.bulk.crew import Job, work_on
+from mmmos.bulk.plan import commit_name, make_plan, part_name
 from mmmos.bulk.stores import Store, open_store
+from mmmos.bulk.tasks import ScoreTask
+from mmmos.clips import Clip
+from mmmos.inputs import expand
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-MMMOS = (sys.executable, "-m", "mmmos")
 
 
-def mmmos(*words: object) -> tuple[int, str, str]:
-    done = subprocess.run([*MMMOS, *map(str, words)], capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout, done.stderr
+def done_here(store: Store, clips: Iterable[Clip], model: Path, shard_size: int) -> Store:
+    """The run that `mmmos score --workers 1` makes, without a process of its own."""
+    task = ScoreTask(str(model), device="cpu")
+    plan = make_plan(store, clips, task.describe(), shard_size)
+    with closing(task.start()) as work:
+        for shard in range(plan.shards):
+            work_on(store, plan, work, Job(shard))
+    return store
 
 
 def contents(store: Store, shards: int) -> dict[str, bytes]:
@@ -47,8 +57,8 @@ def test_list_audio_and_rows_may_all_lie_in_a_bucket(s3: str, tmp_path: Path, ru
     ]
     bucket.pipe_file(f"{s3}/data/list.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     model = tiny_model(tmp_path / "model")
-    score = ("score", f"{s3}/data/list.jsonl", "--model", model, "--workers", 1, "--shard-size", 3, "-o")
-    status, _, notes = mmmos(*score, f"{s3}/runs/one")
+    score = ("score", f"{s3}/data/list.jsonl", "--model", model, "--device", "cpu", "--workers", 1, "--shard-size", 3)
+    status, _, notes = run_mmmos(*score, "-o", f"{s3}/runs/one")
     assert (status, "5 ok, 2 errors" in notes) == (1, True), notes
     assert run_mmmos("verify", f"{s3}/runs/one/")[:2] == (0, "whole: 3 of 3 shards, 7 of 7 clips, 5 ok, 2 errors\n")
     assert run_mmmos("merge", f"{s3}/runs/one", "-o", tmp_path / "a.jsonl")[0] == 0
@@ -59,22 +69,32 @@ def test_list_audio_and_rows_may_all_lie_in_a_bucket(s3: str, tmp_path: Path, ru
     assert found[0]["path"] == f"{s3}/data/music_clean.flac"
     assert found[1]["start_time"] == 1.0
 
-    status, _, notes = mmmos(*score, tmp_path / "run/")
-    assert status == 1, notes
-    there, here = open_store(f"{s3}/runs/one"), open_store(tmp_path / "run")
-    expected = contents(here, 3)
+    there = open_store(f"{s3}/runs/one")
+    expected = contents(done_here(open_store(tmp_path / "run"), expand([f"{s3}/data/list.jsonl"]), model, 3), 3)
     assert contents(there, 3) == expected
 
     there.remove(commit_name(1))
     bucket.rm_file(f"{s3}/data/music_clean.flac")  # of shard 0, which is not done again
-    status, _, notes = mmmos(*score, f"{s3}/runs/one")
+    status, _, notes = run_mmmos(*score, "-o", f"{s3}/runs/one")
     assert status == 1, notes
     assert contents(there, 3) == expected
 
 
 ON_A_SMALL_DISK = """
-import json, os, subprocess, sys
-disk, command = sys.argv[1], sys.argv[2:]
+import io, json, os, shutil, subprocess, sys
+from contextlib import redirect_stderr, redirect_stdout
+from mmmos import cli
+
+def mmmos(*words):
+    sys.argv = ["mmmos", *words]
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as notes:
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return ended.code or 0, out.getvalue(), notes.getvalue()
+    return 0, out.getvalue(), notes.getvalue()
+
+disk, score = sys.argv[1], sys.argv[2:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
 told = []
 for free in (0, 60_000, None):
@@ -89,12 +109,12 @@ for free in (0, 60_000, None):
             file.truncate(file.tell() - free)
     else:
         os.remove(f"{disk}/filler")
-    done = subprocess.run([*command, "-o", f"{disk}/run/"], capture_output=True, text=True)
+    status, _, notes = mmmos(*score, "-o", f"{disk}/run/")
     parts = sorted(name for name in os.listdir(f"{disk}/run") if name.startswith("part-"))
-    told.append((done.returncode, done.stderr, parts))
-done = subprocess.run([*command[:3], "verify", f"{disk}/run"], capture_output=True, text=True)
-subprocess.run(["cp", "-r", f"{disk}/run", sys.argv[1] + "-copy"], check=True)
-print(json.dumps([told, done.stdout]))
+    told.append((status, notes, parts))
+verified = mmmos("verify", f"{disk}/run")[1]
+shutil.copytree(f"{disk}/run", f"{disk}-copy")
+print(json.dumps([told, verified]))
 """
 
 
@@ -110,13 +130,13 @@ def test_a_run_on_a_full_disk_ends_and_goes_on_once_there_is_space(tmp_path: Pat
         pytest.skip("this machine lets nobody mount a small disk")
     clips = [str(SAMPLES / "music_clean.flac")] * 12
     (tmp_path / "list.jsonl").write_text("".join(json.dumps({"path": clip}) + "\n" for clip in clips))
-    score = ("score", tmp_path / "list.jsonl", "--model", tiny_model(tmp_path / "model"), "--workers", 1)
-    score += ("--shard-size", 2)
-    assert mmmos(*score, "-o", tmp_path / "calm/")[0] == 0
+    model = tiny_model(tmp_path / "model")
+    score = ("score", tmp_path / "list.jsonl", "--model", model, "--device", "cpu", "--workers", 1, "--shard-size", 2)
+    calm = done_here(open_store(tmp_path / "calm"), expand([str(tmp_path / "list.jsonl")]), model, 2)
 
     disk = tmp_path / "disk"
     disk.mkdir()
-    inside = [sys.executable, "-c", ON_A_SMALL_DISK, disk, *MMMOS, *score]
+    inside = [sys.executable, "-c", ON_A_SMALL_DISK, disk, *score]
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", *map(str, inside)], capture_output=True, text=True, timeout=200
     )
@@ -131,5 +151,5 @@ def test_a_run_on_a_full_disk_ends_and_goes_on_once_there_is_space(tmp_path: Pat
     assert (len(parts[0]), len(parts[2])) == (0, 6)
     assert 0 < len(parts[1]) < 6, "what was published before the disk was full stays"
     assert verified.startswith("whole: 6 of 6 shards, 12 of 12 clips")
-    assert contents(open_store(f"{disk}-copy"), 6) == contents(open_store(tmp_path / "calm"), 6)
+    assert contents(open_store(f"{disk}-copy"), 6) == contents(calm, 6)
     assert not [name for _, _, names in os.walk(f"{disk}-copy") for name in names if name.endswith(".part")]

@@ -19,7 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bulk_toys import ToyTask, clips_named
+from mmmos.bulk.plan import make_plan
 from mmmos.bulk.stores import LOCK, LocalStore, ObjectStore, Store, open_store
+from mmmos.cli.crews import Crewed, run_in_folder
 from mmmos.errors import MissingExtraError, UsageError
 
 KINDS = ("local", "memory", "s3")
@@ -178,10 +181,40 @@ def test_what_a_killed_process_left_half_written_is_no_file_and_goes_when_its_ti
     store.sweep(60.0)
     assert len(os.listdir(tmp_path / folder)) == (1 if folder else 2)
     (left,) = (tmp_path / folder).glob(".*")
-    os.utime(left, (time.time() - 61, time.time() - 61))
+    age(left)
     store.sweep(60.0)
     assert not left.exists()
     assert store.names("") == ["notes.part"]
+
+
+def age(path: Path) -> None:
+    os.utime(path, (time.time() - 61, time.time() - 61))
+
+
+@pytest.mark.parametrize("name", [".film.mkv.part", "clips/.part-00000.parquet.1.part", "_run/old/.a.part", "a.part"])
+def test_files_of_other_people_stay(tmp_path: Path, name: str):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("of somebody else")
+    age(tmp_path / name)
+    open_store(tmp_path).sweep(60.0)
+    assert (tmp_path / name).exists()
+
+
+def test_a_folder_is_not_swept_before_it_is_known_to_be_a_run_s(tmp_path: Path):
+    old = tmp_path / ".part-00000.parquet.12345678.part"
+    for path in (old, tmp_path / "part-00000.parquet"):
+        path.touch()
+    age(old)
+    how = Crewed(workers=1, ray=None, shard_size=None, stall_minutes=1.0)
+    with pytest.raises(UsageError, match="parts of no run that is known"):
+        run_in_folder(str(tmp_path), clips_named("a"), ToyTask(), how, "testing")
+    assert old.exists()
+    store = open_store(tmp_path)
+    store.remove("part-00000.parquet")
+    make_plan(store, [], ToyTask().describe())
+    with mock.patch("mmmos.cli.crews.LEASE_SECONDS", 60.0):
+        run_in_folder(str(tmp_path), [], ToyTask(), how, "testing")
+    assert not old.exists()
 
 
 def test_a_second_driver_is_kept_out_until_the_first_is_gone(tmp_path: Path):

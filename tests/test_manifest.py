@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import threading
 from collections import Counter
 from functools import partial
 
@@ -237,7 +239,7 @@ def test_a_label_outside_the_scale_is_named(make_list, value):
     fails_at(make_list("a.jsonl", *rows), 3, "PQ is", read=read_labels)
 
 
-@pytest.mark.parametrize("value", ["good", {"mean": 3}, [3, "four"], [[1], [2, 3]]])
+@pytest.mark.parametrize("value", ["good", {"mean": 3}, [3, "four"], [[1], [2, 3]], 10**400])
 def test_a_label_that_is_no_number_is_named(make_list, value):
     fails_at(
         make_list("a.jsonl", json.dumps({"path": "a.wav", "CE": value})), 1, "CE is not a number", read=read_labels
@@ -276,7 +278,7 @@ def test_stretches_and_streams_of_one_file_are_clips_of_their_own(make_list):
     )
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "two", 1e400, [1]])
+@pytest.mark.parametrize("value", [-1, 1.5, "two", 1e400, [1], 2**31, 2**63, 10**400])
 def test_a_stream_that_is_no_count_is_named(make_list, value):
     fails_at(make_list("a.jsonl", '{"path": "a.wav"}', json.dumps({"path": "a.mp4", "stream": value})), 2, "stream is")
 
@@ -362,6 +364,33 @@ def test_labels_lie_beside_their_list_and_clips_where_one_stands(make_list, tmp_
     path = make_list("a.csv", "path,PQ", "a.wav,3")
     assert read_labels(path)[0].clip == Clip("a.wav", str(tmp_path / "a.wav"))
     assert read_clips(path)[0].path == "a.wav"
+
+
+@pytest.mark.parametrize("where", ["here", "lists"])
+def test_a_clip_that_goes_moves_no_other_and_is_missing_where_it_was(tmp_path, monkeypatch, where):
+    for folder in ("here", "lists"):
+        (tmp_path / folder).mkdir()
+    names = ["/none/z.wav", "s3://bucket/y.wav", "a.wav", "b.wav", "c.wav"]
+    (tmp_path / "lists" / "l.scp").write_text("".join(f"{name} {name}\n" for name in names))
+    for name in names[2:]:
+        (tmp_path / where / name).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    clips = read_clips("../lists/l.scp")
+    begin = "" if where == "here" else "../lists/"
+    assert [clip.path for clip in clips] == [*names[:2], *(f"{begin}{name}" for name in names[2:])]
+    for gone in ("a.wav", "c.wav"):  # so that b.wav says where they were
+        (tmp_path / where / gone).unlink()
+        assert read_clips("../lists/l.scp") == clips
+    (tmp_path / where / "b.wav").unlink()
+    assert [clip.path for clip in read_clips("../lists/l.scp")] == names
+
+
+def test_a_list_that_comes_through_a_pipe_is_read_once(tmp_path):
+    os.mkfifo(tmp_path / "l.jsonl")
+    writer = threading.Thread(target=(tmp_path / "l.jsonl").write_text, args=('{"path": "a.wav"}\n',))
+    writer.start()
+    assert read_clips(tmp_path / "l.jsonl") == [Clip("a.wav", "a.wav")]
+    writer.join()
 
 
 def test_rows_without_audio_are_told(make_list, make_file, tmp_path):

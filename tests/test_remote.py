@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mmmos.audio import open_audio
 from mmmos.clips import Clip
@@ -22,7 +25,7 @@ from mmmos.decoder import IsolatedDecoder
 from mmmos.errors import AudioError, ManifestError, MissingExtraError, UsageError
 from mmmos.inputs import expand
 from mmmos.manifest import stream_clips
-from mmmos.remote import filesystem, is_url
+from mmmos.remote import Copies, filesystem, is_url
 from mmmos.windows import Window
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -51,7 +54,7 @@ def test_a_list_at_an_address_is_its_rows(request, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here.wav").touch()
     root = request.getfixturevalue(kind)
-    rows = ["a.wav", "here.wav", "/data/b.wav", "s3://other/c.wav"]
+    rows = ["a.wav", "here.wav", "/data/b.wav", "s3://other/c.wav"]  # whatever there is here
     lists = {
         "l.jsonl": "\n".join(json.dumps({"path": row}) for row in rows),
         "l.csv": "\ufeffpath,PQ\r\n" + "\r\n".join(f"{row},1" for row in rows),
@@ -59,7 +62,7 @@ def test_a_list_at_an_address_is_its_rows(request, kind, tmp_path, monkeypatch):
     }
     for name, text in lists.items():
         url = put(f"{root}/lists/{name}", text)
-        assert paths(url) == [f"{root}/lists/a.wav", "here.wav", "/data/b.wav", "s3://other/c.wav"]
+        assert paths(url) == [f"{root}/lists/a.wav", f"{root}/lists/here.wav", "/data/b.wav", "s3://other/c.wav"]
         assert [clip.path for clip in stream_clips(url, "/root")][:2] == ["/root/a.wav", "/root/here.wav"]
         assert [clip.path for clip in stream_clips(url, "/root")][2:] == rows[2:]
 
@@ -117,9 +120,21 @@ def test_paths_are_no_addresses_and_addresses_no_paths():
 # ── audio
 
 
-def windows(path: str, stream: int = 0) -> list[object]:
+@pytest.fixture(scope="module")
+def one_decoder() -> Iterator[IsolatedDecoder]:
     with IsolatedDecoder() as decoder:
-        items = list(decoder.cut(Clip("a", path, stream=stream), [16_000], 0.1))
+        yield decoder
+
+
+@pytest.fixture
+def decoder(one_decoder: IsolatedDecoder, s3: str) -> IsolatedDecoder:
+    """A decoder that reaches the bucket; it is that of the other tests, which takes a moment to start."""
+    one_decoder.start()
+    return one_decoder
+
+
+def windows(decoder: IsolatedDecoder, path: str) -> list[object]:
+    items = list(decoder.cut(Clip("a", path), [16_000], 0.1))
     return [
         (item.start_time, item.end_time, item.waves[16_000].tobytes()) if isinstance(item, Window) else item
         for item in items
@@ -127,8 +142,9 @@ def windows(path: str, stream: int = 0) -> list[object]:
 
 
 @pytest.mark.parametrize("name", ["music_tabla.m4a", "sound_clean.opus", "music_lowrate.mp3", "speech_clean.flac"])
-def test_audio_at_an_address_is_what_it_is_here(s3, name):
-    assert windows(put(f"{s3}/{name}", (SAMPLES / name).read_bytes())) == windows(str(SAMPLES / name))
+def test_audio_at_an_address_is_what_it_is_here(decoder, s3, name):
+    url = put(f"{s3}/{name}", (SAMPLES / name).read_bytes())
+    assert windows(decoder, url) == windows(decoder, str(SAMPLES / name))
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "aiff", "raw"])
@@ -141,29 +157,31 @@ def test_a_format_is_told_by_the_bytes_and_not_by_the_name(make_file, memory, ki
     assert np.isfinite(np.concatenate(blocks)).all()
 
 
-def why(path: str, deadline: float = 60.0) -> str:
-    with IsolatedDecoder(deadline) as decoder, pytest.raises(AudioError) as caught:
+def why(decoder: IsolatedDecoder, path: str) -> str:
+    with pytest.raises(AudioError) as caught:
         list(decoder.cut(Clip("a", path), [16_000], 0.1))
     return f"{caught.value.code}: {caught.value}"
 
 
-def test_what_cannot_be_had_or_heard_has_a_code(s3, tmp_path):
-    assert why(f"{s3}/none.wav") == f"not_found: no such file: {s3}/none.wav"
-    assert why(f"{s3}-none/a.wav").startswith("not_found")
-    assert why(put(f"{s3}/empty.wav", "")).startswith("empty_file")
-    assert why(put(f"{s3}/text.wav", "no audio" * 99)).startswith("unsupported_format")
-    assert why("nowhere://a.wav") == "fetch_failed: nowhere://a.wav: Protocol not known: nowhere"
+def test_what_cannot_be_had_or_heard_has_a_code(decoder, s3):
+    assert why(decoder, f"{s3}/none.wav") == f"not_found: no such file: {s3}/none.wav"
+    assert why(decoder, f"{s3}-none/a.wav").startswith("not_found")
+    assert why(decoder, put(f"{s3}/empty.wav", "")).startswith("empty_file")
+    assert why(decoder, put(f"{s3}/text.wav", "no audio" * 99)).startswith("unsupported_format")
+    assert why(decoder, "nowhere://a.wav") == "fetch_failed: nowhere://a.wav: Protocol not known: nowhere"
 
 
 def test_a_server_that_is_gone_is_told_of_the_clip(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    assert why(f"{s3}/a.wav").startswith(f"fetch_failed: {s3}/a.wav: Could not connect")
+    with IsolatedDecoder() as decoder:
+        assert why(decoder, f"{s3}/a.wav").startswith(f"fetch_failed: {s3}/a.wav: Could not connect")
 
 
-def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(make_file):
+def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(decoder, make_file):
     class Refusing(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
+            fetched.append(self.path)
             if self.path == "/secret.wav":
                 self.send_error(403)
             else:
@@ -171,14 +189,18 @@ def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(make_file):
 
         def log_message(self, *_: object) -> None: ...
 
-    path = make_file("a.wav")
+    path, fetched = make_file("a.wav"), []
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Refusing, directory=str(path.parent))) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         root = f"http://127.0.0.1:{server.server_port}"
         try:
-            assert windows(f"{root}/a.wav") == windows(str(path))
-            assert why(f"{root}/none.wav") == f"not_found: no such file: {root}/none.wav"
-            assert why(f"{root}/secret.wav").startswith(f"fetch_failed: {root}/secret.wav: 403")
+            assert windows(decoder, f"{root}/a.wav") == windows(decoder, str(path))
+            assert why(decoder, f"{root}/none.wav") == f"not_found: no such file: {root}/none.wav"
+            assert why(decoder, f"{root}/secret.wav").startswith(f"fetch_failed: {root}/secret.wav: 403")
+            fetched.clear()
+            for start in range(6):
+                list(decoder.cut(Clip("a", f"{root}/a.wav", start / 4), [16_000], 0.1))
+            assert len(fetched) == 2, "stretches of a file need no copy each"
         finally:
             server.shutdown()
 
@@ -186,7 +208,34 @@ def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(make_file):
 def test_a_server_that_says_nothing_is_under_the_deadline(s3, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert why(f"{s3}/a.wav", deadline=1.5).startswith("decode_timeout")
+        with IsolatedDecoder(deadline=1.5) as decoder:
+            assert why(decoder, f"{s3}/a.wav").startswith("decode_timeout")
+
+
+def test_the_last_copy_is_kept_as_long_as_the_file_stays_as_it_is(memory, monkeypatch):
+    got, real = [], MemoryFileSystem.get_file
+    monkeypatch.setattr(MemoryFileSystem, "get_file", lambda *words: got.append(words[1]) or real(*words))
+    files, copies = len(os.listdir("/dev/fd")), Copies()
+
+    def contents(name: str) -> bytes:
+        with copies.fetch(f"{memory}/{name}") as path:
+            return path.read_bytes()
+
+    for name in "ab":
+        put(f"{memory}/{name}", name)
+    assert [contents("a"), contents("a"), len(got)] == [b"a", b"a", 2], "not unless it is asked for"
+    copies.keep = True
+    got.clear()
+    assert [contents(name) for name in "aaaaabbbbaa"] == [name.encode() for name in "aaaaabbbbaa"]
+    assert len(got) == 6  # the second time its state is asked for, too
+    put(f"{memory}/a", "A")
+    assert [contents("a"), contents("a"), len(got)] == [b"A", b"A", 7]
+    with pytest.raises(AudioError, match="no such file"):
+        contents("none")
+    assert [contents("b"), contents("b")] == [b"b", b"b"]
+    copies.keep = False
+    contents("b")
+    assert len(os.listdir("/dev/fd")) == files
 
 
 def test_no_copy_is_left(s3, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from mmmos.errors import AudioError
-from mmmos.remote import fetched, is_url
+from mmmos.remote import COPIES, is_url
 
 BLOCK_SECONDS = 0.25
 """Length of the blocks that a file is read in; a decoder that fails loses the block it was in."""
@@ -114,7 +114,7 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
     "unsupported_format".
     """
     if is_url(str(path)):
-        with fetched(str(path)) as copy, open_audio(copy, stream) as source:
+        with COPIES.fetch(str(path)) as copy, open_audio(copy, stream) as source:
             yield source
         return
     path = Path(path)

@@ -29,6 +29,7 @@ from typing import IO, Any
 from mmmos.audio import AudioInfo
 from mmmos.clips import Clip
 from mmmos.errors import AudioError
+from mmmos.remote import COPIES
 from mmmos.scores import ClipError
 from mmmos.windows import ClipReport, Window, cut, probe
 
@@ -155,6 +156,7 @@ def serve(descriptor: int, memory: int) -> None:
     """The child: answer clip after clip on the socket of that number until it closes, in so many bytes of memory."""
     pipe = Connection(descriptor)
     _limit_memory(memory)
+    COPIES.keep = True  # lists often have many stretches of a file
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
     threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
     with tempfile.TemporaryFile() as complaints:

@@ -21,6 +21,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE
 
 SUFFIXES = (".jsonl", ".json", ".scp", ".csv", ".tsv")
 """File names that are lists of clips rather than clips."""
+
+MOST_STREAMS = 2**31
+"""No file has as many; the number of a stream is kept as a 64-bit integer."""
 
 PLACEHOLDER = "/your_path/"
 """What the published label files have in place of the folder that the corpora lie in."""
@@ -69,22 +73,37 @@ def read_clips(path: str | Path, data_root: str | Path | None = None) -> list[Cl
 def stream_clips(path: str | Path, data_root: str | Path | None = None) -> Iterator[Clip]:
     """Clip after clip of a list, which may lie at an address; memory does not grow with the list.
 
-    Relative paths start here or, if nothing is there, at the list's folder. Raises `ManifestError` that names the line.
+    All relative paths start at one place: here, or at the list's folder if the first file that is in either of them is
+    there. A list at an address has its folder. So a file that goes moves no other row, and is missing where it was.
+    Raises `ManifestError` that names the line.
     """
-    folder = os.path.dirname(path)
+    start = None
     for line, row in read_rows(path, PATH_COLUMNS):
         clip = _clip(row, path, line, data_root)
-        yield replace(clip, path=_beside(clip.path, folder)) if clip.path else clip
+        if clip.path and _is_relative(clip.path):
+            start = _start(path, data_root) if start is None else start
+            clip = replace(clip, path=os.path.join(start, clip.path))
+        yield clip
 
 
-def _beside(path: str, folder: str) -> str:
-    """The path from the list's folder, where a file lies there and none here."""
-    if is_url(path) or os.path.isabs(path) or os.path.exists(path):
-        return path
+def _start(manifest: str | Path, data_root: str | Path | None) -> str:
+    """The folder that the relative paths of a list begin at; "" is the one that this process is in."""
+    folder = os.path.dirname(manifest)
     if is_url(folder):
-        return os.path.join(folder, path)  # to ask whether it is there would be slow
-    there = Path(folder, path)
-    return str(there) if os.path.exists(there) else path
+        return folder  # to ask what is there would be slow
+    if folder and os.path.isfile(manifest):  # what comes through a pipe cannot be read twice
+        with suppress(ManifestError):  # it will be told where the row is read
+            for line, row in read_rows(manifest, PATH_COLUMNS):
+                clip = _clip(row, manifest, line, data_root)
+                if clip.path and _is_relative(clip.path):
+                    for start in ("", folder):
+                        if os.path.exists(os.path.join(start, clip.path)):
+                            return start
+    return ""
+
+
+def _is_relative(path: str) -> bool:
+    return not (is_url(path) or os.path.isabs(path))
 
 
 def read_labels(
@@ -236,7 +255,7 @@ def _clip(
         end = (start or 0.0) + duration
     name = next((str(row[key]) for key in ID_COLUMNS if row.get(key) not in (None, "")), given)
     stream = _number(row, ("stream",), manifest, line) or 0.0
-    if stream < 0 or not stream.is_integer():
+    if not 0 <= stream < MOST_STREAMS or not stream.is_integer():
         raise ManifestError(f"{manifest}, line {line}: stream is {stream:g}, not 0, 1, 2 ...")
     return Clip(name, resolve(given, data_root, folder), start or 0.0, end, stream=int(stream))
 
@@ -267,7 +286,7 @@ def _number(row: Mapping[str, Any], names: Sequence[str], manifest: str | Path, 
         if row.get(name) not in (None, ""):
             try:
                 return float(row[name])
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:  # OverflowError: an integer of 400 digits
                 raise ManifestError(f"{manifest}, line {line}: {name} is not a number: {row[name]!r}") from error
     return None
 
@@ -280,7 +299,7 @@ def _labels(row: Mapping[str, Any], manifest: str | Path, line: int) -> tuple[fl
         value = next((row[name] for name in names if row.get(name) not in (None, "")), math.nan)
         try:
             ratings = np.atleast_1d(np.asarray(value, dtype=np.float64))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ManifestError(f"{manifest}, line {line}: {axis} is not a number: {value!r}") from error
         outside = ratings[(ratings < low) | (ratings > high)]
         if len(outside):

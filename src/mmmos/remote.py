@@ -11,10 +11,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from mmmos.errors import AudioError, MissingExtraError, UsageError
 
@@ -25,6 +26,9 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 PACKAGES = {"s3": "mmmos[s3]", "s3a": "mmmos[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 """What to install for a scheme."""
+
+_TELLING = {"etag", "last-modified", "lastmodified", "last_modified", "mtime", "updated", "created"}
+"""What stores say of a file that is another when it was written anew."""
 
 READ_AHEAD = 2**20
 """Bytes that are fetched at a time of what is read in pieces."""
@@ -88,23 +92,78 @@ def matching(url: str) -> list[str]:
             raise UsageError(f"{url}: {error}") from error
 
 
-@contextmanager
-def fetched(url: str) -> Iterator[Path]:
-    """A copy of a file on this machine. Raises `AudioError`: "not_found", "fetch_failed".
+class Copies:
+    """Copies on this machine of files at addresses.
 
-    The copy has no name in any folder, so nothing is left of it however this process ends.
+    A copy has no name in any folder, so nothing is left of it however this process ends.
     """
-    with tempfile.TemporaryFile() as copy:
-        path = Path(f"/dev/fd/{copy.fileno()}")
+
+    def __init__(self) -> None:
+        self.keep = False  # the last copy, for the next stretch of that file; for one thread alone
+        self._last: _Copy | None = None
+
+    @contextmanager
+    def fetch(self, url: str) -> Iterator[Path]:
+        """A copy of a file. Raises `AudioError`: "not_found", "fetch_failed"."""
         try:
             with told_as_os_errors(url):
-                store, there = filesystem(url)
-                store.get_file(there, str(path))
+                copy = self._take(url)
         except FileNotFoundError as error:
             raise AudioError("not_found", f"no such file: {url}") from error
         except (OSError, UsageError) as error:
             raise AudioError("fetch_failed", str(error)) from error
-        yield path
+        try:
+            yield copy.path
+        finally:
+            if self.keep:
+                self._last = copy
+            else:
+                copy.file.close()
+
+    def _take(self, url: str) -> _Copy:
+        """The last copy, if it is of this file as it is now, else another."""
+        last, self._last = self._last, None
+        with ExitStack() as unused:
+            if last is not None:
+                unused.enter_context(last.file)
+            store, there = filesystem(url)
+            # Asked from the second time on: most files are fetched once, and cost no question.
+            state = _state(store, there) if last is not None and last.url == url else {}
+            if last is not None and state and state == last.state:
+                unused.pop_all()
+                return last
+        with ExitStack() as failed:
+            copy = _Copy(url, state, failed.enter_context(tempfile.TemporaryFile()))
+            store.get_file(there, str(copy.path))
+            failed.pop_all()
+        return copy
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A file without a name that holds the bytes of another."""
+
+    url: str
+    state: dict[str, Any]  # of the file that it is of, where it is known
+    file: IO[bytes]
+
+    @property
+    def path(self) -> Path:
+        return Path(f"/dev/fd/{self.file.fileno()}")
+
+
+COPIES = Copies()
+"""Of this process."""
+
+
+def _state(store: AbstractFileSystem, path: str) -> dict[str, Any]:
+    """What tells whether a file was written anew; nothing where its store does not say."""
+    try:
+        found = store.info(path)
+    except _failures():  # an address may be signed for fetching alone
+        return {}
+    told = {name: value for name, value in found.items() if name.lower() in _TELLING}
+    return told | {"size": found.get("size")} if told else {}
 
 
 def _address(url: str, path: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """Where a run's folder lies: on a disk, or below an address such as `s3://bucket/scores`.
 
-A file there is whole or not there. Whoever publishes one twice publishes the same bytes, so no two can disagree.
+A file there is whole or not there. Whoever publishes one twice publishes the same rows, and on a CPU the same bytes;
+where the bytes differ (a GPU, more than one window at a time), a commit's sha256 says of which part it is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from mmmos.files import is_partial, replacing, sync_folder
 from mmmos.remote import READ_AHEAD, filesystem, is_url, told_as_os_errors
 
 LOCK = "_run/lock"
+
+PARTIAL = {"": ".part-*.part", "_run": ".*.part", "_run/commits": ".*.part", "_run/deaths": ".*.part"}
+"""By folder what its temporary files are called. What else lies in a run's folder is not the run's to remove."""
 
 
 class Store(Protocol):
@@ -105,7 +109,7 @@ class LocalStore:
 
     def sweep(self, lease_s: float) -> None:
         """Remove temporary files that are older."""
-        for path in Path(self.url).rglob(".*.part"):
+        for path in (path for folder, names in PARTIAL.items() for path in self._path(folder).glob(names)):
             try:
                 if time.time() - path.stat().st_mtime > lease_s:
                     path.unlink()
@@ -175,7 +179,7 @@ class ObjectStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """No lock: two runs work twice, and publish the same."""
+        """No lock: two runs work twice, and publish the same rows."""
         yield
 
     def sweep(self, lease_s: float) -> None:

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow
 from pyarrow import parquet
 
-from mmmos.bulk.plan import Commit, Plan, clips_of, commit_name, noted, parse_commit, part_name, read_plan, run_id_of
+from mmmos.bulk.plan import (
+    RUN,
+    SHARDS_PER_FILE,
+    Commit,
+    Plan,
+    clips_in,
+    commit_name,
+    list_name,
+    noted,
+    part_name,
+    read_commits,
+    read_plan,
+    run_id_of,
+)
 from mmmos.errors import BulkError, UsageError
 from mmmos.rows import encodable, open_table, table_schema
 
@@ -24,144 +40,192 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 """Told how many shards are done."""
 
+PARTS_AHEAD = 4
+"""Parts that are read while one is looked at, and so are in memory with it."""
+
 _UNREADABLE = (OSError, ValueError, IndexError, pyarrow.ArrowException)
 """What reading a file raises that is not there, not Parquet or half Parquet."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Verified:
     """What a run's folder holds."""
 
     clips: int  # of the list
     shards: int  # of the plan
-    done: int  # shards that have a commit
-    ok: int  # rows of these
-    errors: int
-    faults: tuple[str, ...]  # a line each; none if all is there and as it was published
+    done: int = 0  # shards that have a commit
+    ok: int = 0  # rows of these
+    errors: int = 0
+    faults: list[str] = field(default_factory=list)  # a line each; none if all is there and as it was published
+    remove: list[str] = field(default_factory=list)  # files to take away, so that the run's command mends the rest
+    mendable: bool = True  # by that command
+
+    def add(self, fault: str, remove: str) -> None:
+        """Note what is wrong, and the file that is to go for it."""
+        self.faults.append(fault)
+        self.remove.append(remove)
 
 
 def verify(store: Store, progress: Progress = lambda done: None) -> Verified:
     """Read every part and compare it with the list, and with what was noted when it was published.
 
-    One part is in memory at a time. Raises `UsageError` where there is no run.
+    A few parts are in memory at a time. Raises `UsageError` where there is no run.
     """
     plan = read_plan(store)
+    found = Verified(plan.clips, plan.shards)
     digest = hashlib.sha256()
-    commits, faults = _commits(store, plan)
+    commits = _commits(store, plan, found)
     open_shards, clips_found = [], 0
+    parts = _parts(store, commits.values())
     for shard, clips in enumerate(noted(_lists(store, plan), digest)):
         clips_found += len(clips)
-        commit = commits.get(shard)
-        if commit is None:
+        if commit := commits.get(shard):
+            try:
+                _check_part(plan, commit, _table(commit, next(parts)), clips)
+            except BulkError as error:
+                found.add(str(error), commit_name(shard))
+        else:
             open_shards.append(shard)
-        elif fault := _fault_of_part(store, plan, commit, clips):
-            faults.append(fault)
         progress(shard + 1)
-    if clips_found != plan.clips:
-        faults.append(f"the list of clips is damaged: {clips_found} of {plan.clips} can be read")
-    elif digest.hexdigest() != plan.list_sha256:
-        faults.append("the list of clips is not the one that was planned")
-    elif run_id_of(plan.list_sha256, plan.task, plan.shard_size) != plan.run_id:
-        faults.append("_run/run.json is not as it was planned: its id is that of other settings")
-    faults += _stray(store, plan)
-    faults += [f"{stretch} not done" for stretch in _stretches(open_shards)]
-    ok, errors = (sum(getattr(commit, name) for commit in commits.values()) for name in ("ok", "errors"))
-    return Verified(plan.clips, plan.shards, len(commits), ok, errors, tuple(faults))
+    for name in _stray(store, plan):
+        found.add(f"{name} is no part of this run", name)
+    if fault := _fault_of_list(plan, clips_found, digest.hexdigest()):
+        found.faults.append(fault)
+        # What it is compared with is wrong, so that the parts may be right.
+        found.remove = [f"_run/{name}" for name in store.names("_run") if name.startswith("clips-")]
+    if run_id_of(plan.list_sha256, plan.task, plan.shard_size) != plan.run_id:
+        found.faults.append(f"{RUN} is not as it was planned: its id is that of other settings")
+        found.mendable = False
+    found.faults += [f"{stretch} not done" for stretch in _stretches(open_shards)]
+    return found
+
+
+def _fault_of_list(plan: Plan, clips: int, sha256: str) -> str | None:
+    """What is wrong with the list, of which so many clips could be read, if anything is."""
+    if clips != plan.clips:
+        return f"the list of clips is damaged: {clips} of {plan.clips} can be read"
+    return None if sha256 == plan.list_sha256 else "the list of clips is not the one that was planned"
 
 
 def merge(store: Store, target: Path, partial: bool = False, progress: Progress = lambda done: None) -> tuple[int, int]:
     """Write the rows of all parts to one .parquet, .jsonl or .csv, in the order of the list, a part at a time.
 
-    Returns the shards that were written and those that are not done yet. Raises `UsageError` where some are not done,
-    unless `partial`, and `BulkError` for a part that is not as it was published.
+    Returns the shards that were written and those that are not done yet, or whose commit is damaged. Raises
+    `UsageError` where there are such, unless `partial`, and `BulkError` for a part that is not as it was published.
     """
     plan = read_plan(store)
-    commits, faults = _commits(store, plan)
+    found = Verified(plan.clips, plan.shards)
+    commits = _commits(store, plan, found)
     left = plan.shards - len(commits)
-    if faults:
-        raise BulkError(f"{store.url}: {faults[0]}; `mmmos verify` says more")
+    if found.faults and not partial:
+        raise BulkError(f"{store.url}: {found.faults[0]}; `mmmos verify` says what to do")
     if left and not partial:
         raise UsageError(f"{store.url}: {left} of {plan.shards} shards are not done; --partial writes the others")
     if target.parent.resolve() == Path(store.url).resolve():
         raise UsageError(f"{target} would lie among the parts, whose readers would then read every row twice")
-    first = next(iter(commits.values()), None)
-    schema = table_schema()
-    if first is not None and (found := _read_part(store, first).schema).names != schema.names:
-        schema = found.remove_metadata()  # of another task than scoring
-    with open_table(target, schema) as write:
-        for done, commit in enumerate(commits.values(), start=1):
-            for row in _read_part(store, commit).to_pylist():
-                write(row)
-            progress(done)
+    try:
+        _merge_parts(store, commits.values(), target, progress)
+    except BulkError as error:
+        raise BulkError(f"{store.url}: {error}; `mmmos verify` says what to do") from error
     return len(commits), left
 
 
-def _commits(store: Store, plan: Plan) -> tuple[dict[int, Commit], list[str]]:
-    """By shard what was noted of it, in order, and what is wrong with the notes."""
-    found, faults = {}, []
-    shards = {commit_name(shard): shard for shard in range(plan.shards)}
-    for name in store.names("_run/commits"):
-        name = f"_run/commits/{name}"
+def _merge_parts(store: Store, commits: Collection[Commit], target: Path, progress: Progress) -> None:
+    tables = map(_table, commits, _parts(store, commits))
+    first = next(tables, None)
+    schema = table_schema()
+    if first is not None and first.schema.names != schema.names:
+        schema = first.schema.remove_metadata()  # of another task than scoring
+    with open_table(target, schema) as write:
+        for done, table in enumerate(chain([] if first is None else [first], tables), start=1):
+            for row in table.to_pylist():
+                write(row)
+            progress(done)
+
+
+def _commits(store: Store, plan: Plan, found: Verified) -> dict[int, Commit]:
+    """By shard what was noted of it, in order; what is wrong with the notes is added to what was found."""
+    commits, damaged = read_commits(store)
+    shards = {commit_name(shard) for shard in range(plan.shards)}
+    for name in sorted([*damaged, *map(commit_name, commits)]):
         if name not in shards:
-            faults.append(f"{name} is of no shard of this run")
-            continue
-        commit = parse_commit(store.read(name))
-        if commit is None or commit.shard != shards[name]:
-            faults.append(f"{name} is damaged")
-        else:
-            found[commit.shard] = commit
-    return found, faults
+            found.add(f"{name} is of no shard of this run", name)
+        elif name in damaged:
+            found.add(f"{name} is damaged", name)
+    ours = {shard: commit for shard, commit in commits.items() if shard < plan.shards}
+    found.done = len(ours)
+    found.ok, found.errors = (sum(getattr(commit, name) for commit in ours.values()) for name in ("ok", "errors"))
+    return ours
 
 
 def _lists(store: Store, plan: Plan) -> Iterator[list[Clip]]:
     """The clips of each shard; none where they cannot be read."""
-    for shard in range(plan.shards):
-        clips: list[Clip] = []
-        with suppress(*_UNREADABLE):
-            clips = clips_of(store, plan, shard)
-        yield clips
+    for first in range(0, plan.shards, SHARDS_PER_FILE):
+        left = deque(range(first, min(first + SHARDS_PER_FILE, plan.shards)))
+        with suppress(*_UNREADABLE), store.open(list_name(first)) as opened:
+            file = parquet.ParquetFile(opened, pre_buffer=False)
+            while left:
+                clips = clips_in(file, left[0])
+                left.popleft()
+                yield clips
+        yield from ([] for _ in left)
 
 
-def _read_part(store: Store, commit: Commit) -> pyarrow.Table:
+def _parts(store: Store, commits: Iterable[Commit]) -> Iterator[bytes | None]:
+    """The bytes of each part, or None if it is gone; `PARTS_AHEAD` of them are read ahead."""
+
+    def read(commit: Commit) -> bytes | None:
+        try:
+            return store.read(part_name(commit.shard))
+        except FileNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(PARTS_AHEAD) as readers:
+        waiting: deque[Future[bytes | None]] = deque()
+        for commit in commits:
+            waiting.append(readers.submit(read, commit))
+            if len(waiting) > PARTS_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _table(commit: Commit, data: bytes | None) -> pyarrow.Table:
     """A part as it was published. Raises `BulkError` that says what is wrong with it."""
     name = part_name(commit.shard)
-    try:
-        data = store.read(name)
-    except FileNotFoundError as error:
-        raise BulkError(f"{name} is gone; its commit is there") from error
+    if data is None:
+        raise BulkError(f"{name} is gone; its commit is there")
     if len(data) != commit.bytes:
         raise BulkError(f"{name} has {len(data)} bytes, and {commit.bytes} were published")
     if hashlib.sha256(data).hexdigest() != commit.sha256:
         raise BulkError(f"{name} has other bytes than were published")
     try:
-        return parquet.ParquetFile(pyarrow.BufferReader(data)).read()
+        # With threads this process, which ends soon, may be aborted, as pyarrow's are still there.
+        return parquet.ParquetFile(pyarrow.BufferReader(data), pre_buffer=False).read(use_threads=False)
     except _UNREADABLE as error:
         raise BulkError(f"{name} cannot be read: {error}") from error
 
 
-def _fault_of_part(store: Store, plan: Plan, commit: Commit, clips: Sequence[Clip]) -> str | None:
-    """What is wrong with a part, if anything is."""
-    name = part_name(commit.shard)
-    try:
-        table = _read_part(store, commit)
-    except BulkError as error:
-        return str(error)
-    if (table.schema.metadata or {}).get(b"run_id") != plan.run_id.encode():
-        return f"{name} is of another run"
-    if len(table) != len(clips):
-        return f"{name} has {len(table)} rows for {len(clips)} clips"
+def _check_part(plan: Plan, commit: Commit, table: pyarrow.Table, clips: Sequence[Clip]) -> None:
+    """Raise `BulkError` that says what is wrong with a part, if anything is; of its rows, where the list is there."""
+    name, about = part_name(commit.shard), table.schema.metadata or {}
+    told = {"run_id": plan.run_id, "model": str(plan.task.get("model"))}
+    if any(about.get(key.encode()) != value.encode() for key, value in told.items()):
+        raise BulkError(f"{name} is of another run")
+    if len(table) != plan.rows(commit.shard):
+        raise BulkError(f"{name} has {len(table)} rows for {plan.rows(commit.shard)} clips")
     ok = table.column("error_code").null_count
     if (commit.rows, commit.ok, commit.errors) != (len(table), ok, len(table) - ok):
-        return f"{commit_name(commit.shard)} counts other rows than {name} has"
+        raise BulkError(f"{commit_name(commit.shard)} counts other rows than {name} has")
     keys = [key for key in ("id", "path", "start_time") if key in table.column_names]
-    for number, (row, clip) in enumerate(zip(table.select(keys).to_pylist(), clips, strict=True)):
-        if row != {key: _as_written(getattr(clip, key)) for key in keys}:
+    for number, (row, clip) in enumerate(zip(table.select(keys).to_pylist(), clips, strict=False)):
+        if any(_as_written(row[key]) != _as_written(getattr(clip, key)) for key in keys):
             found = next(iter(row.values()), None)
-            return f"{name}, row {number} is of {found}, where the list has {encodable(clip.id)}"
-    return None
+            raise BulkError(f"{name}, row {number} is of {found}, where the list has {encodable(clip.id)}")
 
 
 def _as_written(value: Any) -> Any:
+    """As rows of scores have it; other tasks may write it as it is."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return encodable(value)
@@ -170,8 +234,7 @@ def _as_written(value: Any) -> Any:
 def _stray(store: Store, plan: Plan) -> list[str]:
     """Files beside the parts that a reader of the folder would take for one."""
     planned = {part_name(shard) for shard in range(plan.shards)}
-    others = [name for name in store.names("") if name not in planned and not name.startswith(("_", "."))]
-    return [f"{name} is no part of this run" for name in others]
+    return [name for name in store.names("") if name not in planned and not name.startswith(("_", "."))]
 
 
 def _stretches(shards: Iterable[int]) -> Iterator[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmmos.cli.options import notes
 from mmmos.terminal import progress
+
+if TYPE_CHECKING:
+    from mmmos.bulk.verify import Verified
 
 FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="Folder of a run, or its address (s3://...).")]
 
@@ -16,7 +19,7 @@ FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="Folder of a 
 def verify(folder: FolderArgument) -> None:
     """Read all parts of a run and compare them with its list: every clip one row, in order, as published.
 
-    What is wrong is printed, a line each. Exit status: 0 whole, 1 not whole, 2 no run.
+    What is wrong is printed, a line each, and at last what mends it. Exit status: 0 whole, 1 not whole, 2 no run.
     """
     from mmmos.bulk.plan import read_plan
     from mmmos.bulk.stores import open_store
@@ -31,13 +34,23 @@ def verify(folder: FolderArgument) -> None:
         f"{'not whole' if found.faults else 'whole'}: {found.done} of {found.shards} shards,"
         f" {found.ok + found.errors} of {found.clips} clips, {found.ok} ok, {found.errors} errors"
     )
-    raise typer.Exit(1 if found.faults else 0)
+    if found.faults:
+        print(_remedy(found))
+        raise typer.Exit(1)
+
+
+def _remedy(found: Verified) -> str:
+    if not found.mendable:
+        return "the plan is damaged, and no command mends it: give the command of the run another folder"
+    if found.remove:
+        return f"remove these files and give the command of the run again: {' '.join(found.remove)}"
+    return "give the command of the run again"
 
 
 def merge(
     folder: FolderArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")],
-    partial: Annotated[bool, typer.Option("--partial", help="Leave out the shards that are not done yet.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out the shards that are not done.")] = False,
 ) -> None:
     """Write the parts of a run as one file, in the order of its list.
 
