@@ -100,6 +100,10 @@ class NoWork:
         """Nothing fails."""
         raise NotImplementedError
 
+    def beside_bytes(self) -> int:
+        """There is no process beside this one."""
+        return 0
+
     def close(self) -> None:
         """Nothing was started."""
 
@@ -128,6 +132,10 @@ class Watched:
     def beats(self) -> int:
         """See `Crew`."""
         return self.crew.beats()
+
+    def begun(self) -> list[Job]:
+        """See `Crew`."""
+        return self.crew.begun()
 
     def close(self) -> None:
         """See `Crew`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pyarrow
 
+from mmmos.bulk.crew import Job, Lists, Outcome, work_on
 from mmmos.bulk.plan import Plan, committed, part_name
 from mmmos.bulk.stores import Store
 from mmmos.clips import Clip
@@ -74,8 +77,65 @@ class ToyWork:
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         return {"id": clip.id, "path": clip.path, "error_code": code, "error_message": message}
 
+    def beside_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         """Nothing was started."""
+
+
+class DriverKilled(BaseException):
+    """Nothing catches it."""
+
+
+class FakeCrew:
+    """A crew of no processes, which ends its jobs in any order, and loses those that a clip's name says it should.
+
+    Some are lost for nothing: `unlucky` of all whole shards. After `lives` jobs the driver is killed.
+    """
+
+    def __init__(
+        self, store: Store, plan: Plan, size: int = 2, seed: int = 0, unlucky: float = 0.0, lives: int | None = None
+    ) -> None:
+        self.store, self.plan, self.size, self.unlucky, self.lives = store, plan, size, unlucky, lives
+        self.random = random.Random(seed)
+        self.waiting: deque[Job] = deque()
+        self.touched: Counter[str] = Counter()
+        self.most = 0
+        self.lists = Lists(store, plan)
+
+    def submit(self, job: Job) -> None:
+        self.waiting.append(job)
+        self.most = max(self.most, len(self.waiting))
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        self.random.shuffle(self.waiting)
+        return [self.do(self.waiting.popleft()) for _ in range(self.random.randint(0, len(self.waiting)))]
+
+    def do(self, job: Job) -> Outcome:
+        if self.lives is not None:
+            self.lives -= 1
+            if self.lives < 0:
+                raise DriverKilled
+        clips = self.lists.clips(job.shard)
+        for clip in [] if job.lost else clips if job.clip is None else [clips[job.clip]]:
+            self.touched[clip.id] += 1
+            if "kills" in clip.id:
+                return Outcome(job, None, True, "its process died with status -9")
+            if "raises" in clip.id:
+                return Outcome(job, None, False, "ValueError: a bad clip")
+        if job.clip is None and self.random.random() < self.unlucky:
+            return Outcome(job, None, True, "its node is gone")
+        return Outcome(job, work_on(self.store, self.plan, ToyTask().start(), job, lists=self.lists))
+
+    def beats(self) -> int:
+        return 0
+
+    def begun(self) -> list[Job]:
+        return list(self.waiting)
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 def touched(log: Path) -> list[str]:

@@ -2,71 +2,28 @@
 
 from __future__ import annotations
 
-import random
+import re
 from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulk_toys import ToyTask, clips_named, parts, rows_of, told
-from mmmos.bulk.crew import IN_FLIGHT, Job, Outcome, work_on
+from bulk_toys import SCHEMA, DriverKilled, FakeCrew, ToyTask, ToyWork, clips_named, parts, rows_of, told
+from mmmos.bulk import crew
+from mmmos.bulk.crew import IN_FLIGHT, Job, Lists, Outcome, work_on
 from mmmos.bulk.engine import Counts, run_shards
-from mmmos.bulk.plan import Plan, clips_of, committed, make_plan, part_name
+from mmmos.bulk.plan import Plan, clips_of, committed, list_name, make_plan, part_name
 from mmmos.bulk.stores import Store, open_store
-from mmmos.errors import AUDIO_ERROR_CODES, BulkError
+from mmmos.cli import crews
+from mmmos.cli.crews import Crewed, run_in_folder
+from mmmos.clips import Clip
+from mmmos.errors import AUDIO_ERROR_CODES, BulkError, UsageError
 
 TASK = ToyTask()
-
-
-class DriverKilled(BaseException):
-    """Nothing catches it."""
-
-
-class FakeCrew:
-    """A crew of no processes, which ends its jobs in any order, and loses those that a clip's name says it should.
-
-    Some are lost for nothing: `unlucky` of all whole shards. After `lives` jobs the driver is killed.
-    """
-
-    def __init__(
-        self, store: Store, plan: Plan, size: int = 2, seed: int = 0, unlucky: float = 0.0, lives: int | None = None
-    ) -> None:
-        self.store, self.plan, self.size, self.unlucky, self.lives = store, plan, size, unlucky, lives
-        self.random = random.Random(seed)
-        self.waiting: deque[Job] = deque()
-        self.touched: Counter[str] = Counter()
-        self.most = 0
-
-    def submit(self, job: Job) -> None:
-        self.waiting.append(job)
-        self.most = max(self.most, len(self.waiting))
-
-    def wait(self, seconds: float) -> list[Outcome]:
-        self.random.shuffle(self.waiting)
-        return [self.do(self.waiting.popleft()) for _ in range(self.random.randint(0, len(self.waiting)))]
-
-    def do(self, job: Job) -> Outcome:
-        if self.lives is not None:
-            self.lives -= 1
-            if self.lives < 0:
-                raise DriverKilled
-        clips = clips_of(self.store, self.plan, job.shard)
-        for clip in [] if job.lost else clips if job.clip is None else [clips[job.clip]]:
-            self.touched[clip.id] += 1
-            if "kills" in clip.id:
-                return Outcome(job, None, True, "its process died with status -9")
-            if "raises" in clip.id:
-                return Outcome(job, None, False, "ValueError: a bad clip")
-        if job.clip is None and self.random.random() < self.unlucky:
-            return Outcome(job, None, True, "its node is gone")
-        return Outcome(job, work_on(self.store, self.plan, TASK.start(), job))
-
-    def beats(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
 
 def planned(store: Store, names: list[str], size: int = 3) -> Plan:
@@ -198,6 +155,9 @@ class HangingCrew(FakeCrew):
         clips = clips_of(self.store, self.plan, job.shard)
         return not job.lost and any("hangs" in clip.id for clip in (clips if job.clip is None else [clips[job.clip]]))
 
+    def begun(self) -> list[Job]:
+        return [job for job in self.waiting if self.hangs(job)]
+
 
 def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
     store = open_store(tmp_path)
@@ -205,11 +165,29 @@ def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
     for _ in range(3):  # with its shard, and twice alone
         with pytest.raises(BulkError, match="no clip was finished"):
             run_shards(store, plan, HangingCrew(store, plan), stall_s=0.02)
+        assert store.names("_run/deaths") == ["00000.json"]
     counts = run_shards(store, plan, HangingCrew(store, plan))
     assert (counts.ok, counts.errors) == (6, 1)
     row = rows_of(store, plan)[2]
-    assert (row["id"], row["error_code"]) == ("2-hangs", "scoring_failed")
-    assert "no clip was finished" in row["error_message"]
+    assert (row["id"], row["error_code"]) == ("2-hangs", "worker_hung")
+    assert re.fullmatch(
+        f"{AUDIO_ERROR_CODES['worker_hung']}: no clip was finished for .* minutes", row["error_message"]
+    )
+
+
+class IdleCrew(DeafCrew):
+    """Hangs on its first job; the second waits behind it."""
+
+    def begun(self) -> list[Job]:
+        return list(self.waiting)[:1]
+
+
+def test_a_shard_that_waited_behind_one_that_hangs_is_not_held_lost(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abcdef"))
+    with pytest.raises(BulkError, match="no clip was finished"):
+        run_shards(store, plan, IdleCrew(store, plan, 1), stall_s=1e-4)
+    assert store.names("_run/deaths") == ["00000.json"]
 
 
 def test_losses_one_after_another_are_the_machines_and_end_the_run(tmp_path):
@@ -229,6 +207,47 @@ def test_losses_one_after_another_are_the_machines_and_end_the_run(tmp_path):
     assert {row["error_code"] for row in rows_of(store, plan)} == {"worker_crashed"}
 
 
+def test_a_damaged_list_is_no_clips_fault_and_the_next_command_writes_it_anew(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    for damaged in (None, b"", b"PAR1 and so on"):
+        store.remove(list_name(0)) if damaged is None else store.publish(list_name(0), damaged)
+        with pytest.raises(BulkError, match=r"list of clips is damaged, _run/clips-00000\.parquet: .*again"):
+            run_shards(store, plan, FakeCrew(store, plan, 1))
+        assert store.names("_run/deaths") == []
+    assert run_shards(store, planned(store, list("abc")), FakeCrew(store, plan, 1)).ok == 3
+
+
+def test_a_list_is_read_once_for_all_clips_of_a_shard(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abcdef"))
+    reads: list[int] = []
+    monkeypatch.setattr(crew, "clips_of", lambda *of: reads.append(of[2]) or clips_of(*of))
+    lists, work = Lists(store, plan), TASK.start()
+    for shard, clip in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        assert work_on(store, plan, work, Job(shard, clip), lists=lists).rows == 1
+    assert reads == [0, 1]
+
+
+class NamedWork(ToyWork):
+    schema = SCHEMA.append(pyarrow.field("model", pyarrow.string()))
+
+    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+        return (row | {"model": "./toy"} for row in super().rows(clips))
+
+    def beside_bytes(self) -> int:
+        return 1 << 40
+
+
+def test_rows_call_the_model_what_the_plan_does_and_memory_is_that_of_all_processes(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, ["a", "empty"])
+    result = work_on(store, plan, NamedWork(TASK), Job(0))
+    work_on(store, plan, NamedWork(TASK), Job(0))
+    assert [row["model"] for row in rows_of(store, plan)] == ["toy", "toy"]
+    assert result.peak_bytes > 1 << 40
+
+
 def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypatch):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
@@ -237,3 +256,31 @@ def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypat
     with pytest.raises(ValueError, match="3 clips gave 0 rows"):
         work_on(store, plan, work, Job(0))
     assert committed(store) == {}
+
+
+@pytest.mark.parametrize(
+    ("clips", "workers", "told"),
+    [
+        (3, 2, "mmmos: 1 shard for 2 workers, so 1 has nothing to do; a smaller --shard-size shares it out"),
+        (6, 5, "mmmos: 2 shards for 5 workers, so 3 have nothing to do; a smaller --shard-size shares it out"),
+        (6, 2, ""),
+        (0, 2, ""),
+    ],
+)
+def test_idle_workers_are_told_while_it_helps(tmp_path, monkeypatch, capsys, clips, workers, told):
+    monkeypatch.setattr(crews, "_crew", lambda store, plan, task, how: FakeCrew(store, plan, workers))
+    lines = []
+    for size in (3, None):  # it goes on with the same size, and then says nothing of it
+        how = Crewed(workers, None, size, 30.0)
+        assert run_in_folder(f"{tmp_path}/run", clips_named(*["a"] * clips), TASK, how, "scoring").ok == clips
+        lines.append(" ".join(capsys.readouterr().err.split()))
+    assert lines[0].startswith(told)
+    assert ("nothing to do" in lines[0], "nothing to do" in lines[1]) == (bool(told), False)
+
+
+@pytest.mark.parametrize("below", ["", "/", "/run/"])
+def test_a_file_in_place_of_a_folder_is_told(tmp_path, below):
+    (tmp_path / "afile").write_text("mine")
+    with pytest.raises(UsageError, match="afile is a file; give a folder"):
+        run_in_folder(f"{tmp_path}/afile{below}", clips_named("a"), TASK, Crewed(2, None, None, 30.0), "scoring")
+    assert (tmp_path / "afile").read_text() == "mine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,16 +20,15 @@ from pyarrow import parquet
 
 from bulk_toys import SCHEMA, ToyTask, clips_named, told
 from mmmos.bulk import plan as plans
+from mmmos.bulk.losses import Losses, publish_losses, read_losses
 from mmmos.bulk.plan import (
     Commit,
-    Losses,
     clips_of,
     committed,
     make_plan,
     part_name,
-    publish_losses,
     publish_part,
-    read_losses,
+    read_commits,
     read_plan,
 )
 from mmmos.bulk.stores import LocalStore, Store, open_store
@@ -74,7 +74,7 @@ def test_what_was_listed_is_kept_whatever_the_sizes(tmp_path_factory, clips, siz
         (SEVEN[:6], TASK, 3, r"another list \(7 clips, now 6\)"),
         ([*SEVEN[:6], replace(SEVEN[6], start_time=1.0)], TASK, 3, "another list"),
         (SEVEN[::-1], TASK, 3, "another list"),
-        (SEVEN, TASK | {"model": "other"}, 3, "model toy, not other"),
+        (SEVEN, TASK | {"model_sha256": "1" * 64, "model": "b"}, 3, r"model_sha256 0+ \(toy\), not 1+ \(b\)"),
         (SEVEN, TASK | {"version": "2"}, 3, "version 1, not 2"),
         (SEVEN, TASK | {"settings": {"device": "cuda"}}, 3, "device cpu, not cuda"),
         (SEVEN, TASK, 4, "shard size 3, not 4"),
@@ -128,6 +128,56 @@ def test_a_damaged_plan_is_told(store, text):
         read_plan(store)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shards": 2},
+        {"shards": 0, "shard_size": 0},
+        {"shard_size": -3},
+        {"clips": 7.0},
+        {"clips": -1},
+        {"task": []},
+        {"task": {"settings": "none"}},
+        {"run_id": "0" * 64},
+    ],
+)
+def test_a_plan_with_a_value_that_cannot_be_is_damaged(store, change):
+    make_plan(store, SEVEN, TASK, 3)
+    store.publish(plans.RUN, json.dumps(told(store, plans.RUN) | change).encode())
+    with pytest.raises(UsageError, match="damaged" if "task" not in change else "is a run with|damaged"):
+        make_plan(store, SEVEN, TASK, 3)
+
+
+def test_without_a_shard_size_a_run_goes_on_with_its_own(store):
+    plan = make_plan(store, SEVEN, TASK, 3)
+    assert make_plan(store, SEVEN, TASK) == plan
+
+
+def test_a_model_that_is_called_otherwise_is_the_same(store, tmp_path):
+    plan = make_plan(store, SEVEN, TASK, 3)
+    assert make_plan(store, SEVEN, TASK | {"model": "./toy"}, 3) == plan
+    assert make_plan(open_store(tmp_path / "other"), SEVEN, TASK | {"model": "./toy"}, 3).run_id == plan.run_id
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut short", "of another list"])
+def test_a_file_of_the_list_that_is_damaged_is_written_anew(store, damage):
+    with patch.object(plans, "SHARDS_PER_FILE", 1):
+        plan = make_plan(store, SEVEN, TASK, 3)
+        name = plans.list_name(1)
+        whole = store.read(name)
+        if damage == "gone":
+            store.remove(name)
+        elif damage == "of another list":
+            store.publish(name, store.read(plans.list_name(2)))
+        else:
+            store.publish(name, whole[: len(whole) // 2 if damage == "cut short" else 0])
+        with pytest.raises(UsageError, match="another list"):
+            make_plan(store, SEVEN[::-1], TASK, 3)
+        assert name not in [f"_run/{there}" for there in store.names("_run")] or store.read(name) != whole
+        assert make_plan(store, SEVEN, TASK, 3) == plan
+        assert store.read(name) == whole
+
+
 def test_a_folder_without_a_plan_is_no_run(store):
     with pytest.raises(UsageError, match="no run of mmmos"):
         read_plan(store)
@@ -174,6 +224,27 @@ def test_a_shard_whose_part_is_gone_is_not_done(store):
     publish_part(store, plan, 0, table(*"abc"))
     store.remove(part_name(0))
     assert committed(store) == {}
+
+
+@pytest.mark.parametrize(
+    "change", [{"shard": 2}, {"shard": -1}, {"rows": "3"}, {"ok": 1.0}, {"bytes": None}, {"sha256": 5}, {"more": 1}]
+)
+def test_a_commit_with_a_value_that_cannot_be_is_damaged(store, change):
+    plan = make_plan(store, SEVEN, TASK, 3)
+    commits = [publish_part(store, plan, shard, table(*"abc")) for shard in (1, 0)]
+    assert read_commits(store) == ({0: commits[1], 1: commits[0]}, [])
+    name = plans.commit_name(1)
+    store.publish(name, json.dumps(told(store, name) | change).encode())
+    assert read_commits(store) == ({0: commits[1]}, [name])
+    assert list(committed(store)) == [0]
+
+
+def test_what_is_no_note_of_losses_is_passed_over(store):
+    publish_losses(store, 3, Losses(1))
+    for name, text in (("notes.txt", b"?"), ("00004.json", b"{"), ("x.json", b"{}"), ("00005.json", b'{"clips": 1}')):
+        store.publish(f"_run/deaths/{name}", text)
+    store.publish("_run/deaths/6.json", b'{"attempts": 1, "clips": {"0": [["a word", "why"]]}}')
+    assert read_losses(store) == {3: Losses(1)}
 
 
 def test_losses_are_kept(store):

@@ -113,6 +113,11 @@ def test_help_names_the_presets_that_there_are(run: Run) -> None:
         (("extract", "0.wav", "--cache", "c", "--encoders", "ear"), "no encoder is called 'ear'"),
         (("extract", "0.wav", "--cache", "c", "--crop", "last"), "'last' is not one of 'windows', 'first', 'random'"),
         (("extract", "0.wav", "--cache", "c", "--set", "speed=3"), "no setting is called speed"),
+        (("extract", "0.wav", "file:///a.wav", "--cache", "c"), "file:///a.wav is an address; extract reads files"),
+        (
+            ("extract", "0.wav", "file:///a.wav", "--cache", "c", "--encoders", "spectrum", "--workers", 1),
+            "file:///a.wav is an address; extract reads files",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_wrong(

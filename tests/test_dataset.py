@@ -229,6 +229,20 @@ def test_clips_without_sound_to_learn_from_are_left_out_with_the_reason(
     assert len(table.crops) == len(table.labels) == len(table.inputs.starts) - 1 == 2
 
 
+def test_a_file_that_goes_meanwhile_is_left_out_as_not_found(
+    make_file: Callable[..., Path], extractor: Extractor
+) -> None:
+    paths = [make_file("a.wav", 1.0), make_file("b.wav", 1.0)]
+    plans, _ = extractor.plan(list(map(row, paths)), "windows")
+    paths[0].unlink()
+    assert extractor.size(plans) > 0
+    assert extractor.extract(plans) == {"a.wav": f"not_found: no such file: {paths[0]}"}
+    paths[1].unlink()
+    paths[1].mkdir()
+    assert extractor.extract(plans)["b.wav"].startswith("decode_failed: the file cannot be read")
+    assert extractor.decoder_peak_bytes > 0
+
+
 def test_silent_windows_have_no_part_in_their_clip(tmp_path: Path, extractor: Extractor) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(

@@ -35,7 +35,7 @@ ROWS = (
     ("selfcheck",),
     ("fitting", "doctor", "experiments", "bulk", "bulk.stores", "bulk.ray_cluster"),
     ("runs", "bulk.plan", "bulk.tasks"),
-    ("bulk.crew", "bulk.verify"),
+    ("bulk.crew", "bulk.verify", "bulk.losses"),
     ("bulk.engine", "bulk.ray_crew"),
     ("cli.options",),
     ("cli.crews",),

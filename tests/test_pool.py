@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmmos.errors import BulkError, UsageError
-from mmmos.pool import Over, Tell, Worker, finished, run_in_processes
+from mmmos.pool import Over, Tell, Worker, cores, finished, run_in_processes
 
 DEATHS = {"exits": "its process died with status 9", "is killed": f"its process died with status {-signal.SIGKILL}"}
 
@@ -139,3 +139,11 @@ def test_what_is_no_jobs_fault_is_raised(how: str, job: int, error: type[Excepti
         worker.submit(job)
         with pytest.raises(error, match=why):
             all_over(worker)
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
+    assert cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == 64

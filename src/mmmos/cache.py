@@ -26,7 +26,7 @@ from torch import Tensor
 from mmmos.clips import Clip
 from mmmos.encoders.base import Features
 from mmmos.encoders.weights import hash_file
-from mmmos.errors import UsageError
+from mmmos.errors import AudioError, UsageError
 from mmmos.files import replacing
 from mmmos.windows import WINDOW_SECONDS
 
@@ -41,11 +41,17 @@ HEADER_BYTES = {"frames": 330, "pooled": 190}
 
 
 def clip_key(clip: Clip) -> str:
-    """sha256 of the file's bytes and of the stretch taken from it."""
+    """sha256 of the file's bytes and of the stretch taken. Raises `AudioError`: "not_found", "decode_failed"."""
     path = clip.path or clip.id
-    state = os.stat(path)
+    try:
+        state = os.stat(path)
+        content = _content(path, state.st_size, state.st_mtime_ns)
+    except FileNotFoundError as error:
+        raise AudioError("not_found", f"no such file: {path}") from error
+    except OSError as error:
+        raise AudioError("decode_failed", f"the file cannot be read: {error.strerror}") from error
     stretch = f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time} {clip.stream}"
-    return hashlib.sha256(f"{_content(path, state.st_size, state.st_mtime_ns)} {stretch}".encode()).hexdigest()
+    return hashlib.sha256(f"{content} {stretch}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=1 << 16)

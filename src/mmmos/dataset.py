@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -131,13 +133,14 @@ class Extractor:
         self.fingerprints = {name: encoder.fingerprint() for name, encoder in encoders.items()}
         self._folders = {name: f"{print_[:16]}{ending}" for name, print_ in self.fingerprints.items()}
         self._rates, self._shortest = wants(encoders.values())
+        self.decoder_peak_bytes = 0  # the most memory that a decoder's process took; 0 where the system does not tell
 
     def plan(
         self, rows: Sequence[LabelledClip], how: How, count: int = 1, seed: int = 0
     ) -> tuple[list[Planned], dict[str, str]]:
         """Crops of every row (see `plan_crops`), and by name the clips that cannot be opened, with the reason."""
         planned, failed = [], {}
-        with IsolatedDecoder() as decoder:
+        with self._decoder() as decoder:
             for row in rows:
                 try:
                     duration = _duration(decoder, row)
@@ -151,6 +154,8 @@ class Extractor:
         """Bytes that the cache will grow by, as near as the headers of the files tell."""
         total = 0.0
         for plan in plans:
+            if not os.path.exists(plan.row.clip.path or plan.row.clip.id):
+                continue  # it went meanwhile
             for crop in plan.crops:
                 for name in self._missing(clip_key(crop.clip)):
                     encoder = self.encoders[name]
@@ -165,15 +170,14 @@ class Extractor:
         of training, as scoring leaves silent windows out.
         """
         failed: dict[str, str] = {}
-        with IsolatedDecoder() as decoder:
+        with self._decoder() as decoder:
             for done, plan in enumerate(plans, start=1):
                 try:
                     self._encode(plan, decoder)
-                except AudioError as error:
-                    failed[name_of(plan.row.clip)] = f"{error.code}: {error}"
-                else:
                     if not any(self._is_heard(clip_key(crop.clip)) for crop in plan.crops):
                         failed[name_of(plan.row.clip)] = "silent: there is nothing to learn from"
+                except AudioError as error:
+                    failed[name_of(plan.row.clip)] = f"{error.code}: {error}"
                 progress(done, len(plans))
         return failed
 
@@ -195,6 +199,12 @@ class Extractor:
         inputs = self._packed(keys, aggregator)
         labels = torch.from_numpy(label_array(rows)).float()
         return Table(tuple(rows), inputs, tuple(crops), labels, str(inputs.file and inputs.file.name))
+
+    @contextmanager
+    def _decoder(self) -> Iterator[IsolatedDecoder]:
+        with IsolatedDecoder() as decoder:
+            yield decoder
+        self.decoder_peak_bytes = max(self.decoder_peak_bytes, decoder.peak_bytes())
 
     def _missing(self, key: str) -> list[str]:
         return [name for name, folder in self._folders.items() if not self.cache.holds(key, folder)]

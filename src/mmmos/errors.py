@@ -54,6 +54,7 @@ AUDIO_ERROR_CODES = {
     "bad_segment": "start and end do not describe a stretch of time",
     "segment_out_of_range": "the segment starts after the clip ends",
     "worker_crashed": "the process that scored it died twice",
+    "worker_hung": "the process that scored it gave no sign of life, twice",
     "scoring_failed": "scoring raised an error, twice",
 }
 

@@ -74,6 +74,11 @@ def finished(
     return [(worker, over) for worker, over in told if over is not None]
 
 
+def cores() -> int:
+    """How many cores this process may use: not all of the machine's, where it was given some of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Worker(Generic[Job, Result]):
     """A process that does jobs one after another. One that dies is replaced, and only the job it was on is lost.
 
@@ -87,6 +92,11 @@ class Worker(Generic[Job, Result]):
         self.jobs: deque[Job] = deque()  # that are not over, in their order
         self.told: Any = None  # what the job under way, or the last one, told of its progress
         self._start()
+
+    @property
+    def begun(self) -> Job | None:
+        """The job that it is on."""
+        return self.jobs[0] if self._begun and self.jobs else None
 
     def submit(self, job: Job) -> None:
         """Have a job done after those that wait."""

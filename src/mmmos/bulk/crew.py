@@ -6,19 +6,23 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from errno import ENOENT
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow
 
-from mmmos.bulk.plan import Plan, clips_of, publish_part, publishing
+from mmmos.bulk.plan import Plan, clips_of, list_name, publish_part, publishing
 from mmmos.decoder import peak_bytes_of
-from mmmos.pool import Tell, Worker, finished
+from mmmos.errors import BulkError
+from mmmos.pool import Tell, Worker, cores, finished
+from mmmos.rows import encodable
 from mmmos.scores import ClipError
 
 if TYPE_CHECKING:
     from mmmos.bulk.stores import Store
     from mmmos.bulk.tasks import Task, Work
+    from mmmos.clips import Clip
 
 IN_FLIGHT = 2
 """Jobs that a worker is given at most: one that it is on, and one that it need not wait for."""
@@ -45,7 +49,7 @@ class Result:
     errors: int
     row: pyarrow.Table | None  # one row, of a job on one clip
     seconds: float
-    peak_bytes: int  # the most memory that the worker's process has had in use so far; 0 where the system does not tell
+    peak_bytes: int  # the most memory that the worker and its decoders took so far; 0 where the system does not tell
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ class Crew(Protocol):
         """Clips that the workers have finished, as far as it is known: as long as it changes they are alive."""
         ...
 
+    def begun(self) -> list[Job]:
+        """The jobs that a worker is on; the others wait behind them."""
+        ...
+
     def close(self) -> None:
         """End the workers, whatever they are doing."""
         ...
@@ -103,14 +111,44 @@ class Beats:
                 self._tell(self._count)
 
 
-def work_on(store: Store, plan: Plan, work: Work, job: Job, beats: Beats | None = None) -> Result:
+class Lists:
+    """The clips of a run's shards. The last shard's are kept: clips that are done one by one are of the same."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store, self._plan = store, plan
+        self._last: tuple[int, list[Clip]] | None = None
+
+    def clips(self, shard: int) -> list[Clip]:
+        """The clips of a shard. Raises `BulkError` if they cannot be read."""
+        if self._last is None or self._last[0] != shard:
+            self._last = shard, self._read(shard)
+        return self._last[1]
+
+    def _read(self, shard: int) -> list[Clip]:
+        with publishing(self._store):
+            try:
+                clips = clips_of(self._store, self._plan, shard)
+                if len(clips) != self._plan.rows(shard):
+                    raise ValueError(f"{len(clips)} of {self._plan.rows(shard)} clips of shard {shard}")
+            except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
+                if isinstance(error, OSError) and error.errno not in (None, ENOENT):
+                    raise  # the disk or the server, not what is on it
+                raise BulkError(
+                    f"{self._store.url}: the list of clips is damaged, {list_name(shard)}: {error}; remove that file,"
+                    " if it is there, and run the same command again, which writes it anew"
+                ) from error
+        return clips
+
+
+def work_on(
+    store: Store, plan: Plan, work: Work, job: Job, beats: Beats | None = None, lists: Lists | None = None
+) -> Result:
     """In the worker: do a job. A whole shard is published; of one clip the row is given back.
 
     Raises `BulkError` if the store fails, and whatever the work raises.
     """
     started = time.monotonic()
-    with publishing(store):
-        clips = clips_of(store, plan, job.shard)
+    clips = (lists or Lists(store, plan)).clips(job.shard)
     if job.clip is not None:
         clip = clips[job.clip]
         rows = [work.failed(clip, job.lost.code, job.lost.message)] if job.lost else list(work.rows([clip]))
@@ -120,12 +158,15 @@ def work_on(store: Store, plan: Plan, work: Work, job: Job, beats: Beats | None 
     wanted = 1 if job.clip is not None else len(clips)
     if len(rows) != wanted:
         raise ValueError(f"{wanted} clips gave {len(rows)} rows")
-    table = pyarrow.Table.from_pylist(rows, work.schema)
+    # Whoever goes on with a run may call its model `./tiny` for `tiny`; rows say what the first one called it.
+    named = {"model": encodable(plan.task["model"])} if "model" in work.schema.names else {}
+    table = pyarrow.Table.from_pylist([row | named for row in rows], work.schema)
     if job.clip is None:
         publish_part(store, plan, job.shard, table)
     ok = table.column("error_code").null_count
     single = table if job.clip is not None else None
-    return Result(len(rows), ok, len(rows) - ok, single, time.monotonic() - started, peak_bytes_of(os.getpid()))
+    peak = peak_bytes_of(os.getpid()) + work.beside_bytes()
+    return Result(len(rows), ok, len(rows) - ok, single, time.monotonic() - started, peak)
 
 
 class LocalCrew:
@@ -136,7 +177,7 @@ class LocalCrew:
 
     def __init__(self, store: Store, plan: Plan, task: Task, workers: int | None = None) -> None:
         self._gpus = _gpus() if plan.task.get("settings", {}).get("device") == "cuda" else []
-        self.size = workers or len(self._gpus) or os.cpu_count() or 1
+        self.size = workers or len(self._gpus) or cores()
         self._ready = partial(_prepare, store, plan, task)
         self._workers: list[Worker[Job, Result]] = []
 
@@ -163,6 +204,10 @@ class LocalCrew:
         """Clips that the workers have finished, as far as they told."""
         return sum(worker.told or 0 for worker in self._workers)
 
+    def begun(self) -> list[Job]:
+        """The jobs that a worker is on."""
+        return [worker.begun for worker in self._workers if worker.begun is not None]
+
     def close(self) -> None:
         """End the processes."""
         for worker in self._workers:
@@ -182,5 +227,5 @@ def _prepare(store: Store, plan: Plan, task: Task, gpu: str | None, tell: Tell) 
     """In the worker's process: load the model, and be ready for jobs."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
-    work, beats = task.start(), Beats(tell)
-    return lambda job: work_on(store, plan, work, job, beats)
+    work, beats, lists = task.start(), Beats(tell), Lists(store, plan)
+    return lambda job: work_on(store, plan, work, job, beats, lists)

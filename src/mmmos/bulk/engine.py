@@ -1,6 +1,6 @@
 """The driver of a run: shards go out to a crew, what is lost is done again, and every clip gets its row.
 
-A shard whose worker died or raised an error is done again clip by clip, so that the next loss has a name.
+A shard whose worker died, hung or raised an error is done again clip by clip, so that the next loss has a name.
 A clip that was lost twice gets a row that says so, and its file is not touched again.
 """
 
@@ -13,15 +13,8 @@ from dataclasses import dataclass
 import pyarrow
 
 from mmmos.bulk.crew import IN_FLIGHT, Crew, Job, Outcome
-from mmmos.bulk.plan import (
-    Losses,
-    Plan,
-    committed,
-    publish_losses,
-    publish_part,
-    publishing,
-    read_losses,
-)
+from mmmos.bulk.losses import Losses, publish_losses, read_losses
+from mmmos.bulk.plan import Plan, committed, publish_part, publishing
 from mmmos.bulk.stores import Store
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError
 from mmmos.scores import ClipError
@@ -72,13 +65,13 @@ def run_shards(
     worker starts, nothing is finished for `stall_s`, or one clip after another is lost. What is published stays.
     """
     run = _Run(store, plan, LOST_IN_A_ROW + 2 * IN_FLIGHT * crew.size)
-    flying: list[Job] = []
+    flying: set[Job] = set()
     beats, alive = 0, time.monotonic()
     while True:
         progress(run.counts())
         while job := run.next(clips=len(flying) < crew.size, shards=len(flying) < IN_FLIGHT * crew.size):
             crew.submit(job)
-            flying.append(job)
+            flying.add(job)
         if not flying:
             return run.counts()
         outcomes = crew.wait(min(POLL_SECONDS, stall_s))
@@ -89,8 +82,8 @@ def run_shards(
             beats, alive = crew.beats(), time.monotonic()
         if time.monotonic() - alive > stall_s:
             why = f"no clip was finished for {stall_s / 60:g} minutes"
-            for job in flying:
-                run.take(Outcome(job, None, reason=why))
+            for job in crew.begun():  # not those that only wait behind one
+                run.lose(job, "worker_hung", why)
             raise BulkError(f"{store.url}: {why}; what is published stays, run the same command again to go on")
 
 
@@ -131,7 +124,7 @@ class _Run:
         """Note what came of a job."""
         job, result = outcome.job, outcome.result
         if result is None:
-            self._lose(outcome)
+            self.lose(job, "worker_crashed" if outcome.died else "scoring_failed", outcome.reason)
             return
         self._peak = max(self._peak, result.peak_bytes)
         if job.clip is None:
@@ -147,6 +140,25 @@ class _Run:
             commit = publish_part(self._store, self._plan, job.shard, table)
             del self._rows[job.shard]
             self._count(commit.ok, commit.errors)
+
+    def lose(self, job: Job, code: str, reason: str) -> None:
+        """A worker died or hung on a job, or the work raised an error: note it, and have it done again."""
+        shard, clip = job.shard, job.clip
+        losses = self._losses.setdefault(shard, Losses())
+        self._lost += 1
+        if clip is None:
+            losses.attempts += 1
+            self._jobs.append(self._one_by_one(shard))
+        else:
+            self._lost_in_a_row += 1
+            losses.clips.setdefault(clip, []).append((code, reason))
+            self._jobs.append(iter([self._on_clip(shard, clip)]))
+        publish_losses(self._store, shard, losses)
+        if self._lost_in_a_row > self._most_lost:
+            raise BulkError(
+                f"{self._store.url}: {self._lost_in_a_row} workers were lost on one clip after another, at last:"
+                f" {reason}; what is published stays, run the same command again to go on"
+            )
 
     def counts(self) -> Counts:
         """How far it is."""
@@ -176,23 +188,3 @@ class _Run:
         code, reason = times[-1]
         message = AUDIO_ERROR_CODES[code] + ("" if code == "worker_crashed" else f": {reason}")
         return Job(shard, clip, ClipError(code, message))
-
-    def _lose(self, outcome: Outcome) -> None:
-        """A worker was lost on a job, or the work raised an error: note it, and have it done again."""
-        shard, clip = outcome.job.shard, outcome.job.clip
-        losses = self._losses.setdefault(shard, Losses())
-        self._lost += 1
-        if clip is None:
-            losses.attempts += 1
-            self._jobs.append(self._one_by_one(shard))
-        else:
-            self._lost_in_a_row += 1
-            code = "worker_crashed" if outcome.died else "scoring_failed"
-            losses.clips.setdefault(clip, []).append((code, outcome.reason))
-            self._jobs.append(iter([self._on_clip(shard, clip)]))
-        publish_losses(self._store, shard, losses)
-        if self._lost_in_a_row > self._most_lost:
-            raise BulkError(
-                f"{self._store.url}: {self._lost_in_a_row} workers were lost on one clip after another, at last:"
-                f" {outcome.reason}; what is published stays, run the same command again to go on"
-            )

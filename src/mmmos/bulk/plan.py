@@ -1,10 +1,10 @@
-"""What a run is to do and what it has done: the list of clips in shards, commits, and the workers that were lost.
+"""What a run is to do and what it has done: the list of clips in shards, and commits.
 
     DIR/part-00000.parquet         the rows of shard 0, in the order of the list
     DIR/_run/run.json              the plan; it being there says that the plan is whole
     DIR/_run/clips-00000.parquet   the clips as they were listed, a row group a shard, 100 shards a file
     DIR/_run/commits/00000.json    rows, ok, errors, sha256 and bytes of a part; a shard is done when this is there
-    DIR/_run/deaths/00000.json     workers that were lost on a shard, and on single clips of it
+    DIR/_run/deaths/00000.json     workers that were lost on a shard (losses.py)
 
 Readers of a folder of Parquet leave out what begins with `_`.
 """
@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,9 @@ SHARD_SIZE = 1000
 SHARDS_PER_FILE = 100
 """Row groups of a file of the list, which is written in memory: 100 of a thousand clips take 50 MB."""
 
+READERS = 16
+"""Files that are read at a time: an object store answers each in tens of milliseconds."""
+
 RUN = "_run/run.json"
 
 _LIST = pyarrow.schema(
@@ -53,11 +56,11 @@ _LIST = pyarrow.schema(
 class Plan:
     """Which clips, in which shards, and what is done with them."""
 
-    run_id: str  # sha256 of the three below
+    run_id: str  # sha256 of the list, the task and the size of a shard
     clips: int
     shard_size: int
     list_sha256: str  # of every clip's id, path, stretch and stream, in their order
-    task: dict[str, Any]  # all that the rows depend on beside the clips
+    task: dict[str, Any]  # all that the rows depend on beside the clips; `model` is what the first driver called it
 
     @property
     def shards(self) -> int:
@@ -81,14 +84,6 @@ class Commit:
     bytes: int
 
 
-@dataclass
-class Losses:
-    """The workers that died, or raised an error, on a shard: on the whole of it, and on one clip (by its number)."""
-
-    attempts: int = 0
-    clips: dict[int, list[tuple[str, str]]] = field(default_factory=dict)  # of each time an error's code and the reason
-
-
 def part_name(shard: int) -> str:
     """The name of a shard's rows.
 
@@ -98,46 +93,70 @@ def part_name(shard: int) -> str:
     return f"part-{shard:05d}.parquet"
 
 
-def make_plan(store: Store, clips: Iterable[Clip], description: dict[str, Any], shard_size: int = SHARD_SIZE) -> Plan:
+def make_plan(store: Store, clips: Iterable[Clip], description: dict[str, Any], shard_size: int | None = None) -> Plan:
     """Plan a run in this place, or find that the plan which is there is the same.
 
-    Reads the clips one shard at a time. Raises `UsageError` that says what differs where another run is there.
+    Without a shard size it is that of the plan which is there, else `SHARD_SIZE`. Reads the clips one shard at a time.
+    Raises `UsageError` that says what differs where another run is there.
     """
     description = json.loads(json.dumps(description, allow_nan=False))
     there = read_plan(store) if "run.json" in store.names("_run") else None
-    if there is None and any(name.startswith("part-") for name in store.names("")):
-        raise UsageError(f"{store.url} holds parts of no run that is known; give another folder")
+    shard_size = shard_size or (there.shard_size if there else SHARD_SIZE)
     if there is not None:
         _check_same(store, there, description, shard_size)  # told before a long list is read
+        _check_list(store, there, clips)
+        if there.run_id != run_id_of(there.list_sha256, description, shard_size):
+            raise UsageError(f"{store.url}: {RUN} is damaged")
+        return there
+    if any(name.startswith("part-") for name in store.names("")):
+        raise UsageError(f"{store.url} holds parts of no run that is known; give another folder")
     digest, count = hashlib.sha256(), 0
-    shards = noted(_in_shards(clips, shard_size), digest)
-    if there is None:
-        with publishing(store):
-            count = _publish_list(store, shards)
-    else:
-        count = sum(map(len, shards))
-    listed = digest.hexdigest()
-    plan = Plan(run_id_of(listed, description, shard_size), count, shard_size, listed, description)
-    if there is None:
-        with publishing(store):
-            store.publish(RUN, json.dumps(asdict(plan) | {"shards": plan.shards}, indent=1).encode() + b"\n")
-    elif there != plan:
-        how = f"{there.clips} clips, now {count}" if there.clips != count else "the same number of clips, others"
-        raise UsageError(f"{store.url} is a run on another list ({how}); give another folder")
+    with publishing(store):
+        for name, data, rows in _files_of_list(noted(_in_shards(clips, shard_size), digest)):
+            store.publish(name, data)
+            count += rows
+        listed = digest.hexdigest()
+        plan = Plan(run_id_of(listed, description, shard_size), count, shard_size, listed, description)
+        store.publish(RUN, json.dumps(asdict(plan) | {"shards": plan.shards}, indent=1).encode() + b"\n")
     return plan
 
 
+def _check_list(store: Store, plan: Plan, clips: Iterable[Clip]) -> None:
+    """Refuse to go on with another list; of the same one, write the files anew that are missing or cut short."""
+    digest, count = hashlib.sha256(), 0
+    anew: dict[str, bytes] = {}
+    shards = noted(_in_shards(clips, plan.shard_size), digest)
+    with publishing(store):
+        damaged = {name for name, rows in _planned_files(plan) if not _is_whole(store, name, rows)}
+        for name, data, rows in _files_of_list(shards) if damaged else ():
+            count += rows
+            anew |= {name: data} if name in damaged else {}
+        count += sum(map(len, shards))
+        if digest.hexdigest() != plan.list_sha256:
+            how = f"{plan.clips} clips, now {count}" if plan.clips != count else "the same number of clips, others"
+            raise UsageError(f"{store.url} is a run on another list ({how}); give another folder")
+        for name, data in anew.items():
+            store.publish(name, data)
+
+
 def run_id_of(list_sha256: str, description: dict[str, Any], shard_size: int) -> str:
-    """The sha256 of all that makes a run this one."""
-    return hashlib.sha256(json.dumps([list_sha256, description, shard_size], sort_keys=True).encode()).hexdigest()
+    """The sha256 of all that makes a run this one: not of what the model is called, as its sha256 is told."""
+    made = {key: value for key, value in description.items() if key != "model"}
+    return hashlib.sha256(json.dumps([list_sha256, made, shard_size], sort_keys=True).encode()).hexdigest()
 
 
 def read_plan(store: Store) -> Plan:
     """The plan that is there. Raises `UsageError` if there is none."""
     try:
         told = json.loads(store.read(RUN))
-        told.pop("shards")
-        return Plan(**told)
+        shards = told.pop("shards")
+        plan = Plan(**told)
+        sizes = shards, plan.clips, plan.shard_size
+        if any(type(size) is not int for size in sizes) or plan.clips < 0 or plan.shard_size < 1:
+            raise ValueError("no such sizes")
+        if shards != plan.shards or not isinstance(plan.task.get("settings", {}), dict):
+            raise ValueError("no such plan")
+        return plan
     except FileNotFoundError as error:
         raise UsageError(f"{store.url} is no run of mmmos: there is no {RUN}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -146,8 +165,14 @@ def read_plan(store: Store) -> Plan:
 
 def clips_of(store: Store, plan: Plan, shard: int) -> list[Clip]:
     """The clips of a shard, in their order."""
-    with store.open(_list_name(shard // SHARDS_PER_FILE)) as file:
-        table = parquet.ParquetFile(file).read_row_group(shard % SHARDS_PER_FILE)
+    with store.open(list_name(shard)) as file:
+        return clips_in(parquet.ParquetFile(file, pre_buffer=False), shard)
+
+
+def clips_in(file: parquet.ParquetFile, shard: int) -> list[Clip]:
+    """The clips of a shard in the file of the list that they are in."""
+    # With threads, which `pre_buffer` starts too, a process that ends soon after may be aborted: they are still there.
+    table = file.read_row_group(shard % SHARDS_PER_FILE, use_threads=False)
     return [
         Clip(_text(row["id"]), _text(row["path"]), row["start_time"], row["end_time"], stream=row["stream"])
         for row in table.to_pylist()
@@ -174,36 +199,39 @@ def publish_part(store: Store, plan: Plan, shard: int, table: pyarrow.Table) -> 
 
 
 def committed(store: Store) -> dict[int, Commit]:
-    """The shards that are done. One whose part was taken away is not."""
+    """The shards that are done. One whose part was taken away is not, nor is one whose commit is damaged."""
     parts = set(store.names(""))
-    names = [f"_run/commits/{name}" for name in store.names("_run/commits")]
-    with ThreadPoolExecutor(16) as readers:  # an object store answers each in tens of milliseconds
-        found = [parse_commit(text) for text in readers.map(store.read, names)]
-    return {commit.shard: commit for commit in found if commit is not None and part_name(commit.shard) in parts}
+    return {shard: commit for shard, commit in read_commits(store)[0].items() if part_name(shard) in parts}
 
 
-def parse_commit(text: bytes) -> Commit | None:
+def read_commits(store: Store) -> tuple[dict[int, Commit], list[str]]:
+    """By shard what was noted of its part, in order, and the names of the notes that are damaged."""
+    found, damaged = {}, []
+    for name, text in read_all(store, "_run/commits"):
+        commit = _parse_commit(text)
+        if commit is None or name != commit_name(commit.shard):
+            damaged.append(name)
+        else:
+            found[commit.shard] = commit
+    return dict(sorted(found.items())), damaged
+
+
+def read_all(store: Store, folder: str) -> Iterator[tuple[str, bytes]]:
+    """The files of a folder, several read at a time."""
+    names = [f"{folder}/{name}" for name in store.names(folder)]
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from zip(names, readers.map(store.read, names), strict=True)
+
+
+def _parse_commit(text: bytes) -> Commit | None:
     """What was noted of a part; None if the note is damaged: its shard is then not done."""
     try:
-        return Commit(**json.loads(text))
+        commit = Commit(**json.loads(text))
     except (ValueError, TypeError):
         return None
-
-
-def read_losses(store: Store) -> dict[int, Losses]:
-    """By shard the workers that were lost on it."""
-    found = {}
-    for name in store.names("_run/deaths"):
-        told = json.loads(store.read(f"_run/deaths/{name}"))
-        clips = {int(number): [(code, why) for code, why in times] for number, times in told["clips"].items()}
-        found[int(name.removesuffix(".json"))] = Losses(told["attempts"], clips)
-    return found
-
-
-def publish_losses(store: Store, shard: int, losses: Losses) -> None:
-    """Note the workers that were lost on a shard, so that the next driver knows of them, too."""
-    with publishing(store):
-        store.publish(f"_run/deaths/{shard:05d}.json", json.dumps(asdict(losses)).encode() + b"\n")
+    counts = commit.shard, commit.rows, commit.ok, commit.errors, commit.bytes
+    sound = all(type(count) is int and count >= 0 for count in counts) and type(commit.sha256) is str
+    return commit if sound else None
 
 
 @contextmanager
@@ -212,25 +240,29 @@ def publishing(store: Store) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        where = str(error.filename or "")
+        where = where if where.startswith(store.url) else store.url
         raise BulkError(
-            f"{store.url}: {error.strerror or error}; what is published stays, run the same command again to go on"
+            f"{where}: {error.strerror or error}; what is published stays, run the same command again to go on"
         ) from error
 
 
 def _check_same(store: Store, there: Plan, description: dict[str, Any], shard_size: int) -> None:
-    """Refuse to go on with a run of another task."""
+    """Refuse to go on with a run of another task. The model is the same whatever it is called, if its sha256 is."""
     given = _flat(description | {"shard size": shard_size})
     found = _flat(there.task | {"shard size": there.shard_size})
     for name in [*found, *given]:
-        if found.get(name) != given.get(name):
-            raise UsageError(
-                f"{store.url} is a run with {name} {found.get(name)}, not {given.get(name)}; give another folder"
-            )
+        was, now = found.get(name), given.get(name)
+        if was != now:
+            if name == "model_sha256":
+                was, now = f"{was} ({there.task.get('model')})", f"{now} ({description.get('model')})"
+            raise UsageError(f"{store.url} is a run with {name} {was}, not {now}; give another folder")
 
 
 def _flat(told: dict[str, Any]) -> dict[str, Any]:
     """Settings beside the others."""
-    return {**{key: value for key, value in told.items() if key != "settings"}, **told.get("settings", {})}
+    beside: dict[str, Any] = {key: value for key, value in told.items() if key not in ("settings", "model")}
+    return {**beside, **told.get("settings", {})}
 
 
 def _in_shards(clips: Iterable[Clip], size: int) -> Iterator[list[Clip]]:
@@ -249,18 +281,33 @@ def noted(shards: Iterable[list[Clip]], digest: Any) -> Iterator[list[Clip]]:
         yield shard
 
 
-def _publish_list(store: Store, shards: Iterator[list[Clip]]) -> int:
-    """Write the list in files of `SHARDS_PER_FILE` row groups; returns how many clips there are."""
-    count, files = 0, 0
+def _files_of_list(shards: Iterator[list[Clip]]) -> Iterator[tuple[str, bytes, int]]:
+    """The list in files of `SHARDS_PER_FILE` row groups: their names, what is in them and how many clips that are."""
+    number = 0
     while first := next(shards, None):
-        out = io.BytesIO()
+        out, count = io.BytesIO(), 0
         with parquet.ParquetWriter(out, _LIST) as writer:
             for shard in (first, *islice(shards, SHARDS_PER_FILE - 1)):
                 writer.write_table(pyarrow.Table.from_pylist([_listed(clip) for clip in shard], _LIST))
                 count += len(shard)
-        store.publish(_list_name(files), out.getvalue())
-        files += 1
-    return count
+        yield list_name(number), out.getvalue(), count
+        number += SHARDS_PER_FILE
+
+
+def _planned_files(plan: Plan) -> Iterator[tuple[str, int]]:
+    """The names of the list's files, and how many clips are in each."""
+    for first in range(0, plan.shards, SHARDS_PER_FILE):
+        size = SHARDS_PER_FILE * plan.shard_size
+        yield list_name(first), min(size, plan.clips - first * plan.shard_size)
+
+
+def _is_whole(store: Store, name: str, rows: int) -> bool:
+    """Whether a file of the list is there to its end."""
+    try:
+        with store.open(name) as file:
+            return bool(parquet.ParquetFile(file).metadata.num_rows == rows)
+    except (FileNotFoundError, ValueError, pyarrow.ArrowException):
+        return False
 
 
 def _listed(clip: Clip) -> dict[str, Any]:
@@ -273,8 +320,9 @@ def _listed(clip: Clip) -> dict[str, Any]:
     }
 
 
-def _list_name(number: int) -> str:
-    return f"_run/clips-{number:05d}.parquet"
+def list_name(shard: int) -> str:
+    """The name of the file that lists a shard's clips."""
+    return f"_run/clips-{shard // SHARDS_PER_FILE:05d}.parquet"
 
 
 def commit_name(shard: int) -> str:

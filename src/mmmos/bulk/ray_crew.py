@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmmos.bulk.crew import Beats, Job, Outcome, Result, work_on
+from mmmos.bulk.crew import Beats, Job, Lists, Outcome, Result, work_on
 from mmmos.bulk.ray_cluster import connected, import_ray, last_line, reach
 from mmmos.errors import BulkError, MmmosError, UsageError
 
@@ -128,6 +128,10 @@ class RayCrew:
     def beats(self) -> int:
         """Clips that the workers have finished, as far as they told."""
         return self._beats
+
+    def begun(self) -> list[Job]:
+        """The jobs that an actor was given."""
+        return [actor.job for actor in self._actors if actor.job is not None]
 
     def close(self) -> None:
         """End the actors, and a Ray that was started for them."""
@@ -265,15 +269,17 @@ class _Worker:
         """Load the model. Raises `UsageError` if it, or what scores with it, is not that of the plan."""
         found = json.loads(json.dumps(task.describe()))
         for name in found:
-            if found[name] != plan.task.get(name):
+            # A model may be called otherwise here, if its sha256 is the same.
+            if name != "model" and found[name] != plan.task.get(name):
                 raise UsageError(
                     f"{socket.gethostname()} has {name} {found[name]}, the driver {plan.task.get(name)}; all machines"
                     " of a cluster need the same model and version"
                 )
-        self._store, self._plan, self._work, self._beats = store, plan, task.start(), Beats(self._tell)
+        self._given = store, plan, task.start()
+        self._beats, self._lists = Beats(self._tell), Lists(store, plan)
 
     def do(self, job: Job) -> Result:
-        return work_on(self._store, self._plan, self._work, job, self._beats)
+        return work_on(*self._given, job, self._beats, self._lists)
 
     def beat(self) -> int:
         return self._finished

@@ -61,6 +61,10 @@ class Work(Protocol):
         """The row of a clip that cannot be worked on; its file is not touched."""
         ...
 
+    def beside_bytes(self) -> int:
+        """Most memory that the processes beside this one took so far, all of them; 0 where the system does not tell."""
+        ...
+
     def close(self) -> None:
         """End what was started beside this process."""
         ...
@@ -77,7 +81,7 @@ class ScoreTask:
     model: str
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    batch_size: int | None = None  # windows at a time
+    batch_size: int | None = None  # windows at a time; of several the last digits depend on those beside it
     trust_checkpoint: bool = False
     accept_licenses: tuple[str, ...] = ()
     deadline: float = 60.0  # s, for the decoder's next window
@@ -135,6 +139,9 @@ class _Scoring:
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, error=ClipError(code, message))
         return table_row(replace(scores, provenance=self._predictor.provenance))
+
+    def beside_bytes(self) -> int:
+        return DECODERS * self._predictor.decoder_peak_bytes()
 
     def close(self) -> None:
         self._predictor.close()
@@ -205,8 +212,6 @@ class _Extracting:
             try:
                 plans, failed = self._extractor.plan(rows, task.how, task.count, task.seed)
                 failed |= self._extractor.extract(plans)
-            except FileNotFoundError:
-                raise  # a clip that has gone just now
             except OSError as error:
                 raise BulkError(f"{task.cache}: {error}; run the same command again to go on") from error
             crops = {plan.row.clip.id: len(plan.crops) for plan in plans}
@@ -218,6 +223,9 @@ class _Extracting:
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         return self._row(clip, 0) | {"status": "error", "error_code": code, "error_message": encodable(message)}
+
+    def beside_bytes(self) -> int:
+        return self._extractor.decoder_peak_bytes
 
     def close(self) -> None:
         """Nothing is left running."""

@@ -12,6 +12,7 @@ import typer
 
 from mmmos.cli.options import note_uncalibrated, notes
 from mmmos.errors import UsageError
+from mmmos.remote import is_url
 from mmmos.terminal import counted, counts_line
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ RayOption = Annotated[
     str | None, typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster, or on `local`, a Ray of its own.")
 ]
 ShardSizeOption = Annotated[
-    int | None, typer.Option(min=1, help="Clips that are published together; 1000 if not given.")
+    int | None, typer.Option(min=1, help="Clips published together; if not given what the run has, else 1000.")
 ]
 StallOption = Annotated[
     float, typer.Option(min=0.01, help="Give up a run in a folder after so many minutes without a clip.")
@@ -60,8 +61,6 @@ def folder_of(output: str | None, how: Crewed) -> str | None:
     A folder is told by its looks (it ends with "/", is an address or is there), or by what it is to be worked on with.
     Raises `UsageError` where a crew is to write anything else.
     """
-    from mmmos.remote import is_url
-
     if output is not None and (output.endswith("/") or is_url(output) or Path(output).is_dir()):
         return output
     if not how.asked:
@@ -76,25 +75,47 @@ def folder_of(output: str | None, how: Crewed) -> str | None:
 def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: Crewed, what: str) -> Counts:
     """Plan a run or go on with it, and have it worked on. Raises `UsageError` and `BulkError`."""
     from mmmos.bulk.engine import run_shards
-    from mmmos.bulk.plan import SHARD_SIZE, make_plan
+    from mmmos.bulk.plan import make_plan
     from mmmos.bulk.stores import open_store
 
     store = open_store(folder)
+    if not is_url(store.url):
+        _check_folder(Path(store.url))
     with store.lock():
-        store.sweep(LEASE_SECONDS)
-        plan = make_plan(store, clips, task.describe(), how.shard_size or SHARD_SIZE)
+        plan = make_plan(store, clips, task.describe(), how.shard_size)
+        store.sweep(LEASE_SECONDS)  # not before the folder is known to be a run's
         if plan.task.get("calibrated") is False:
             note_uncalibrated(plan.task["model"])
         with closing(_crew(store, plan, task, how)) as crew, counted(notes, what) as progress:
-            if 0 < plan.shards < crew.size:
-                notes.print(
-                    f"mmmos: {plan.shards} shards for {crew.size} workers; --shard-size says how large they are"
-                )
+            _note_idle(store, plan, crew.size)
             counts = run_shards(store, plan, crew, progress=progress, stall_s=60 * how.stall_minutes)
     peak = f", at most {counts.peak_bytes / 1e9:.1f} GB a worker" if counts.peak_bytes else ""
     lost = f", {counts.lost} times a worker was lost" if counts.lost else ""
     notes.print(f"mmmos: {what} in {store.url}: {counts_line(counts)}, {counts.seconds:.0f} s{peak}{lost}")
     return counts
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises `UsageError` where a file is in the way of a folder."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise UsageError(f"{there} is a file; give a folder")
+
+
+def _note_idle(store: Store, plan: Plan, workers: int) -> None:
+    """Tell of workers that have nothing to do, as long as another size of the shards can be chosen."""
+    from mmmos.bulk.plan import committed, publishing
+
+    if not 0 < plan.shards < workers:
+        return
+    with publishing(store):
+        if committed(store):
+            return
+    idle = workers - plan.shards
+    notes.print(
+        f"mmmos: {plan.shards} shard{'s' * (plan.shards > 1)} for {workers} workers, so {idle}"
+        f" {'have' if idle > 1 else 'has'} nothing to do; a smaller --shard-size shares it out"
+    )
 
 
 def _crew(store: Store, plan: Plan, task: Task, how: Crewed) -> Crew:

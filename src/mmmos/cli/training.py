@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mmmos.cli.crews import Crewed, RayOption, ShardSizeOption, StallOption, WorkersOption, run_in_folder
 from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
 from mmmos.errors import UsageError
+from mmmos.remote import is_url
 from mmmos.terminal import progress, stages
+
+if TYPE_CHECKING:
+    from mmmos.clips import Clip
 
 SetOption = Annotated[
     list[str],
@@ -94,6 +99,7 @@ def experiment(
     from mmmos import settings
     from mmmos.experiments import read_experiment, read_sets
     from mmmos.fitting import EncoderSource
+    from mmmos.pool import cores
     from mmmos.runs import run_experiment
 
     asked = read_experiment(path, dict(map(settings.parse_setting, change)))
@@ -107,7 +113,7 @@ def experiment(
             output,
             cache or output / "cache",
             source,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or cores(),
             note=_note,
             encoded=lambda done, total: show("encoding", done, total),
             progress=lambda done, total: show("training", done, total),
@@ -151,7 +157,7 @@ def extract(
     from mmmos.inputs import expand
     from mmmos.manifest import unlabelled
 
-    found = expand(inputs, None if data_root is None else str(data_root))
+    found = _files_alone(expand(inputs, None if data_root is None else str(data_root)))
     names = tuple(encoders.split(","))
     source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
     chosen = settings.preset("paper").changed(dict(map(settings.parse_setting, change)))
@@ -173,6 +179,14 @@ def extract(
     told = {"cache": str(cache), "clips": len(plans), "crops": sum(len(plan.crops) for plan in plans)}
     print(json.dumps({**told, "left_out": left_out}))
     raise typer.Exit(1 if left_out else 0)
+
+
+def _files_alone(clips: Iterable[Clip]) -> Iterator[Clip]:
+    """The same clips. A feature is kept under the sha256 of its file, which at an address would be fetched for it."""
+    for clip in clips:
+        if is_url(clip.path or ""):
+            raise UsageError(f"{clip.path} is an address; extract reads files, so copy it here first")
+        yield clip
 
 
 def _precision(dtype: str) -> Literal["float32", "bfloat16"]:
