@@ -3,7 +3,8 @@
     python bench/score.py
 
 - start to end: the command on the sample clips, process start and model load included
-- one core: files in, scores out, in a process that is up, with one thread for the networks
+- one core: files in, scores out, in a process that is up, with one thread for the networks; in bfloat16, too, and how
+  far that moves the scores of the sample clips
 - the encoder that takes most of it, ours against its published package, in one process, interleaved
 - memory, which does not grow with a file
 
@@ -69,7 +70,7 @@ def published_distillmos() -> torch.nn.Module:
 
 def main() -> None:
     """Measure and write."""
-    files = sorted((ROOT / "samples").glob("*.*"))
+    files = [path for path in sorted((ROOT / "samples").glob("*.*")) if path.suffix != ".md"]
     seconds = sum(soundfile.info(path).duration for path in files if path.suffix in (".flac", ".wav", ".mp3", ".opus"))
     seconds += 8.0  # the M4A, which libsndfile does not read
     command, bare, package = median_seconds(
@@ -79,6 +80,7 @@ def main() -> None:
     torch.set_num_threads(1)
     from mmmos.encoders import load_encoder
     from mmmos.predictor import from_pretrained
+    from mmmos.scores import AXES
     from mmmos.selfcheck import check_clip
 
     clip, rate = check_clip()
@@ -86,18 +88,23 @@ def main() -> None:
     minute.parent.mkdir(exist_ok=True)
     soundfile.write(minute, np.tile(clip, 15), rate)
     soundfile.write(longer, np.tile(clip, 300), rate)
-    scorer = from_pretrained("lite", device="cpu")
+    scorer, half = (from_pretrained("lite", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
     ours, theirs = load_encoder("distillmos"), published_distillmos()
     wave = torch.from_numpy(np.tile(clip, 3)[: 10 * rate]).unsqueeze(0)
     with torch.no_grad():
-        on_one_core, lean, published = median_seconds(
-            lambda: scorer.score(minute), lambda: ours.encode(wave), lambda: theirs(wave)
+        on_one_core, in_half, lean, published = median_seconds(
+            lambda: scorer.score(minute), lambda: half.score(minute), lambda: ours.encode(wave), lambda: theirs(wave)
         )
+    exact, near = (np.array([[one[axis] for axis in AXES] for one in p.score(files)]) for p in (scorer, half))
+    moved = np.abs(exact - near)
     scorer.close()
+    half.close()
     figures = {
         f"`mmmos score samples` from start to end, {seconds:.0f} s of audio": f"{command:.1f} s, "
         f"{seconds / command:.0f} times faster than real time",
         "lite on one core, a one-minute file": f"{60 / on_one_core:.0f} times faster than real time",
+        "the same with `--dtype bfloat16`": f"{60 / in_half:.0f} times; scores of the samples move by "
+        f"{moved.mean():.3f} points, at most {moved.max():.3f}",
         "DistillMOS on 10 s, one core, against its published package": f"{published / lean:.1f} times faster",
         "`import mmmos`, beyond starting Python": f"{package - bare:.2f} s",
         "peak memory on a file of one minute, of 20 minutes": f"{peak_mebibytes(minute):.0f} MiB, "

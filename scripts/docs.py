@@ -16,7 +16,7 @@ import sys
 import tokenize
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "mmmos"
@@ -55,31 +55,84 @@ def lite_all() -> str:
     return _figures(lambda name: True)
 
 
-def lite_rest() -> str:
-    """The order of damage, and the gate."""
-    data = json.loads((ROOT / "docs" / "lite.json").read_text())
-    own, other = (item["right"] for item in data["order"])
+def lite_order() -> str:
+    """The order of damage, known and unknown, of vocals out of their mixtures and of how many sources sound."""
+    data = _lite()
+    own, other = data["order"]["lite"], data["order"]["DistillMOS"]
     lines = [
         "| the less damaged of two versions has the higher PQ | lite | DistillMOS alone | pairs |",
         "|---|--:|--:|--:|",
     ]
-    lines += [f"| {key} | {own[key][0]:.0%} | {other[key][0]:.0%} | {own[key][1]} |" for key in own if "," not in key]
-    worst = sorted((key for key in own if "," in key), key=lambda key: own[key][0])[:5]
-    lines += [f"| {key} | {own[key][0]:.0%} | {other[key][0]:.0%} | {own[key][1]} |" for key in worst]
+    domains = [key for key in own if "," not in key]
+    kinds = sorted((key for key in own if "," in key and "limited" not in key), key=lambda key: own[key][0])
+    for key in [*domains, *(key for key in own if "limited" in key), *kinds[:5]]:
+        lines.append(f"| {key} | {own[key][0]:.0%} | {other[key][0]:.0%} | {own[key][1]} |")
+    lines += ["", "The last five rows are lite's worst. Where training knew no damage of that family:", ""]
+    lines += [f"| damage left out of training | {' | '.join(domains)} |", f"|---|{'--:|' * len(domains)}"]
+    for family, told in data["unseen_damage"].items():
+        lines.append(f"| {family} | {' | '.join(f'{told[domain][0]:.0%}' for domain in domains)} |")
+    lines += ["", "| more sources at once have the higher PC | lite | pairs |", "|---|--:|--:|"]
+    lines += [f"| {key} | {share:.0%} | {pairs} |" for key, (share, pairs) in data["counts"].items()]
     lines += [
         "",
-        "The last five rows are lite's worst.",
-        "",
-        "| told to be | speech | music | sound |",
-        "|---|--:|--:|--:|",
+        "| vocals taken out of unseen songs by worse and worse masks | SRCC within a song | 95 % |",
+        "|---|--:|---|",
     ]
-    for kind, told in data["domains"].items():
+    for name, found in data["separated"].items():
+        lines.append(f"| {name} | {found['srcc']:.2f} | {found['low']:.2f} to {found['high']:.2f} |")
+    return "\n".join(lines)
+
+
+def lite_gate() -> str:
+    """What each kind of clip is told to be."""
+    lines = ["| told to be | speech | music | sound |", "|---|--:|--:|--:|"]
+    for kind, told in _lite()["domains"].items():
         lines.append(f"| {kind} | {' | '.join(f'{told[name]:.0%}' for name in ('speech', 'music', 'sound'))} |")
     return "\n".join(lines)
 
 
+def lite_errors() -> str:
+    """Mean absolute errors on unseen songs."""
+    told = _lite()["mean_absolute_error"]
+    axes = ("PQ", "PC", "CE", "CU")
+    lines = [f"| mean absolute error on unseen songs, points | {' | '.join(axes)} |", f"|---|{'--:|' * len(axes)}"]
+    lines += [f"| {name} | {' | '.join(f'{found[axis]:.2f}' for axis in axes)} |" for name, found in told.items()]
+    return "\n".join(lines)
+
+
+def lite_subsets() -> str:
+    """The main figures for every subset of the encoders, as Table II of the paper has them."""
+    lines = [f"| encoders | {' | '.join(_SUBSET_HEAD.values())} |", f"|---|{'--:|' * len(_SUBSET_HEAD)}"]
+    for row in _lite()["subsets"]:
+        lines.append(f"| {', '.join(row['encoders'])} | {' | '.join(f'{row[key]:.2f}' for key in _SUBSET_HEAD)} |")
+    return "\n".join(lines)
+
+
+def third_encoder() -> str:
+    """What a pretrained encoder beside lite's own changes."""
+    data = json.loads((ROOT / "docs" / "experiments" / "third_encoder.json").read_text())
+    lines = [f"| | {' | '.join(_SUBSET_HEAD.values())} |", f"|---|{'--:|' * len(_SUBSET_HEAD)}"]
+    for name in ("lite", "lite and the pretrained encoder"):
+        lines.append(f"| {name} | {' | '.join(f'{data[name][key]:.2f}' for key in _SUBSET_HEAD)} |")
+    return "\n".join(
+        [*lines, "", f"Its own order of damage, on packages that it never heard: {data['own_order']:.0%}."]
+    )
+
+
+_SUBSET_HEAD = {axis: axis for axis in ("CE", "CU", "PC", "PQ")} | {
+    "signals": "codec signals",
+    "families": "codec families",
+    "transfer": "no codec ratings",
+    "order": "order of damage",
+}
+
+
+def _lite() -> Any:
+    return json.loads((ROOT / "docs" / "lite.json").read_text())
+
+
 def _figures(chosen: Callable[[str], bool]) -> str:
-    data = json.loads((ROOT / "docs" / "lite.json").read_text())
+    data = _lite()
     lines = ["| clips that training never saw | axis | SRCC | 95 % | n |", "|---|---|---|---|---|"]
     for item in data["figures"]:
         if chosen(item["figure"]):
@@ -362,7 +415,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "samples": samples,
     "lite": lite,
     "lite_all": lite_all,
-    "lite_rest": lite_rest,
+    "lite_order": lite_order,
+    "lite_gate": lite_gate,
+    "lite_errors": lite_errors,
+    "lite_subsets": lite_subsets,
+    "third_encoder": third_encoder,
     "bench": bench,
     "bench_encoders": bench_encoders,
     "corpora": corpora,
