@@ -10,8 +10,8 @@ What each score rests on:
             damage in order                                             sound have them
 
 A listening test teaches the differences between its clips, each set on a scale of its own; a damaged version teaches
-that it is worse than a less damaged one of the same recording, by `MARGIN` deviations, and, more softly, than a less
-damaged one of any recording. Outside music nothing that was rated on these axes has audio here, so the average clean
+that it is worse than a less damaged one of the same recording, by `MARGIN` deviations, and by `STEP` for each step
+than one of any recording. Of noise DistillMOS knows more than its step: there it is followed. Outside music nothing that was rated on these axes has audio here, so the average clean
 clip of a domain gets the mean of that domain's AES ratings, and scores spread by `SPREAD` of theirs.
 """
 
@@ -56,6 +56,7 @@ TERMS = 100.0  # weight of a whole set beside the decay, however many clips it h
 DECAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of music's axes; taken is the best for songs left out of training in turn
 INNER_FOLDS = 4
 MOS_COLUMN = 200  # of the fused vector: the mean of DistillMOS's own score
+TAUGHT = ("white", "pink", "babble", "mnru", "denoised")  # damage on which that score is to be followed
 
 Array = NDArray[np.float64]
 Flags = Sequence[bool] | NDArray[np.bool_]
@@ -73,11 +74,12 @@ class Sources:
     levels: float = 0.0  # versions of all recordings
     domains: tuple[str, ...] = DOMAINS  # of pairs and levels
     remixed: float = 0.0  # vocals taken out of their mixtures
+    teacher: float = 0.0  # DistillMOS's own score of versions with the damage in `TAUGHT`
     prior: float = 0.0  # on DistillMOS's own score, in its deviations, before anything is learned
 
 
 QUALITY = {
-    "speech": Sources(decay=1.0, codec=1.0, pairs=1.0, levels=1.0, domains=("speech",), prior=0.5),
+    "speech": Sources(decay=1.0, codec=1.0, pairs=1.0, levels=3.0, domains=("speech",), teacher=1.0, prior=0.5),
     "music": Sources(decay=None, music=1.0, pairs=0.5, domains=("music",), remixed=0.3),
     "sound": Sources(decay=1.0, music=0.2, codec=0.2, pairs=1.0, levels=1.0),
 }
@@ -221,6 +223,7 @@ def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: S
             _ordered(x, damage_pairs(clips, free), sources.pairs),
             _ordered(x, damage_pairs(clips, remixed), sources.remixed),
             _levels(x, clips, free, sources.levels),
+            _rated(x, x[:, MOS_COLUMN], _damaged_by(TAUGHT, clips, free), sources.teacher),
         ]
         return sum((part for part in found if part is not None), start=Evidence.nothing(x.shape[1]))
 
@@ -240,9 +243,13 @@ def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: S
 
 def _rated(x: Array, y: Array, rows: Sequence[int], share: float) -> Evidence | None:
     """That some rows' ratings are theirs, on a scale of their own."""
-    if not share or len(rows) < 2:
+    if not share or len(rows) < 2 or not y[rows].std():
         return None
     return Evidence.of(x[rows] - x[rows].mean(axis=0), (y[rows] - y[rows].mean()) / y[rows].std(), share)
+
+
+def _damaged_by(kinds: Collection[str], clips: Sequence[LabelledClip], rows: Flags) -> list[int]:
+    return [int(i) for i in np.flatnonzero(rows) if clips[i].system.rsplit(" ", 1)[0] in kinds]
 
 
 def _ordered(x: Array, pairs: tuple[list[int], list[int]], share: float) -> Evidence | None:
