@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,12 +227,17 @@ def test_parts_are_read_several_at_a_time_and_a_file_of_the_list_once(store: Sto
     for module in ("plan", "verify"):
         monkeypatch.setattr(f"mmmos.bulk.{module}.SHARDS_PER_FILE", 4)
     whole(store, clips_named(*"abcdefghij"), shard_size=1)
-    together, opened = threading.Barrier(2, timeout=20), []
+    together = {"commits": threading.Event(), "part": threading.Event()}
+    under_way, opened = Counter[str](), []
     real_read, real_open = LocalStore.read, LocalStore.open
 
     def read(store: LocalStore, name: str) -> bytes:
-        if "commits" in name or name.startswith("part"):
-            together.wait()
+        if kind := next((kind for kind in together if kind in name), None):
+            under_way[kind] += 1
+            if under_way[kind] > 1:
+                together[kind].set()
+            together[kind].wait(1.0)
+            under_way[kind] -= 1
         return real_read(store, name)
 
     def open_(store: LocalStore, name: str) -> Any:
@@ -240,6 +246,7 @@ def test_parts_are_read_several_at_a_time_and_a_file_of_the_list_once(store: Sto
 
     with mock.patch.object(LocalStore, "read", read), mock.patch.object(LocalStore, "open", open_):
         assert verify(store).faults == []
+    assert all(event.is_set() for event in together.values())
     assert opened == [f"_run/clips-0000{number}.parquet" for number in range(3)]
 
 
