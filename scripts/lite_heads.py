@@ -11,8 +11,9 @@ What each score rests on:
 
 A listening test teaches the differences between its clips, each set on a scale of its own; a damaged version teaches
 that it is worse than a less damaged one of the same recording, by `MARGIN` deviations, and by `STEP` for each step
-than one of any recording. Of noise DistillMOS knows more than its step: there it is followed. Outside music nothing that was rated on these axes has audio here, so the average clean
-clip of a domain gets the mean of that domain's AES ratings, and scores spread by `SPREAD` of theirs.
+than one of any recording. Of noise DistillMOS knows more than its step: there it is followed. Outside music nothing
+that was rated on these axes has audio here, so the average clean clip of a domain gets the mean of that domain's AES
+ratings, and scores spread by `SPREAD` of theirs.
 """
 
 from __future__ import annotations
