@@ -29,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from lite_corpus import SONGS_LICENCE, make_corpus
 from lite_heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms
 
@@ -60,6 +61,7 @@ HEADS = HeadConfig(domains=DOMAINS)
 
 def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
     """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
+    torch.set_num_threads(1)  # with more, the seventh digit depends on how many there are
     listener = Listener(EncoderSource(ENCODERS, device="cpu"), SETTINGS, cache, keep="pooled")
     missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
     if missing:
