@@ -115,7 +115,7 @@ def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: P
     (tmp_path / "locked.wav").chmod(0)
     os.mkfifo(tmp_path / "stuck.wav")
     names = ["a.wav", "stuck.wav", "b.wav", "locked.wav", "c.wav"]
-    task = ScoreTask(str(model), device="cpu", deadline=1.0)
+    task = ScoreTask(str(model), device="cpu", deadline=5.0)
     store = open_store(tmp_path / "out")
     plan = make_plan(store, [Clip(name, str(tmp_path / name)) for name in names], task.describe(), 5)
     with closing(LocalCrew(store, plan, task, 1)) as crew:
