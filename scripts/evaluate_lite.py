@@ -40,6 +40,7 @@ from lite_heads import (
     REMIXED,
     Norms,
     count_pairs,
+    damage_of,
     damage_pairs,
     fit_direction,
     fit_experts,
@@ -228,7 +229,7 @@ class Evaluation:
         """How often the less damaged of two versions scores higher: by domain, and there by kind; with the number."""
         told: dict[str, list[bool]] = {}
         for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):
-            domain, kind = self.domains[better], self.systems[worse].rsplit(" ", 1)[0]
+            domain, kind = self.domains[better], damage_of(self.rows[worse])[0]
             keys = [domain, f"{domain}, {kind}", *[f"{domain}, band limited"] * bool(self.limited[worse])]
             for key in keys:
                 told.setdefault(key, []).append(bool(scores[better] > scores[worse]))
@@ -246,11 +247,13 @@ class Evaluation:
         """SRCC of PQ with how cleanly vocals were taken out of their mixture: mean over songs, 95 % over songs."""
         found = []
         for song in np.unique(self.groups[self.sets == REMIXED]):
-            here = (self.sets == REMIXED) & (self.groups == song)
+            versions = {
+                i: damage_of(self.rows[i]) for i in np.flatnonzero((self.sets == REMIXED) & (self.groups == song))
+            }
             for kind in ("bleed", "separated"):
-                part = [i for i in np.flatnonzero(here) if self.systems[i].rsplit(" ", 1)[0] in (kind, CLEAN)]
-                if len(part) > 1:
-                    found.append(srcc(scores[part], np.array([-int(self.systems[i].rsplit(" ", 1)[1]) for i in part])))
+                severity = {i: level for i, (name, level) in versions.items() if name in (kind, CLEAN)}
+                if len(severity) > 1:
+                    found.append(srcc(scores[list(severity)], -np.array(list(severity.values()))))
         drawn = np.random.default_rng(0).choice(found, (1000, len(found))).mean(axis=1)
         low, high = np.quantile(drawn, (0.025, 0.975))
         return {"srcc": round(float(np.mean(found)), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
@@ -259,7 +262,7 @@ class Evaluation:
         """The order of damage of which training knew no kind like it, by family and domain."""
         found = {}
         for family, kinds in DAMAGE_FAMILIES.items():
-            hidden = {row.clip for row in self.rows if row.set == FREE and row.system.rsplit(" ", 1)[0] in kinds}
+            hidden = {row.clip for row in self.rows if row.set == FREE and damage_of(row)[0] in kinds}
             scores = self.cross_score(self.fold_of, without=lambda row, hidden=hidden: row.clip in hidden)[:, PQ]
             told: dict[str, list[bool]] = {}
             for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):

@@ -250,7 +250,7 @@ def _rated(x: Array, y: Array, rows: Sequence[int], share: float) -> Evidence | 
 
 
 def _damaged_by(kinds: Collection[str], clips: Sequence[LabelledClip], rows: Flags) -> list[int]:
-    return [int(i) for i in np.flatnonzero(rows) if clips[i].system.rsplit(" ", 1)[0] in kinds]
+    return [int(i) for i in np.flatnonzero(rows) if damage_of(clips[i])[0] in kinds]
 
 
 def _ordered(x: Array, pairs: tuple[list[int], list[int]], share: float) -> Evidence | None:
@@ -261,14 +261,14 @@ def _ordered(x: Array, pairs: tuple[list[int], list[int]], share: float) -> Evid
 
 def _levels(x: Array, clips: Sequence[LabelledClip], rows: Flags, share: float) -> Evidence | None:
     """That clips lose by every step of damage, each kind about its own mean, the clean ones beside each kind."""
-    kinds = np.array([row.system.rsplit(" ", 1)[0] if here else "" for row, here in zip(clips, rows, strict=True)])
+    kinds = np.array([damage_of(row)[0] if here else "" for row, here in zip(clips, rows, strict=True)])
     clean, names = x[kinds == CLEAN], sorted({*kinds} - {"", CLEAN, SOURCES})
     if not share or not names or not len(clean):
         return None
     evidence, total = Evidence.nothing(x.shape[1]), 0.0
     for name in names:
         damaged = np.flatnonzero(kinds == name)
-        steps = np.array([float(clips[i].system.rsplit(" ", 1)[1]) for i in damaged])
+        steps = np.array([float(damage_of(clips[i])[1]) for i in damaged])
         # Clean clips are many: together they count as a third step beside the two that a recording has of a kind.
         weight = len(damaged) / 2
         size = len(damaged) + weight
@@ -280,6 +280,12 @@ def _levels(x: Array, clips: Sequence[LabelledClip], rows: Flags, share: float) 
         total += weight
     beside = Evidence(clean.T @ clean * (total / len(clean)), np.zeros(x.shape[1]))
     return (evidence + beside).times(share * TERMS / (3 * total))
+
+
+def damage_of(row: LabelledClip) -> tuple[str, int]:
+    """Kind and severity of an unrated clip's damage, or of what else was made of its recording."""
+    kind, severity = row.system.rsplit(" ", 1)
+    return kind, int(severity)
 
 
 def damage_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int], list[int]]:
@@ -306,8 +312,7 @@ def _pairs(
     """Rows of one group for whose kinds and severities something holds."""
     by_group: dict[str, list[tuple[int, str, int]]] = {}
     for i in np.flatnonzero(rows):
-        kind, level = clips[i].system.rsplit(" ", 1)
-        by_group.setdefault(clips[i].group, []).append((int(i), kind, int(level)))
+        by_group.setdefault(clips[i].group, []).append((int(i), *damage_of(clips[i])))
     found = [(a[0], b[0]) for members in by_group.values() for a in members for b in members if holds(*a[1:], *b[1:])]
     first, second = zip(*found, strict=True) if found else ((), ())
     return list(first), list(second)

@@ -22,7 +22,7 @@ import torch
 from build_lite import ROOT, encode, read_data
 from damage import KINDS
 from evaluate_lite import AXES, PQ, Evaluation, codec_family
-from lite_heads import CLEAN, CODEC, DOMAINS, FREE, SOURCES, count_pairs, damage_pairs, read_norms
+from lite_heads import CLEAN, CODEC, DOMAINS, FREE, SOURCES, count_pairs, damage_of, damage_pairs, read_norms
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -111,7 +111,7 @@ def _loss(network: Listener, spectra: Tensor, rows: Sequence[LabelledClip]) -> t
     """What is wrong, and how many pairs of versions are in order."""
     pooled = network.drop(network(spectra))
     domain = torch.tensor([DOMAINS.index(row.domain) for row in rows])
-    kinds = [row.system.rsplit(" ", 1)[0] for row in rows]
+    kinds = [damage_of(row)[0] for row in rows]
     single = torch.tensor([kind != SOURCES for kind in kinds])
     kind = torch.tensor([NAMES.index(kind) for kind in kinds if kind != SOURCES])
     quality, count = network.quality(pooled)[torch.arange(len(rows)), domain], network.count(pooled)[:, 0]
