@@ -15,7 +15,6 @@ from mmmos.ceiling import (
     Ceiling,
     ceilings,
     error_variances,
-    rater_alignment,
     reliability,
     shrunk,
     true_scores,
@@ -56,6 +55,12 @@ def panel(kind: str, clips: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.n
 def four(ratings: np.ndarray) -> np.ndarray:
     """The same ratings [N, R] on every axis, [N, A, R]."""
     return np.repeat(ratings[:, None], 4, axis=1)
+
+
+def alignment(ratings: np.ndarray) -> np.ndarray:
+    """Correlation [A, A] of what a place in the lists [N, A, R] gives above its clip's mean: 0 for strangers."""
+    apart = np.moveaxis(ratings - ratings.mean(axis=2, keepdims=True), 1, 0)
+    return np.corrcoef(apart.reshape(len(apart), -1))
 
 
 def of(found: list[Ceiling], axis: str = "PC", level: str = "utterance") -> Ceiling:
@@ -201,8 +206,8 @@ def test_the_composites_noise_is_that_of_each_raters_composite():
     together, apart = of(ceilings(one_rater), "composite"), of(ceilings(strangers), "composite")
     assert pytest.approx(of(ceilings(one_rater)).MSE) == together.MSE
     assert pytest.approx(together.MSE / 4, rel=0.1) == apart.MSE
-    assert rater_alignment(one_rater) == pytest.approx(np.ones((4, 4)))
-    assert rater_alignment(strangers) == pytest.approx(np.eye(4), abs=0.05)
+    assert alignment(one_rater) == pytest.approx(np.ones((4, 4)))
+    assert alignment(strangers) == pytest.approx(np.eye(4), abs=0.05)
 
 
 def test_every_axis_has_its_own_and_the_seed_decides():
@@ -329,7 +334,7 @@ def test_fitted_true_scores_foretell_how_two_halves_of_the_raters_agree(test_set
 
 @pytest.mark.data
 def test_a_place_in_the_four_lists_is_one_rater(test_set):
-    aligned = rater_alignment(test_set[1])
+    aligned = alignment(test_set[1])
     assert aligned[np.triu_indices(4, 1)].min() > 0.05  # 27,000 strangers would stay within 0.02
     assert aligned[AXES.index("CE"), AXES.index("CU")] == pytest.approx(0.64, abs=0.01)
 

@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 from mmmos.cli import app
 from mmmos.clips import Clip
 from mmmos.corpora import (
-    NATURAL,
     SOURCES,
     STEMS,
     SUFFIXES,
@@ -38,6 +37,8 @@ from mmmos.errors import ManifestError
 from mmmos.label_files import LABEL_FILES
 from mmmos.manifest import LabelledClip, check_disjoint, label_array, read_ratings, split_groups, split_present
 from mmmos.scores import AXES
+
+NATURAL = ("unbalanced_train_segments", "musiccaps", "MUSDB18", "EARS", "LibriTTS", "cv-corpus-13.0-2023-03-09")
 
 DATA = Path(os.environ.get("MMMOS_DATA", "no-data"))
 needs_labels = pytest.mark.skipif(not (DATA / "labels").is_dir(), reason="MMMOS_DATA names no folder with labels")

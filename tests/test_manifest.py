@@ -21,11 +21,11 @@ from mmmos.manifest import (
     LabelledClip,
     check_disjoint,
     label_array,
-    read_clips,
     read_labels,
     resolve,
     split_groups,
     split_present,
+    stream_clips,
 )
 from mmmos.scores import AXES, AXIS_NAMES
 
@@ -48,6 +48,10 @@ def make_list(tmp_path):
         return path
 
     return make
+
+
+def read_clips(path, data_root=None) -> list[Clip]:
+    return list(stream_clips(path, data_root))
 
 
 def labelled(path, **options) -> list[tuple[str, tuple[float, ...]]]:

@@ -100,18 +100,6 @@ def error_variances(ratings: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(x.var(axis=1, ddof=1) / raters if raters > 1 else np.full(len(x), np.nan))
 
 
-def rater_alignment(ratings: ArrayLike) -> NDArray[np.float64]:
-    """Correlation between axes of what a place in the lists gives above its clip's mean: near 0 for strangers.
-
-    Shape:
-        - ratings: [N, A, R]
-        - returns: [A, A]
-    """
-    x = np.asarray(ratings, dtype=np.float64)
-    apart = np.moveaxis(x - x.mean(axis=2, keepdims=True), 1, 0).reshape(x.shape[1], -1)
-    return np.asarray(np.corrcoef(apart))
-
-
 def true_scores(means: ArrayLike, errors: ArrayLike, step: float = 0.0) -> tuple[NDArray[np.float64], ...]:
     """N scores that are spread as the true scores are, and the error variance of a label at each.
 

@@ -216,9 +216,6 @@ STEMS = ("mixture", "drums", "bass", "other", "vocals")
 TEST = "audiomos2025_track2_test"
 """The test set's key in `SOURCES`, and its folder."""
 
-NATURAL = ("unbalanced_train_segments", "musiccaps", "MUSDB18", "EARS", "LibriTTS", "cv-corpus-13.0-2023-03-09")
-"""The corpora of recordings. What the paper calls Dev is their part of combined_dev, what it calls PAM the rest."""
-
 SOURCES = {
     "unbalanced_train_segments": Source(
         *(900, 100, 0, "sound", "AudioSet", "https://research.google.com/audioset/"),

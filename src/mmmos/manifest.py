@@ -65,13 +65,8 @@ class LabelledClip:
     origin: str = field(default="", compare=False)  # "ratings.csv, line 12", for messages
 
 
-def read_clips(path: str | Path, data_root: str | Path | None = None) -> list[Clip]:
-    """The clips of a list of any kind above, as `stream_clips` finds them."""
-    return list(stream_clips(path, data_root))
-
-
 def stream_clips(path: str | Path, data_root: str | Path | None = None) -> Iterator[Clip]:
-    """Clip after clip of a list, which may lie at an address; memory does not grow with the list.
+    """Clip after clip of a list of any kind above, which may lie at an address; memory does not grow with the list.
 
     All relative paths start at one place: here, or at the list's folder if the first file that is in either of them is
     there. A list at an address has its folder. So a file that goes moves no other row, and is missing where it was.
