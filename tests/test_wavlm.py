@@ -210,7 +210,7 @@ def test_full_size_hub_folder_gives_the_published_states(tmp_path: Path) -> None
     network.save_pretrained(tmp_path)
     encoder = WavLM.from_checkpoint(tmp_path)
     assert encoder.config == BASE_PLUS
-    for seconds in (0.3, 30.0):
+    for seconds in (0.3, 12.0):
         expected = network(sound(seconds)).last_hidden_state
         torch.testing.assert_close(encoder.encode(sound(seconds)).frames, expected, atol=1e-4, rtol=0)
 
