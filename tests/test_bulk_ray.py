@@ -159,7 +159,7 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_the_same_command_go
     assert len(done) < 20
 
     driver = start(*words, "local")  # another process: Ray starts no cluster where one was connected to
-    out, err = driver.communicate(timeout=60)
+    out, err = driver.communicate(timeout=180)
     assert (driver.returncode, out) == (0, b""), err
     assert {name: os.stat(folder / name).st_mtime_ns for name in done} == done
     task, alone = ScoreTask(str(model)), open_store(tmp_path / "alone")

@@ -259,7 +259,7 @@ def test_a_signal_ends_the_run_and_leaves_whole_rows(make_file, tmp_path, number
     assert process.stdout
     first = process.stdout.readline()
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == status
     assert json.loads(first)["status"] == "ok"
     assert "--resume" in err

@@ -356,7 +356,7 @@ def test_a_process_that_ends_without_closing_says_nothing(clip):
         "sys.kept = IsolatedDecoder()\n"
         "list(sys.kept.cut(Clip('good', sys.argv[1]), [16000], 0.1))\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script, clip.path], capture_output=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script, clip.path], capture_output=True, timeout=180)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
@@ -371,7 +371,7 @@ def test_the_child_ends_when_its_parent_is_killed_even_if_it_hangs(clip, fifo):
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     # The child holds the other end of stdout, too: reading ends when both processes have.
-    ended = subprocess.run([sys.executable, "-c", script, clip.path, fifo.path], stdout=subprocess.PIPE, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script, clip.path, fifo.path], stdout=subprocess.PIPE, timeout=180)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, b"")
 
 

@@ -458,7 +458,7 @@ def test_killed_and_called_again_it_ends_as_if_undisturbed(inline: list[Run], tm
     assert children
     process.kill()
     process.wait()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while any(map(is_alive, children)):  # they go with it: nobody writes into the folder any more
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -103,7 +103,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _note_idle(store: Store, plan: Plan, workers: int) -> None:
-    """Tell of workers that have nothing to do, as long as another size of the shards can be chosen."""
+    """Tell of workers that have nothing to do, as long as little is lost by beginning anew."""
     from mmmos.bulk.plan import committed, publishing
 
     if not 0 < plan.shards < workers:
@@ -114,7 +114,7 @@ def _note_idle(store: Store, plan: Plan, workers: int) -> None:
     idle = workers - plan.shards
     notes.print(
         f"mmmos: {plan.shards} shard{'s' * (plan.shards > 1)} for {workers} workers, so {idle}"
-        f" {'have' if idle > 1 else 'has'} nothing to do; a smaller --shard-size shares it out"
+        f" {'have' if idle > 1 else 'has'} nothing to do; another folder and a smaller --shard-size share it out"
     )
 
 
