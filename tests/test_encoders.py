@@ -22,7 +22,7 @@ from mmmos.encoders.padded import Padded
 from mmmos.encoders.weights import bundled_state, hash_file, load_strictly, read_checkpoint
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
 
-BUNDLED = ("distillmos", "musicnn")
+BUNDLED = ("distillmos", "dnsmos", "musicnn")
 
 
 class WideToy(ToyEncoder):

@@ -28,7 +28,7 @@ def test_axes_are_in_the_one_order():
     ("table", "names"),
     [
         ("losses.LOSSES", {"con", "ut", "dcq", "ccc"}),
-        ("encoders.ENCODERS", {"distillmos", "musicnn"}),
+        ("encoders.ENCODERS", {"distillmos", "dnsmos", "musicnn"}),
         ("aggregators.AGGREGATORS", {"mlp"}),
         ("ensemble.STRATEGIES", {"all"}),
     ],

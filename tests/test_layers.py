@@ -20,7 +20,10 @@ ROWS = (
     ("decoder", "inputs", "corpora", "tables", "crops", "pool"),
     ("ahead", "encoders.base", "encoders.mel", "encoders.weights"),
     ("encoders.padded", "encoders.published", "encoders.wavlm_checkpoint"),
-    ("encoders.distillmos", "encoders.musicnn", "encoders.spectrum", "encoders.wavlm", "encoders.muq", "encoders.m2d"),
+    (
+        *("encoders.distillmos", "encoders.dnsmos", "encoders.musicnn", "encoders.spectrum"),
+        *("encoders.wavlm", "encoders.muq", "encoders.m2d"),
+    ),
     ("encoders", "ensemble"),
     ("cache", "fusion", "heads"),
     ("aggregators",),

@@ -40,6 +40,13 @@ LICENSES = (
         "PyPI distillmos",
     ),
     License(
+        "DNSMOS P.808 of speechmos 0.0.1.1: bundled score of noisy speech",
+        "MIT",
+        "yes",
+        "Copyright Microsoft Corporation.",
+        "PyPI speechmos",
+    ),
+    License(
         "musicnn 0.1.0, MSD model: bundled music encoder",
         "ISC",
         "yes by the package's licence; its authors' later collections of weights are CC BY-NC-SA 4.0",

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmmos.encoders.base import Encoder, Features, encode_windows, wants
 from mmmos.encoders.distillmos import DistillMOS
+from mmmos.encoders.dnsmos import DNSMOS
 from mmmos.encoders.m2d import M2D
 from mmmos.encoders.muq import MuQ
 from mmmos.encoders.musicnn import MusiCNN
@@ -21,13 +22,14 @@ __all__ = ["ENCODERS", "Encoder", "Features", "encode_windows", "load_encoder", 
 
 ENCODERS: dict[str, type[Encoder]] = {
     "distillmos": DistillMOS,
+    "dnsmos": DNSMOS,
     "musicnn": MusiCNN,
     "spectrum": Spectrum,
     "wavlm": WavLM,
     "muq": MuQ,
     "m2d": M2D,
 }
-"""Name -> class. The first three come with the package, the others are the paper's."""
+"""Name -> class. The first four come with the package, the others are the paper's."""
 
 
 def load_encoder(
