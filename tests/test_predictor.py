@@ -25,6 +25,7 @@ from mmmos.clips import Clip
 from mmmos.encoders import ENCODERS, encode_windows
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
 from mmmos.fusion import FusionConfig
+from mmmos.heads import HeadConfig
 from mmmos.hub import About, save_ensemble
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.models import load_model
@@ -482,3 +483,25 @@ def test_load_takes_the_options_of_from_pretrained() -> None:
     assert mmmos.load(device="cpu", dtype="bfloat16").provenance.dtype == "bfloat16"
     with pytest.raises(ModelNotFoundError, match="'lyte'"):
         mmmos.load("lyte")
+
+
+@pytest.mark.parametrize(
+    ("shares", "domain", "rests_on"),
+    [
+        ([0.6, 0.3, 0.1], "music", "constructed"),  # a third of it is sound, so people do not stand behind the score
+        ([0.7, 0.2, 0.1], "music", "human"),
+        ([0.3, 0.6, 0.1], "sound", "constructed"),
+        ([0.4, 0.2, 0.4], "music", "human"),  # the model says nothing of what its scores of noise rest on
+        ([0.2, 0.2, 0.6], "noise", None),
+    ],
+)
+def test_a_score_rests_on_the_weakest_of_what_the_clip_may_be(
+    shares: list[float], domain: str, rests_on: str | None
+) -> None:
+    member = toy_member(0, toy_config(heads=HeadConfig(domains=("music", "sound", "noise"))))
+    member.model.heads.gate.weight.zero_()
+    member.model.heads.gate.bias.copy_(torch.tensor(shares).log())
+    basis = {"music": dict.fromkeys(AXES, "human"), "sound": {"PQ": "constructed"}}
+    with Predictor(replace(toy_model(member), about=About(basis=basis)), device="cpu") as predictor:
+        scores = predictor.score(music(1.0), sample_rate=RATE)
+    assert (scores.domain, scores.PQ_basis) == (domain, rests_on)

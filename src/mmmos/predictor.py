@@ -9,7 +9,7 @@ A clip's score is the mean over its windows, weighted by how much of each holds 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,12 +29,15 @@ from mmmos.ensemble import combine
 from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
 from mmmos.models import load_encoders, load_model
-from mmmos.scores import AXES, LABEL_RANGE, ClipError, Provenance, Scores
+from mmmos.scores import AXES, BASES, LABEL_RANGE, ClipError, Provenance, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, Window, cut
 
 if TYPE_CHECKING:
     from mmmos.clips import Audio
+
+COUNTED_SHARE = 0.25
+"""A domain with so much of a clip, or the most, counts for what the clip's scores rest on."""
 
 
 class Predictor:
@@ -239,7 +242,7 @@ class Predictor:
     def _with_axes(
         self, scores: Scores, prediction: NDArray[np.float64] | None, shares: NDArray[np.float64] | None
     ) -> Scores:
-        """Combine the members' predictions [M, A], and name the domain of the largest share."""
+        """Combine the members' predictions [M, A]; name the domain of the largest share, and what scores rest on."""
         if prediction is None:
             return scores
         about = self.model.about
@@ -249,7 +252,8 @@ class Predictor:
         mean, std = combine(np.where(unrated, np.nan, prediction)[:, None], self.model.weights)
         if shares is not None and len(shares):
             domain = self.model.domains[int(shares.argmax())]
-            basis = about.basis.get(domain, {})
+            counted = [self.model.domains[i] for i in np.flatnonzero(shares >= min(COUNTED_SHARE, shares.max()))]
+            basis = weakest_basis(about.basis, counted)
             named: dict[str, Any] = {f"{axis}_basis": word for axis, word in basis.items()}
             scores = replace(scores, domain=domain, **named)
         return scores.with_axes(mean[0], std[0])
@@ -281,6 +285,18 @@ class _Pending:
             return None, None
         weights, predictions, shares = zip(*heard, strict=True)
         return np.average(predictions, axis=0, weights=weights), np.average(shares, axis=0, weights=weights)
+
+
+def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[str]) -> dict[str, str]:
+    """The weakest thing that an axis's score rests on in any of these domains; a word that is unknown is the weakest.
+
+    >>> weakest_basis({"music": {"PQ": "human", "PC": "human"}, "sound": {"PQ": "constructed"}}, ["music", "sound"])
+    {'PC': 'human', 'PQ': 'constructed'}
+    """
+    strength = {word: place for place, word in enumerate(reversed(BASES), 1)}
+    told = [basis.get(domain, {}) for domain in domains]
+    by_axis = {axis: [words[axis] for words in told if axis in words] for axis in AXES}
+    return {axis: min(words, key=lambda word: strength.get(word, 0)) for axis, words in by_axis.items() if words}
 
 
 def from_pretrained(

@@ -25,7 +25,7 @@ BASES = {
     "constructed": "damage in a known order, and ratings of other kinds of clip",
     "derived": "the clip's other scores, as ratings of such clips go together",
 }
-"""What a score may rest on."""
+"""What a score may rest on, the strongest first."""
 
 LABEL_RANGE = (0.0, 10.0)
 """Lowest and highest rating a human rater could give."""
@@ -75,7 +75,7 @@ class Scores:
     PC_std: float = math.nan
     PQ_std: float = math.nan
     domain: str | None = None  # "speech", "music" or "sound", if the model tells them apart
-    CE_basis: str | None = None  # what the score rests on in that domain, a key of `BASES`
+    CE_basis: str | None = None  # what the score rests on, a key of `BASES`
     CU_basis: str | None = None
     PC_basis: str | None = None
     PQ_basis: str | None = None
