@@ -156,9 +156,15 @@ def settle(number: Callable[[], int]) -> None:
 
 
 class Impatient(IsolatedDecoder):
-    """Waits long for any file but the one that nobody writes."""
+    """Waits long for its child and for any file, but not for the one that nobody writes."""
+
+    def __init__(self, good: Clip) -> None:
+        super().__init__()
+        self.good = good
 
     def cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
+        self.deadline = DEADLINE_SECONDS
+        self.probe(self.good)  # now the child is there
         self.deadline = 0.5 if clip.id == "stuck" else DEADLINE_SECONDS
         return super().cut(clip, rates, min_seconds)
 
@@ -167,7 +173,7 @@ def test_a_child_that_hangs_costs_its_clip_alone(
     decoders: DecodersAhead, make_file: Callable[..., Path], stuck: Clip
 ) -> None:
     good = Clip("good", str(make_file("good.wav")))
-    decoders.decoders = [Impatient(), Impatient()]
+    decoders.decoders = [Impatient(good), Impatient(good)]
     found = [all_of(*pair) for pair in decoders.cut([good, stuck, good, good, stuck, good], RATES, 0.1)]
     errors = [items[-1] for name, items in found if name == "stuck"]
     assert [(error.code, str(error)) for error in errors] == [
@@ -190,7 +196,10 @@ def test_a_child_that_dies_costs_its_clip_alone(
 
     def crash() -> None:
         with open(stuck.path, "wb"):  # opens as soon as the child does
-            next(decoder for decoder in decoders.decoders if has_open(decoder, stuck.path)).kill()
+            holders: list[IsolatedDecoder] = []
+            while not holders:
+                holders = [decoder for decoder in decoders.decoders if has_open(decoder, stuck.path)]
+            holders[0].kill()
 
     killer = threading.Thread(target=crash)
     killer.start()
