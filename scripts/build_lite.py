@@ -6,8 +6,8 @@ DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its aud
 Steps whose results lie in the work folder already are not done again, so a build that was broken off goes on where
 it was; the same data and versions give the same model.
 
-    1  wheels     fetched by name and version, their sha256 checked         (--encoders)
-    2  encoders   converted to float16, musicnn by way of TensorFlow        (--encoders)
+    1  wheels     fetched by name and version, their sha256 checked                    (--encoders)
+    2  encoders   converted to float16, two of them by way of TensorFlow and of ONNX   (--encoders)
     3  corpus     free recordings, fetched, and versions of them damaged in a known order (lite_corpus.py)
     4  features   every clip encoded once
     5  heads      solved in closed form, each member without a fifth of the clips (lite_heads.py)
@@ -50,11 +50,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
 WHEELS = {
     "distillmos==0.9.1": "f82e5326ed963ddc28a3e079ded4dbb1bd072ad54be5bdc4380290a9bce3536a",
+    "speechmos==0.0.1.1": "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7",
     "musicnn==0.1.0": "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
 }
-TENSORFLOW = "tensorflow-cpu==2.15.1"  # the last with the layers that musicnn's graph was written in
+TENSORFLOW = ["tensorflow-cpu==2.15.1"]  # the last with the layers that musicnn's graph was written in
+ONNX = ["librosa==0.11.0", "onnx==1.23.2", "onnxruntime==1.32.0", "requests==2.34.2", "safetensors==0.8.0"]
 
-ENCODERS = ("distillmos", "musicnn", "spectrum")
+ENCODERS = ("distillmos", "musicnn", "spectrum", "dnsmos")
 SETTINGS = PRESETS["small"]
 HEADS = HeadConfig(domains=DOMAINS)
 
@@ -113,14 +115,14 @@ def train_members(table: Table, config: ModelConfig, norms: dict[str, Norms]) ->
 def build_encoders(work: Path) -> None:
     """Steps 1 and 2."""
     wheels = {requirement: _fetch(requirement, sha256, work / "wheels") for requirement, sha256 in WHEELS.items()}
+    golden = ROOT / "tests" / "golden"
     _run(sys.executable, _script("convert_distillmos"), wheels["distillmos==0.9.1"], BUNDLED / "distillmos.safetensors")
-    variables, golden = work / "musicnn.npz", ROOT / "tests" / "golden" / "musicnn.npz"
+    python, dnsmos = _python(work / "onnx", ONNX), wheels["speechmos==0.0.1.1"]
+    _run(python, _script("convert_dnsmos"), dnsmos, BUNDLED / "dnsmos.safetensors", golden / "dnsmos.npz")
+    variables = work / "musicnn.npz"
     if not variables.is_file():
-        python = work / "tensorflow" / "bin" / "python"
-        if not python.is_file():
-            venv.create(work / "tensorflow", with_pip=True)
-            _run(python, "-m", "pip", "install", "--quiet", TENSORFLOW)
-        _run(python, _script("convert_musicnn"), wheels["musicnn==0.1.0"], variables, golden)
+        python = _python(work / "tensorflow", TENSORFLOW)
+        _run(python, _script("convert_musicnn"), wheels["musicnn==0.1.0"], variables, golden / "musicnn.npz")
     _run(sys.executable, _script("convert_musicnn"), "--pack", variables, BUNDLED / "musicnn.safetensors")
 
 
@@ -161,6 +163,16 @@ def _fetch(requirement: str, sha256: str, folder: Path) -> Path:
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != sha256:
         raise SystemExit(f"{wheel} is not the file that was published as {requirement}")
     return wheel
+
+
+def _python(folder: Path, requirements: list[str]) -> Path:
+    """The interpreter of a throw-away environment, made when it is needed."""
+    python, complete = folder / "bin" / "python", folder / "complete"
+    if not complete.is_file():
+        venv.create(folder, with_pip=True)
+        _run(python, "-m", "pip", "install", "--quiet", *requirements)
+        complete.touch()
+    return python
 
 
 def _script(name: str) -> Path:

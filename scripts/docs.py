@@ -58,15 +58,17 @@ def lite_all() -> str:
 def lite_order() -> str:
     """The order of damage, known and unknown, of vocals out of their mixtures and of how many sources sound."""
     data = _lite()
-    own, other = data["order"]["lite"], data["order"]["DistillMOS"]
+    own = data["order"]["lite"]
+    others = [name for name in data["order"] if name != "lite"]
     lines = [
-        "| the less damaged of two versions has the higher PQ | lite | DistillMOS alone | pairs |",
-        "|---|--:|--:|--:|",
+        f"| the less damaged of two versions has the higher PQ | lite | {' alone | '.join(others)} alone | pairs |",
+        f"|---|--:|{'--:|' * len(others)}--:|",
     ]
     domains = [key for key in own if "," not in key]
     kinds = sorted((key for key in own if "," in key and "limited" not in key), key=lambda key: own[key][0])
     for key in [*domains, *(key for key in own if "limited" in key), *kinds[:5]]:
-        lines.append(f"| {key} | {own[key][0]:.0%} | {other[key][0]:.0%} | {own[key][1]} |")
+        beside = " | ".join(f"{data['order'][name][key][0]:.0%}" for name in others)
+        lines.append(f"| {key} | {own[key][0]:.0%} | {beside} | {own[key][1]} |")
     lines += ["", "The last five rows are lite's worst. Where training knew no damage of that family:", ""]
     lines += [f"| damage left out of training | {' | '.join(domains)} |", f"|---|{'--:|' * len(domains)}"]
     for family, told in data["unseen_damage"].items():

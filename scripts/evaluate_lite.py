@@ -11,7 +11,7 @@ the sources were chosen with these folds in view, so the figures flatter by that
     subsets    the same for every subset of the encoders
     order      constructed versions of recordings: damage, several sources at once, vocals taken out of mixtures
 
-and beside each stand what a trivial predictor gets: DistillMOS's own score, which saw none of these sets,
+and beside each stand what others get: DistillMOS's and DNSMOS's own scores, which learned from none of these ratings,
 and the mean label of the stem, which knows what no model is told.
 """
 
@@ -34,7 +34,6 @@ from lite_heads import (
     CODEC,
     DOMAINS,
     FREE,
-    MOS_COLUMN,
     MUSIC,
     QUALITY,
     REMIXED,
@@ -45,6 +44,7 @@ from lite_heads import (
     fit_direction,
     fit_experts,
     fit_inputs,
+    opinions,
     read_norms,
 )
 from numpy.typing import NDArray
@@ -58,6 +58,7 @@ from mmmos.train import predict
 
 FOLDS = 5
 CODEC_FAMILIES = {"Proposed": "proposed", "Lyra": "Lyra", "AudioDec": "AudioDec", "Reference": "original"}
+NAMES = {"distillmos": "DistillMOS", "dnsmos": "DNSMOS"}  # of predictors that are encoders here
 DAMAGE_FAMILIES = {
     "something added": ("white", "pink", "babble", "hum", "bleed"),
     "band": ("low pass",),
@@ -156,7 +157,7 @@ class Evaluation:
         self.domains = np.array([row.domain for row in self.rows])
         self.limited = np.array([bool(limits.get(Path(str(row.clip.path)).name)) for row in self.rows])
         self.music, self.codec = self.sets == MUSIC, self.sets == CODEC
-        self.mos = table.inputs.frames[:, MOS_COLUMN].double().numpy()
+        self.others = {NAMES[name]: table.inputs.frames[:, i].double().numpy() for name, i in opinions(config).items()}
         # A package's recordings resemble each other, so they are held out as a whole; so are a song and its remixes.
         units = {row.clip: row.source or row.group for row in self.rows}
         folds = numbered(sorted(set(units.values())))
@@ -179,7 +180,7 @@ class Evaluation:
         found = [self.agreement("music, unseen songs", unseen[:, i], i, music) for i in range(len(AXES))]
         for i in range(len(AXES)):
             found.append(self.agreement("music, mean label of the stem (not a model)", stems[:, i], i, music))
-        found.append(self.agreement("music, DistillMOS alone", self.mos, PQ, music))
+        found += [self.agreement(f"music, {name} alone", told, PQ, music) for name, told in self.others.items()]
         found.append(self.agreement("music, trained without its ratings", self.without_music(), PQ, music))
         for stem in sorted(set(self.systems[music])):
             part = music & (self.systems == stem)
@@ -192,10 +193,11 @@ class Evaluation:
             self.agreement("speech codecs, unseen signals", unseen[:, PQ], PQ, codec),
             self.agreement("speech codecs, unseen codec families", by_family, PQ, codec),
             self.agreement("speech codecs, trained without their ratings", transfer, PQ, codec),
-            self.agreement("speech codecs, DistillMOS alone", self.mos, PQ, codec),
+            *(self.agreement(f"speech codecs, {name} alone", told, PQ, codec) for name, told in self.others.items()),
         ]
         names, target = np.unique(self.systems[codec]), system_means(self.labels[codec, PQ], self.systems[codec])
-        for name, scores in (("unseen signals", unseen[:, PQ]), ("DistillMOS alone", self.mos)):
+        alone = {f"{name} alone": told for name, told in self.others.items()}
+        for name, scores in {"unseen signals": unseen[:, PQ], **alone}.items():
             means = system_means(scores[codec], self.systems[codec])
             found.append({"figure": f"speech codecs, {name}, per system", "axis": "PQ", **_srcc(means, target, names)})
         return found
@@ -321,14 +323,15 @@ def main() -> None:
         limits = {row["path"]: row["limit"] for row in csv.DictReader(file)}
     study = Evaluation(table, config, read_norms(options.data / "labels"), limits)
     unseen, shares = cross_predict(table, config, study.norms, study.fold_of)
+    told_quality = {"lite": unseen[:, PQ], **study.others}
     figures = {
         "figures": study.figures(unseen),
         "songs": len(set(study.groups[study.music])),
         "mean_absolute_error": study.errors(unseen),
-        "order": {"lite": study.order(unseen[:, PQ]), "DistillMOS": study.order(study.mos)},
+        "order": {name: study.order(told) for name, told in told_quality.items()},
         "unseen_damage": study.unseen_damage(),
         "counts": study.counts(unseen[:, PC]),
-        "separated": {"lite": study.separated(unseen[:, PQ]), "DistillMOS": study.separated(study.mos)},
+        "separated": {name: study.separated(told) for name, told in told_quality.items()},
         "domains": study.told_domains(shares),
         "subsets": study.subsets(),
     }

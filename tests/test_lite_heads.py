@@ -96,8 +96,8 @@ def test_with_nothing_learned_quality_is_the_score_of_distillmos():
     direction = heads.fit_direction(
         np.zeros((1, D)), [free("a", "clean", 0)], heads.PQ, heads.QUALITY["speech"], CONFIG
     )
-    assert np.flatnonzero(direction).tolist() == [heads.MOS_COLUMN]
-    assert direction[heads.MOS_COLUMN] > 0
+    assert np.flatnonzero(direction).tolist() == [200]
+    assert direction[200] > 0
 
 
 def distance_from_clean(kind: str, step: int) -> float:
@@ -121,3 +121,9 @@ def test_the_least_damage_is_some(kind: str):
 @pytest.mark.parametrize("kind", sorted({*damage.KINDS} - {"phase", "wow", "vocoded", "chain"}))
 def test_more_damage_is_farther_from_the_clean_recording(kind: str):
     assert distance_from_clean(kind, 0) < distance_from_clean(kind, 3)
+
+
+def test_an_encoders_own_score_is_the_last_of_its_means():
+    columns = {"spectrum": (64,), "distillmos": (200, 1), "musicnn": (212, 200), "dnsmos": (1,)}
+    config = ModelConfig(tuple(EncoderSpec(name, widths, "none") for name, widths in columns.items()))
+    assert heads.opinions(config) == {"distillmos": 128 + 200, "dnsmos": 128 + 402 + 824}
