@@ -22,6 +22,8 @@ from mmmos.errors import AudioError, ManifestError
 from mmmos.predictor import Predictor
 from mmmos.windows import ClipReport, Window, cut
 
+pytestmark = pytest.mark.slow  # processes of its own
+
 RATES = (16_000, 24_000)
 
 Item = Window | ClipReport | AudioError

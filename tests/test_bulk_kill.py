@@ -95,6 +95,7 @@ def test_a_worker_that_cannot_start_is_no_clips_fault(tmp_path, starts, why):
     assert store.names("_run/deaths") == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_ends_the_run_once_nothing_else_is_left(tmp_path):
     store = open_store(tmp_path)
     task = ToyTask()

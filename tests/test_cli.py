@@ -135,6 +135,7 @@ def test_resume_scores_only_what_is_missing(run, make_file, tmp_path):
     assert rest == [second, third]
 
 
+@pytest.mark.slow
 def test_scoring_runs_no_code_of_the_folder_it_is_in(make_file, tmp_path):
     clip = make_file("a.flac")
     for name in ("soundfile", "numpy", "select", "mmmos"):

@@ -329,6 +329,7 @@ def test_a_pickled_table_maps_the_same_file(
     assert again.crops == table.crops
 
 
+@pytest.mark.slow
 def test_another_process_maps_it_too(make_file: Callable[..., Path], extractor: Extractor, tmp_path: Path) -> None:
     table = extractor.table(heard(extractor, [row(make_file("a.wav", 25.0))]), build())
     (tmp_path / "sent").write_bytes(pickle.dumps(table.inputs))

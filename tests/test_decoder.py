@@ -22,6 +22,8 @@ from mmmos.decoder import DEADLINE_SECONDS, MEMORY_BYTES, IsolatedDecoder
 from mmmos.errors import AudioError
 from mmmos.windows import ClipReport, Window, cut, probe
 
+pytestmark = pytest.mark.slow  # processes of its own
+
 RATES = (16_000, 24_000)
 
 

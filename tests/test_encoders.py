@@ -137,6 +137,7 @@ def test_fingerprint_is_that_of_the_values_alone(toy_encoder: ToyEncoder) -> Non
     assert turned.fingerprint() == expected
 
 
+@pytest.mark.slow
 def test_fingerprint_is_the_same_in_another_process() -> None:
     code = "from mmmos.encoders import load_encoder; print(load_encoder('musicnn').fingerprint())"
     environment = os.environ | {"PYTHONHASHSEED": "1"}

@@ -117,6 +117,7 @@ def test_without_pam_the_choice_is_made_on_what_is_given() -> None:
     assert chosen(STRATEGIES["pam_top_8"](*dev)) == chosen(STRATEGIES["dev_top_8"](*dev))
 
 
+@pytest.mark.slow
 @given(STRATEGY, st.integers(8, 20), st.integers(0, 99))
 def test_the_choice_does_not_hang_on_the_order_of_models_or_clips(name: str, count: int, seed: int) -> None:
     predictions, targets = models(count, 12, seed)

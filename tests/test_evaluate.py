@@ -132,6 +132,7 @@ def versus(found: list[Comparison], axis: str, metric: str, level: str = "uttera
     return one
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_figures_of_both_and_their_difference() -> None:
     rows, good = case(noise=0.5)
     _, poor = case(noise=3.0)
@@ -147,6 +148,7 @@ def test_a_comparison_has_the_figures_of_both_and_their_difference() -> None:
                 assert one.n == a.n
 
 
+@pytest.mark.slow
 def test_the_better_model_is_better_in_most_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 30)
     rows, good = case(noise=0.3)

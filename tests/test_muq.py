@@ -263,6 +263,7 @@ def test_full_size_frames_are_those_of_the_published_network(tmp_path: Path) -> 
 # The published layout, strictly
 
 
+@pytest.mark.slow
 def test_every_published_tensor_is_needed_or_known_to_be_needless(
     published: Published, changed: Callable[..., Path]
 ) -> None:

@@ -15,6 +15,8 @@ import pytest
 from mmmos.errors import BulkError, UsageError
 from mmmos.pool import Over, Tell, Worker, cores, finished, run_in_processes
 
+pytestmark = pytest.mark.slow  # processes of its own
+
 DEATHS = {"exits": "its process died with status 9", "is killed": f"its process died with status {-signal.SIGKILL}"}
 
 
@@ -42,7 +44,6 @@ def _no_process_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.slow
 def test_every_job_is_done_once_and_what_fails_or_dies_costs_no_other(tmp_path: Path) -> None:
     jobs = ["fails", "a", "exits", "b", "c", "is killed", "d"]
     over = dict(run_in_processes(work, jobs, tmp_path, workers=2))

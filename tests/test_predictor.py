@@ -461,6 +461,7 @@ def test_lite_says_what_it_is(scorer: Predictor) -> None:
     assert all(value > 0 for value in spread(scores))
 
 
+@pytest.mark.slow
 def test_lite_gives_the_same_score_in_every_process(scorer: Predictor) -> None:
     path = SAMPLES / "music_lowrate.mp3"
     code = (

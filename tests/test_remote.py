@@ -28,6 +28,8 @@ from mmmos.manifest import stream_clips
 from mmmos.remote import Copies, filesystem, is_url
 from mmmos.windows import Window
 
+pytestmark = pytest.mark.slow  # processes of its own
+
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 

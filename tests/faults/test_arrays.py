@@ -15,6 +15,8 @@ from mmmos.errors import SampleRateError
 from mmmos.predictor import Predictor
 from mmmos.scores import AXES, Scores
 
+pytestmark = pytest.mark.slow  # from end to end
+
 RATE = 16_000
 MakeFile = Callable[..., Path]
 

@@ -28,6 +28,8 @@ from mmmos.bulk.tasks import ScoreTask
 from mmmos.clips import Clip
 from mmmos.scores import AXES
 
+pytestmark = pytest.mark.slow  # from end to end
+
 FILES = int(os.environ.get("MMMOS_BULK_FILES", "5000"))
 BROKEN = FILES // 20
 DISTINCT = 100  # good files; the others are links to them
@@ -78,7 +80,6 @@ def mmmos(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
 def test_every_file_gets_one_row_whatever_is_wrong_with_others(tmp_path: Path, model: Path) -> None:
     (tmp_path / "files").mkdir()
     listed, kinds = write_list(tmp_path / "files")

@@ -22,6 +22,8 @@ from mmmos.decoder import IsolatedDecoder
 from mmmos.errors import AudioError
 from mmmos.predictor import Predictor
 
+pytestmark = pytest.mark.slow  # from end to end
+
 MakeFile = Callable[..., Path]
 
 

@@ -18,6 +18,8 @@ from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 from mmmos.models import load_model
 from mmmos.predictor import Predictor
 
+pytestmark = pytest.mark.slow  # from end to end
+
 MakeFile = Callable[..., Path]
 
 

@@ -19,6 +19,8 @@ from mmmos.encoders import Encoder, Features, encode_windows
 from mmmos.predictor import Predictor
 from mmmos.windows import MIN_SECONDS, Window, cut
 
+pytestmark = pytest.mark.slow  # from end to end
+
 MakeFile = Callable[..., Path]
 
 
