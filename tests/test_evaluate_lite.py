@@ -34,11 +34,14 @@ def rated(song: str, stem: str, label: float) -> LabelledClip:
     return LabelledClip(Clip(f"{song} {stem}"), (NAN, NAN, NAN, label), stem, "music", group=song, set=study.MUSIC)
 
 
-def evaluation(*rows: LabelledClip, limits: dict[str, str] | None = None) -> study.Evaluation:
-    inputs = Sequences(torch.zeros(len(rows), 530), tuple(range(len(rows) + 1)), 1.0)
+def evaluation(
+    *rows: LabelledClip, limits: dict[str, str] | None = None, config: ModelConfig = CONFIG, heard: float = 0.0
+) -> study.Evaluation:
+    width = 2 * sum(sum(spec.columns) for spec in config.encoders)
+    inputs = Sequences(heard * torch.arange(len(rows) * width).reshape(len(rows), -1), tuple(range(len(rows) + 1)), 1.0)
     crops = tuple(((i, 1.0),) for i in range(len(rows)))
     table = Table(tuple(rows), inputs, crops, torch.zeros(len(rows), 4))
-    return study.Evaluation(table, CONFIG, {}, limits or {})
+    return study.Evaluation(table, config, {}, limits or {})
 
 
 def test_the_columns_of_an_encoder_are_its_means_and_deviations():
@@ -88,3 +91,13 @@ def test_the_mean_of_a_stem_knows_nothing_of_the_clips_own_song():
         rated("b", "drums", 3),
     ]
     assert evaluation(*rows).stem_means()[:, study.PQ].tolist() == [7, 6, 5, 3, 1]
+
+
+def test_encoders_with_a_score_of_their_own_stand_beside():
+    config = ModelConfig((*CONFIG.encoders, EncoderSpec("dnsmos", (1,), "none")))
+    found = evaluation(rated("a", "bass", 4), rated("b", "bass", 6), config=config, heard=1.0)
+    width = 402 + 128 + 2
+    assert {name: told.tolist() for name, told in found.others.items()} == {
+        "DistillMOS": [200, width + 200],
+        "DNSMOS": [530, width + 530],
+    }
