@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from mmmos.files import replacing
+from mmmos.files import replacing, write_text
 
 
 def write(path: Path, text: str) -> None:
@@ -75,3 +75,15 @@ def test_bytes_are_on_the_disk_before_they_have_their_name_if_wanted(tmp_path: P
         partial.write_text("seven b")
     assert steps == ([7] if durable else []) + ["name"]
     assert (tmp_path / "a.txt").read_text() == "seven b"
+
+
+def test_text_goes_through_links_and_into_devices(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.txt", tmp_path / "link.txt"
+    link.symlink_to(path)
+    for text in ("ä\n", "b\n"):
+        write_text(link, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert link.is_symlink()
+    write_text(Path(os.devnull), "c\n")
+    assert not Path(os.devnull).is_file()
+    assert sorted(tmp_path.iterdir()) == [path, link]

@@ -30,6 +30,15 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically; a device or a pipe is written to as it is, a link to a file stays a link."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    with replacing(path.resolve()) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def is_partial(name: str) -> bool:
     """Whether a file's name is one that `replacing` writes to; with a dot in front, readers of folders leave it out."""
     return name.startswith(".") and name.endswith(".part")

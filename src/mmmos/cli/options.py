@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+
+from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
     from mmmos.predictor import Predictor
@@ -32,6 +36,29 @@ DataRoot = Annotated[
         help="Start of relative paths in a list, and of /your_path/ (else MMMOS_DATA).",
     ),
 ]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that OUTPUT names.")]
+
+
+def check_output(path: str | Path, inputs: Iterable[str | Path | None] = (), overwrite: bool = False) -> None:
+    """Raise `UsageError` where writing a file at `path` would destroy something, or cannot work.
+
+    `inputs` are the files that the command reads; None stands for an option that was not given. None of them is ever
+    an output, also through a link. Another existing file is replaced only if `overwrite`. Devices and pipes, such as
+    /dev/stdout, always pass.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    if not path.is_file():
+        return
+    for name in inputs:
+        if name is not None and os.path.exists(name) and os.path.samefile(name, path):
+            same = "" if os.fspath(name) == os.fspath(path) else f" (the same file as {name})"
+            raise UsageError(f"{path} is an input{same}; write the output to another file")
+    if not overwrite:
+        raise UsageError(f"{path} exists; add --overwrite to replace it, or name another file")
 
 
 def open_predictor(
