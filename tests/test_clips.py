@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import soundfile
 import torch
@@ -25,7 +28,7 @@ def test_a_file_says_its_own_sample_rate():
         to_clip("a.wav", sample_rate=16_000)
 
 
-@pytest.mark.parametrize("rate", [None, 0, -1])
+@pytest.mark.parametrize("rate", [None, 0, -1, 16_000.5, float("nan"), float("inf"), True, "16000", [16_000]])
 def test_samples_need_their_sample_rate(rate):
     with pytest.raises(SampleRateError, match="sample_rate="):
         to_clip(STEREO.T, rate)
@@ -74,14 +77,21 @@ def test_the_lowest_integer_is_minus_one(dtype):
     "audio",
     [
         None,
-        b"a.wav",
         [0.0, 0.1],
+        {"array": STEREO, "sampling_rate": 16_000},
+        range(3),
         np.float32(0.5),
         np.zeros(()),
         np.zeros((2, 3, 4)),
         np.zeros(10, bool),
         np.zeros(10, complex),
         np.zeros(10, np.uint16),
+        np.zeros(10, np.int64),
+        np.zeros(10, [("left", np.float32)]),
+        np.array([0.5, "a"], object),
+        torch.zeros(10, dtype=torch.complex64),
+        torch.zeros(10, device="meta"),
+        torch.zeros(10).to_sparse(),
         np.array(["a.wav"]),
         np.zeros((0, 10)),
     ],
@@ -90,6 +100,106 @@ def test_the_lowest_integer_is_minus_one(dtype):
 def test_anything_else_is_refused_by_its_type(audio):
     with pytest.raises(TypeError, match=r"audio is|samples are"):
         to_clip(audio, 16_000)
+
+
+@pytest.mark.parametrize(
+    ("audio", "remedy"),
+    [
+        (np.ma.masked_greater(STEREO, 0.5), "array.filled"),
+        (np.zeros(10, np.int64), "array / 32768"),
+        ([0.0, 0.1], "a list"),
+        (0.5, "numpy.array"),
+        (np.array(["a.wav", "b.wav"]), "array.tolist"),
+        (pyarrow.array(["a.wav"]), "several clips are a list"),
+        (io.StringIO("text"), "'rb'"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_type_error_names_a_remedy(audio, remedy):
+    with pytest.raises(TypeError, match=remedy):
+        to_clip(audio, None if hasattr(audio, "read") else 16_000)
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">f4", "<f8", ">f8", "f2", np.longdouble, torch.float16, torch.bfloat16])
+def test_byte_order_and_width_do_not_change_samples(dtype):
+    exact = np.array([-1.0, -0.5, 0.0, 0.25], np.float32)  # in every one of these types
+    if isinstance(dtype, torch.dtype):
+        samples = torch.from_numpy(exact).to(dtype)
+    else:
+        samples = (exact * (32_768 if dtype == ">i2" else 1)).astype(dtype)
+    kept = to_clip(samples, 16_000).samples
+    assert kept.dtype == np.dtype(np.float32)
+    assert kept.dtype.isnative
+    assert kept[:, 0].tolist() == exact.tolist()
+
+
+def test_masked_array_without_masked_values_is_an_array():
+    np.testing.assert_array_equal(to_clip(np.ma.array(STEREO.T), 16_000).samples, STEREO)
+
+
+def test_array_subclass_becomes_a_plain_array():
+    class Recording(np.ndarray):
+        pass
+
+    kept = to_clip(STEREO.T.view(Recording), 16_000).samples
+    assert type(kept) is np.ndarray
+    np.testing.assert_array_equal(kept, STEREO)
+
+
+def test_float64_beyond_float32_is_infinite_under_any_error_state():
+    with np.errstate(all="raise"):
+        assert np.isinf(to_clip(np.array([1e300, 1e-300]), 16_000).samples[0, 0])
+
+
+@pytest.mark.parametrize("rate", [44_100, 44_100.0, np.int64(44_100), np.float32(44_100), torch.tensor(44_100)])
+def test_whole_sample_rates_of_any_type(rate):
+    rate = to_clip(STEREO.T, rate).sample_rate
+    assert (type(rate), rate) == (int, 44_100)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_are_the_content_of_a_file(kind):
+    clip = to_clip(kind(b"RIFF"), start_time=1.0)
+    assert (clip.id, clip.path, clip.data, clip.start_time) == ("bytes", None, b"RIFF", 1.0)
+
+
+def test_open_file_is_read_whole_and_left_as_it_was(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF and more")
+    with open(tmp_path / "a.wav", "rb") as file:
+        file.seek(4)
+        clip = to_clip(file)
+        assert (clip.id, clip.data) == (str(tmp_path / "a.wav"), b"RIFF and more")
+        assert file.read() == b" and more"
+    buffer = io.BytesIO()
+    buffer.write(b"RIFF")  # and so at its end
+    assert to_clip(buffer).data == b"RIFF"
+    assert (buffer.tell(), buffer.closed) == (4, False)
+
+
+def test_pipe_is_read_to_its_end():
+    read, write = os.pipe()
+    os.write(write, b"RIFF")
+    os.close(write)
+    with open(read, "rb") as file:
+        assert to_clip(file).data == b"RIFF"
+        assert not file.closed
+
+
+@pytest.mark.parametrize("audio", [b"RIFF", io.BytesIO(b"RIFF")], ids=["bytes", "file"])
+def test_content_of_a_file_says_its_own_sample_rate(audio):
+    with pytest.raises(SampleRateError, match="its own"):
+        to_clip(audio, sample_rate=16_000)
+
+
+def test_clip_of_samples_needs_their_rate():
+    with pytest.raises(SampleRateError, match="sample_rate="):
+        Clip("a", samples=STEREO)
+
+
+def test_clip_converts_its_samples():
+    assert Clip("a", samples=STEREO[:, 0].astype(np.float64), sample_rate=16_000).samples.shape == (100, 1)
+    with pytest.raises(TypeError, match="samples are"):
+        Clip("a", samples=STEREO.T, sample_rate=16_000)
 
 
 def test_samples_in_the_wrong_layout_are_refused_with_advice():

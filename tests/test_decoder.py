@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +71,49 @@ def error_of(decoder: IsolatedDecoder, clip: Clip, rates: tuple[int, ...] = RATE
 def test_the_child_gives_what_this_process_gives(decoder, name):
     for start, end in [(0.0, None), (1.25, 3.5)]:
         assert_decodes(decoder, Clip(name, str(SAMPLES / name), start, end))
+
+
+def test_bytes_of_a_file_give_what_the_file_gives(decoder, clip):
+    data = Path(clip.path).read_bytes()
+    of_bytes = list(decoder.cut(Clip("bytes", data=data), RATES, 0.1))
+    assert repr(of_bytes) == repr(list(decoder.cut(clip, RATES, 0.1)))
+
+
+def test_error_in_bytes_does_not_name_the_temporary_file(decoder):
+    error = error_of(decoder, Clip("upload.wav", data=wav(b"")))
+    assert (error.code, "tmp" in str(error)) == ("no_samples", False)
+
+
+def test_bytes_without_a_temporary_folder_are_one_clear_error(decoder, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+    assert "TMPDIR" in str(error_of(decoder, Clip("upload.wav", data=b"RIFF")))
+
+
+def test_fork_starts_a_child_of_its_own(decoder, clip):
+    assert_decodes(decoder, clip)
+    child = decoder.process
+    fork = os.fork()
+    if not fork:
+        with suppress(BaseException):
+            assert_decodes(decoder, clip)
+            assert decoder.process.pid != child.pid
+            decoder.close()
+            os._exit(0)
+        os._exit(1)
+    assert_decodes(decoder, clip)  # at the same time
+    assert os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) == 0
+    assert_decodes(decoder, clip)
+    assert decoder.process is child
+
+
+def test_default_timeout_of_sockets_does_not_count(clip):
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(5)
+    try:
+        with IsolatedDecoder() as decoder:
+            assert_decodes(decoder, clip)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def test_one_child_serves_clip_after_clip(decoder, clip):

@@ -146,7 +146,7 @@ def test_channels_last_is_refused_unless_it_is_said(toys: Predictor) -> None:
     assert axes(last) == axes(toys.score(samples.T, sample_rate=RATE))
 
 
-@pytest.mark.parametrize("audio", [None, 7, {"path": "a.wav"}, b"a.wav", np.zeros((2, 2, 400)), np.zeros(400, complex)])
+@pytest.mark.parametrize("audio", [None, 7, {"path": "a.wav"}, np.zeros((2, 2, 400)), np.zeros(400, complex)])
 def test_what_is_no_audio_is_refused(toys: Predictor, audio: object) -> None:
     for given in (audio, [music(1.0), audio]):
         with pytest.raises(TypeError):

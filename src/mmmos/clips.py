@@ -1,10 +1,11 @@
-"""One thing to score: a file or samples in memory, whole or a stretch of it."""
+"""One thing to score: a file, a file's bytes, or samples in memory, whole or a stretch of it."""
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from mmmos.errors import SampleRateError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Audio = str | os.PathLike[str] | NDArray[Any] | Tensor
-    """What can be scored: a path, or samples [S] or [C, S] with their sample rate."""
+    Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Tensor
+    """What can be scored: a path, a file's bytes, an open binary file, or samples [S] or [C, S] with their rate."""
 
 Layout = Literal["channels_first", "channels_last"]
 
@@ -25,7 +26,11 @@ MAX_CHANNELS = 32
 
 @dataclass(frozen=True)
 class Clip:
-    """A file, or samples [S, C] in [-1, 1] with their rate, and which stretch of it is meant."""
+    """A file, a file's bytes, or samples with their rate, and which stretch of it is meant.
+
+    `samples` are [S, C] or [S], of any type that `to_clip` accepts; they are kept as float32 [S, C] in [-1, 1].
+    Raises TypeError for other samples, `SampleRateError` for samples without their rate.
+    """
 
     id: str
     path: str | None = None
@@ -34,32 +39,101 @@ class Clip:
     samples: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     sample_rate: int | None = None  # Hz, of `samples`
     stream: int = 0  # which of a file's audio streams: a .stem.mp4 has the mixture and four stems
+    data: bytes | None = field(default=None, repr=False, compare=False)  # a whole file's
+
+    def __post_init__(self) -> None:
+        if self.samples is not None:
+            object.__setattr__(self, "sample_rate", _rate(self.sample_rate))
+            object.__setattr__(self, "samples", _samples(_array(self.samples), "channels_last"))
 
 
 def to_clip(
     audio: Audio,
-    sample_rate: int | None = None,
+    sample_rate: float | None = None,
     start_time: float = 0.0,
     end_time: float | None = None,
     layout: Layout = "channels_first",
 ) -> Clip:
-    """A path, an array or a tensor as a `Clip`.
+    """A path, a file's bytes, an open binary file, an array or a tensor as a `Clip`.
 
-    Raises TypeError for any other thing or layout, `SampleRateError` for samples without their rate
+    An open file is read as a whole, from its beginning if it can seek, and left open where it was. The samples of a
+    clip are a copy. Raises TypeError for any other thing or layout, `SampleRateError` for samples without their rate
     and for a file with one.
     """
     if isinstance(audio, str | os.PathLike):
-        if sample_rate is not None:
-            raise SampleRateError("a file says its own sample rate; leave sample_rate out")
+        _check_no_rate(sample_rate)
         path = os.fspath(audio)
         return Clip(path, path, start_time, end_time)
-    if hasattr(audio, "detach"):  # a tensor, told without importing torch
-        audio = audio.detach().cpu().numpy()
-    if not isinstance(audio, np.ndarray):
-        raise TypeError(f"audio is a path, an array or a tensor, not {type(audio).__name__}")
-    if sample_rate is None or sample_rate <= 0:
+    if isinstance(audio, bytes | bytearray | memoryview):
+        _check_no_rate(sample_rate)
+        return Clip("bytes", None, start_time, end_time, data=bytes(audio))
+    if hasattr(audio, "read"):
+        _check_no_rate(sample_rate)
+        name = getattr(audio, "name", None)
+        return Clip(name if isinstance(name, str) else "file", None, start_time, end_time, data=_content(audio))
+    array = _array(audio)
+    rate = _rate(sample_rate)
+    # An array that is float32 already would be shared with the caller.
+    return Clip("array", None, start_time, end_time, _samples(array, layout).copy(order="K"), rate)
+
+
+def _check_no_rate(sample_rate: float | None) -> None:
+    if sample_rate is not None:
+        raise SampleRateError("a file says its own sample rate; leave sample_rate out")
+
+
+def _rate(sample_rate: float | None) -> int:
+    """A sample rate as a whole number of Hz."""
+    if sample_rate is None:
         raise SampleRateError("samples need sample_rate=, in Hz")
-    return Clip("array", None, start_time, end_time, _samples(audio, layout), int(sample_rate))
+    try:
+        rate = float(sample_rate)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if isinstance(sample_rate, str | bool) or not (rate > 0 and rate.is_integer()):
+        raise SampleRateError(f"samples need sample_rate=, a whole number of Hz above 0, not {sample_rate!r}")
+    return int(rate)
+
+
+def _content(file: Any) -> bytes:
+    """All bytes of an open file, which stays open and where it was."""
+    can_seek = getattr(file, "seekable", lambda: False)()
+    before = file.tell() if can_seek else 0
+    if can_seek:
+        file.seek(0)
+    try:
+        data: object = file.read()
+    finally:
+        if can_seek:
+            file.seek(before)
+    if not isinstance(data, bytes):
+        raise TypeError(f"{type(file).__name__} reads {type(data).__name__}, not bytes: open the file with mode 'rb'")
+    return data
+
+
+def _array(audio: Any) -> NDArray[Any]:
+    """An array or a tensor on any device as a plain array."""
+    if hasattr(audio, "detach"):  # a tensor, recognised without importing torch
+        try:
+            tensor = audio.detach().cpu().resolve_conj().resolve_neg()
+            # numpy has no bfloat16 and no 8-bit floats.
+            return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+        except (TypeError, RuntimeError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise TypeError(f"samples are a dense tensor of numbers; this one cannot be read: {reason}") from error
+    if isinstance(audio, np.ma.MaskedArray):
+        if np.ma.is_masked(audio):
+            raise TypeError("samples are a masked array: fill what is masked, array.filled(0), or cut it out")
+        audio = audio.data
+    if isinstance(audio, np.ndarray):
+        return np.asarray(audio)
+    kind = f"{type(audio).__module__}.{type(audio).__qualname__}".removeprefix("builtins.")
+    remedy = "; several clips are a list of these" if hasattr(audio, "__iter__") and not isinstance(audio, dict) else ""
+    if isinstance(audio, int | float):
+        remedy = "; samples in a list become an array with numpy.array(...)"
+    raise TypeError(
+        f"audio is a path, an array or a tensor, or a file's bytes or an open binary file, not {kind}{remedy}"
+    )
 
 
 def _samples(array: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
@@ -79,10 +153,24 @@ def _samples(array: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
             f"samples are [C, S], channels first; {array.shape[1]} channels of {array.shape[0]} samples look like the"
             " other way round, which layout='channels_last' says"
         )
-    if array.dtype == np.uint8:
+    return _scaled(array)
+
+
+def _scaled(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers as they are meant in a WAV file, as float32 of this machine's byte order."""
+    kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
+    if (kind, bits) == ("u", 8):
         return ((array.astype(np.float32) - 128) / 128).astype(np.float32)
-    if array.dtype in (np.int8, np.int16, np.int32):
-        return (array / -float(np.iinfo(array.dtype).min)).astype(np.float32)
-    if not np.issubdtype(array.dtype, np.floating):
+    if kind == "i" and bits <= 32:
+        return (array / np.float64(2 ** (bits - 1))).astype(np.float32)
+    if kind in "iu":
+        raise TypeError(
+            f"samples are floating point in [-1, 1] or integers of 8, 16 or 32 bits, not {array.dtype}: divide by"
+            " the full scale, array / 32768 for 16-bit values"
+        )
+    if kind in "OUST":
+        raise TypeError(f"samples are numbers, not {array.dtype}; several clips are a list: array.tolist()")
+    if kind != "f":
         raise TypeError(f"samples are floating point in [-1, 1] or integers of 8, 16 or 32 bits, not {array.dtype}")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):  # 1e300 becomes infinity, which has an error code
+        return array.astype(np.float32, copy=False)

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -57,8 +58,12 @@ class IsolatedDecoder:
     def cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
         """As `windows.cut`. Raises `AudioError`, also "decode_timeout" and "decode_crashed".
 
-        A cut that begins while another is under way, in this thread or another, gets a child of its own.
+        A cut that begins while another is under way, in this thread or another, gets a child of its own. The bytes of
+        a clip that has no path are decoded from a temporary file.
         """
+        if clip.data is not None:
+            yield from self._cut_data(clip, clip.data, rates, min_seconds)
+            return
         if not self._in_use.acquire(blocking=False):
             with IsolatedDecoder(self.deadline, self.memory) as another:
                 yield from another.cut(clip, rates, min_seconds)
@@ -67,6 +72,22 @@ class IsolatedDecoder:
             yield from self._ask((clip, tuple(rates), min_seconds))
         finally:
             self._in_use.release()
+
+    def _cut_data(
+        self, clip: Clip, data: bytes, rates: Sequence[int], min_seconds: float
+    ) -> Iterator[Window | ClipReport]:
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(tempfile.NamedTemporaryFile())
+                file.write(data)
+                file.flush()
+            except OSError as error:
+                reason = f"no temporary file takes the {len(data)} bytes of {clip.id} (TMPDIR says where): {error}"
+                raise AudioError("decode_failed", reason) from error
+            try:
+                yield from self.cut(replace(clip, path=file.name, data=None), rates, min_seconds)
+            except AudioError as error:
+                raise AudioError(error.code, str(error).replace(file.name, clip.id)) from error
 
     def probe(self, clip: Clip) -> AudioInfo:
         """What the header of a clip's file says, without decoding it. Raises `AudioError` as `cut`."""
@@ -98,9 +119,11 @@ class IsolatedDecoder:
     def start(self) -> Connection:
         """Start the child ahead of its first clip, so that it loads while this process does."""
         if self.process is not None and self.process.poll() is not None:
-            self.close()  # it died between two clips, through the fault of neither
+            self.close()  # it died between two clips, or it is the child of the process that this one was forked from
         if self._pipe is None:
             ours, theirs = socket.socketpair()
+            for end in (ours, theirs):
+                end.setblocking(True)  # whatever socket.setdefaulttimeout says
             with theirs:
                 self.process = subprocess.Popen(
                     [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.memory), *filter(None, sys.path)],

@@ -127,8 +127,9 @@ class Predictor:
         A single clip that cannot be scored raises `AudioError`. In a list it does not: its `Scores`
         have NaN on every axis and `error` says why, so the other clips keep theirs.
 
-        - audio: path, or samples [S] or [C, S] (floating point in [-1, 1], or integers), or a list of such
-        - sample_rate: Hz of the samples; required for samples, forbidden for paths
+        - audio: path, a file's bytes, an open binary file (read as a whole, left open where it was), or samples [S] or
+          [C, S] (floating point in [-1, 1], or integers), or a list of such
+        - sample_rate: Hz of the samples; required for samples, forbidden for files
         - start_time, end_time: s, the stretch to score; to the clip's end when None
         - layout: "channels_last" for samples [S, C]
         """

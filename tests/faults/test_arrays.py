@@ -55,7 +55,7 @@ def test_21_every_form_of_one_clip_has_one_score(scorer: Predictor, write_wave: 
         np.float32(0),
         np.zeros(RATE, dtype=complex),
         np.zeros(RATE, dtype=bool),
-        b"RIFF",
+        {"array": np.zeros(RATE)},
         3,
         None,
     ],
