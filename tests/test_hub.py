@@ -7,7 +7,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,10 @@ def remove(*keys: Any) -> Callable[[dict[str, Any]], None]:
         (set_in("scale", "std", "PQ", to=0.0), "positive"),
         (set_in("scale", "mean", "PQ", to=float("nan")), "finite"),
         (set_in("about", "price", to=1), "About has missing or unknown fields: price"),
+        (set_in("about", "label_range", to=[5, 1]), "label_range is 5 to 1"),
+        (set_in("about", "label_range", to=[1, float("nan")]), "label_range is 1 to nan"),
+        (set_in("about", "label_range", to="1-5"), "about: "),
+        (set_in("about", "trained_on", to=7), "about: "),
         (set_in("format", to=2), "format 2; this version of mmmos reads format 1"),
         (set_in("format", to="1"), "format '1'"),
     ],
@@ -166,6 +170,24 @@ def test_a_config_that_is_not_exactly_right_is_refused(
         load_model(single)
     assert words in str(caught.value)
     assert str(single) in str(caught.value) or "lstm" in words
+
+
+@pytest.mark.parametrize("missing", [(), ("label_range",), ("label_range", "trained_on")])
+def test_folder_of_an_earlier_version_has_the_scale_0_10(single: Path, missing: tuple[str, ...]) -> None:
+    for name in missing:
+        edit(single / "config.json", remove("about", name))
+    about = load_model(single).about
+    assert about == ABOUT
+    assert (about.label_range, about.scale) == ((0.0, 10.0), "0-10")
+
+
+def test_label_range_is_kept_by_a_model_an_ensemble_and_its_members(tmp_path: Path) -> None:
+    about = replace(ABOUT, label_range=(1, 5), trained_on=("ab", "cd"))
+    save_model(tmp_path / "single", member(0), about, "")
+    save_ensemble(tmp_path / "pair", [member(0), member(1)], WEIGHTS, about, "")
+    for name in ("single", "pair"):
+        assert load_model(tmp_path / name).about == about
+    assert load_model(tmp_path / "pair" / "member-1").about.scale == "1-5"
 
 
 def test_a_later_format_is_told_even_when_its_fields_are_others(single: Path) -> None:

@@ -30,7 +30,7 @@ from mmmos.hub import About, save_ensemble
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.models import load_model
 from mmmos.predictor import Predictor, from_pretrained
-from mmmos.scores import AXES, Scores
+from mmmos.scores import AXES, Scale, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, cut
 
@@ -506,3 +506,17 @@ def test_a_score_rests_on_the_weakest_of_what_the_clip_may_be(
     with Predictor(replace(toy_model(member), about=About(basis=basis)), device="cpu") as predictor:
         scores = predictor.score(music(1.0), sample_rate=RATE)
     assert (scores.domain, scores.PQ_basis) == (domain, rests_on)
+
+
+@pytest.mark.parametrize(("label_range", "name"), [((0, 10), "0-10"), ((1, 5), "1-5"), ((0, 100), "0-100")])
+def test_scores_name_the_scale_of_the_model_and_are_clipped_to_it(
+    toy_encoder: ToyEncoder, label_range: tuple[float, float], name: str
+) -> None:
+    member = replace(toy_member(0), scale=Scale((1000.0, -1000.0, 1000.0, -1000.0), (1.0,) * 4))
+    about = About(clip_output=True, label_range=label_range)
+    with Predictor(replace(toy_model(member), about=about), device="cpu") as predictor:
+        scores = predictor.score(music(1.0), sample_rate=RATE)
+        (missing,) = predictor.score(["no-such-file.wav"])
+    low, high = label_range
+    assert [scores[axis] for axis in AXES] == [high, low, high, low]
+    assert scores.row()["scale"] == missing.row()["scale"] == name

@@ -52,7 +52,7 @@ def test_scores_cannot_be_changed():
 def test_a_row_has_the_documented_columns_in_their_order():
     stds = [f"{axis}_std" for axis in AXES]
     where = ["id", "path", "start_time", "end_time", "sample_rate", "channels", "duration"]
-    kind = ["domain", *(f"{axis}_basis" for axis in AXES)]
+    kind = ["scale", "domain", *(f"{axis}_basis" for axis in AXES)]
     what = ["n_windows", "warnings", "status", "error"]
     assert list(Scores().row()) == [*where, *AXES, *stds, *kind, *what]
     assert list(Scores(provenance=PROVENANCE).row()) == [

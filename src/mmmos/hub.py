@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -32,7 +33,7 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
-from mmmos.scores import AXES, Scale
+from mmmos.scores import AXES, LABEL_RANGE, LabelRange, Scale, scale_name
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -51,9 +52,25 @@ class About:
     clip_output: bool = False  # whether scores are brought into the range of the labels
     basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> what its score rests on
     check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
+    label_range: LabelRange = LABEL_RANGE  # lowest and highest rating on the scale of the labels, and so of the scores
+    trained_on: tuple[str, ...] = ()  # training files: first 16 digits of each sha256, sorted
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rated", tuple(self.rated))  # JSON has lists
+        low, high = map(float, self.label_range)  # JSON has lists
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"label_range is {low:g} to {high:g}; it must be two numbers, the lower first")
+        object.__setattr__(self, "label_range", (low, high))
+        object.__setattr__(self, "rated", tuple(self.rated))
+        object.__setattr__(self, "trained_on", tuple(self.trained_on))
+
+    @property
+    def scale(self) -> str:
+        """The name of the rating scale, "0-10"."""
+        return scale_name(self.label_range)
+
+
+_LATER_FIELDS = ("label_range", "trained_on")
+"""Fields of `About` that folders of earlier versions do not have; they take their defaults."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +142,8 @@ def save_ensemble(
     (folder / "ensemble.json").unlink(missing_ok=True)
     names = [f"member-{i}" for i in range(len(members))]
     for name, member in zip(names, members, strict=True):
-        save_model(
-            folder / name, member, About(about.calibrated, about.commercial_use), f"One member of {folder.name}.\n"
-        )
+        own = About(about.calibrated, about.commercial_use, label_range=about.label_range)
+        save_model(folder / name, member, own, f"One member of {folder.name}.\n")
     (folder / "README.md").write_text(card, encoding="utf-8")
     table = [dict(zip(AXES, map(float, row), strict=True)) for row in weights]
     ensemble = {"format": FORMAT, "members": names, "weights": table, "about": asdict(about)}
@@ -187,7 +203,7 @@ def load_folder(name: str, folder: Path) -> ScoringModel:
             f"{ensemble}: members are folders beside it, none of them elsewhere: {', '.join(map(str, folders))}"
         )
     members = tuple(_load_member(part)[0] for part in folders)
-    about = _build(About, data["about"], ensemble)
+    about = _build_about(data["about"], ensemble)
     return ScoringModel(name, members, weights, about, _sha256(folder, [folder, *folders]))
 
 
@@ -213,7 +229,7 @@ def _load_member(folder: Path) -> tuple[Member, About]:
     except (OSError, SafetensorError) as error:
         raise ModelFormatError(f"{weights} cannot be read: {error}") from error
     load_strictly(model, state, str(weights))
-    return Member(model.eval().requires_grad_(False), scale), _build(About, data["about"], path)
+    return Member(model.eval().requires_grad_(False), scale), _build_about(data["about"], path)
 
 
 def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -222,6 +238,16 @@ def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     if spec.get("checkpoint"):
         fields_["checkpoint"] = os.path.abspath(folder / spec["checkpoint"])  # a hub's links are not followed
     return fields_
+
+
+def _build_about(data: Any, path: Path) -> About:
+    """`About` from JSON; fields that are younger than the folder may be missing."""
+    if isinstance(data, dict):
+        data = {item.name: item.default for item in fields(About) if item.name in _LATER_FIELDS} | data
+    try:
+        return _build(About, data, path)
+    except (TypeError, ValueError) as error:
+        raise ModelFormatError(f"{path}: about: {error}") from error
 
 
 def _build(kind: type[T], data: Any, path: Path) -> T:

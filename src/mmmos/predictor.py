@@ -29,7 +29,7 @@ from mmmos.ensemble import combine
 from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
 from mmmos.models import load_encoders, load_model
-from mmmos.scores import AXES, BASES, LABEL_RANGE, ClipError, Provenance, Scores
+from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, Window, cut
 
@@ -219,7 +219,8 @@ class Predictor:
 
     def _finish(self, pending: _Pending, segments: bool) -> Iterator[Scores]:
         clip, report = pending.clip, pending.report
-        scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, provenance=self.provenance)
+        given: dict[str, Any] = {"id": clip.id, "path": clip.path, "start_time": clip.start_time}
+        scores = Scores(**given, scale=self.model.about.scale, provenance=self.provenance)
         if report is None or pending.error is not None:
             yield replace(scores, error=pending.error)
             return
@@ -249,7 +250,7 @@ class Predictor:
         about = self.model.about
         unrated = np.array([axis not in about.rated for axis in AXES])
         if about.clip_output:
-            prediction = np.clip(prediction, *LABEL_RANGE)
+            prediction = np.clip(prediction, *about.label_range)
         mean, std = combine(np.where(unrated, np.nan, prediction)[:, None], self.model.weights)
         if shares is not None and len(shares):
             domain = self.model.domains[int(shares.argmax())]

@@ -27,8 +27,21 @@ BASES = {
 }
 """What a score may rest on, the strongest first."""
 
-LABEL_RANGE = (0.0, 10.0)
-"""Lowest and highest rating a human rater could give."""
+LabelRange = tuple[float, float]
+"""Lowest and highest rating that a listening test allows."""
+
+LABEL_RANGE: LabelRange = (0.0, 10.0)
+"""The range of AES ratings, and of every model that does not declare its own (`About.label_range`)."""
+
+
+def scale_name(label_range: LabelRange) -> str:
+    """How rows, tables and cards name a rating scale.
+
+    >>> scale_name((0.0, 10.0)), scale_name((1.0, 5.0)), scale_name((-3.0, 3.0))
+    ('0-10', '1-5', '-3 to 3')
+    """
+    low, high = label_range
+    return f"{low:g}-{high:g}" if low >= 0 else f"{low:g} to {high:g}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Scores:
-    """A clip's four scores on the raters' 0-10 scale, with what is known of the clip.
+    """A clip's four scores on the rating scale of the model, with what is known of the clip.
 
     A score is NaN where there is none: the clip could not be read (`error` says why) or is silent
     (`warnings` says so). `*_std` is the spread over an ensemble's members, NaN for a single model.
@@ -74,6 +87,7 @@ class Scores:
     CU_std: float = math.nan
     PC_std: float = math.nan
     PQ_std: float = math.nan
+    scale: str | None = None  # rating scale of the scores, "0-10" (`scale_name`); None where it is not known
     domain: str | None = None  # "speech", "music" or "sound", if the model tells them apart
     CE_basis: str | None = None  # what the score rests on, a key of `BASES`
     CU_basis: str | None = None
@@ -128,7 +142,7 @@ _ROW_ORDER = (
     *("id", "path", "start_time", "end_time", "sample_rate", "channels", "duration"),
     *AXES,
     *(f"{axis}_std" for axis in AXES),
-    "domain",
+    *("scale", "domain"),
     *(f"{axis}_basis" for axis in AXES),
     *("n_windows", "warnings"),
 )

@@ -138,7 +138,8 @@ class _Scoring:
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, error=ClipError(code, message))
-        return table_row(replace(scores, provenance=self._predictor.provenance))
+        scale = self._predictor.model.about.scale
+        return table_row(replace(scores, scale=scale, provenance=self._predictor.provenance))
 
     def beside_bytes(self) -> int:
         return DECODERS * self._predictor.decoder_peak_bytes()
