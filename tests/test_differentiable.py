@@ -97,8 +97,9 @@ def test_ensemble_weights_are_heeded(toy_encoder: ToyEncoder) -> None:
 
 
 def test_too_short_waves_are_refused(toys: Predictor) -> None:
-    with pytest.raises(AudioError, match="toy needs"):
-        toys.module(torch.zeros(1, 100))
+    with pytest.raises(AudioError, match="clip 1 has 100 samples; at 8000 Hz at least 800 are needed") as caught:
+        toys.module(torch.zeros(2, 900), [900, 100], sample_rate=8_000)
+    assert caught.value.code == "too_short"
 
 
 def test_one_waveform_serves_encoders_of_two_rates(toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

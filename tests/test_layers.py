@@ -13,13 +13,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
-    ("errors", "version", "licenses"),
+    ("errors", "version", "licenses", "isolation"),
     ("scores", "paper", "files", "resample", "remote"),
     ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists"),
     ("windows", "label_files", "manifest", "rows", "results", "ceiling"),
     ("decoder", "inputs", "corpora", "tables", "crops", "pool"),
     ("ahead", "encoders.base", "encoders.mel", "encoders.weights"),
-    ("encoders.padded", "encoders.published", "encoders.wavlm_checkpoint"),
+    ("encoders.padded", "encoders.published", "encoders.wavlm_checkpoint", "encoders.device"),
     (
         *("encoders.distillmos", "encoders.dnsmos", "encoders.musicnn", "encoders.spectrum"),
         *("encoders.wavlm", "encoders.muq", "encoders.m2d"),
@@ -30,7 +30,7 @@ ROWS = (
     ("model", "evaluate", "predictions"),
     ("plots", "leaderboard"),
     ("dataset", "hub"),
-    ("history", "differentiable", "audiobox"),
+    ("history", "differentiable", "audiobox", "clip_scores"),
     ("train",),
     ("settings",),
     ("models",),

@@ -12,12 +12,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmmos import encoders, ensemble, losses, metrics, paper, scores
     from mmmos.clips import Clip
     from mmmos.errors import AudioError, MmmosError
-    from mmmos.predictor import Predictor, from_pretrained
+    from mmmos.predictor import Predictor, from_pretrained, load
     from mmmos.scores import AXES, Scale, Scores
+    from mmmos.version import VERSION as __version__  # noqa: N811
 
-__all__ = ["AXES", "AudioError", "Clip", "MmmosError", "Predictor", "Scale", "Scores", "from_pretrained", "load"]
+__all__ = [
+    "AXES",
+    "AudioError",
+    "Clip",
+    "MmmosError",
+    "Predictor",
+    "Scale",
+    "Scores",
+    "__version__",
+    "encoders",
+    "ensemble",
+    "from_pretrained",
+    "load",
+    "losses",
+    "metrics",
+    "paper",
+    "scores",
+]
 
 # torch takes two seconds to import; `import mmmos` does not wait for it.
 _HOMES = {
@@ -29,28 +48,21 @@ _HOMES = {
     "Scale": "scores",
     "Scores": "scores",
     "from_pretrained": "predictor",
+    "load": "predictor",
 }
 
 
-def load(name: str = "lite", **options: Any) -> Predictor:
-    """A scorer: `lite`, `audiobox`, a model folder, or a hub model's id.
-
-    `options` are those of `from_pretrained`: device, dtype, batch_size, deadline (s), trust_checkpoint,
-    accept_licenses, revision, cache_dir, local_files_only, token. Raises `ModelNotFoundError` if there is none
-    of that name; another is never taken in its place.
-    """
-    from mmmos.predictor import from_pretrained
-
-    return from_pretrained(name, **options)
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from mmmos.version import VERSION
-
-        return VERSION
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mmmos' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"mmmos.{_HOMES[name]}"), name)
+    if name == "__version__":
+        return import_module("mmmos.version").VERSION
+    if name in _HOMES:
+        return getattr(import_module(f"mmmos.{_HOMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"mmmos.{name}")
+    raise AttributeError(f"module 'mmmos' has no attribute {name!r}")

@@ -14,6 +14,7 @@
 | `truncated` | the file ends before its header says, or its decoder stopped |
 | `decode_warnings` | the decoder passed over damaged data |
 | `segment_clamped` | the segment's end lies past the end of the clip |
+| `out_of_range` | the model's score was beyond the end of its scale, and was put on it |
 """
 
 from __future__ import annotations

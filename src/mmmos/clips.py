@@ -43,7 +43,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         if self.samples is not None:
-            object.__setattr__(self, "sample_rate", _rate(self.sample_rate))
+            object.__setattr__(self, "sample_rate", whole_rate(self.sample_rate))
             object.__setattr__(self, "samples", _samples(_array(self.samples), "channels_last"))
 
 
@@ -72,7 +72,7 @@ def to_clip(
         name = getattr(audio, "name", None)
         return Clip(name if isinstance(name, str) else "file", None, start_time, end_time, data=_content(audio))
     array = _array(audio)
-    rate = _rate(sample_rate)
+    rate = whole_rate(sample_rate)
     # An array that is float32 already would be shared with the caller.
     return Clip("array", None, start_time, end_time, _samples(array, layout).copy(order="K"), rate)
 
@@ -82,8 +82,8 @@ def _check_no_rate(sample_rate: float | None) -> None:
         raise SampleRateError("a file says its own sample rate; leave sample_rate out")
 
 
-def _rate(sample_rate: float | None) -> int:
-    """A sample rate as a whole number of Hz."""
+def whole_rate(sample_rate: float | None) -> int:
+    """A sample rate as a whole number of Hz. Raises `SampleRateError`."""
     if sample_rate is None:
         raise SampleRateError("samples need sample_rate=, in Hz")
     try:

@@ -2,63 +2,194 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmmos.encoders import Encoder
+from mmmos.checks import SILENCE_PEAK
+from mmmos.clips import whole_rate
+from mmmos.encoders import Encoder, wants
+from mmmos.errors import AudioError, SampleRateError
 from mmmos.hub import ScoringModel
-from mmmos.resample import resample
+from mmmos.isolation import running
+from mmmos.resample import resample, resampled_size
+from mmmos.scores import AXES, LabelRange
+
+MIN_RATE = 1_000
+"""Hz; of so narrow a band nothing can be said."""
+
+MAX_PEAK = 4.0
+"""Samples beyond this are not on the scale of [-1, 1]."""
+
+SOFTNESS = 1 / 50
+"""Width of the bend at either end of the scale, in lengths of the scale."""
 
 
 class DifferentiableScorer(nn.Module):
-    """Scores on the label scale, one window a clip. Its own weights stay frozen.
+    """Scores on the model's label scale, one window a clip. Its own weights stay frozen.
 
-    `sample_rate` is the highest that an encoder hears; for the others it is resampled, differentiably, which
-    differs from files' resampling by about a hundredth of a point.
+    The networks are those of the predictor that it comes from. They are not registered: whatever a parent module does
+    to its parameters (`half`, `apply`, `to_empty`, `state_dict`, an optimizer), they stay as they are. Only a move to
+    another device moves them, and the predictor with them.
 
-    Shape:
-        - waves: [B, S] mono in [-1, 1] at `sample_rate`
-        - lengths: [B] samples, all of them when left out
-        - returns: [B, A] in the order of `AXES`
+    `torch.compile` leaves it out: it runs as it is, in compiled models, too.
     """
-
-    weights: Tensor  # [M, A]
-    mean: Tensor  # [M, A]
-    std: Tensor  # [M, A]
 
     def __init__(self, model: ScoringModel, encoders: Mapping[str, Encoder]) -> None:
         super().__init__()
-        self._rates = {name: encoder.sample_rate for name, encoder in encoders.items()}
-        self.sample_rate = max(self._rates.values())
-        self.encoders = nn.ModuleDict(dict(encoders))
-        self.members = nn.ModuleList(member.model for member in model.members)
+        self._encoders = dict(encoders)
+        self._members = tuple(member.model for member in model.members)
+        self._range = model.about.label_range
+        self._unrated = torch.tensor([axis not in model.about.rated for axis in AXES])
+        self.sample_rate = max(encoder.sample_rate for encoder in encoders.values())  # Hz, of waves where none is given
+        self._min_seconds = wants(encoders.values())[1]
         scales = [(member.scale.mean, member.scale.std) for member in model.members]
-        for name, values in zip(("weights", "mean", "std"), (model.weights, *zip(*scales, strict=True)), strict=True):
-            self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32))
-        self.train()
+        parts = model.weights, *zip(*scales, strict=True)
+        self._weights, self._mean, self._std = (
+            torch.from_numpy(np.array(part, np.float32)) for part in parts
+        )  # [M, A]
 
-    def train(self, mode: bool = True) -> DifferentiableScorer:
-        """Stays in evaluation mode, whatever is asked: also as part of a model that is being trained."""
-        super().train(False)
-        return self.requires_grad_()
+    @property
+    def device(self) -> torch.device:
+        """Where it runs, and its scores are."""
+        return next(iter(self._encoders.values())).device
 
-    def requires_grad_(self, requires_grad: bool = True) -> DifferentiableScorer:
-        """Stays without gradient to its weights, whatever is asked."""
-        super().requires_grad_(False)
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        waves: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        sample_rate: float | None = None,
+        bounded: bool = True,
+    ) -> Tensor:
+        """Scores of a batch, in float32.
+
+        A clip's scores and gradients do not depend on the others of the batch. Resampling is differentiable and
+        differs from that of files by about a hundredth of a point. A silent clip (no sample above -80 dBFS) has the
+        lowest score of the scale and no gradient. An axis that the model has no ratings of is NaN.
+
+        - sample_rate: Hz of the waves, any; the highest that an encoder takes (`sample_rate`) when left out
+        - bounded: whether scores are brought into the scale by `bound`; otherwise they may lie beyond its ends
+
+        Raises TypeError and ValueError for another layout, `SampleRateError`, and `AudioError`: "too_short",
+        "non_finite_audio", also for samples beyond ±4.
+
+        Shape:
+            - waves: [S], [B, S] or [B, 1, S] floating point in [-1, 1]
+            - lengths: B whole numbers of samples; all of them when left out
+            - returns: [B, A] in the order of `AXES`; of one clip [1, A]
+        """
+        rate = self.sample_rate if sample_rate is None else whole_rate(sample_rate)
+        if rate < MIN_RATE:
+            raise SampleRateError(f"waves are at {MIN_RATE} Hz or more, not at {rate} Hz")
+        with running(self.device):
+            waves = _batch(waves).to(self.device)
+            sizes = _sizes(waves, lengths)
+            self._check_sizes(sizes, rate)
+            # A filter must not carry what is behind a clip's end into the clip.
+            real = torch.arange(waves.shape[1], device=waves.device) < torch.tensor(sizes, device=waves.device)[:, None]
+            waves = torch.where(real, waves, 0)
+            peaks = waves.detach().abs().amax(dim=1).tolist() if len(waves) else []
+            _check_peaks(peaks)
+            loud = [row for row, peak in enumerate(peaks) if peak >= SILENCE_PEAK]
+            low, _ = self._range
+            scores = low + 0 * waves[:, :1].expand(-1, len(AXES))
+            if loud:
+                raw = self._raw(waves[loud], [sizes[row] for row in loud], rate)
+                found = bound(raw, self._range) if bounded else raw
+                scores = scores.index_copy(0, torch.tensor(loud, device=scores.device), found)
+            return scores.masked_fill(self._unrated.to(scores.device), torch.nan)
+
+    def _raw(self, waves: Tensor, sizes: Sequence[int], rate: int) -> Tensor:
+        """Scores before they are bounded: [B, S] at `rate` -> [B, A]."""
+        at_rate = {own: resample(waves, rate, own) for own in {e.sample_rate for e in self._encoders.values()}}
+        features = {}
+        for name, encoder in self._encoders.items():
+            own = encoder.sample_rate
+            features[name] = encoder(at_rate[own], [resampled_size(size, rate, own) for size in sizes])
+        z = torch.stack([member(features) for member in self._members])
+        labels = z * self._std.unsqueeze(1) + self._mean.unsqueeze(1)
+        return torch.einsum("mba,ma->ba", labels, self._weights)
+
+    def _check_sizes(self, sizes: Sequence[int], rate: int) -> None:
+        own = max(encoder.sample_rate for encoder in self._encoders.values())
+        needed = -(-round(self._min_seconds * own) * rate // own)
+        for row, size in enumerate(sizes):
+            if size < needed:
+                raise AudioError(
+                    "too_short",
+                    f"clip {row} has {size} samples; at {rate} Hz at least {needed} are needed"
+                    f" ({1000 * self._min_seconds:.0f} ms)",
+                )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow a parent to its device; types and values stay as they are."""
+        device = fn(torch.empty(0, device=self.device)).device
+        if device.type != "meta":
+            with torch.inference_mode(False):
+                for network in (*self._encoders.values(), *self._members):
+                    network.to(device)
+                for name in ("_weights", "_mean", "_std"):
+                    setattr(self, name, getattr(self, name).to(device))
         return self
 
-    def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, S] -> [B, A]."""
-        if lengths is not None:  # a filter must not carry what is behind the end into the clip
-            waves = waves * (torch.arange(waves.shape[1], device=waves.device) < lengths.to(waves.device)[:, None])
-        features = {}
-        for name, encoder in self.encoders.items():
-            rate = self._rates[name]
-            heard = None if lengths is None else (lengths * (rate / self.sample_rate)).ceil().long()
-            features[name] = encoder(resample(waves, self.sample_rate, rate), heard)
-        z = torch.stack([member(features) for member in self.members])
-        labels = z * self.std.unsqueeze(1) + self.mean.unsqueeze(1)
-        return torch.einsum("mba,ma->ba", labels, self.weights)
+
+def bound(scores: Tensor, label_range: LabelRange) -> Tensor:
+    """Scores brought between the ends of the scale: rising everywhere, straight in the middle.
+
+    With s = (high - low) / 50 the result is low + s log(1 + exp((x - low) / s)) in the lower half, and the mirror image
+    in the upper one. On a scale from 0 to 10 it is within .001 of x from 1.1 to 8.9, at most .14 from x on the scale,
+    and the slope is .99 at .9, .5 at 0 and .007 at -1 and 11.
+
+    >>> bound(torch.tensor([0.0, 1.0, 5.0, 9.0, 14.0]), (0.0, 10.0))
+    tensor([ 0.1386,  1.0013,  5.0000,  8.9987, 10.0000])
+    """
+    low, high = label_range
+    width = SOFTNESS * (high - low)
+    from_low = low + width * F.softplus((scores - low) / width)
+    from_high = high - width * F.softplus((high - scores) / width)
+    return torch.where(scores < (low + high) / 2, from_low, from_high)
+
+
+def _batch(waves: Any) -> Tensor:
+    """Waves of any of the layouts as float32 [B, S]."""
+    if not isinstance(waves, Tensor) or not waves.is_floating_point():
+        kind = waves.dtype if isinstance(waves, Tensor) else type(waves).__name__
+        raise TypeError(f"waves are a floating-point tensor in [-1, 1], not {kind}")
+    if waves.ndim == 1:
+        waves = waves[None]
+    elif waves.ndim == 3 and waves.shape[1] == 1:
+        waves = waves[:, 0]
+    if waves.ndim != 2:
+        raise ValueError(
+            f"waves are [S], [B, S] or [B, 1, S], mono, not {tuple(waves.shape)}; waves.mean(1) is a downmix"
+        )
+    floats: Tensor = waves.float()
+    return floats
+
+
+def _sizes(waves: Tensor, lengths: Any) -> list[int]:
+    """Samples of each clip."""
+    count, samples = waves.shape
+    if lengths is None:
+        return [samples] * count
+    try:
+        sizes = [operator.index(size) for size in (lengths.tolist() if hasattr(lengths, "tolist") else lengths)]
+    except TypeError as error:
+        raise TypeError(f"lengths are {count} whole numbers of samples, not {lengths!r}") from error
+    if len(sizes) != count or not all(0 <= size <= samples for size in sizes):
+        raise ValueError(f"lengths are {count} numbers of samples from 0 to {samples}, not {sizes}")
+    return sizes
+
+
+def _check_peaks(peaks: Sequence[float]) -> None:
+    for row, peak in enumerate(peaks):
+        if not np.isfinite(peak):
+            raise AudioError("non_finite_audio", f"clip {row} holds NaN or infinity")
+        if peak > MAX_PEAK:
+            raise AudioError("non_finite_audio", f"clip {row} has samples up to {peak:g}; divide it by its full scale")

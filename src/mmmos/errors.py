@@ -55,7 +55,7 @@ AUDIO_ERROR_CODES = {
     "segment_out_of_range": "the segment starts after the clip ends",
     "worker_crashed": "the process that scored it died twice",
     "worker_hung": "the process that scored it gave no sign of life, twice",
-    "scoring_failed": "scoring raised an error, twice",
+    "scoring_failed": "the model gave a score that is not a finite number, or scoring raised an error twice",
 }
 
 

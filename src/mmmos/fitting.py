@@ -17,13 +17,13 @@ from mmmos.cache import FeatureCache, Keep
 from mmmos.crops import How
 from mmmos.dataset import Extractor, Planned, Progress, Table, name_of
 from mmmos.encoders import Encoder, load_encoder
+from mmmos.encoders.device import pick_device
 from mmmos.errors import UsageError
 from mmmos.history import CHECKPOINT, Epoch, best_epoch
 from mmmos.hub import About, Member, ScoringModel, save_model
 from mmmos.manifest import LabelledClip, check_disjoint, shortened, split_present
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.models import MODELS
-from mmmos.predictor import pick_device
 from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
 from mmmos.settings import Settings

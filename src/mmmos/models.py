@@ -12,6 +12,7 @@ from mmmos.encoders import Encoder, load_encoder
 from mmmos.encoders.published import PUBLISHED, locate
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.hub import About, ScoringModel, fetch_folder, load_folder
+from mmmos.isolation import building
 
 MODELS = ("lite", "audiobox")
 """Names that are never taken for folders: lite is in the package, audiobox on a hub."""
@@ -39,22 +40,27 @@ def load_model(
         "token": token,
     }
     if str(name) == "lite":
-        with as_file(files("mmmos") / "bundled" / "lite") as folder:
+        with as_file(files("mmmos") / "bundled" / "lite") as folder, building():
             return load_folder("lite", folder)
     if str(name) == "audiobox":
         folder = locate("audiobox", accept=accept_licenses, **where)
         about = About(calibrated=True, commercial_use=True, training={"source": PUBLISHED["audiobox"].repository})
-        return load_audiobox("audiobox", folder, trust_checkpoint, about)
+        with building():
+            return load_audiobox("audiobox", folder, trust_checkpoint, about)
     if not str(name):
         raise ModelNotFoundError(f"a model has a name; there are {', '.join(MODELS)}, folders and hub ids")
     path = Path(name)
     if is_audiobox(path):
-        return load_audiobox(str(name), path, trust_checkpoint)
+        with building():
+            return load_audiobox(str(name), path, trust_checkpoint)
     if path.is_dir():
-        return load_folder(str(name), path)
+        with building():
+            return load_folder(str(name), path)
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")) or path.exists():
         raise ModelNotFoundError(f"no model {str(name)!r}: not a folder, and not one of {', '.join(MODELS)}")
-    return load_folder(str(name), fetch_folder(str(name), **where))
+    folder = fetch_folder(str(name), **where)
+    with building():
+        return load_folder(str(name), folder)
 
 
 def load_encoders(

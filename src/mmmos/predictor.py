@@ -9,35 +9,32 @@ A clip's score is the mean over its windows, weighted by how much of each holds 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mmmos.ahead import DecodersAhead
+from mmmos.clip_scores import PendingClip
 from mmmos.clips import Clip, Layout, to_clip
 from mmmos.decoder import IsolatedDecoder
-from mmmos.differentiable import DifferentiableScorer
 from mmmos.encoders import encode_windows, wants
-from mmmos.ensemble import combine
+from mmmos.encoders.device import pick_device
 from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
+from mmmos.isolation import running
 from mmmos.models import load_encoders, load_model
-from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores
+from mmmos.scores import AXES, ClipError, Provenance, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, Window, cut
 
 if TYPE_CHECKING:
     from mmmos.clips import Audio
-
-COUNTED_SHARE = 0.25
-"""A domain with so much of a clip, or the most, counts for what the clip's scores rest on."""
+    from mmmos.differentiable import DifferentiableScorer
 
 
 class Predictor:
@@ -70,26 +67,54 @@ class Predictor:
         Of many clips, `decoders` at a time are decoded ahead of the one that is scored; 0 decodes each in its turn.
         """
         self.model = model
-        self.device = pick_device(device)
+        self._options: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "batch_size": batch_size,
+            "trust_checkpoint": trust_checkpoint,
+            "accept_licenses": tuple(accept_licenses),
+            "deadline": deadline,
+            "decoders": decoders,
+        }
+        place = pick_device(device)
         if dtype not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"no precision is called {dtype!r}; there are auto, float32, bfloat16")
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         # On a CPU windows go faster one by one; a GPU wants them together.
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
+        self.batch_size = batch_size or (1 if place.type == "cpu" else 16)
         self.encoders = load_encoders(model, trust_checkpoint, accept_licenses)
-        for network in (*self.encoders.values(), *(member.model for member in model.members)):
-            network.to(self.device)
+        with torch.inference_mode(False):
+            for network in (*self.encoders.values(), *(member.model for member in model.members)):
+                network.to(place)
         self.rates, self.min_seconds = wants(self.encoders.values())
         self.decoder = IsolatedDecoder(deadline)
         self.ahead = DecodersAhead(decoders, deadline) if decoders else None
-        self.provenance = Provenance(
-            model=model.name,
-            model_sha256=model.sha256,
+
+    def __repr__(self) -> str:
+        encoders, members = "+".join(self.encoders), len(self.model.members)
+        parts = f"{encoders}, {members} member{'s' * (members > 1)}, scale {self.model.about.scale}"
+        return f"<Predictor {self.model.name!r}: {parts}, {self.device}, {self.provenance.dtype}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the model and load the encoders again; decoders' processes are started anew."""
+        return _rebuild, (self.model, self._options)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoders are: `module` moves them when it is moved."""
+        return next(iter(self.encoders.values())).device
+
+    @property
+    def provenance(self) -> Provenance:
+        """What produced the scores of this predictor."""
+        return Provenance(
+            model=self.model.name,
+            model_sha256=self.model.sha256,
             version=VERSION,
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
-            calibrated=model.about.calibrated,
-            commercial_use=model.about.commercial_use,
+            calibrated=self.model.about.calibrated,
+            commercial_use=self.model.about.commercial_use,
         )
 
     @overload
@@ -153,11 +178,11 @@ class Predictor:
         A clip that cannot be scored gives one `Scores` with `error`. With `segments` a clip gives one
         for each of its windows. Memory grows neither with the number of clips nor with their length.
         """
-        waiting: list[_Pending] = []  # clips not yet given out, oldest first
-        batch: list[tuple[_Pending, Window]] = []
-        with closing(self._cuts(clips)) as cuts:
+        waiting: list[PendingClip] = []  # clips not yet given out, oldest first
+        batch: list[tuple[PendingClip, Window]] = []
+        with closing(self._cuts(_checked(clips))) as cuts:
             for clip, items in cuts:
-                pending = _Pending(clip)
+                pending = PendingClip(clip)
                 waiting.append(pending)
                 try:
                     for item in items:
@@ -173,15 +198,17 @@ class Predictor:
                     pending.error = ClipError(error.code, str(error))
                     batch = [(other, window) for other, window in batch if other is not pending]
                 while waiting and not any(other is waiting[0] for other, _ in batch):
-                    yield from self._finish(waiting.pop(0), segments)
+                    yield from waiting.pop(0).finish(self.model, self.provenance, segments)
         self._score_batch(batch)
         for pending in waiting:
-            yield from self._finish(pending, segments)
+            yield from pending.finish(self.model, self.provenance, segments)
 
     @cached_property
     def module(self) -> DifferentiableScorer:
-        """`module(waves, lengths)` gives scores through which gradients flow, for use as a reward or loss."""
-        return DifferentiableScorer(self.model, self.encoders).to(self.device)
+        """`module(waves, lengths, sample_rate=)` gives scores with gradients, for use as a reward or a loss."""
+        from mmmos.differentiable import DifferentiableScorer  # loads the compiler, which nothing else needs
+
+        return DifferentiableScorer(self.model, self.encoders)
 
     def close(self) -> None:
         """End the decoders' processes. The predictor starts them again if it is used again."""
@@ -200,109 +227,30 @@ class Predictor:
             return
         for clip in clips:
             # Samples in memory are decoded already; only files need a process that may be lost.
-            yield clip, (self.decoder.cut if clip.samples is None else cut)(clip, self.rates, self.min_seconds)
+            yield clip, (self.decoder.cut if clip.samples is None else _cut_samples)(clip, self.rates, self.min_seconds)
 
-    def _score_batch(self, batch: list[tuple[_Pending, Window]]) -> None:
+    def _score_batch(self, batch: list[tuple[PendingClip, Window]]) -> None:
         """Score the windows, hand each its share, and empty the list."""
         if not batch:
             return
-        features = encode_windows(self.encoders, [window for _, window in batch], self.dtype)
         predictions, shares = [], []
-        with torch.inference_mode():
+        with torch.inference_mode(), running(self.device):
+            features = encode_windows(self.encoders, [window for _, window in batch], self.dtype)
             for member in self.model.members:
                 z, share = (part.double().cpu().numpy() for part in member.model.judge(features))
                 predictions.append(member.scale.to_labels(z))
                 shares.append(share[:, : len(self.model.domains)])
+        rated = [axis in self.model.about.rated for axis in AXES]
         for i, (pending, window) in enumerate(batch):
-            pending.add(window, np.stack(predictions)[:, i], np.mean(shares, axis=0)[i])
+            prediction = np.stack(predictions)[:, i]
+            if not np.isfinite(prediction[:, rated]).all():
+                pending.error = ClipError("scoring_failed", "the model's score of the clip is not a finite number")
+            pending.add(window, prediction, np.mean(shares, axis=0)[i])
         batch.clear()
 
-    def _finish(self, pending: _Pending, segments: bool) -> Iterator[Scores]:
-        clip, report = pending.clip, pending.report
-        given: dict[str, Any] = {"id": clip.id, "path": clip.path, "start_time": clip.start_time}
-        scores = Scores(**given, scale=self.model.about.scale, provenance=self.provenance)
-        if report is None or pending.error is not None:
-            yield replace(scores, error=pending.error)
-            return
-        scores = replace(
-            scores,
-            sample_rate=report.info.sample_rate,
-            channels=report.info.channels,
-            duration=report.duration,
-            warnings=report.warnings,
-        )
-        if not segments:
-            scores = replace(scores, end_time=report.end_time, n_windows=len(pending.windows))
-            yield self._with_axes(scores, *pending.mean())
-            return
-        for window, prediction, shares in sorted(pending.windows, key=lambda item: item[0].start_time):
-            part = replace(scores, start_time=window.start_time, end_time=window.end_time, n_windows=1)
-            if window.silent:
-                part = replace(part, warnings=tuple(sorted({*part.warnings, "silent"})))
-            yield self._with_axes(part, prediction, shares)
 
-    def _with_axes(
-        self, scores: Scores, prediction: NDArray[np.float64] | None, shares: NDArray[np.float64] | None
-    ) -> Scores:
-        """Combine the members' predictions [M, A]; name the domain of the largest share, and what scores rest on."""
-        if prediction is None:
-            return scores
-        about = self.model.about
-        unrated = np.array([axis not in about.rated for axis in AXES])
-        if about.clip_output:
-            prediction = np.clip(prediction, *about.label_range)
-        mean, std = combine(np.where(unrated, np.nan, prediction)[:, None], self.model.weights)
-        if shares is not None and len(shares):
-            domain = self.model.domains[int(shares.argmax())]
-            counted = [self.model.domains[i] for i in np.flatnonzero(shares >= min(COUNTED_SHARE, shares.max()))]
-            basis = weakest_basis(about.basis, counted)
-            named: dict[str, Any] = {f"{axis}_basis": word for axis, word in basis.items()}
-            scores = replace(scores, domain=domain, **named)
-        return scores.with_axes(mean[0], std[0])
-
-
-@dataclass
-class _Pending:
-    """A clip on its way: what has come back of its windows so far."""
-
-    clip: Clip
-    windows: list[tuple[Window, NDArray[np.float64] | None, NDArray[np.float64] | None]] = field(default_factory=list)
-    report: ClipReport | None = None
-    error: ClipError | None = None
-
-    def add(
-        self,
-        window: Window,
-        prediction: NDArray[np.float64] | None = None,
-        shares: NDArray[np.float64] | None = None,
-    ) -> None:
-        """Keep what came of a window: predictions [M, A] and shares of the domains, or nothing if it is silent."""
-        # The samples have done their work; an hour of them would fill the memory.
-        self.windows.append((replace(window, waves={}), prediction, shares))
-
-    def mean(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Predictions and shares over the windows that have any, weighted by how much audio they hold."""
-        heard = [(window.weight, *found) for window, *found in self.windows if found[0] is not None]
-        if not heard:
-            return None, None
-        weights, predictions, shares = zip(*heard, strict=True)
-        return np.average(predictions, axis=0, weights=weights), np.average(shares, axis=0, weights=weights)
-
-
-def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[str]) -> dict[str, str]:
-    """The weakest thing that an axis's score rests on in any of these domains; a word that is unknown is the weakest.
-
-    >>> weakest_basis({"music": {"PQ": "human", "PC": "human"}, "sound": {"PQ": "constructed"}}, ["music", "sound"])
-    {'PC': 'human', 'PQ': 'constructed'}
-    """
-    strength = {word: place for place, word in enumerate(reversed(BASES), 1)}
-    told = [basis.get(domain, {}) for domain in domains]
-    by_axis = {axis: [words[axis] for words in told if axis in words] for axis in AXES}
-    return {axis: min(words, key=lambda word: strength.get(word, 0)) for axis, words in by_axis.items() if words}
-
-
-def from_pretrained(
-    name: str | Path,
+def load(
+    name: str | Path = "lite",
     *,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -311,31 +259,61 @@ def from_pretrained(
     accept_licenses: Collection[str] = (),
     deadline: float = 60.0,
     decoders: int = 0,
-    **hub_options: Any,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
 ) -> Predictor:
-    """A predictor for any model that `models.load_model` finds; `hub_options` are that function's."""
+    """A scorer: `lite`, `audiobox`, a model folder, a published checkpoint of Audiobox Aesthetics, or a hub model's id.
+
+    - device: "cpu", "cuda" or "cuda:N"; "auto" is the first GPU, else the CPU
+    - dtype: precision of the encoders; "auto" is float32
+    - batch_size: windows at a time; by default 1 on a CPU and 16 on a GPU
+    - trust_checkpoint: read a pickle of unknown origin, tensors only
+    - accept_licenses: names of weights whose licence is accepted before they are fetched
+    - deadline: longest wait for a clip's next window, s
+    - decoders: how many clips are decoded at a time, ahead of the one that is scored; 0 decodes each in its turn
+    - revision, cache_dir, local_files_only, token: where and how a hub's files are found, as in `huggingface_hub`
+
+    Raises `ModelNotFoundError` if there is no such model (another is never taken in its place), `ModelFormatError`,
+    `LicenseError`, and `UsageError` for a device or precision that there is not.
+    """
+    where: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
     trust: dict[str, Any] = {"trust_checkpoint": trust_checkpoint, "accept_licenses": accept_licenses}
-    model = load_model(name, **trust, **hub_options)
+    model = load_model(name, local_files_only=local_files_only, **where, **trust)
     placed: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size}
     return Predictor(model, **placed, deadline=deadline, decoders=decoders, **trust)
+
+
+from_pretrained = load
+"""The same by the name that users of hubs know."""
+
+
+def _rebuild(model: ScoringModel, options: dict[str, Any]) -> Predictor:
+    return Predictor(model, **options)
+
+
+def _checked(clips: Iterable[Clip]) -> Iterator[Clip]:
+    for clip in clips:
+        if not isinstance(clip, Clip):
+            raise TypeError(
+                f"stream takes mmmos.Clip objects, not {type(clip).__name__}; score takes files and samples"
+            )
+        yield clip
+
+
+def _cut_samples(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
+    """`windows.cut` in this process, whatever numpy does here about rounding."""
+    items = cut(clip, rates, min_seconds)
+    while True:
+        with np.errstate(all="ignore"):
+            item = next(items, None)
+        if item is None:
+            return
+        yield item
 
 
 def _raise_error(scores: Scores) -> Scores:
     if scores.error is not None:
         raise AudioError(scores.error.code, scores.error.message)
     return scores
-
-
-def pick_device(device: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, else the CPU. Raises `UsageError`."""
-    if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
-    if resolved.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {device!r}: mmmos runs on cpu, cuda or cuda:N")
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {device!r} was asked for, and there is no such GPU")
-    return resolved

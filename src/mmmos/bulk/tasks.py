@@ -16,11 +16,12 @@ import torch
 from mmmos.cache import Keep
 from mmmos.crops import How
 from mmmos.dataset import Extractor, name_of
+from mmmos.encoders.device import pick_device
 from mmmos.errors import BulkError
 from mmmos.fitting import EncoderSource, Listener
 from mmmos.manifest import unlabelled
 from mmmos.models import load_model
-from mmmos.predictor import Predictor, from_pretrained, pick_device
+from mmmos.predictor import Predictor, from_pretrained
 from mmmos.rows import encodable, table_row, table_schema
 from mmmos.scores import ClipError, Scores
 from mmmos.settings import Settings

@@ -17,6 +17,7 @@ from mmmos.encoders.published import PUBLISHED, locate
 from mmmos.encoders.spectrum import Spectrum
 from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import ModelNotFoundError
+from mmmos.isolation import building
 
 __all__ = ["ENCODERS", "Encoder", "Features", "encode_windows", "load_encoder", "wants"]
 
@@ -52,10 +53,11 @@ def load_encoder(
     if name not in ENCODERS:
         raise ModelNotFoundError(f"no encoder is called {name!r}; there are {', '.join(ENCODERS)}")
     kind = ENCODERS[name]
-    if checkpoint is not None:
-        encoder = kind.from_checkpoint(Path(checkpoint), trust_checkpoint=trust_checkpoint, **options)
-    elif name in PUBLISHED:
-        encoder = kind.from_checkpoint(locate(name, accept=accept_licenses), trust_checkpoint=True, **options)
-    else:
-        encoder = kind(**options)
-    return (Padded(encoder, pad_silence) if pad_silence else encoder).train(False)
+    if checkpoint is None and name in PUBLISHED:
+        checkpoint, trust_checkpoint = locate(name, accept=accept_licenses), True
+    with building():
+        if checkpoint is None:
+            encoder = kind(**options)
+        else:
+            encoder = kind.from_checkpoint(Path(checkpoint), trust_checkpoint=trust_checkpoint, **options)
+        return (Padded(encoder, pad_silence) if pad_silence else encoder).train(False)

@@ -79,7 +79,7 @@ class Encoder(nn.Module, ABC):
         """Options that change the features; part of the fingerprint and of a model's config."""
         return {}
 
-    def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Features:
+    def forward(self, waves: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Features:
         """Features of a padded batch, differentiable with respect to `waves`.
 
         Shape:
@@ -97,14 +97,20 @@ class Encoder(nn.Module, ABC):
             raise AudioError(
                 "too_short", f"{self.name} needs {self.min_samples / self.sample_rate:.3f} s of audio at the least"
             )
+        clips = waves.unbind()
         by_clip: dict[int, Tensor] = {}
         for size in sorted(set(sizes)):
-            rows = [i for i, other in enumerate(sizes) if other == size]
-            by_clip |= zip(rows, self.frames(waves[rows, :size]), strict=True)
+            alike = [i for i, other in enumerate(sizes) if other == size]
+            # On a CPU clips go faster one by one: their activations stay in its cache.
+            step = 1 if waves.device.type == "cpu" else len(alike)
+            for rows in (alike[i : i + step] for i in range(0, len(alike), step)):
+                by_clip |= zip(rows, self.frames(torch.stack([clips[i][:size] for i in rows])), strict=True)
         return _pad([by_clip[i] for i in range(len(sizes))], self.dim, self.rate_hz)
 
     @torch.no_grad()
-    def encode(self, waves: Tensor, lengths: Tensor | None = None, sample_rate: int | None = None) -> Features:
+    def encode(
+        self, waves: Tensor, lengths: Tensor | Sequence[int] | None = None, sample_rate: int | None = None
+    ) -> Features:
         """`forward` without gradient. Give `sample_rate` to have it checked against the encoder's own."""
         if sample_rate not in (None, self.sample_rate):
             raise SampleRateError(f"{self.name} hears audio at {self.sample_rate} Hz, not at {sample_rate} Hz")
@@ -148,7 +154,7 @@ def encode_windows(
     for name, encoder in encoders.items():
         device = encoder.device
         waves = [torch.from_numpy(window.waves[encoder.sample_rate]) for window in windows]
-        lengths = torch.tensor([len(wave) for wave in waves])
+        lengths = [len(wave) for wave in waves]
         padded = nn.utils.rnn.pad_sequence(waves, batch_first=True).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             encoded = encoder.encode(padded, lengths, encoder.sample_rate)

@@ -267,7 +267,7 @@ def turns(frames: int, config: MuQConfig) -> Tensor:
     tensor([[2.0000, 0.2000]])
     """
     size = config.encoder_dim // config.num_attention_heads
-    rates = 1 / config.rotary_embedding_base ** (torch.arange(0, size, 2) / size)
+    rates = 1 / config.rotary_embedding_base ** (torch.arange(0, size, 2, dtype=torch.float32) / size)
     return torch.outer(torch.arange(frames), rates)[:, None]
 
 

@@ -1,0 +1,39 @@
+"""Networks are built and run alike whatever the caller has set torch to, and none of its settings changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+
+_BUILDING = threading.RLock()
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """For code that makes networks: float32 on the CPU, fit for gradients, the caller's random numbers untouched.
+
+    torch has one default type for all threads, so one thread at a time is in here.
+    """
+    with _BUILDING:
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            with torch.inference_mode(False), torch.device("cpu"), torch.random.fork_rng(devices=[]):
+                yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def running(device: torch.device) -> Iterator[None]:
+    """For code that runs networks: no autocast on `device`, small tensors on the CPU, no exceptions from rounding."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(np.errstate(all="ignore"))
+        if torch.get_default_device().type != "cpu":  # it slows every call of torch down a little
+            stack.enter_context(torch.device("cpu"))
+        yield
