@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
-    ("errors", "version", "licenses", "isolation"),
+    ("errors", "version", "licenses", "isolation", "progress"),
     ("scores", "paper", "files", "resample", "remote"),
     ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists"),
     ("windows", "label_files", "manifest", "rows", "results", "ceiling"),

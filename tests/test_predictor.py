@@ -33,6 +33,7 @@ from mmmos.predictor import Predictor, from_pretrained
 from mmmos.scores import AXES, Scale, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, cut
+from recorded_progress import RecordedProgress
 
 RATE = 16_000
 
@@ -342,6 +343,23 @@ def test_segments_of_a_stream_are_rows_of_their_own(toys: Predictor, tmp_path: P
     ]
     with pytest.raises(AudioError, match="no such file"):
         toys.segments(tmp_path / "nosuch.wav")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+@pytest.mark.parametrize("segments", [False, True])
+def test_stream_reports_every_window_and_clip(toys: Predictor, tmp_path: Path, batch_size: int, segments: bool) -> None:
+    samples = np.concatenate([np.zeros(10 * RATE, np.float32), music(12.0)])
+    clips = [
+        Clip("a", samples=samples[:, None], sample_rate=RATE),
+        Clip("b", str(tmp_path / "nosuch.wav")),
+        Clip("c", samples=music(1.0)[:, None], sample_rate=RATE),
+    ]
+    events = RecordedProgress()
+    predictor = Predictor(toys.model, device="cpu", batch_size=batch_size)
+    list(predictor.stream(clips, segments=segments, progress=events))
+    assert (events.total_windows, events.total_clips) == (3 + 1, 3)
+    if batch_size == 1:
+        assert events.order == "www..w."
 
 
 def test_a_closed_predictor_opens_again(toys: Predictor, make_file: Callable[..., Path]) -> None:

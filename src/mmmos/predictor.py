@@ -28,6 +28,7 @@ from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
 from mmmos.isolation import running
 from mmmos.models import load_encoders, load_model
+from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, ClipError, Provenance, Scores
 from mmmos.version import VERSION
 from mmmos.windows import ClipReport, Window, cut
@@ -172,11 +173,14 @@ class Predictor:
         clip = to_clip(audio, sample_rate, 0.0, None, layout)
         return [_raise_error(scores) for scores in self.stream([clip], segments=True)]
 
-    def stream(self, clips: Iterable[Clip], *, segments: bool = False) -> Iterator[Scores]:
+    def stream(
+        self, clips: Iterable[Clip], *, segments: bool = False, progress: Progress = NO_PROGRESS
+    ) -> Iterator[Scores]:
         """Scores of many clips, in their order, each as soon as it is known.
 
         A clip that cannot be scored gives one `Scores` with `error`. With `segments` a clip gives one
         for each of its windows. Memory grows neither with the number of clips nor with their length.
+        `progress` advances by one for each clip, and is called for every window.
         """
         waiting: list[PendingClip] = []  # clips not yet given out, oldest first
         batch: list[tuple[PendingClip, Window]] = []
@@ -190,18 +194,21 @@ class Predictor:
                             pending.report = item
                         elif item.silent:
                             pending.add(item)
+                            progress.windows()
                         else:
                             batch.append((pending, item))
                             if len(batch) == self.batch_size:
-                                self._score_batch(batch)
+                                self._score_batch(batch, progress)
                 except AudioError as error:
                     pending.error = ClipError(error.code, str(error))
                     batch = [(other, window) for other, window in batch if other is not pending]
                 while waiting and not any(other is waiting[0] for other, _ in batch):
                     yield from waiting.pop(0).finish(self.model, self.provenance, segments)
-        self._score_batch(batch)
+                    progress.advance()
+        self._score_batch(batch, progress)
         for pending in waiting:
             yield from pending.finish(self.model, self.provenance, segments)
+            progress.advance()
 
     @cached_property
     def module(self) -> DifferentiableScorer:
@@ -229,7 +236,7 @@ class Predictor:
             # Samples in memory are decoded already; only files need a process that may be lost.
             yield clip, (self.decoder.cut if clip.samples is None else _cut_samples)(clip, self.rates, self.min_seconds)
 
-    def _score_batch(self, batch: list[tuple[PendingClip, Window]]) -> None:
+    def _score_batch(self, batch: list[tuple[PendingClip, Window]], progress: Progress) -> None:
         """Score the windows, hand each its share, and empty the list."""
         if not batch:
             return
@@ -246,6 +253,7 @@ class Predictor:
             if not np.isfinite(prediction[:, rated]).all():
                 pending.error = ClipError("scoring_failed", "the model's score of the clip is not a finite number")
             pending.add(window, prediction, np.mean(shares, axis=0)[i])
+        progress.windows(len(batch))
         batch.clear()
 
 
