@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import version
 
 import pytest
 
@@ -13,6 +15,27 @@ import mmmos
 @pytest.mark.parametrize("name", mmmos.__all__)
 def test_every_exported_name_is_there(name: str):
     assert getattr(mmmos, name) is not None
+
+
+def test_dir_lists_the_public_names_alone():
+    assert dir(mmmos) == sorted(mmmos.__all__)
+    assert {"load", "from_pretrained", "Predictor", "Scores", "AXES", "__version__"} <= set(dir(mmmos))
+
+
+def test_version_is_that_of_the_package():
+    assert mmmos.__version__ == version("mmmos")
+
+
+@pytest.mark.parametrize("function", [mmmos.load, mmmos.from_pretrained, mmmos.Predictor, mmmos.Predictor.score])
+def test_signatures_show_every_option(function: Callable[..., object]):
+    kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
+    assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+
+
+def test_load_takes_every_option_of_its_parts():
+    options = set(inspect.signature(mmmos.load).parameters)
+    parts = (mmmos.Predictor, import_module("mmmos.models").load_model)
+    assert options == {name for part in parts for name in inspect.signature(part).parameters} - {"model"}
 
 
 def test_an_unknown_name_is_an_attribute_error():

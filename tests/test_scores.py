@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import FrozenInstanceError, fields
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -30,6 +31,29 @@ def test_a_score_is_read_by_its_axis_and_by_nothing_else():
     for word in ("PQ_std", "id", "pq", "MOS"):
         with pytest.raises(KeyError):
             scores[word]
+
+
+@pytest.mark.parametrize(
+    ("scores", "line"),
+    [
+        (Scores(1, 2, 3, 4.005, id="a.wav"), "a.wav: CE 1.00  CU 2.00  PC 3.00  PQ 4.00"),
+        (Scores(PQ=-0.5, id="a.wav", scale="-3 to 3"), "a.wav: CE -  CU -  PC -  PQ -0.50 (-3 to 3)"),
+        (Scores(id="a.wav", warnings=("silent",)), "a.wav: CE -  CU -  PC -  PQ - (silent)"),
+        (Scores(id="a\nb\x1b[2J", error=ClipError("not_found", "gone")), r"a\nb\x1b[2J: not_found: gone"),
+    ],
+)
+def test_print_and_repr_are_one_line(scores: Scores, line: str):
+    assert (str(scores), repr(scores)) == (line, f"<Scores {line}>")
+
+
+def test_html_is_a_table_that_shows_markup_as_text():
+    root = ElementTree.fromstring(Scores(1, 2, 3, 4, id="<b>&", scale="1-5", warnings=("short",))._repr_html_())
+    heads, cells = ([cell.text for cell in row] for row in root)
+    assert dict(zip(heads, cells, strict=True)) == {
+        **{"id": "<b>&", "CE": "1.00", "CU": "2.00", "PC": "3.00", "PQ": "4.00"},
+        **{"scale": "1-5", "domain": None, "warnings": "short"},
+    }
+    assert "not_found: gone" in Scores(id="a", error=ClipError("not_found", "gone"))._repr_html_()
 
 
 def test_with_axes_sets_the_scores_and_keeps_the_rest():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,31 @@ class Scores:
     error: ClipError | None = None
     provenance: Provenance | None = None
 
+    def __str__(self) -> str:
+        """One line: the id, the scores, and what is known of them.
+
+        >>> str(Scores(5.0, 5.5, 2.0, 7.25, id="a.wav", scale="0-10", domain="music", warnings=("clipped",)))
+        'a.wav: CE 5.00  CU 5.50  PC 2.00  PQ 7.25 (0-10, music, clipped)'
+        >>> str(Scores(id="b.wav", error=ClipError("not_found", "no such file: b.wav")))
+        'b.wav: not_found: no such file: b.wav'
+        """
+        if self.error is not None:
+            return _one_line(f"{self.id}: {self.error.code}: {self.error.message}")
+        axes = "  ".join(f"{axis} {_two_digits(self[axis])}" for axis in AXES)
+        facts = ", ".join(filter(None, (self.scale, self.domain, *self.warnings)))
+        return _one_line(f"{self.id}: {axes}" + f" ({facts})" * bool(facts))
+
+    def __repr__(self) -> str:
+        return f"<Scores {self}>"
+
+    def _repr_html_(self) -> str:
+        """A table of one row, for notebooks."""
+        note = ", ".join(self.warnings) if self.error is None else f"{self.error.code}: {self.error.message}"
+        heads = ("id", *AXES, "scale", "domain", "warnings" if self.error is None else "error")
+        cells = (self.id, *(_two_digits(self[axis]) for axis in AXES), self.scale or "", self.domain or "", note)
+        row = "".join(f"<td>{escape(_one_line(cell))}</td>" for cell in cells)
+        return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr><tr>{row}</tr></table>"
+
     def __getitem__(self, axis: str) -> float:
         """Score of one axis by its short name; KeyError for any other word."""
         if axis not in AXES:
@@ -146,6 +172,15 @@ _ROW_ORDER = (
     *(f"{axis}_basis" for axis in AXES),
     *("n_windows", "warnings"),
 )
+
+
+def _two_digits(score: float) -> str:
+    return f"{score:.2f}" if math.isfinite(score) else "-"
+
+
+def _one_line(text: str) -> str:
+    """Text without line breaks and what else moves a cursor."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _json_value(value: Any) -> Any:
