@@ -26,7 +26,7 @@ from mmmos.encoders import encode_windows, wants
 from mmmos.encoders.device import pick_device
 from mmmos.errors import AudioError, UsageError
 from mmmos.hub import ScoringModel
-from mmmos.isolation import running
+from mmmos.isolation import building, running
 from mmmos.models import load_encoders, load_model
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, ClipError, Provenance, Scores
@@ -215,7 +215,8 @@ class Predictor:
         """`module(waves, lengths, sample_rate=)` gives scores with gradients, for use as a reward or a loss."""
         from mmmos.differentiable import DifferentiableScorer  # loads the compiler, which nothing else needs
 
-        return DifferentiableScorer(self.model, self.encoders)
+        with building():
+            return DifferentiableScorer(self.model, self.encoders).to(self.device)
 
     def close(self) -> None:
         """End the decoders' processes. The predictor starts them again if it is used again."""

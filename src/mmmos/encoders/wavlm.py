@@ -85,14 +85,16 @@ class WavLM(Encoder):
         self.train()
 
     @classmethod
-    def from_checkpoint(cls, path: Path, *, trust_checkpoint: bool = False, **options: Any) -> Self:
+    def from_checkpoint(
+        cls, path: Path, *, trust_checkpoint: bool = False, layers: Layers = "last", pad_seconds: float = 0
+    ) -> Self:
         """Read a published checkpoint: unilm's file, the hub's folder, or a file with its config.json beside it.
 
-        Options are `layers` and `pad_seconds`. Raises `ModelNotFoundError`, `ModelFormatError`.
+        `layers` and `pad_seconds` are those of the class. Raises `ModelNotFoundError`, `ModelFormatError`.
         """
         config, state, source = read_published(Path(path), trust_checkpoint)
         with torch.device("meta"):  # no use in drawing 94 million numbers
-            encoder = cls(config, **options)
+            encoder = cls(config, layers, pad_seconds)
         encoder.to_empty(device="cpu")
         encoder.load(state, source)
         return encoder
