@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from unittest import mock
 
@@ -18,6 +19,7 @@ from conftest import music
 from mmmos import runs
 from mmmos.encoders.spectrum import Spectrum
 from mmmos.experiments import Experiment, Sets
+from mmmos.fitted import Fitted
 from mmmos.runs import Finished
 from mmmos.settings import PRESETS
 
@@ -134,10 +136,15 @@ def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Pa
     words = ("train", "ratings.csv", "-o", "model", "--encoders", "spectrum", "--set", "epochs=3", "--set", "loss=ccc")
     status, out, err = run(*words)
     result = json.loads(out)
-    assert (status, err) == (0, "")
-    assert list(result) == [
-        *("folder", "epochs", "best_epoch", "train_clips", "dev_clips", "dev_srcc", "left_out"),
-    ]
+    assert status == 0
+    assert list(result) == [field.name for field in fields(Fitted)]
+    assert (result["fit"], result["scale"]) == ("gradient", "0-10")
+    assert "labels lie between 2 and 9: their scale is taken to be 0-10 (else --scale)" in err
+    assert "PQ on 3 development clips: SRCC " in err
+    assert {path.name for path in Path("model").iterdir()} == {
+        *("README.md", "config.json", "history.jsonl", "model.safetensors"),
+    }
+    assert Path("model-cache").is_dir()
     assert result["train_clips"] + result["dev_clips"] == 12
     assert (result["epochs"], result["left_out"]) == (3, [])
     settings = json.loads(Path("model/config.json").read_text())["about"]["training"]["settings"]

@@ -31,9 +31,10 @@ def workplace(tmp_path: Path) -> Path:
     """A folder as the README's reader has it: the samples, ratings of them, a list."""
     (tmp_path / "samples").symlink_to(ROOT / "samples")
     clips = sorted(f"samples/{path.name}" for path in (ROOT / "samples").iterdir() if path.suffix != ".md")
-    with open(tmp_path / "ratings.csv", "w", newline="") as file:
-        rows = [(clip, 5 + i % 3, 4 + i % 4, Path(clip).stem.split("_")[0]) for i, clip in enumerate(clips)]
-        csv.writer(file).writerows([("path", "PQ", "CE", "group"), *rows])
+    rows = [(clip, 5 + i % 3, 4 + i % 4, Path(clip).stem) for i, clip in enumerate(clips)]
+    for name, part in (("ratings.csv", rows[:6]), ("unseen.csv", rows[6:])):
+        with open(tmp_path / name, "w", newline="") as file:
+            csv.writer(file).writerows([("path", "PQ", "CE", "group"), *part])
     lines = [json.dumps({"path": clip, "start_time": 0, "end_time": 2.5}) for clip in clips[:2]]
     (tmp_path / "list.jsonl").write_text("\n".join(lines))
     return tmp_path

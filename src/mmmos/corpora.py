@@ -22,6 +22,7 @@ from mmmos.clips import Clip
 from mmmos.errors import AudioError, ManifestError
 from mmmos.label_files import LABEL_FILES, find_label_file, label_file
 from mmmos.manifest import PLACEHOLDER, LabelledClip, read_labels
+from mmmos.scores import LABEL_RANGE, LabelRange
 
 PamSystem = Literal["kind_folder", "folder"]
 """What names a system of PAM: `music/real`, or `real`, which is then one system of music and sounds."""
@@ -113,6 +114,7 @@ def read_corpus(
     test_audio: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     where: Mapping[str, str] | None = None,
+    label_range: LabelRange | None = LABEL_RANGE,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[LabelledClip]:
     """The rows of a label file (a key of `LABEL_FILES`, or a path), with what their paths say filled in.
@@ -120,8 +122,8 @@ def read_corpus(
     `labels` is the folder of label files, else `data_root`/labels. `locate` finds the clips below `data_root`,
     else MMMOS_DATA; those of the test set in `test_audio`, else in the folder `TEST` there. What a row says
     itself stays. No row is left out because its clip is missing: `report` is told how many are, and of suspect
-    labels; `manifest.split_present` tells which. `columns` and `where` are those of `read_labels`. Raises
-    `ManifestError`.
+    labels; `manifest.split_present` tells which. `columns`, `where` and `label_range` are those of `read_labels`.
+    Raises `ManifestError`.
     """
     known = str(name) in LABEL_FILES
     if not known and not Path(name).exists():
@@ -130,7 +132,7 @@ def read_corpus(
     root = os.fspath(data_root or os.environ.get("MMMOS_DATA") or PLACEHOLDER)
     rows = [
         _completed(row, root, pam_system, test_audio)
-        for row in read_labels(path, data_root, columns=columns, where=where)
+        for row in read_labels(path, data_root, columns=columns, where=where, label_range=label_range)
     ]
     if suspect := sum(map(is_suspect, rows)):
         report(f"{name}: {suspect} rows have suspect labels and are {'left out' if drop_suspect else 'kept'}")

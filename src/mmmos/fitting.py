@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmmos.aggregators import AGGREGATORS
-from mmmos.cache import FeatureCache, Keep
+from mmmos.cache import FeatureCache, Keep, file_key
+from mmmos.closed_form import fit_closed_form, suits
 from mmmos.crops import How
 from mmmos.dataset import Extractor, Planned, Progress, Table, name_of
 from mmmos.encoders import Encoder, load_encoder
 from mmmos.encoders.device import pick_device
-from mmmos.errors import UsageError
+from mmmos.ensemble import combine
+from mmmos.errors import AudioError, UsageError
+from mmmos.fitted import Fit, Fitted, card, figures_of
 from mmmos.history import CHECKPOINT, Epoch, best_epoch
-from mmmos.hub import About, Member, ScoringModel, save_model
+from mmmos.hub import About, Member, ScoringModel, save_ensemble, save_model
 from mmmos.manifest import LabelledClip, check_disjoint, shortened, split_present
 from mmmos.model import EncoderSpec, ModelConfig
-from mmmos.models import MODELS
-from mmmos.scores import AXES
+from mmmos.models import MODELS, load_model
+from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.selfcheck import check_scores
-from mmmos.settings import Settings
-from mmmos.train import fit
+from mmmos.settings import PRESETS, Settings
+from mmmos.train import TrainConfig, predict, run_id
+from mmmos.train import fit as train_loop
+from mmmos.trainable import check_range, check_trainable, find_main_set
 
 Note = Callable[[str], None]
 """Called with one line for the user."""
 
 
-OURS = (CHECKPOINT, "cache", "config.json")
+OURS = (CHECKPOINT, "config.json", "ensemble.json")
 """What tells a folder of a training run from others."""
 
 
@@ -121,17 +129,37 @@ class Listener:
             raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What came of a training run."""
+CLOSED_FORM_CLIPS = 2000
+"""With fewer rated clips, `fit="auto"` is the closed form, if the settings are those of the preset `small`."""
 
-    folder: str
-    epochs: int
-    best_epoch: int
-    train_clips: int
-    dev_clips: int
-    dev_srcc: dict[str, float | None]  # by axis, main set, at the best epoch
-    left_out: list[str]  # paths of clips that are missing, ids of those that could not be decoded or are silent
+CLOSED_FORM_READS = ("muq_sample_rate", "pad_mask", "eval_crop", "pool", "embed_norm", "standardize", "clip_output")
+"""The settings that the closed form reads. Where another one is changed, `fit="auto"` is the gradient fit."""
+
+
+def choose_fit(fit: Literal["auto", "closed_form", "gradient"], settings: Settings, clips: int) -> Fit:
+    """The fit that "auto" stands for. Raises `UsageError` where the closed form would ignore a setting."""
+    small = PRESETS["small"]
+    names = [item.name for item in fields(Settings) if item.name not in CLOSED_FORM_READS]
+    ignored = [name for name in names if getattr(settings, name) != getattr(small, name)]
+    if fit == "closed_form" and ignored:
+        raise UsageError(
+            f"the closed form does not read {', '.join(ignored)}: keep the values of the preset small, or choose"
+            " --fit gradient"
+        )
+    if fit != "auto":
+        return fit
+    return "closed_form" if clips < CLOSED_FORM_CLIPS and not ignored else "gradient"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A fitted model, before it is saved."""
+
+    members: tuple[Member, ...]
+    weights: NDArray[np.float64]  # [M, A]
+    result: dict[str, Any]  # fields of `Fitted`
+    used: tuple[LabelledClip, ...]  # clips that decided the weights
+    training: dict[str, Any]  # fields of `About.training`
 
 
 def train_folder(
@@ -142,6 +170,8 @@ def train_folder(
     settings: Settings,
     cache: Path,
     *,
+    fit: Literal["auto", "closed_form", "gradient"] = "auto",
+    label_range: LabelRange = LABEL_RANGE,
     seed: int = 42,
     main_set: str = "",
     note: Note = _silent,
@@ -150,46 +180,127 @@ def train_folder(
 ) -> Fitted:
     """Train one model on clips with human labels and save it as a folder.
 
-    Broken off and called again, it goes on where it was: features are in `cache`, epochs in `folder`.
-    Clips that are missing or cannot be decoded are left out, noted and listed. Raises
-    `ModelNotFoundError`, `TrainingError`, `UsageError`.
+    The gradient fit stops on `dev`. The closed form needs no `dev`: it reports held-out folds of `train`.
+    Broken off and called again, it goes on where it was: features are in `cache`, epochs in `folder`; a finished
+    folder of the same run stays as it is. Clips that are missing or cannot be decoded are left out, noted and
+    listed. Raises `ModelNotFoundError`, `TrainingError`, `UsageError`, and `ManifestError` for a label of the main
+    set outside `label_range`.
     """
     if str(folder) in MODELS:
         raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
+    method = choose_fit(fit, settings, len(train) + len(dev))
+    main_set = find_main_set([*train, *dev], main_set)
+    check_range([row for row in (*train, *dev) if row.set == main_set], label_range)
     check_disjoint(train, dev)
-    for part, rows in (("training", train), ("development", dev)):
-        if not any(row.set == main_set for row in rows):
-            sets = ", ".join(sorted({repr(row.set) for row in rows})) or "none at all"
-            raise UsageError(f"no {part} row is of the main set {main_set!r}; there are rows of {sets} (--main-set)")
+    check_trainable(train, dev if method == "gradient" else None, main_set)
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in OURS):
         raise UsageError(f"{folder} holds other files; give a new folder")
     listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
-    config = listener.config(settings)
+    config, prior = _config(listener, settings, method)
     total = len(train) + len(dev)
-    heard, missed = listener.hear(
-        train, settings.train_crop, settings.epochs, seed, note, lambda done, _: encoded(done, total)
-    )
+    crop, count = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
+    heard, missed = listener.hear(train, crop, count, seed, note, lambda done, _: encoded(done, total))
     dev_heard, dev_missed = listener.hear(
         dev, settings.eval_crop, 1, seed, note, lambda done, _: encoded(len(train) + done, total)
     )
     parts = listener.table(heard, config), listener.table(dev_heard, config)
-    how = settings.training(seed, main_set)
-    member, history = fit(config, parts[0], parts[1], how, folder, epoch_done)
-    best = best_epoch(history)
+    check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, [*missed, *dev_missed])
+    stored = asdict(settings) | {"seed": seed, "main_set": main_set}
+    run = hashlib.sha256(repr((method, label_range, run_id(config, *parts, stored))).encode()).hexdigest()
+    if (result := _finished(folder, run)) is not None:
+        note(f"{folder} holds the finished model of this run already")
+        return result
+    if method == "closed_form":
+        outcome = _closed_form(parts, config, main_set, prior)
+    else:
+        outcome = _gradient(parts, config, settings.training(seed, main_set), folder, epoch_done)
     counts = len(parts[0].rows), len(parts[1].rows)
-    result = Fitted(str(folder), len(history), best.epoch, *counts, best.dev_srcc, [*missed, *dev_missed])
-    training: dict[str, Any] = {"settings": asdict(settings) | {"seed": seed, "main_set": main_set}}
-    training |= {"train": count_sets(parts[0]), "dev": count_sets(parts[1])}
-    training |= {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
+    left_out = [*missed, *dev_missed]
+    result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
+    training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}
+    training |= {"fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
     about = About(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
-    save_checked(folder, member, about, _card(folder.name, result, training), listener.encoders)
+    about = replace(about, label_range=label_range, trained_on=trained_on(outcome.used))
+    text = card(folder.name, result, training)
+    save_checked(folder, outcome.members, outcome.weights, about, text, listener.encoders)
+    (folder / CHECKPOINT).unlink(missing_ok=True)  # four times the size of the model, and done with
     return result
 
 
-def save_checked(folder: Path, member: Member, about: About, card: str, encoders: Mapping[str, Encoder]) -> None:
-    """Save a model with its own scores of the check clip in its config."""
-    model = ScoringModel(folder.name, (member,), np.ones((1, len(AXES))), about, "", encoders)
-    save_model(folder, member, replace(about, check=check_scores(model)), card)
+def _config(listener: Listener, settings: Settings, method: Fit) -> tuple[ModelConfig, ScoringModel | None]:
+    """The model's config, and `lite` as the prior of the closed form if it reads the same encoders in the same way."""
+    config = listener.config(settings)
+    prior = load_model("lite") if method == "closed_form" else None
+    if prior is None or not suits(prior, config):
+        return config, None
+    return prior.members[0].model.config, prior
+
+
+def _closed_form(
+    parts: tuple[Table, Table], config: ModelConfig, main_set: str, prior: ScoringModel | None
+) -> _Outcome:
+    fitted = fit_closed_form(parts[0], config, main_set, prior)
+    on = f"clips, cross-validated in {fitted.folds} folds that cut no group"
+    result: dict[str, Any] = {"agreement": fitted.agreement, "agreement_on": on}
+    if any(row.set == main_set for row in parts[1].rows):
+        own = [member.scale.to_labels(predict(member.model, parts[1]).double().numpy()) for member in fitted.members]
+        scores, _ = combine(np.stack(own), fitted.weights)
+        found = figures_of(scores, *parts, main_set)
+        result |= {"dev_srcc": {axis: figures["SRCC"] for axis, figures in found.items()}}
+    training = {"prior": prior.name if prior else None, "chosen": fitted.chosen}
+    return _Outcome(fitted.members, fitted.weights, result, parts[0].rows, training)
+
+
+def _gradient(
+    parts: tuple[Table, Table],
+    config: ModelConfig,
+    how: TrainConfig,
+    folder: Path,
+    epoch_done: Callable[[Epoch], None],
+) -> _Outcome:
+    member, history = train_loop(config, *parts, how, folder, epoch_done)
+    best = best_epoch(history)
+    scores = member.scale.to_labels(predict(member.model, parts[1], how).double().numpy())
+    result = {"epochs": len(history), "best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
+    result |= {"agreement": figures_of(scores, *parts, how.main_set), "agreement_on": "development clips"}
+    training = {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
+    return _Outcome((member,), np.ones((1, len(AXES))), result, (*parts[0].rows, *parts[1].rows), training)
+
+
+def _finished(folder: Path, run: str) -> Fitted | None:
+    """The result of a finished folder, None if there is none yet. Raises `UsageError` for the folder of another run."""
+    if (folder / CHECKPOINT).exists() or not any((folder / name).exists() for name in ("config.json", "ensemble.json")):
+        return None
+    training = load_model(folder).about.training
+    if training.get("run") != run:
+        raise UsageError(f"{folder} holds a model of other settings or rows; give another folder, or delete it")
+    return Fitted(**training["result"] | {"folder": str(folder)})
+
+
+def trained_on(rows: Iterable[LabelledClip]) -> tuple[str, ...]:
+    """The files of training clips, as `About.trained_on` has them; what is gone meanwhile is left out."""
+    found = set()
+    for row in rows:
+        with suppress(AudioError):
+            found.add(file_key(row.clip.path or row.clip.id)[:16])
+    return tuple(sorted(found))
+
+
+def save_checked(
+    folder: Path,
+    members: Sequence[Member],
+    weights: NDArray[np.float64],
+    about: About,
+    card: str,
+    encoders: Mapping[str, Encoder],
+) -> None:
+    """Save a model, or several as an ensemble weighted [M, A], with its own scores of the check clip in its config."""
+    model = ScoringModel(folder.name, tuple(members), weights, about, "", encoders)
+    about = replace(about, check=check_scores(model))
+    if len(members) == 1:
+        save_model(folder, members[0], about, card)
+    else:
+        save_ensemble(folder, members, weights, about, card)
 
 
 def rated_axes(table: Table) -> tuple[str, ...]:
@@ -206,15 +317,3 @@ def count_sets(table: Table) -> dict[str, Any]:
 
 def _bytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def _card(name: str, result: Fitted, training: dict[str, Any]) -> str:
-    srcc = ", ".join(f"{axis} {value}" for axis, value in result.dev_srcc.items() if value is not None) or "undefined"
-    labels = ", ".join(f"{count} {axis}" for axis, count in training["train"]["labels"].items() if count)
-    return (
-        f"# {name}\n\nA model of MMMOS: production quality (PQ) and complexity (PC), content enjoyment (CE) and\n"
-        f"usefulness (CU) of audio, 0-10.\n\n- Trained on {result.train_clips} clips with {labels} labels.\n"
-        f"- Stopped on {result.dev_clips} other clips, at epoch {result.best_epoch} of {result.epochs}. Their SRCC,"
-        f" flattered because they chose the epoch: {srcc}.\n- Not calibrated. Mind the licences of your data and of"
-        " the encoders before any commercial use.\n"
-    )

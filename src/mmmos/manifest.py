@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,7 +34,7 @@ from mmmos.clips import Clip
 from mmmos.errors import ManifestError
 from mmmos.lists import read_rows
 from mmmos.remote import is_url
-from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE
+from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE, LabelRange, scale_name
 
 SUFFIXES = (".jsonl", ".json", ".scp", ".csv", ".tsv")
 """File names that are lists of clips rather than clips."""
@@ -108,12 +109,13 @@ def read_labels(
     *,
     columns: Mapping[str, str] | None = None,
     where: Mapping[str, str] | None = None,
+    label_range: LabelRange | None = LABEL_RANGE,
 ) -> list[LabelledClip]:
     """The labelled clips of a list; relative paths start at its folder, or at `data_root`.
 
     `columns` maps our names of columns to those of the list: {"group": "song"}. `where` keeps the rows that
-    have these values: {"label_suspect": "0"}. Raises `ManifestError` for a label outside 0-10 or no label at
-    all, for a clip listed twice, and where one of `axes` has no label in any row.
+    have these values: {"label_suspect": "0"}. Raises `ManifestError` for a label outside `label_range` (None: any
+    finite label is read) or no label at all, for a clip listed twice, and where one of `axes` has no label in any row.
     """
     rows = []
     seen: dict[_Stretch, int] = {}
@@ -129,7 +131,7 @@ def read_labels(
         if first != line:
             raise ManifestError(f"{path}, line {line}: {clip.path} stands in line {first} already")
         text = {name: "" if row.get(name) is None else str(row[name]) for name in _TEXT_COLUMNS}
-        rows.append(LabelledClip(clip, _labels(row, path, line), **text, origin=f"{path}, line {line}"))
+        rows.append(LabelledClip(clip, _labels(row, path, line, label_range), **text, origin=f"{path}, line {line}"))
         found |= row.keys()
     if axes and not rows:
         raise ManifestError(f"{path}, line 1: there is no row")
@@ -286,9 +288,11 @@ def _number(row: Mapping[str, Any], names: Sequence[str], manifest: str | Path, 
     return None
 
 
-def _labels(row: Mapping[str, Any], manifest: str | Path, line: int) -> tuple[float, ...]:
+def _labels(
+    row: Mapping[str, Any], manifest: str | Path, line: int, label_range: LabelRange | None
+) -> tuple[float, ...]:
     """One label an axis: the number given, or the mean of the list of ratings."""
-    low, high = LABEL_RANGE
+    low, high = label_range or (-sys.float_info.max, sys.float_info.max)
     labels = []
     for axis, names in AXIS_COLUMNS.items():
         value = next((row[name] for name in names if row.get(name) not in (None, "")), math.nan)
@@ -298,7 +302,8 @@ def _labels(row: Mapping[str, Any], manifest: str | Path, line: int) -> tuple[fl
             raise ManifestError(f"{manifest}, line {line}: {axis} is not a number: {value!r}") from error
         outside = ratings[(ratings < low) | (ratings > high)]
         if len(outside):
-            raise ManifestError(f"{manifest}, line {line}: {axis} is {outside[0]:g}, outside {low:g}-{high:g}")
+            scale = f"outside {scale_name(label_range)}" if label_range else "not a finite number"
+            raise ManifestError(f"{manifest}, line {line}: {axis} is {outside[0]:g}, {scale}")
         labels.append(float(ratings.mean()) if ratings.size else math.nan)
     if all(math.isnan(label) for label in labels):
         raise ManifestError(f"{manifest}, line {line} has no label; the axes are {', '.join(AXES)}")

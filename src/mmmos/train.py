@@ -76,7 +76,7 @@ def fit(
         model = QualityModel(config)
     model.aggregator.fit(train.frames(most=FIT_FRAMES))
     optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
-    run = Run(model, optimizer, _run_id(config, train, dev, how), folder)
+    run = Run(model, optimizer, run_id(config, train, dev, asdict(how)), folder)
     history = run.resume()
     main = [row for row in dev.rows if row.set == how.main_set]
     own = {how.main_set: Scale.fit(_labels_of(dev, how.main_set))} if how.dev_target_stats == "own" else scales
@@ -226,12 +226,14 @@ def _not_finite(table: Table) -> list[str]:
     ]
 
 
-def _run_id(config: ModelConfig, train: Table, dev: Table, how: TrainConfig) -> str:
+def run_id(config: ModelConfig, train: Table, dev: Table | None, how: object) -> str:
+    """All that decides a run, as one string: the same run gives the same model."""
     rows = [
         [
             (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, crops)
             for row, crops in zip(table.rows, table.crops, strict=True)
         ]
         for table in (train, dev)
+        if table is not None
     ]
-    return repr((asdict(config), asdict(how), train.content, dev.content, rows))
+    return repr((asdict(config), how, train.content, dev and dev.content, rows))

@@ -1,0 +1,227 @@
+"""Ridge regression for small data, its decay chosen by cross-validation that cuts no group.
+
+Where another model's scores of the clips are known (the prior), a straight line through them competes with the
+ridge regression:
+
+    label ≈ weight × (slope × prior + constant)  +  (1 - weight) × (inputs @ direction + constant)
+
+`weight` is 1, a half or 0, the first of them whose held-out squared error is within one standard error of the best.
+So few labels move the prior's scores onto their scale, and many replace them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+
+from mmmos.metrics import utterance_metrics
+
+FOLDS = 5
+"""Parts of the groups, each held out in turn; fewer where there are fewer groups."""
+
+DECAYS = 10.0 ** np.arange(3, -4.5, -0.5)
+"""Weights of |direction|² in the squared error, strongest first; inputs have a block's values summing to about 1."""
+
+PRIOR_WEIGHTS = (1.0, 0.5, 0.0)
+"""Weights of the line through the prior, in the order in which they are preferred."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled clips of one axis.
+
+    Sets other than `main` were rated on other scales: they teach differences, in deviations of their own labels.
+
+    Shape:
+        - inputs: [N, D]
+        - labels: [N], finite
+        - prior: [N] scores of another model, or None
+        - groups, sets: [N]
+    """
+
+    inputs: Array
+    labels: Array
+    prior: Array | None
+    groups: NDArray[np.str_]
+    sets: NDArray[np.str_]
+    main: str
+
+    @property
+    def is_main(self) -> NDArray[np.bool_]:
+        """[N], True for the clips whose scale the scores are on."""
+        return np.asarray(self.sets == self.main)
+
+    def take(self, rows: NDArray[np.bool_]) -> Sample:
+        """The clips that are True in `rows` [N]."""
+        prior = None if self.prior is None else self.prior[rows]
+        return Sample(self.inputs[rows], self.labels[rows], prior, self.groups[rows], self.sets[rows], self.main)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """label ≈ inputs @ direction + slope × prior + intercept."""
+
+    direction: Array  # [D]
+    slope: float
+    intercept: float
+    prior_weight: float  # of PRIOR_WEIGHTS
+    decay: float  # of DECAYS
+
+    def predict(self, inputs: Array, prior: Array | None) -> Array:
+        """Inputs [N, D] and prior [N] -> [N] on the scale of the main set's labels."""
+        return inputs @ self.direction + self.intercept + (0.0 if prior is None else self.slope * prior)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of clips whose group was held out of the fit, choice of the decay included.
+
+    Shape:
+        - labels, predictions, constant: [N] of the main set; `constant` is the mean label of the clips fitted on
+    """
+
+    labels: Array
+    predictions: Array
+    constant: Array
+    folds: int
+
+    def figures(self) -> dict[str, float | None]:
+        """Agreement, next to the squared error of always giving the mean label; None where undefined."""
+        return agreement(self.predictions, self.labels, self.constant)
+
+
+def agreement(
+    predictions: NDArray[np.floating], labels: NDArray[np.floating], constant: NDArray[np.floating]
+) -> dict[str, float | None]:
+    """SRCC, LCC and MSE of predictions [N], the MSE of a constant, and both standard deviations."""
+    found = utterance_metrics(predictions, labels)
+    figures = {"n": float(len(labels)), "SRCC": found["SRCC"], "LCC": found["LCC"], "MSE": found["MSE"]}
+    figures |= {"constant_MSE": float(np.mean((constant - labels) ** 2))}
+    figures |= {"std": float(predictions.std()), "label_std": float(labels.std())}
+    return {name: round(value, 4) if np.isfinite(value) else None for name, value in figures.items()}
+
+
+def group_folds(
+    groups: Sequence[str] | NDArray[np.str_], counted: NDArray[np.bool_], folds: int = FOLDS
+) -> NDArray[np.intp]:
+    """The fold of every row, [N]: no group is in two folds, and the counted rows are spread evenly.
+
+    The order of the groups depends on their names alone.
+    """
+    names = np.asarray(groups)
+    order = sorted(set(names.tolist()), key=lambda name: hashlib.sha256(name.encode()).digest())
+    sizes = {name: int((counted & (names == name)).sum()) for name in order}
+    used = [0] * max(1, min(folds, sum(size > 0 for size in sizes.values())))
+    fold_of: dict[str, int] = {}
+    for name in order:
+        fold_of[name] = used.index(min(used))
+        used[fold_of[name]] += sizes[name]
+    return np.array([fold_of[name] for name in names.tolist()], dtype=np.intp)
+
+
+def fit_linear(sample: Sample) -> Linear:
+    """The regression with decay and weight of the prior chosen on held-out groups, fitted on all clips."""
+    folds = group_folds(sample.groups, sample.is_main)
+    ridge, line = np.full((len(DECAYS), len(folds)), np.nan), np.full(len(folds), np.nan)
+    for fold in np.unique(folds):
+        held = folds == fold
+        ridge[:, held], line[held] = _Candidates.fit(sample.take(~held)).predict(sample.take(held))
+    main = sample.is_main
+    errors = ridge[:, main] - sample.labels[main]
+    best = int(np.mean(errors**2, axis=1).argmin())
+    weight = 0.0
+    if sample.prior is not None:
+        weight = _prior_weight(errors[best], line[main] - sample.labels[main], sample.groups[main])
+    return _Candidates.fit(sample).blend(best, weight)
+
+
+def cross_validate(sample: Sample) -> HeldOut:
+    """Predict every clip of the main set by a fit on the other folds' groups alone."""
+    folds = group_folds(sample.groups, sample.is_main)
+    predictions, constant = np.zeros(len(folds)), np.zeros(len(folds))
+    for fold in np.unique(folds):
+        held, train = folds == fold, sample.take(folds != fold)
+        part = sample.take(held)
+        predictions[held] = fit_linear(train).predict(part.inputs, part.prior)
+        constant[held] = train.labels[train.is_main].mean()
+    main = sample.is_main
+    return HeldOut(sample.labels[main], predictions[main], constant[main], len(np.unique(folds)))
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """A ridge regression for every decay, and the line through the prior."""
+
+    directions: Array  # [decays, D]
+    slope: float
+    inputs_mean: Array  # [D], of the main set
+    prior_mean: float
+    label_mean: float
+
+    @classmethod
+    def fit(cls, sample: Sample) -> _Candidates:
+        inputs, labels, prior = _centred(sample)
+        main = sample.is_main
+        slope, prior_mean = 0.0, 0.0
+        if sample.prior is not None:
+            slope = float(prior @ labels) / max(float(prior @ prior), 1e-12)
+            prior_mean = float(sample.prior[main].mean())
+        means = sample.inputs[main].mean(axis=0), prior_mean, float(sample.labels[main].mean())
+        return cls(_ridge(inputs, labels), slope, *means)
+
+    def predict(self, sample: Sample) -> tuple[Array, Array]:
+        """[decays, N] of the ridge regressions, [N] of the line."""
+        ridge = self.directions @ (sample.inputs - self.inputs_mean).T + self.label_mean
+        prior = np.zeros(len(sample.labels)) if sample.prior is None else sample.prior - self.prior_mean
+        return ridge, self.slope * prior + self.label_mean
+
+    def blend(self, decay: int, weight: float) -> Linear:
+        direction, slope = (1 - weight) * self.directions[decay], weight * self.slope
+        intercept = self.label_mean - float(self.inputs_mean @ direction) - slope * self.prior_mean
+        return Linear(direction, slope, intercept, weight, float(DECAYS[decay]))
+
+
+def _centred(sample: Sample) -> tuple[Array, Array, Array]:
+    """Inputs, labels and prior about the mean of each set; labels of other sets with the main set's deviation."""
+    inputs, labels = sample.inputs.copy(), sample.labels.copy()
+    prior = np.zeros(len(labels)) if sample.prior is None else sample.prior.copy()
+    spread = sample.labels[sample.is_main].std()
+    for name in np.unique(sample.sets):
+        own = sample.sets == name
+        for values in (inputs, labels, prior):
+            values[own] -= values[own].mean(axis=0)
+        deviation = labels[own].std()
+        labels[own] *= spread / deviation if name != sample.main and deviation > 0 else 1.0
+    return inputs, labels, prior
+
+
+def _ridge(inputs: Array, labels: Array) -> Array:
+    """The b [decays, D] of least |inputs @ b - labels|² + decay × |b|², from the smaller of the two Gram matrices."""
+    wide = inputs.shape[0] <= inputs.shape[1]
+    values, vectors = eigh(inputs @ inputs.T if wide else inputs.T @ inputs)
+    moment = vectors.T @ (labels if wide else inputs.T @ labels)
+    solved = vectors @ (moment[:, None] / (values.clip(min=0)[:, None] + DECAYS))
+    return np.asarray(solved.T @ inputs if wide else solved.T)
+
+
+def _prior_weight(ridge: Array, line: Array, groups: NDArray[np.str_]) -> float:
+    """The first of `PRIOR_WEIGHTS` whose error is within a standard error of the best; from held-out errors [N]."""
+    squared = {weight: (weight * line + (1 - weight) * ridge) ** 2 for weight in PRIOR_WEIGHTS}
+    best = min(squared.values(), key=np.mean)
+    return next(w for w in PRIOR_WEIGHTS if (squared[w] - best).mean() <= _standard_error(squared[w] - best, groups))
+
+
+def _standard_error(values: Array, groups: NDArray[np.str_]) -> float:
+    """Of the mean of values [N] that are alike within a group."""
+    names, number = np.unique(groups, return_inverse=True)
+    sums = np.bincount(number, weights=values)
+    if len(names) < 2:
+        return 0.0
+    return float(np.sqrt(len(names) / (len(names) - 1) * ((sums - sums.mean()) ** 2).sum()) / len(values))
