@@ -265,7 +265,13 @@ def test_as_many_samples_as_the_error_says_are_enough(toys: Predictor, rate: int
         toys.module(torch.ones(1, needed - 1), sample_rate=rate)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 4.5, 32_767.0])
+def test_noise_of_variance_one_is_scored(scorer: Predictor) -> None:
+    assert scorer.module(4.2 * torch.randn(1, 24_000).clamp(-1, 1)).isfinite().all()
+    with pytest.raises(AudioError, match=r"clip 0 has samples up to .*; divide by its full scale"):
+        scorer.module(torch.from_numpy(music(0.5))[None] * 32_768)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e20])
 def test_samples_off_the_scale_are_refused_by_clip(toys: Predictor, value: float) -> None:
     waves = torch.from_numpy(music(0.5)).repeat(2, 1)
     waves[1, 5_000] = value

@@ -154,6 +154,58 @@ def test_what_is_no_audio_is_refused(toys: Predictor, audio: object) -> None:
             toys.score(given, sample_rate=RATE)
 
 
+@pytest.mark.parametrize("decoders", [0, 2])
+def test_bytes_and_open_files_score_as_their_path(make_file: Callable[..., Path], decoders: int) -> None:
+    path = make_file("a.flac", 11.3, 44_100, channels=2)
+    with Predictor(toy_model(toy_member(0)), device="cpu", decoders=decoders) as toys, open(path, "rb") as file:
+        expected = toys.score(path)
+        found = toys.score([path.read_bytes(), file, path.read_bytes()[:100]])
+        assert [(scores.id, scores.path) for scores in found] == [("bytes", None), (str(path), None), ("bytes", None)]
+        assert [axes(scores) for scores in found[:2]] == [axes(expected)] * 2
+        assert found[2].status == "error"
+        assert file.read(4) == b"fLaC"
+
+
+def test_stream_takes_clips_alone(toys: Predictor) -> None:
+    with pytest.raises(TypeError, match=r"stream takes mmmos\.Clip objects, not str"):
+        list(toys.stream(["a.wav"]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_score_that_is_no_number_is_an_error_of_its_clip(value: float) -> None:
+    member = toy_member(0)
+    member.model.heads.axes["PQ"][-1].bias.fill_(value)
+    toys = Predictor(toy_model(member), device="cpu")
+    first, silent = toys.score([music(1.0), np.zeros(RATE)], sample_rate=RATE)
+    assert (first.status, first.error.code) == ("error", "scoring_failed")
+    assert all(map(math.isnan, axes(first)))
+    assert silent.warnings[0] == "silent"
+    model = replace(toys.model, about=About(rated=("CE", "CU", "PC")))
+    assert Predictor(model, device="cpu").score(music(1.0), sample_rate=RATE).status == "ok"
+
+
+def test_scores_beyond_the_scale_are_put_on_its_end_with_a_warning(toys: Predictor) -> None:
+    raw = toys.score(music(25.0), sample_rate=RATE)
+    end = sorted(axes(raw))[2]  # one axis is on the end of this scale, one beyond
+    model = replace(toys.model, about=About(label_range=(-10.0, end)))
+    scores = Predictor(model, device="cpu").score(music(25.0), sample_rate=RATE)
+    assert axes(scores) == [min(score, end) for score in axes(raw)]
+    assert ("out_of_range" in raw.warnings, "out_of_range" in scores.warnings) == (False, True)
+
+
+def test_members_clipped_one_by_one_are_a_warning_too(toys: Predictor) -> None:
+    raw = toys.score(music(1.0), sample_rate=RATE)
+    end = raw.PQ + raw.PQ_std / 2  # beyond the mean, within the spread
+    model = replace(toys.model, about=About(rated=("PQ",), label_range=(-10.0, end), clip_output=True))
+    scores = Predictor(model, device="cpu").score(music(1.0), sample_rate=RATE)
+    assert scores.PQ < raw.PQ
+    assert "out_of_range" in scores.warnings
+
+
+def test_repr_of_a_predictor_is_one_line(toys: Predictor) -> None:
+    assert repr(toys) == "<Predictor 'toys': toy, 2 members, scale 0-10, cpu, float32>"
+
+
 def test_samples_need_a_rate_and_files_have_their_own(toys: Predictor, make_file: Callable[..., Path]) -> None:
     for rate in (None, 0, -16_000):
         with pytest.raises(SampleRateError, match="sample_rate="):

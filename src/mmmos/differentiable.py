@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -23,8 +24,8 @@ from mmmos.scores import AXES, LabelRange
 MIN_RATE = 1_000
 """Hz; of so narrow a band nothing can be said."""
 
-MAX_PEAK = 4.0
-"""Samples beyond this are not on the scale of [-1, 1]."""
+MAX_RMS = 4.0
+"""Clips louder than this are not on the scale of [-1, 1]; noise of variance 1, with peaks beyond 4, is let through."""
 
 SOFTNESS = 1 / 50
 """Width of the bend at either end of the scale, in lengths of the scale."""
@@ -77,7 +78,7 @@ class DifferentiableScorer(nn.Module):
         - bounded: whether scores are brought into the scale by `bound`; otherwise they may lie beyond its ends
 
         Raises TypeError and ValueError for another layout, `SampleRateError`, and `AudioError`: "too_short",
-        "non_finite_audio", also for samples beyond ±4.
+        "non_finite_audio", also for a clip of an RMS beyond 4.
 
         Shape:
             - waves: [S], [B, S] or [B, 1, S] floating point in [-1, 1]
@@ -95,7 +96,7 @@ class DifferentiableScorer(nn.Module):
             real = torch.arange(waves.shape[1], device=waves.device) < torch.tensor(sizes, device=waves.device)[:, None]
             waves = torch.where(real, waves, 0)
             peaks = waves.detach().abs().amax(dim=1).tolist() if len(waves) else []
-            _check_peaks(peaks)
+            _check_levels(peaks, waves.detach().norm(dim=1).tolist(), sizes)
             loud = [row for row, peak in enumerate(peaks) if peak >= SILENCE_PEAK]
             low, _ = self._range
             scores = low + 0 * waves[:, :1].expand(-1, len(AXES))
@@ -187,9 +188,10 @@ def _sizes(waves: Tensor, lengths: Any) -> list[int]:
     return sizes
 
 
-def _check_peaks(peaks: Sequence[float]) -> None:
-    for row, peak in enumerate(peaks):
-        if not np.isfinite(peak):
+def _check_levels(peaks: Sequence[float], norms: Sequence[float], sizes: Sequence[int]) -> None:
+    for row, (peak, norm, size) in enumerate(zip(peaks, norms, sizes, strict=True)):
+        if not math.isfinite(peak):
             raise AudioError("non_finite_audio", f"clip {row} holds NaN or infinity")
-        if peak > MAX_PEAK:
-            raise AudioError("non_finite_audio", f"clip {row} has samples up to {peak:g}; divide it by its full scale")
+        if norm > MAX_RMS * math.sqrt(size):
+            reason = f"clip {row} has samples up to {peak:g}; divide by its full scale, 32768 for 16-bit values"
+            raise AudioError("non_finite_audio", reason)
