@@ -207,3 +207,29 @@ def test_train_says_in_one_sentence_why_it_cannot(
     assert message in err.replace("\n", " ")
     assert "Traceback" not in err
     assert not Path("m").exists()
+
+
+def test_evaluate_warns_of_training_clips_wherever_they_lie_and_knows_the_scale(
+    run_mmmos: Run, tmp_path: Path, rows: list[LabelledClip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "m", rows[:16])
+    (tmp_path / "moved").mkdir()
+    for i, row in enumerate(rows):
+        os.rename(row.clip.path, tmp_path / "moved" / f"renamed-{i}.wav")
+    lines = [f"moved/renamed-{i}.wav,{row.labels[3]}" for i, row in enumerate(rows)]
+    for name, part in (("all.csv", lines), ("unseen.csv", lines[16:])):
+        (tmp_path / name).write_text("\n".join(["path,PQ", *part]))
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run_mmmos("evaluate", "all.csv", "--model", "m", "--axis", "PQ")
+    assert (status, json.loads(out)["trained_on"]) == (0, 16)
+    assert "warning: m was trained on 16 of these 24 clips" in err.replace("\n", " ")
+    status, out, err = run_mmmos("evaluate", "unseen.csv", "--model", "m", "--axis", "PQ")
+    told = json.loads(out)
+    assert (status, told["trained_on"], told["scale"], told["label_scale"]) == (0, 0, "0-100", "0-100")
+    assert told["agreement"][0]["MSE"] > 0
+    assert "was trained on" not in err
+    words = ("--scale", 0, 200)
+    assert (
+        json.loads(run_mmmos("evaluate", "unseen.csv", "--model", "m", "--axis", "PQ", *words)[1])["label_scale"]
+        == "0-200"
+    )

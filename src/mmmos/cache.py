@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +57,25 @@ def file_key(path: str) -> str:
         raise AudioError("not_found", f"no such file: {path}") from error
     except OSError as error:
         raise AudioError("decode_failed", f"the file cannot be read: {error.strerror}") from error
+
+
+def file_digests(clips: Iterable[Clip]) -> tuple[str, ...]:
+    """The first 16 digits of the sha256 of each clip's file, sorted, each once; files that are gone are left out."""
+    found = (_digest(clip) for clip in clips)
+    return tuple(sorted({digest for digest in found if digest}))
+
+
+def count_used(clips: Iterable[Clip], digests: Collection[str]) -> int:
+    """How many of the clips are of files with one of these digests."""
+    known = set(digests)
+    return sum(_digest(clip) in known for clip in clips)
+
+
+def _digest(clip: Clip) -> str:
+    try:
+        return file_key(clip.path or clip.id)[:16]
+    except AudioError:
+        return ""
 
 
 @lru_cache(maxsize=1 << 16)

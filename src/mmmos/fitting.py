@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from mmmos.aggregators import AGGREGATORS
-from mmmos.cache import FeatureCache, Keep, file_key
+from mmmos.cache import FeatureCache, Keep, file_digests
 from mmmos.closed_form import fit_closed_form, suits
 from mmmos.crops import How
 from mmmos.dataset import Extractor, Planned, Progress, Table, name_of
 from mmmos.encoders import Encoder, load_encoder
 from mmmos.encoders.device import pick_device
 from mmmos.ensemble import combine
-from mmmos.errors import AudioError, UsageError
+from mmmos.errors import UsageError
 from mmmos.fitted import Fit, Fitted, card, figures_of
 from mmmos.history import CHECKPOINT, Epoch, best_epoch
 from mmmos.hub import About, Member, ScoringModel, save_ensemble, save_model
@@ -220,7 +219,7 @@ def train_folder(
     training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}
     training |= {"fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
     about = About(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
-    about = replace(about, label_range=label_range, trained_on=trained_on(outcome.used))
+    about = replace(about, label_range=label_range, trained_on=file_digests(row.clip for row in outcome.used))
     text = card(folder.name, result, training)
     save_checked(folder, outcome.members, outcome.weights, about, text, listener.encoders)
     (folder / CHECKPOINT).unlink(missing_ok=True)  # four times the size of the model, and done with
@@ -275,15 +274,6 @@ def _finished(folder: Path, run: str) -> Fitted | None:
     if training.get("run") != run:
         raise UsageError(f"{folder} holds a model of other settings or rows; give another folder, or delete it")
     return Fitted(**training["result"] | {"folder": str(folder)})
-
-
-def trained_on(rows: Iterable[LabelledClip]) -> tuple[str, ...]:
-    """The files of training clips, as `About.trained_on` has them; what is gone meanwhile is left out."""
-    found = set()
-    for row in rows:
-        with suppress(AudioError):
-            found.add(file_key(row.clip.path or row.clip.id)[:16])
-    return tuple(sorted(found))
 
 
 def save_checked(

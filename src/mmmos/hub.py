@@ -53,7 +53,7 @@ class About:
     basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> what its score rests on
     check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
     label_range: LabelRange = LABEL_RANGE  # lowest and highest rating on the scale of the labels, and so of the scores
-    trained_on: tuple[str, ...] = ()  # training files: first 16 digits of each sha256, sorted
+    trained_on: tuple[str, ...] = ()  # training files, by `cache.file_digests`
 
     def __post_init__(self) -> None:
         low, high = map(float, self.label_range)  # JSON has lists

@@ -108,7 +108,8 @@ def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
     if not any(column in row for columns in AXIS_COLUMNS.values() for column in columns):
         raise ManifestError(f"{path}, line {line} has none of the axes {', '.join(AXES)}")
     values = np.array([_number(row, columns, path, line) for columns in AXIS_COLUMNS.values()])
-    return Scores(id=name, path=file, start_time=_number(row, ("start_time",), path, line)).with_axes(values)
+    start = _number(row, ("start_time",), path, line)
+    return Scores(id=name, path=file, start_time=start, scale=row.get("scale") or None).with_axes(values)
 
 
 def _number(row: Mapping[str, Any], names: Sequence[str], path: Path, line: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,7 @@ from mmmos.cli.options import (
     open_predictor,
 )
 from mmmos.errors import ManifestError, UsageError
-from mmmos.scores import AXES
+from mmmos.scores import AXES, LABEL_RANGE, scale_name
 from mmmos.terminal import agreement_table, comparison_table, grid_markdown, grid_text, progress, standing_grids
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(help="Draw scores over labels: .png, .pdf or .svg. Needs mmmos[plot].")
     ] = None,
+    scale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH", help="Lowest and highest rating of the labels; as the scores' scale by default."
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures here, as JSON.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -59,16 +65,17 @@ def evaluate(
 
     With --against two models on the same clips: each figure's difference, with its interval.
     """
-    from mmmos.evaluate import absent, compare
+    from mmmos.evaluate import compare
     from mmmos.evaluate import evaluate as agreement
     from mmmos.manifest import read_labels
     from mmmos.plots import check_plot
     from mmmos.plots import plot as draw
+    from mmmos.rating_scales import find_scales
 
     named = context.get_parameter_source("model")
     if scores and named and named.name == "COMMANDLINE":
         raise UsageError("--scores stands in place of --model; --against compares two")
-    rows = read_labels(manifest, data_root)
+    rows = read_labels(manifest, data_root, label_range=None)
     axes = _axes(axis or [], rows, manifest)
     _check_output(output)
     if plot:
@@ -78,33 +85,64 @@ def evaluate(
     if not all(by_file):  # a model needs the audio
         rows, missing = _with_audio(rows, manifest)
 
-    def judge(name: str, from_file: bool) -> list[Scores]:
-        if from_file:
-            found = _read(Path(name), rows)
-        else:
-            predictor = open_predictor(name, device, dtype, trust_checkpoint, accept_license)
-            found = _stream(predictor, rows)
-        for sentence in absent(rows, found, axes):
-            notes.print(f"mmmos: {name}: {sentence}")
-        return found
+    def open_model(name: str) -> Predictor:
+        return open_predictor(name, device, dtype, trust_checkpoint, accept_license)
 
     first = str(scores or model)
-    found = judge(first, by_file[0])
-    parts = agreement(rows, found, axes=axes)
-    text = agreement_table(parts)
-    unscored = sum(all(math.isnan(item[name]) for name in AXES) for item in found)
+    found, trained = _scores_of(first, by_file[0], rows, axes, open_model)
     figures: dict[str, Any] = {"model": None if scores else model, "scores": str(scores) if scores else None}
+    unscored = sum(all(math.isnan(item[name]) for name in AXES) for item in found)
     figures |= {"manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
+    figures["trained_on"] = trained
+    other: list[Scores] = []
+    if against:
+        other, figures["against_trained_on"] = _scores_of(against, by_file[1], rows, axes, open_model)
+    scales = find_scales(rows, scale, [(first, found), *([(against, other)] if against else [])])
+    parts = scales.mask(agreement(rows, found, axes=axes))
+    text = agreement_table(parts)
+    figures |= {"scale": scales.scores[0], "label_scale": scales.labels}
     figures["agreement"] = [part.to_json() for part in parts]
     if against:
-        compared = compare(rows, found, judge(against, by_file[1]), axes=axes)
-        figures |= {"against": against, "comparison": [item.to_json() for item in compared]}
+        compared = scales.same_scale(compare(rows, found, other, axes=axes))
+        figures |= {"against": against, "against_scale": scales.scores[1]}
+        figures["comparison"] = [item.to_json() for item in compared]
         text = f"A  {first}\nB  {against}\n\nA and the labels\n{text}\n\nA and B\n{comparison_table(compared)}"
     if plot:
         draw(plot, rows, found, f"{Path(first).name} against {manifest.name}, {len(rows):,} clips", axes)
     _give(figures, text, output)
+    for sentence in scales.notes:
+        notes.print(f"mmmos: {sentence}")
     if unscored:
         notes.print(f"mmmos: {unscored} of {len(rows)} clips have no score and were left out")
+
+
+def _scores_of(
+    name: str,
+    from_file: bool,
+    rows: Sequence[LabelledClip],
+    axes: Sequence[str],
+    open_model: Callable[[str], Predictor],
+) -> tuple[list[Scores], int | None]:
+    """Scores of the clips from a file or a model, and how many of the clips the model was trained on, if it says."""
+    from mmmos.cache import count_used
+    from mmmos.evaluate import absent
+
+    trained = None
+    if from_file:
+        found = _read(Path(name), rows)
+    else:
+        predictor = open_model(name)
+        if digests := predictor.model.about.trained_on:
+            trained = count_used([row.clip for row in rows], digests)
+        found = _stream(predictor, rows)
+    for sentence in absent(rows, found, axes):
+        notes.print(f"mmmos: {name}: {sentence}")
+    if trained:
+        notes.print(
+            f"mmmos: warning: {name} was trained on {trained} of these {len(rows)} clips: its figures say little about"
+            " other clips; evaluate on clips that it has not seen"
+        )
+    return found, trained
 
 
 def leaderboard(
@@ -124,15 +162,19 @@ def leaderboard(
     from mmmos.leaderboard import ABOVE_CEILING, align, judge, places, published, read_truth, to_csv, to_json
     from mmmos.manifest import shortened
     from mmmos.predictions import read_predictions
+    from mmmos.rating_scales import scores_scale
 
     _check_output(output, (".json", ".md", ".csv"))
     truth = read_truth(labels)
+    given = read_predictions(predictions)
     with _naming(predictions):
-        values, missing = align(truth, read_predictions(predictions))
+        values, missing = align(truth, given)
     few = f"{len(missing)} of {len(truth.ids)} clips have no score"
     if missing and not partial:
         raise UsageError(f"{predictions}: {few}: {shortened(missing)}; --partial judges the others")
     said = [f"{few} and were left out: not comparable with rows of the whole set"] if missing else []
+    if (own := scores_scale(given, str(predictions))) not in (None, (scale := scale_name(LABEL_RANGE))):
+        said.append(f"scores are on the scale {own}, labels on {scale}: MSE and ranks by MSE do not compare")
     results, rows = judge(truth, values), published(others)
     found = places(results, rows)
     if not any(result.axis == "composite" for result in results):
