@@ -134,6 +134,16 @@ def test_labels_without_a_relation_are_warned_of(tmp_path: Path, rows: list[Labe
     assert lines[1] in (tmp_path / "m" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("std", "label_std", "warned"), [(0.03, 0.95, True), (0.3, 0.95, False), (0.0, 0.0, True)])
+def test_warning_of_either_fit_compares_spreads(std: float, label_std: float, warned: bool) -> None:
+    figures = {"n": 12, "SRCC": None, "LCC": 0.1, "MSE": 0.9, "constant_MSE": 0.9, "std": std, "label_std": label_std}
+    result = Fitted("m", "gradient", "1-5", 48, 12, [], agreement={"PQ": figures}, agreement_on="development clips")
+    first, *others = agreement_lines(result)
+    assert first == "PQ on 12 development clips: SRCC undefined, LCC 0.10, MSE 0.90 (a constant: 0.90)"
+    assert len(others) == warned
+    assert all("or --fit closed_form" in line for line in others)
+
+
 @pytest.mark.slow
 def test_on_the_encoders_of_lite_its_scores_are_the_prior(tmp_path: Path) -> None:
     """Labels that are lite's own scores on another scale come back, from a dozen clips."""

@@ -36,7 +36,9 @@ def same(a: Scores, b: Scores) -> bool:
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
 def test_what_score_wrote_is_read(tmp_path: Path, name: str):
     written = [
-        Scores(1.5, 2.5, 3.5, 4.5, id="a", path="x/a.wav", start_time=2.0, end_time=3.0, provenance=NOBODY),
+        Scores(
+            1.5, 2.5, 3.5, 4.5, id="a", path="x/a.wav", start_time=2.0, end_time=3.0, scale="1-5", provenance=NOBODY
+        ),
         Scores(id="b", path="x/b.wav", error=ClipError("not_found", "no such file"), provenance=NOBODY),
     ]
     with open_rows(tmp_path / name) as write:
@@ -45,6 +47,12 @@ def test_what_score_wrote_is_read(tmp_path: Path, name: str):
     found = read_predictions(tmp_path / name)
     assert [(item.id, item.path, item.start_time) for item in found] == [("a", "x/a.wav", 2.0), ("b", "x/b.wav", 0.0)]
     assert all(same(*pair) for pair in zip(found, written, strict=True))
+    assert [item.scale for item in found] == ["1-5", None]
+
+
+def test_other_columns_called_scale_say_nothing(tmp_path: Path):
+    (tmp_path / "s.csv").write_text("id,PQ,scale\na,1,0.5\nb,2,large\nc,3,0-100\nd,4,")
+    assert [item.scale for item in read_predictions(tmp_path / "s.csv")] == [None, None, "0-100", None]
 
 
 def test_columns_go_by_name_long_or_short(tmp_path: Path):

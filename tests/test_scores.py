@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE, ClipError, Provenance, Scale, Scores
+from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE, ClipError, Provenance, Scale, Scores, parse_scale, scale_name
 
 PROVENANCE = Provenance("lite", "ab" * 32, "0.1.0", "cpu", "float32", False, True)
 
@@ -71,6 +71,16 @@ def test_with_axes_refuses_another_number_of_axes(axes):
 def test_scores_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         Scores().PQ = 10
+
+
+@pytest.mark.parametrize("label_range", [(0, 10), (1, 5), (0, 100), (-3, 3), (0.5, 1.25), (-10, -1), (0, 1e6)])
+def test_name_of_a_scale_says_its_range(label_range):
+    assert parse_scale(scale_name(label_range)) == label_range
+
+
+@pytest.mark.parametrize("name", ["", "None", "stars", "5", "1-", "1-5-9", "..-..", "1.0"])
+def test_other_words_name_no_scale(name):
+    assert parse_scale(name) is None
 
 
 def test_a_row_has_the_documented_columns_in_their_order():

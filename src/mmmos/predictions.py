@@ -14,7 +14,7 @@ from mmmos.errors import ManifestError
 from mmmos.inputs import AUDIO_SUFFIXES
 from mmmos.lists import read_rows
 from mmmos.manifest import AXIS_COLUMNS, ID_COLUMNS, PATH_COLUMNS, LabelledClip
-from mmmos.scores import AXES, Scores
+from mmmos.scores import AXES, Scores, parse_scale
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """File names that are tables of scores."""
@@ -109,7 +109,9 @@ def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
         raise ManifestError(f"{path}, line {line} has none of the axes {', '.join(AXES)}")
     values = np.array([_number(row, columns, path, line) for columns in AXIS_COLUMNS.values()])
     start = _number(row, ("start_time",), path, line)
-    return Scores(id=name, path=file, start_time=start, scale=row.get("scale") or None).with_axes(values)
+    scale = str(row.get("scale"))
+    known = {"scale": scale} if parse_scale(scale) else {}
+    return Scores(id=name, path=file, start_time=start, **known).with_axes(values)
 
 
 def _number(row: Mapping[str, Any], names: Sequence[str], path: Path, line: int) -> float:

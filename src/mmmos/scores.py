@@ -46,13 +46,16 @@ def scale_name(label_range: LabelRange) -> str:
     return f"{low:g}-{high:g}" if low >= 0 else f"{low:g} to {high:g}"
 
 
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+
+
 def parse_scale(name: str) -> LabelRange | None:
     """The range that `scale_name` named; None for other words.
 
     >>> parse_scale("0-10"), parse_scale("-3 to 3"), parse_scale("stars")
     ((0.0, 10.0), (-3.0, 3.0), None)
     """
-    found = re.fullmatch(r"(-?[\d.e+]+)(?:-| to )(-?[\d.e+]+)", name)
+    found = re.fullmatch(rf"({_NUMBER})(?:-| to )({_NUMBER})", name)
     return (float(found[1]), float(found[2])) if found else None
 
 

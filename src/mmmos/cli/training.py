@@ -97,7 +97,7 @@ def train(
             *parts,
             EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license)),
             chosen,
-            cache or output.with_name(f"{output.name}-cache"),
+            cache or output.parent / f"{output.resolve().name}-cache",
             fit=fit,
             label_range=label_range,
             seed=seed,
