@@ -110,8 +110,7 @@ def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
     values = np.array([_number(row, columns, path, line) for columns in AXIS_COLUMNS.values()])
     start = _number(row, ("start_time",), path, line)
     scale = str(row.get("scale"))
-    known = {"scale": scale} if parse_scale(scale) else {}
-    return Scores(id=name, path=file, start_time=start, **known).with_axes(values)
+    return Scores(id=name, path=file, start_time=start, scale=scale if parse_scale(scale) else None).with_axes(values)
 
 
 def _number(row: Mapping[str, Any], names: Sequence[str], path: Path, line: int) -> float:
