@@ -41,7 +41,7 @@ from pyarrow import parquet
 from score import ROOT, machine
 
 from mmmos import predictor as scoring
-from mmmos.bulk.crew import Crew, Job, LocalCrew, Outcome
+from mmmos.bulk.crew import Crew, Job, LocalCrew, Outcome, Running
 from mmmos.bulk.engine import run_shards
 from mmmos.bulk.plan import SHARD_SIZE, SHARDS_PER_FILE, clips_of, committed, make_plan, publish_part
 from mmmos.bulk.ray_crew import RayCrew
@@ -49,6 +49,7 @@ from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.tasks import ScoreTask, Task
 from mmmos.clips import Clip
 from mmmos.inputs import expand
+from mmmos.progress import Progress
 from mmmos.remote import READ_AHEAD
 from mmmos.rows import table_row, table_schema
 from mmmos.scores import Provenance, Scores
@@ -89,12 +90,13 @@ class NoWork:
     def __init__(self) -> None:
         self.schema = table_schema()
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         """A row a clip."""
         for number, clip in enumerate(clips):
             values = {axis: number * 0.001 % 10 for axis in ("CE", "CU", "PC", "PQ")}
             about = {"id": clip.id, "path": clip.path, "domain": "speech", "n_windows": 1, "end_time": 10.0}
             yield table_row(Scores(**values, **about, provenance=self.provenance))
+            progress.advance()
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         """Nothing fails."""
@@ -129,13 +131,9 @@ class Watched:
         self.seen += [(time.perf_counter(), outcome) for outcome in found]
         return found
 
-    def beats(self) -> int:
+    def running(self) -> list[Running]:
         """See `Crew`."""
-        return self.crew.beats()
-
-    def begun(self) -> list[Job]:
-        """See `Crew`."""
-        return self.crew.begun()
+        return self.crew.running()
 
     def close(self) -> None:
         """See `Crew`."""

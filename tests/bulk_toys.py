@@ -15,10 +15,11 @@ from typing import Any
 
 import pyarrow
 
-from mmmos.bulk.crew import Job, Lists, Outcome, work_on
+from mmmos.bulk.crew import Job, Lists, Outcome, Running, work_on
 from mmmos.bulk.plan import Plan, committed, part_name
 from mmmos.bulk.stores import Store
 from mmmos.clips import Clip
+from mmmos.progress import Progress
 
 SCHEMA = pyarrow.schema(
     [(name, pyarrow.string()) for name in ("id", "path", "error_code", "error_message")] + [("length", pyarrow.int64())]
@@ -37,6 +38,7 @@ class ToyTask:
     starts: str = "well"  # or "dies", "raises"
     seconds: float = 0.0  # that a clip takes
     until: str = ""  # and takes no longer once this file is there
+    windows: int = 1  # of a clip, among which its time is divided
 
     def describe(self) -> dict[str, Any]:
         return {"task": "toy", "model": "toy", "model_sha256": "0" * 64, "version": "1", "settings": {"device": "cpu"}}
@@ -55,18 +57,21 @@ class ToyWork:
     def __init__(self, task: ToyTask) -> None:
         self.task = task
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         for clip in clips:
-            self.touch(clip)
+            self.touch(clip, progress)
             error = "empty_file" if "empty" in clip.id else None
             yield {"id": clip.id, "path": clip.path, "length": len(clip.id), "error_code": error}
+            progress.advance()
 
-    def touch(self, clip: Clip) -> None:
+    def touch(self, clip: Clip, progress: Progress) -> None:
         if self.task.log:
             with open(self.task.log, "a") as file:
                 file.write(f"{clip.id} {os.getpid()}\n")
-        if not (self.task.until and os.path.exists(self.task.until)):
-            time.sleep(self.task.seconds)
+        for _ in range(self.task.windows):
+            if not (self.task.until and os.path.exists(self.task.until)):
+                time.sleep(self.task.seconds / self.task.windows)
+            progress.windows()
         if "kills" in clip.id:
             os.kill(os.getpid(), signal.SIGKILL)
         if "raises" in clip.id:
@@ -128,11 +133,8 @@ class FakeCrew:
             return Outcome(job, None, True, "its node is gone")
         return Outcome(job, work_on(self.store, self.plan, ToyTask().start(), job, lists=self.lists))
 
-    def beats(self) -> int:
-        return 0
-
-    def begun(self) -> list[Job]:
-        return list(self.waiting)
+    def running(self) -> list[Running]:
+        return [Running(job) for job in self.waiting]
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bulk_toys import SCHEMA, DriverKilled, FakeCrew, ToyTask, ToyWork, clips_named, parts, rows_of, told
 from mmmos.bulk import crew
-from mmmos.bulk.crew import IN_FLIGHT, Job, Lists, Outcome, work_on
+from mmmos.bulk.crew import IN_FLIGHT, Heartbeats, Job, Lists, Outcome, Running, work_on
 from mmmos.bulk.engine import Counts, run_shards
 from mmmos.bulk.plan import Plan, clips_of, committed, list_name, make_plan, part_name
 from mmmos.bulk.stores import Store, open_store
@@ -22,6 +22,7 @@ from mmmos.cli import crews
 from mmmos.cli.crews import Crewed, run_in_folder
 from mmmos.clips import Clip
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError, UsageError
+from mmmos.progress import Progress
 
 TASK = ToyTask()
 
@@ -102,7 +103,7 @@ def test_only_what_is_not_done_is_done(tmp_path):
     done = set(committed(store))
     told_counts: list[Counts] = []
     rest = FakeCrew(store, plan, 1)
-    counts = run_shards(store, plan, rest, progress=told_counts.append)
+    counts = run_shards(store, plan, rest, report=told_counts.append)
     assert len(done) == 2
     assert rest.touched == Counter(clip.id for shard in set(range(3)) - done for clip in clips_of(store, plan, shard))
     assert told_counts[0].shards == 2
@@ -118,27 +119,52 @@ def test_an_empty_list_is_done_at_once(tmp_path):
 
 
 class DeafCrew(FakeCrew):
-    """Never ends a job; for `alive` waits it shows signs of life."""
+    """Never ends a job; for `alive` waits it finishes windows, or with `clips` clips of its shard."""
 
     alive = 0
+    clips = False
 
     def wait(self, seconds: float) -> list[Outcome]:
         self.alive -= 1
         return []
 
-    def beats(self) -> int:
-        return min(-self.alive, 0)
+    def running(self) -> list[Running]:
+        done = -max(self.alive, 0)
+        return [Running(job, done, 0) if self.clips else Running(job, 0, done) for job in self.waiting]
 
 
-def test_a_run_in_which_nothing_is_finished_is_given_up_and_can_go_on(tmp_path):
+@pytest.mark.parametrize("clips", [True, False])
+def test_run_shards_gives_up_when_no_window_is_finished(tmp_path, clips):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
     crew = DeafCrew(store, plan)
-    crew.alive = 1000
-    with pytest.raises(BulkError, match=r"no clip was finished.*same command"):
+    crew.alive, crew.clips = 1000, clips
+    with pytest.raises(BulkError, match=r"no window of audio was finished.*same command"):
         run_shards(store, plan, crew, stall_s=1e-4)
-    assert crew.alive < 0, "signs of life count"
+    assert crew.alive < 0, "windows are signs of life"
     assert run_shards(store, plan, FakeCrew(store, plan)).clips == 3
+
+
+class BusyCrew(FakeCrew):
+    """Reports a clip of its shard and two windows of the next at each wait, and ends the job at last."""
+
+    waits = 0
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        self.waits += 1
+        return super().wait(seconds) if self.waits > 2 else []
+
+    def running(self) -> list[Running]:
+        return [Running(job, self.waits, 2) for job in self.waiting]
+
+
+def test_run_shards_counts_clips_of_shards_in_progress(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    seen: list[Counts] = []
+    counts = run_shards(store, plan, BusyCrew(store, plan, 1), report=seen.append)
+    assert [(item.clips, item.unpublished, item.windows) for item in seen[:3]] == [(0, 0, 0), (0, 1, 2), (0, 2, 2)]
+    assert (counts.clips, counts.unpublished, counts.windows) == (3, 0, 0)
 
 
 class HangingCrew(FakeCrew):
@@ -155,15 +181,15 @@ class HangingCrew(FakeCrew):
         clips = clips_of(self.store, self.plan, job.shard)
         return not job.lost and any("hangs" in clip.id for clip in (clips if job.clip is None else [clips[job.clip]]))
 
-    def begun(self) -> list[Job]:
-        return [job for job in self.waiting if self.hangs(job)]
+    def running(self) -> list[Running]:
+        return [Running(job) for job in self.waiting if self.hangs(job)]
 
 
 def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, ["a", "b", "hangs", "c", "d", "e", "f"])
     for _ in range(3):  # with its shard, and twice alone
-        with pytest.raises(BulkError, match="no clip was finished"):
+        with pytest.raises(BulkError, match="no window of audio was finished"):
             run_shards(store, plan, HangingCrew(store, plan), stall_s=0.02)
         assert store.names("_run/deaths") == ["00000.json"]
     counts = run_shards(store, plan, HangingCrew(store, plan))
@@ -171,21 +197,21 @@ def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
     row = rows_of(store, plan)[2]
     assert (row["id"], row["error_code"]) == ("2-hangs", "worker_hung")
     assert re.fullmatch(
-        f"{AUDIO_ERROR_CODES['worker_hung']}: no clip was finished for .* minutes", row["error_message"]
+        f"{AUDIO_ERROR_CODES['worker_hung']}: no window of audio was finished for .* minutes", row["error_message"]
     )
 
 
 class IdleCrew(DeafCrew):
     """Hangs on its first job; the second waits behind it."""
 
-    def begun(self) -> list[Job]:
-        return list(self.waiting)[:1]
+    def running(self) -> list[Running]:
+        return [Running(job) for job in list(self.waiting)[:1]]
 
 
 def test_a_shard_that_waited_behind_one_that_hangs_is_not_held_lost(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, list("abcdef"))
-    with pytest.raises(BulkError, match="no clip was finished"):
+    with pytest.raises(BulkError, match="no window of audio was finished"):
         run_shards(store, plan, IdleCrew(store, plan, 1), stall_s=1e-4)
     assert store.names("_run/deaths") == ["00000.json"]
 
@@ -229,11 +255,23 @@ def test_a_list_is_read_once_for_all_clips_of_a_shard(tmp_path, monkeypatch):
     assert reads == [0, 1]
 
 
+def test_heartbeats_count_clips_and_the_windows_of_the_next(monkeypatch):
+    monkeypatch.setattr(crew, "BEAT_SECONDS", 0.0)
+    sent: list[Running] = []
+    beats = Heartbeats(sent.append)
+    beats.begin(Job(3))
+    for event in "wwaww":
+        beats.windows() if event == "w" else beats.advance()
+    assert [(item.clips, item.windows) for item in sent] == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    beats.begin(Job(4))
+    assert beats.running == Running(Job(4), 0, 0)
+
+
 class NamedWork(ToyWork):
     schema = SCHEMA.append(pyarrow.field("model", pyarrow.string()))
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
-        return (row | {"model": "./toy"} for row in super().rows(clips))
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
+        return (row | {"model": "./toy"} for row in super().rows(clips, progress))
 
     def beside_bytes(self) -> int:
         return 1 << 40
@@ -252,7 +290,7 @@ def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypat
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
     work = TASK.start()
-    monkeypatch.setattr(work, "rows", lambda clips: iter([]))
+    monkeypatch.setattr(work, "rows", lambda clips, progress: iter([]))
     with pytest.raises(ValueError, match="3 clips gave 0 rows"):
         work_on(store, plan, work, Job(0))
     assert committed(store) == {}

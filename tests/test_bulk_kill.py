@@ -76,7 +76,7 @@ def test_a_worker_that_the_system_kills_costs_at_most_its_shard(tmp_path):
                 os.kill(process, signal.SIGKILL)
 
     with closing(LocalCrew(store, plan, task, 2)) as crew:
-        counts = run_shards(store, plan, crew, progress=kill_one)
+        counts = run_shards(store, plan, crew, report=kill_one)
     assert len(killed) == 2
     assert counts.clips == CLIPS == len(rows_of(store, plan))
     assert counts.errors == 0
@@ -100,10 +100,25 @@ def test_a_worker_that_hangs_ends_the_run_once_nothing_else_is_left(tmp_path):
     store = open_store(tmp_path)
     task = ToyTask()
     plan = make_plan(store, clips_named("hangs", "b", "c"), task.describe(), 1)
-    with closing(LocalCrew(store, plan, task, 2)) as crew, pytest.raises(BulkError, match="no clip was finished"):
+    with (
+        closing(LocalCrew(store, plan, task, 2)) as crew,
+        pytest.raises(BulkError, match="no window of audio was finished"),
+    ):
         run_shards(store, plan, crew, stall_s=2.0)
     assert sorted(committed(store)) == [1, 2] or sorted(committed(store)) == [1]  # one may have waited behind it
     assert store.names("_run/deaths") == ["00000.json"]  # which is not held against that one
+
+
+@pytest.mark.slow
+def test_a_clip_longer_than_the_stall_limit_is_no_hung_worker(tmp_path):
+    store = open_store(tmp_path)
+    task = ToyTask(seconds=9.0, windows=30)
+    plan = make_plan(store, clips_named("long"), task.describe())
+    seen: list[Counts] = []
+    with closing(LocalCrew(store, plan, task, 1)) as crew:
+        counts = run_shards(store, plan, crew, report=seen.append, stall_s=6.0)
+    assert (counts.ok, counts.lost) == (1, 0)
+    assert max(item.windows for item in seen) > 20
 
 
 class Command:

@@ -127,12 +127,26 @@ def test_a_machine_that_is_lost_costs_no_clip_and_one_that_joins_is_used(machine
             machines.kill()
             machines.add()
 
-    counts = run(store, plan, task, machines.address, progress=kill_the_newest_at_work)
+    counts = run(store, plan, task, machines.address, report=kill_the_newest_at_work)
     assert (no_longer.exists(), counts.ok) == (True, 60)
     assert [row["id"] for row in rows_of(store, plan)] == [clip.id for clip in clips]
     times = Counter(touched(log))
     assert 1 <= counts.lost <= 2  # a machine has two slots
     assert sum(times.values()) <= 60 + plan.shard_size * counts.lost
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["long", "hangs"])
+def test_a_long_clip_goes_on_and_a_hung_one_is_found(machines: Machines, tmp_path: Path, name: str):
+    store, task = open_store(tmp_path), ToyTask(seconds=15.0 if name == "long" else 0, windows=50)
+    plan = make_plan(store, clips_named(name), task.describe())
+    with closing(RayCrew(store, plan, task, machines.address, 1, beat_seconds=1.0)) as crew:
+        if name == "long":
+            assert run_shards(store, plan, crew, stall_s=10.0).lost == 0
+        else:
+            with pytest.raises(BulkError, match="no window of audio was finished"):
+                run_shards(store, plan, crew, stall_s=10.0)
+    assert store.names("_run/deaths") == ([] if name == "long" else ["00000.json"])
 
 
 def start(*words: object) -> subprocess.Popen[bytes]:

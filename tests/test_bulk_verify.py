@@ -28,8 +28,10 @@ from mmmos.bulk.stores import LocalStore, Store, open_store
 from mmmos.bulk.verify import merge, verify
 from mmmos.clips import Clip
 from mmmos.errors import BulkError, UsageError
+from mmmos.progress import Progress
 from mmmos.rows import open_rows, table_row, table_schema
 from mmmos.scores import AXES, ClipError, Provenance, Scores
+from recorded_progress import RecordedProgress
 
 TOY = ToyTask()
 NAMES = ("a", "b", "c", "empty", "d", "e", "b")
@@ -58,11 +60,11 @@ def faults(store: Store) -> list[str]:
 @pytest.mark.parametrize("shard_size", [1, 2, 7, 100])
 def test_a_whole_run_is_whole(store: Store, shard_size: int):
     plan = whole(store, shard_size=shard_size)
-    seen: list[int] = []
-    found = verify(store, seen.append)
+    events = RecordedProgress()
+    found = verify(store, events)
     assert found.faults == []
     assert (found.clips, found.shards, found.done, found.ok, found.errors) == (7, plan.shards, plan.shards, 6, 1)
-    assert seen == list(range(1, plan.shards + 1))
+    assert events.total_clips == plan.shards
 
 
 def test_a_run_of_no_clips_is_whole(store: Store):
@@ -255,7 +257,7 @@ class Unrounded(ToyWork):
         [("id", pyarrow.string()), ("start_time", pyarrow.float64()), ("error_code", pyarrow.string())]
     )
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         return ({"id": clip.id, "start_time": clip.start_time} for clip in clips)
 
 
@@ -310,7 +312,7 @@ def result(clip: Clip) -> Scores:
 class Scoring:
     schema = table_schema()
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         return (table_row(result(clip)) for clip in clips)
 
     def beside_bytes(self) -> int:

@@ -31,6 +31,7 @@ from mmmos.encoders import Encoder, Features
 from mmmos.encoders.padded import Padded
 from mmmos.fusion import FusionConfig
 from mmmos.manifest import LabelledClip
+from recorded_progress import RecordedProgress
 
 RATE = 16_000
 
@@ -215,14 +216,15 @@ def test_clips_without_sound_to_learn_from_are_left_out_with_the_reason(
         "bad.wav": "unsupported_format",
         "nosuch.wav": "not_found",
     }
-    told = []
-    failed = extractor.extract(plans, lambda done, total: told.append((done, total)))
+    events = RecordedProgress()
+    failed = extractor.extract(plans, events)
     assert {name: reason.split(":")[0] for name, reason in failed.items()} == {
         "short.wav": "too_short",
         "silent.wav": "silent",
         "broken.wav": "non_finite_audio",
     }
-    assert told == [(i, 5) for i in range(1, 6)]
+    assert events.total_clips == len(plans) == 5
+    assert events.order.endswith("w.")
     assert extractor.extract(plans) == failed  # and again, though silence is in the cache
     table = extractor.table([plan for plan in plans if plan.row.clip.id not in failed], build())
     assert table.rows == tuple(good)

@@ -32,6 +32,7 @@ from mmmos.scores import AXES
 from mmmos.selfcheck import check_scores
 from mmmos.settings import PRESETS, Settings
 from mmmos.train import predict
+from recorded_progress import RecordedProgress
 
 pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
 
@@ -83,7 +84,10 @@ def train(toy_encoder: ToyEncoder, tmp_path: Path, rows: list[LabelledClip]) -> 
 
 def test_a_folder_comes_out_that_scores(train: Callable[..., Fitted], tmp_path: Path, rows: list[LabelledClip]) -> None:
     seen: list[Epoch] = []
-    result = train(epoch_done=seen.append)
+    events = RecordedProgress()
+    result = train(epoch_done=seen.append, progress=events)
+    assert events.stages == [("encoding", 16, "clips", 0), ("encoding", 8, "clips", 0), ("training", 12, "epochs", 0)]
+    assert events.total_clips == 16 + 8 + 12
     assert (result.folder, result.epochs, result.train_clips, result.dev_clips) == (str(tmp_path / "model"), 12, 16, 8)
     assert result.left_out == []
     assert result.best_epoch == min(seen, key=lambda epoch: epoch.dev_loss).epoch
@@ -132,12 +136,14 @@ def test_broken_off_in_training_and_called_again_it_ends_the_same(train: Callabl
 
 
 def test_broken_off_in_encoding_it_goes_on_with_the_next_clip(train: Callable[..., Fitted]) -> None:
-    def stop(done: int, total: int) -> None:
-        if done == 10:
-            raise KeyboardInterrupt
+    class Stop(RecordedProgress):
+        def advance(self, count: float = 1) -> None:
+            super().advance(count)
+            if self.total_clips == 10:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(encoded=stop)
+        train(progress=Stop())
     with mock.patch.object(ToyEncoder, "frames", autospec=True, side_effect=ToyEncoder.frames) as frames:
         train()
         assert frames.call_count == 14 + 1  # and the check clip
@@ -192,14 +198,15 @@ def test_the_name_of_a_bundled_model_is_refused(rows: list[LabelledClip], tmp_pa
 
 
 def test_the_listener_tells_what_there_is(toy_encoder: ToyEncoder, tmp_path: Path, rows: list[LabelledClip]) -> None:
-    told: list[tuple[int, int]] = []
+    events = RecordedProgress()
     listener = Listener(TOY, SETTINGS, tmp_path / "cache", "pooled")
-    plans, left_out = listener.hear(rows, "windows", progress=lambda *counts: told.append(counts))
+    plans, left_out = listener.hear(rows, "windows", progress=events)
     config = listener.config(SETTINGS)
     table = listener.table(plans, config)
     assert table.rows == tuple(plan.row for plan in plans) == tuple(rows)
     assert left_out == []
-    assert told == [(i, 24) for i in range(1, 25)]
+    assert events.stages == [("encoding", 24, "clips", 0)]
+    assert (events.total_clips, events.order[-2:]) == (24, "w.")
     assert config.encoders[0].fingerprint == toy_encoder.fingerprint()
     assert config.encoders[0].columns == ToyEncoder.columns
     assert config.aggregator == "mlp"

@@ -36,6 +36,7 @@ from mmmos.predictor import from_pretrained
 from mmmos.results import BIAS, Result, read_results, write_results
 from mmmos.runs import Finished, Run, results_of, run_experiment
 from mmmos.scores import AXES, LABEL_RANGE
+from recorded_progress import RecordedProgress
 
 pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
 
@@ -361,33 +362,34 @@ def test_every_crop_is_encoded_once_for_the_whole_grid(
         monkeypatch.setitem(ENCODERS, encoder.name, encoder)
     rows = make_clips(tmp_path, [0.2] * 8 + [24.0] + [0.2] * 4 + [24.0])
     sets = Sets(rows[:9], rows[9:], {"Dev": rows[9:], "PAM": rows[9:11]})
-    told: list[tuple[int, int]] = []
+    events = RecordedProgress()
     with mock.patch.object(ToyEncoder, "frames", autospec=True, side_effect=ToyEncoder.frames) as frames:
-        finished = run(tmp_path, grid, sets, encoded=lambda *counts: told.append(counts))
+        finished = run(tmp_path, grid, sets, progress=events)
     heard = Counter((call.args[0].name, call.args[1].shape[-1] / 16_000) for call in frames.call_args_list)
     # Of the long clips training hears a crop an epoch, evaluation every window.
     once = {0.2: 8 + 4, 10.0: 3 + 2, 4.0: 1}
     assert heard == {(name, seconds): count for name in ("toy", "other") for seconds, count in once.items()}
     assert finished.runs == len(inline) == 2 * (9 + 1)
     assert finished.failed == {}
-    assert told[8] == (9, 9)
+    assert events.stages[0] == ("encoding", 9, "clips", 0)
+    assert events.stages[-1] == ("training", 100, "%", 0)
 
 
 def test_the_longest_runs_begin_first(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     text = ONE.replace('"one"', '"{aggregator} {epochs}"') + 'aggregator = ["mlp", "blstm_t"]\nblstm_hidden = 2\n'
-    shares: list[float] = []
+    events = RecordedProgress()
     run(
         tmp_path,
         text.replace("epochs = 2", "epochs = [1, 3]"),
         Sets(rows[:8], rows[8:], {"Dev": rows[8:]}),
-        progress=lambda done, total: shares.append(done / total),
+        progress=events,
     )
     assert [(one.settings.aggregator, one.settings.epochs) for one in inline] == [
         *(("blstm_t", 3), ("mlp", 3), ("blstm_t", 1), ("mlp", 1))
     ]
-    assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1)
+    encoded = sum(total for _, total, unit, _ in events.stages if unit == "clips")
+    assert events.total_clips - encoded == pytest.approx(100)
 
 
 def test_a_clip_that_turns_up_later_is_learned_from(inline: list[Run], tmp_path: Path) -> None:

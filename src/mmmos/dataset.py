@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -32,10 +32,8 @@ from mmmos.errors import AudioError
 from mmmos.files import replacing
 from mmmos.fusion import fuse_pooled
 from mmmos.manifest import LabelledClip, label_array
+from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.windows import WINDOW_SECONDS, ClipReport, Window
-
-Progress = Callable[[int, int], None]
-"""Called with how many clips are done and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -136,16 +134,25 @@ class Extractor:
         self.decoder_peak_bytes = 0  # the most memory that a decoder's process took; 0 where the system does not tell
 
     def plan(
-        self, rows: Sequence[LabelledClip], how: How, count: int = 1, seed: int = 0
+        self,
+        rows: Sequence[LabelledClip],
+        how: How,
+        count: int = 1,
+        seed: int = 0,
+        progress: Progress = NO_PROGRESS,
     ) -> tuple[list[Planned], dict[str, str]]:
-        """Crops of every row (see `plan_crops`), and by name the clips that cannot be opened, with the reason."""
+        """Crops of every row (see `plan_crops`), and by name the clips that cannot be opened, with the reason.
+
+        `progress` advances by one for each of the latter, and is called for every window of a clip without a duration.
+        """
         planned, failed = [], {}
         with self._decoder() as decoder:
             for row in rows:
                 try:
-                    duration = _duration(decoder, row)
+                    duration = _duration(decoder, row, progress)
                 except AudioError as error:
                     failed[name_of(row.clip)] = f"{error.code}: {error}"
+                    progress.advance()
                 else:
                     planned.append(Planned(row, how, plan_crops(row.clip, duration, how, count, seed)))
         return planned, failed
@@ -163,22 +170,23 @@ class Extractor:
                     total += self.cache.size(seconds * encoder.rate_hz, encoder.dim)
         return round(total)
 
-    def extract(self, plans: Sequence[Planned], progress: Progress = lambda done, total: None) -> dict[str, str]:
+    def extract(self, plans: Sequence[Planned], progress: Progress = NO_PROGRESS) -> dict[str, str]:
         """Encode every crop that the cache does not hold yet.
 
         Returns the clips that could not be decoded or are silent, by name, with the reason. They are left out
-        of training, as scoring leaves silent windows out.
+        of training, as scoring leaves silent windows out. `progress` advances by one for each clip, and is called for
+        every window that is encoded.
         """
         failed: dict[str, str] = {}
         with self._decoder() as decoder:
-            for done, plan in enumerate(plans, start=1):
+            for plan in plans:
                 try:
-                    self._encode(plan, decoder)
+                    self._encode(plan, decoder, progress)
                     if not any(self._is_heard(clip_key(crop.clip)) for crop in plan.crops):
                         failed[name_of(plan.row.clip)] = "silent: there is nothing to learn from"
                 except AudioError as error:
                     failed[name_of(plan.row.clip)] = f"{error.code}: {error}"
-                progress(done, len(plans))
+                progress.advance()
         return failed
 
     def table(self, plans: Sequence[Planned], aggregator: Aggregator) -> Table:
@@ -214,7 +222,7 @@ class Extractor:
         found = (self.cache.pooled(key, self._folders[name]) for name in encoders or self.encoders)
         return all(stats is not None and len(stats[0]) for stats in found)
 
-    def _encode(self, plan: Planned, decoder: IsolatedDecoder) -> None:
+    def _encode(self, plan: Planned, decoder: IsolatedDecoder, progress: Progress) -> None:
         missing = [crop for crop in plan.crops if self._missing(clip_key(crop.clip))]
         # Windows come in one pass over the file; other crops are cut one by one.
         cuts = [(plan.row.clip, plan.crops)] if plan.how == "windows" else [(crop.clip, (crop,)) for crop in missing]
@@ -223,6 +231,7 @@ class Extractor:
             for item in decoder.cut(clip, self._rates, self._shortest):
                 if isinstance(item, Window) and (crop := next(waiting, None)):
                     self._put(clip_key(crop.clip), item)
+                    progress.windows()
 
     def _put(self, key: str, window: Window) -> None:
         for name in self._missing(key):
@@ -275,10 +284,15 @@ def name_of(clip: Clip) -> str:
     return f"{clip.id}{stretch}" + (f" stream {clip.stream}" if clip.stream else "")
 
 
-def _duration(decoder: IsolatedDecoder, row: LabelledClip) -> float:
+def _duration(decoder: IsolatedDecoder, row: LabelledClip, progress: Progress) -> float:
     """Seconds of audio in a row's file, as its header says, else as its decoder does."""
     duration = decoder.probe(row.clip).duration
     if math.isfinite(duration):
         return duration
     whole = replace(row.clip, start_time=0.0, end_time=None)
-    return max(item.duration for item in decoder.cut(whole, [16_000], 0.0) if isinstance(item, ClipReport))
+    for item in decoder.cut(whole, [16_000], 0.0):
+        if isinstance(item, ClipReport):
+            duration = item.duration
+        else:
+            progress.windows()
+    return duration

@@ -18,7 +18,7 @@ from mmmos.aggregators import AGGREGATORS
 from mmmos.cache import FeatureCache, Keep, file_digests
 from mmmos.closed_form import fit_closed_form, suits
 from mmmos.crops import How
-from mmmos.dataset import Extractor, Planned, Progress, Table, name_of
+from mmmos.dataset import Extractor, Planned, Table, name_of
 from mmmos.encoders import Encoder, load_encoder
 from mmmos.encoders.device import pick_device
 from mmmos.ensemble import combine
@@ -29,6 +29,7 @@ from mmmos.hub import About, Member, ScoringModel, save_ensemble, save_model
 from mmmos.manifest import LabelledClip, check_disjoint, shortened, split_present
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.models import MODELS, load_model
+from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.selfcheck import check_scores
 from mmmos.settings import PRESETS, Settings
@@ -95,16 +96,19 @@ class Listener:
         count: int = 1,
         seed: int = 0,
         note: Note = _silent,
-        progress: Progress = _silent,
+        progress: Progress = NO_PROGRESS,
     ) -> tuple[list[Planned], list[str]]:
         """Plan and encode the clips. Returns the plans, and what is left out: paths that are missing, ids that failed.
 
-        Raises `UsageError` before anything is encoded if the disk has no room for the features.
+        `progress` gets a stage "encoding" of all the clips. Raises `UsageError` before anything is encoded if the disk
+        has no room for the features.
         """
+        progress.start("encoding", len(rows))
         present, missing = split_present(rows)
+        progress.advance(len(missing))
         if missing:
             note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
-        plans, unopened = self.extractor.plan(present, how, count, seed)
+        plans, unopened = self.extractor.plan(present, how, count, seed, progress)
         self._make_room(plans, note)
         failed = unopened | self.extractor.extract(plans, progress)
         for name, reason in failed.items():
@@ -174,7 +178,7 @@ def train_folder(
     seed: int = 42,
     main_set: str = "",
     note: Note = _silent,
-    encoded: Progress = _silent,
+    progress: Progress = NO_PROGRESS,
     epoch_done: Callable[[Epoch], None] = _silent,
 ) -> Fitted:
     """Train one model on clips with human labels and save it as a folder.
@@ -183,7 +187,7 @@ def train_folder(
     Broken off and called again, it goes on where it was: features are in `cache`, epochs in `folder`; a finished
     folder of the same run stays as it is. Clips that are missing or cannot be decoded are left out, noted and
     listed. Raises `ModelNotFoundError`, `TrainingError`, `UsageError`, and `ManifestError` for a label of the main
-    set outside `label_range`.
+    set outside `label_range`. `progress` gets a stage "encoding" of each part, then "training" of at most all epochs.
     """
     if str(folder) in MODELS:
         raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
@@ -196,12 +200,9 @@ def train_folder(
         raise UsageError(f"{folder} holds other files; give a new folder")
     listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
     config, prior = _config(listener, settings, method)
-    total = len(train) + len(dev)
     crop, count = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
-    heard, missed = listener.hear(train, crop, count, seed, note, lambda done, _: encoded(done, total))
-    dev_heard, dev_missed = listener.hear(
-        dev, settings.eval_crop, 1, seed, note, lambda done, _: encoded(len(train) + done, total)
-    )
+    heard, missed = listener.hear(train, crop, count, seed, note, progress)
+    dev_heard, dev_missed = listener.hear(dev, settings.eval_crop, 1, seed, note, progress)
     parts = listener.table(heard, config), listener.table(dev_heard, config)
     check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, [*missed, *dev_missed])
     stored = asdict(settings) | {"seed": seed, "main_set": main_set}
@@ -212,7 +213,7 @@ def train_folder(
     if method == "closed_form":
         outcome = _closed_form(parts, config, main_set, prior)
     else:
-        outcome = _gradient(parts, config, settings.training(seed, main_set), folder, epoch_done)
+        outcome = _gradient(parts, config, settings.training(seed, main_set), folder, epoch_done, progress)
     counts = len(parts[0].rows), len(parts[1].rows)
     left_out = [*missed, *dev_missed]
     result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
@@ -256,8 +257,9 @@ def _gradient(
     how: TrainConfig,
     folder: Path,
     epoch_done: Callable[[Epoch], None],
+    progress: Progress,
 ) -> _Outcome:
-    member, history = train_loop(config, *parts, how, folder, epoch_done)
+    member, history = train_loop(config, *parts, how, folder, epoch_done, progress)
     best = best_epoch(history)
     scores = member.scale.to_labels(predict(member.model, parts[1], how).double().numpy())
     result = {"epochs": len(history), "best_epoch": best.epoch, "dev_srcc": best.dev_srcc}

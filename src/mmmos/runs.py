@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.cache import Keep
-from mmmos.dataset import Planned, Progress, Table
+from mmmos.dataset import Planned, Table
 from mmmos.ensemble import STRATEGIES, combine
 from mmmos.errors import UsageError
 from mmmos.experiments import Configuration, Ensembles, Experiment, Sets
@@ -33,6 +33,7 @@ from mmmos.manifest import LabelledClip, label_array
 from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
 from mmmos.model import ModelConfig
 from mmmos.pool import run_in_processes
+from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.results import Result, write_results
 from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.selfcheck import check_scores
@@ -85,27 +86,26 @@ def run_experiment(
     *,
     workers: int = 1,
     note: Note = lambda line: None,
-    encoded: Progress = lambda done, total: None,
-    progress: Callable[[float, float], None] = lambda done, total: None,
+    progress: Progress = NO_PROGRESS,
 ) -> Finished:
     """Run all that is not done yet, then write the tables.
 
-    `source` gives device, precision and consent; which encoders is the experiment's matter. `progress` is told how
-    much of the training is done and how much there is. Raises what encoding raises, before the first run.
+    `source` gives device, precision and consent; which encoders is the experiment's matter. `progress` gets a stage
+    "encoding" of each set of clips, then "training" in percent of all runs, each by about how long it takes. Raises
+    what encoding raises, before the first run.
     """
     if experiment.ensembles is not None and experiment.ensembles.dev not in sets.reports:
         there = ", ".join(sets.reports)
         raise UsageError(f"ensembles are to be chosen on {experiment.ensembles.dev!r}; reported are {there}")
     out.mkdir(parents=True, exist_ok=True)
-    plan = _Plan(experiment, sets, out, cache, source, note, encoded)
+    plan = _Plan(experiment, sets, out, cache, source, note, progress)
     missing = [run for run in plan.runs if not run.is_done]
     note(f"{len(plan.runs)} runs, of which {len(plan.runs) - len(missing)} are done")
     total = sum(run.cost for run in plan.runs)
-    done = total - sum(run.cost for run in missing)
+    progress.start("training", 100, "%", 100 - 100 * sum(run.cost for run in missing) / total if total else 100)
     failed = {}
     for run, error in run_in_processes(train_run, missing, plan.tables, workers):
-        done += run.cost
-        progress(done, total)
+        progress.advance(100 * run.cost / total)
         if error is not None:
             failed[run.folder.name] = error
             note(f"{run.folder.name} failed: {error}")
@@ -180,12 +180,12 @@ class _Plan:
         cache: Path,
         source: EncoderSource,
         note: Note,
-        encoded: Progress,
+        progress: Progress,
     ) -> None:
         self.tables: dict[str, Table] = {}
         self.listeners: list[Listener] = []
         self._experiment, self._sets, self._out = experiment, sets, out
-        self._note, self._encoded = note, encoded
+        self._note, self._progress = note, progress
         self._left_out: dict[str, None] = {}
         runs: dict[Path, Run] = {}
         keep: Keep = "frames" if any(row.settings.aggregator == "blstm_t" for row in experiment.grid) else "pooled"
@@ -220,7 +220,7 @@ class _Plan:
             if asked not in heard:
                 # Seeds share their crops: another seed is another training, not another encoding.
                 seed = self._experiment.seeds[0]
-                heard[asked], missed = listener.hear(rows, how, count, seed, self._note, self._encoded)
+                heard[asked], missed = listener.hear(rows, how, count, seed, self._note, self._progress)
                 self._left_out |= dict.fromkeys(missed)
             # What was heard, not what is listed: a clip that turns up later makes it another run.
             used = [(plan.row.clip.id, plan.row.labels, plan.row.set) for plan in heard[asked]]

@@ -1,56 +1,17 @@
-"""What people read on a terminal: scores, agreement and standings as tables, a progress bar."""
+"""Tables as text: agreement, comparisons and standings."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
-
-from mmmos.scores import Scores
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mmmos.bulk.engine import Counts
     from mmmos.evaluate import Agreement, Comparison
     from mmmos.leaderboard import Place, Published, Result
 
 SHOWN = ("PQ", "PC", "CE", "CU")
 """The order of the axes for people, as the paper prints them."""
-
-
-def score_table(out: IO[str], columns: int) -> Callable[[Scores], None]:
-    """A function that prints one clip a line, under a head that is printed now.
-
-    `columns` is the width of the terminal in characters. A tilde marks a score that rests on nobody's ratings
-    of such clips.
-    """
-    width = min(max(columns - 52, 20), 60)
-    print(f"{'clip':<{width}}" + "".join(f"{axis:>7}" for axis in SHOWN) + "  notes", file=out)
-
-    def write(scores: Scores) -> None:
-        end = "" if math.isnan(scores.end_time) else f"{scores.end_time:.0f}"
-        part = f" {scores.start_time:.0f}-{end} s" if scores.start_time > 0 else ""
-        name = printable(scores.id)
-        room = width - len(part)
-        name = (name if len(name) <= room else f"…{name[1 - room :]}") + part
-        cells = "".join(f"{_score(scores, axis):>7}" for axis in SHOWN)
-        kind = [scores.domain] if scores.domain else []
-        remark = (
-            f"{scores.error.code}: {scores.error.message}" if scores.error else ", ".join([*kind, *scores.warnings])
-        )
-        print(f"{name:<{width}}{cells}  {printable(remark)}".rstrip(), file=out, flush=True)
-
-    return write
-
-
-def _score(scores: Scores, axis: str) -> str:
-    if math.isnan(scores[axis]):
-        return "-"
-    rated = getattr(scores, f"{axis}_basis") in (None, "human", "distilled-human")
-    return f"{'' if rated else '~'}{scores[axis]:.2f}"
 
 
 def printable(name: str) -> str:
@@ -160,96 +121,3 @@ def grid_markdown(title: str, grid: Grid) -> str:
 
 _LEVELS = ("utterance", "system")
 _METRICS = ("MSE", "LCC", "SRCC", "KTAU")
-
-
-@contextmanager
-def progress(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of clips done.
-
-    On a terminal it moves a bar with rate and time left; elsewhere, and for no clips, it does nothing.
-    """
-    if not console.is_terminal or not total:
-        yield lambda done: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.1f} clips/s" if task.speed else "")
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def counts_line(counts: Counts) -> str:
-    """How far a run in shards is, with the clips a second of this call and the time left at that rate."""
-    of = f"{counts.shards}/{counts.all_shards} shards, {counts.clips}/{counts.all_clips} clips"
-    line = f"{of}, {counts.ok} ok, {counts.errors} errors"
-    if not counts.new_clips or not counts.seconds:
-        return line
-    rate = counts.new_clips / counts.seconds
-    left = round((counts.all_clips - counts.clips) / rate / 60)
-    return f"{line}, {rate:.1f} clips/s" + (
-        f", {left // 60}:{left % 60:02d} h left" if counts.clips < counts.all_clips else ""
-    )
-
-
-LINE_SECONDS = 30.0
-"""How often a line tells of a run where there is no bar."""
-
-
-@contextmanager
-def counted(console: Console, what: str) -> Iterator[Callable[[Counts], None]]:
-    """A function to call with how far a run in shards is: a bar on a terminal, else a line now and then."""
-    if not console.is_terminal:
-        last = time.monotonic()
-
-        def tell(counts: Counts) -> None:
-            nonlocal last
-            if time.monotonic() - last > LINE_SECONDS:
-                last = time.monotonic()
-                console.print(f"mmmos: {what}: {counts_line(counts)}")
-
-        yield tell
-        return
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    with Progress(BarColumn(10), TextColumn("{task.description}"), console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda counts: bar.update(
-            task, description=counts_line(counts), completed=counts.clips, total=counts.all_clips
-        )
-
-
-@contextmanager
-def stages(console: Console) -> Iterator[Callable[[str, float, float], None]]:
-    """A function to call with a stage of the work, how much of it is done and how much there is.
-
-    On a terminal each stage has a bar with the time left; elsewhere it does nothing.
-    """
-    if not console.is_terminal:
-        yield lambda what, done, total: None
-        return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    left = (TextColumn("time left"), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), *left)
-    tasks: dict[str, Any] = {}
-    with Progress(*columns, console=console, transient=True) as bars:
-
-        def update(what: str, done: float, total: float) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield update

@@ -25,6 +25,7 @@ from mmmos.hub import Member
 from mmmos.losses import LOSSES
 from mmmos.metrics import srcc
 from mmmos.model import ModelConfig, QualityModel
+from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
 
 FIT_FRAMES = 20_000
@@ -62,6 +63,7 @@ def fit(
     how: TrainConfig,
     folder: Path | None = None,
     report: Callable[[Epoch], None] = lambda epoch: None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[Member, list[Epoch]]:
     """Train one model and give it back as it was at its best development loss, with its history.
 
@@ -81,12 +83,14 @@ def fit(
     main = [row for row in dev.rows if row.set == how.main_set]
     own = {how.main_set: Scale.fit(_labels_of(dev, how.main_set))} if how.dev_target_stats == "own" else scales
     parts = _z_scored(train, scales), _z_scored(dev.take(main), own)
+    progress.start("training", how.epochs, "epochs", len(history))
     for number in range(len(history) + 1, how.epochs + 1):
         if finished(history, how.patience):
             break
         history.append(_epoch(number, model, optimizer, parts[0], parts[1], how))
         run.save(history, is_best=best_epoch(history) is history[-1])
         report(history[-1])
+        progress.advance()
     run.restore_best()
     member = Member(model.eval().requires_grad_(False), scales[how.main_set])
     if how.offset_calibration == "train_mean":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from errno import ENOENT
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 IN_FLIGHT = 2
 """Jobs that a worker is given at most: one that it is on, and one that it need not wait for."""
 
-BEAT_SECONDS = 1.0
-"""How often a worker tells that it is alive."""
+BEAT_SECONDS = 0.25
+"""Shortest time between two heartbeats of a worker."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,15 @@ class Job:
     shard: int
     clip: int | None = None  # its number in the shard
     lost: ClipError | None = None  # what the row is to say; the clip's file is then not touched
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that a worker is on, and its progress: it changes with every window of audio."""
+
+    job: Job
+    clips: int = 0  # finished
+    windows: int = 0  # finished, of the clip after those
 
 
 @dataclass(frozen=True)
@@ -82,12 +91,8 @@ class Crew(Protocol):
         """
         ...
 
-    def beats(self) -> int:
-        """Clips that the workers have finished, as far as it is known: as long as it changes they are alive."""
-        ...
-
-    def begun(self) -> list[Job]:
-        """The jobs that a worker is on; the others wait behind them."""
+    def running(self) -> list[Running]:
+        """The jobs that a worker is on, as far as is known; the others wait behind them. A change is a sign of life."""
         ...
 
     def close(self) -> None:
@@ -95,20 +100,35 @@ class Crew(Protocol):
         ...
 
 
-class Beats:
-    """Counts the clips that a worker has finished, and tells of them once a second."""
+class Heartbeats:
+    """The progress of a worker in its job, sent a few times a second at most."""
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
-        self._tell, self._count, self._last = tell, 0, time.monotonic()
+    def __init__(self, send: Callable[[Running], None] = lambda running: None) -> None:
+        self._send, self._last = send, time.monotonic()
+        self.running: Running | None = None
 
-    def counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The same rows."""
-        for row in rows:
-            yield row
-            self._count += 1
-            if time.monotonic() - self._last > BEAT_SECONDS:
-                self._last = time.monotonic()
-                self._tell(self._count)
+    def begin(self, job: Job) -> None:
+        """The worker begins a job."""
+        self.running = Running(job)
+
+    def start(self, stage: str, total: float, unit: str = "clips", done: float = 0) -> None:
+        """Nothing: a job has one stage."""
+
+    def advance(self, count: float = 1) -> None:
+        """So many more clips are finished."""
+        assert self.running is not None
+        self._beat(replace(self.running, clips=self.running.clips + int(count), windows=0))
+
+    def windows(self, count: int = 1) -> None:
+        """So many more windows of the clip in progress are finished."""
+        assert self.running is not None
+        self._beat(replace(self.running, windows=self.running.windows + count))
+
+    def _beat(self, running: Running) -> None:
+        self.running = running
+        if time.monotonic() - self._last >= BEAT_SECONDS:
+            self._last = time.monotonic()
+            self._send(running)
 
 
 class Lists:
@@ -141,20 +161,20 @@ class Lists:
 
 
 def work_on(
-    store: Store, plan: Plan, work: Work, job: Job, beats: Beats | None = None, lists: Lists | None = None
+    store: Store, plan: Plan, work: Work, job: Job, heartbeats: Heartbeats | None = None, lists: Lists | None = None
 ) -> Result:
     """In the worker: do a job. A whole shard is published; of one clip the row is given back.
 
     Raises `BulkError` if the store fails, and whatever the work raises.
     """
-    started = time.monotonic()
+    started, heartbeats = time.monotonic(), heartbeats or Heartbeats()
+    heartbeats.begin(job)
     clips = (lists or Lists(store, plan)).clips(job.shard)
     if job.clip is not None:
         clip = clips[job.clip]
-        rows = [work.failed(clip, job.lost.code, job.lost.message)] if job.lost else list(work.rows([clip]))
+        rows = [work.failed(clip, job.lost.code, job.lost.message)] if job.lost else list(work.rows([clip], heartbeats))
     else:
-        found = work.rows(clips)
-        rows = list(beats.counted(found) if beats else found)
+        rows = list(work.rows(clips, heartbeats))
     wanted = 1 if job.clip is not None else len(clips)
     if len(rows) != wanted:
         raise ValueError(f"{wanted} clips gave {len(rows)} rows")
@@ -200,13 +220,10 @@ class LocalCrew:
             if outcomes or time.monotonic() >= until:
                 return outcomes
 
-    def beats(self) -> int:
-        """Clips that the workers have finished, as far as they told."""
-        return sum(worker.told or 0 for worker in self._workers)
-
-    def begun(self) -> list[Job]:
-        """The jobs that a worker is on."""
-        return [worker.begun for worker in self._workers if worker.begun is not None]
+    def running(self) -> list[Running]:
+        """The jobs that a worker is on, by its last heartbeat."""
+        at_work = [(worker.begun, worker.told) for worker in self._workers if worker.begun is not None]
+        return [told if told and told.job == job else Running(job) for job, told in at_work]
 
     def close(self) -> None:
         """End the processes."""
@@ -227,5 +244,5 @@ def _prepare(store: Store, plan: Plan, task: Task, gpu: str | None, tell: Tell) 
     """In the worker's process: load the model, and be ready for jobs."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
-    work, beats, lists = task.start(), Beats(tell), Lists(store, plan)
-    return lambda job: work_on(store, plan, work, job, beats, lists)
+    work, heartbeats, lists = task.start(), Heartbeats(tell), Lists(store, plan)
+    return lambda job: work_on(store, plan, work, job, heartbeats, lists)

@@ -7,12 +7,12 @@ A clip that was lost twice gets a row that says so, and its file is not touched 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow
 
-from mmmos.bulk.crew import IN_FLIGHT, Crew, Job, Outcome
+from mmmos.bulk.crew import IN_FLIGHT, Crew, Job, Outcome, Running
 from mmmos.bulk.losses import Losses, publish_losses, read_losses
 from mmmos.bulk.plan import Plan, committed, publish_part, publishing
 from mmmos.bulk.stores import Store
@@ -20,10 +20,10 @@ from mmmos.errors import AUDIO_ERROR_CODES, BulkError
 from mmmos.scores import ClipError
 
 STALL_SECONDS = 30 * 60.0
-"""Longest time in which no clip comes to an end."""
+"""Longest time in which no window of audio is finished."""
 
 POLL_SECONDS = 1.0
-"""How often progress is told while nothing is published."""
+"""How often progress is reported while nothing is published."""
 
 LOST_TWICE = 2
 """Times that a clip may be lost; then it is given up."""
@@ -38,7 +38,7 @@ class Counts:
 
     shards: int
     all_shards: int
-    clips: int
+    clips: int  # of those shards
     all_clips: int
     ok: int
     errors: int
@@ -46,9 +46,11 @@ class Counts:
     new_clips: int
     seconds: float
     peak_bytes: int  # the most memory that a worker took
+    unpublished: int = 0  # clips that are finished, of shards that are not
+    windows: int = 0  # finished, of the longest clip in progress
 
 
-Progress = Callable[[Counts], None]
+Report = Callable[[Counts], None]
 
 
 def run_shards(
@@ -56,34 +58,36 @@ def run_shards(
     plan: Plan,
     crew: Crew,
     *,
-    progress: Progress = lambda counts: None,
+    report: Report = lambda counts: None,
     stall_s: float = STALL_SECONDS,
 ) -> Counts:
     """Have all that is not published yet worked on. Returns when every shard is.
 
-    `progress` is told about once a second. Raises `BulkError` where the run cannot go on: the store fails, no
-    worker starts, nothing is finished for `stall_s`, or one clip after another is lost. What is published stays.
+    `report` is called about once a second. Raises `BulkError` where the run cannot go on: the store fails, no
+    worker starts, no window of audio is finished for `stall_s`, or one clip after another is lost. What is published
+    stays.
     """
     run = _Run(store, plan, LOST_IN_A_ROW + 2 * IN_FLIGHT * crew.size)
     flying: set[Job] = set()
-    beats, alive = 0, time.monotonic()
+    running, alive = crew.running(), time.monotonic()
     while True:
-        progress(run.counts())
+        report(run.counts(running))
         while job := run.next(clips=len(flying) < crew.size, shards=len(flying) < IN_FLIGHT * crew.size):
             crew.submit(job)
             flying.add(job)
         if not flying:
-            return run.counts()
+            return run.counts([])
         outcomes = crew.wait(min(POLL_SECONDS, stall_s))
         for outcome in outcomes:
             flying.remove(outcome.job)
             run.take(outcome)
-        if crew.beats() != beats or any(outcome.result for outcome in outcomes):
-            beats, alive = crew.beats(), time.monotonic()
+        before, running = running, crew.running()
+        if running != before or any(outcome.result for outcome in outcomes):
+            alive = time.monotonic()
         if time.monotonic() - alive > stall_s:
-            why = f"no clip was finished for {stall_s / 60:g} minutes"
-            for job in crew.begun():  # not those that only wait behind one
-                run.lose(job, "worker_hung", why)
+            why = f"no window of audio was finished for {stall_s / 60:g} minutes"
+            for hung in running:  # not those that only wait behind one
+                run.lose(hung.job, "worker_hung", why)
             raise BulkError(f"{store.url}: {why}; what is published stays, run the same command again to go on")
 
 
@@ -160,12 +164,14 @@ class _Run:
                 f" {reason}; what is published stays, run the same command again to go on"
             )
 
-    def counts(self) -> Counts:
-        """How far it is."""
+    def counts(self, running: Sequence[Running]) -> Counts:
+        """How far it is, with the jobs in progress."""
         plan, clips = self._plan, self._ok + self._errors
         seconds = time.monotonic() - self._began
         of_all = self._shards, plan.shards, clips, plan.clips, self._ok, self._errors
-        return Counts(*of_all, self._lost, clips - self._before, seconds, self._peak)
+        unpublished = sum(map(len, self._rows.values())) + sum(item.clips for item in running)
+        windows = max((item.windows for item in running), default=0)
+        return Counts(*of_all, self._lost, clips - self._before, seconds, self._peak, unpublished, windows)
 
     def _count(self, ok: int, errors: int) -> None:
         self._shards, self._ok, self._errors = self._shards + 1, self._ok + ok, self._errors + errors
@@ -186,5 +192,6 @@ class _Run:
         if len(times) < LOST_TWICE:
             return Job(shard, clip)
         code, reason = times[-1]
-        message = AUDIO_ERROR_CODES[code] + ("" if code == "worker_crashed" else f": {reason}")
+        what = "scoring raised an error, twice" if code == "scoring_failed" else AUDIO_ERROR_CODES[code]
+        message = what if code == "worker_crashed" else f"{what}: {reason}"
         return Job(shard, clip, ClipError(code, message))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmmos.bulk.crew import Beats, Job, Lists, Outcome, Result, work_on
+from mmmos.bulk.crew import Heartbeats, Job, Lists, Outcome, Result, Running, work_on
 from mmmos.bulk.ray_cluster import connected, import_ray, last_line, reach
 from mmmos.errors import BulkError, MmmosError, UsageError
 
@@ -40,7 +40,7 @@ LOOK_SECONDS = 5.0
 """How often it is looked at how large the cluster is."""
 
 BEAT_SECONDS = 30.0
-"""How often a worker is asked how far it is."""
+"""How often a worker is asked for its progress."""
 
 LOST_STARTS = 5
 """Actors that may end one after another before any of them is ready."""
@@ -55,8 +55,8 @@ class _Actor:
     handle: Any
     ready: bool = False  # it has loaded the model
     job: Job | None = None  # the one that it is on
-    beats: int = 0
-    asked: float = 0.0  # when it was last asked for them; 0 if never
+    progress: Running | None = None  # of that job, as it last said
+    asked: float = 0.0  # when it was last asked for it; 0 if never
 
 
 class RayCrew:
@@ -74,14 +74,16 @@ class RayCrew:
         address: str,
         workers: int | None = None,
         start_seconds: float = START_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         """Connect to a cluster, "HOST:PORT" or "auto", or start one on this machine, "local".
 
-        Raises `MissingExtraError` without Ray, `UsageError` for an address that is none, `BulkError` if nothing
-        answers there.
+        Each worker is asked for its progress every `beat_seconds`. Raises `MissingExtraError` without Ray,
+        `UsageError` for an address that is none, `BulkError` if nothing answers there.
         """
         self._ray = import_ray()
-        self._address, self._most, self._start_seconds = address, workers, start_seconds
+        self._address, self._most = address, workers
+        self._start_seconds, self._beat_seconds = start_seconds, beat_seconds
         settings = plan.task.get("settings", {})
         self._gpus = int(str(settings.get("device", "cpu")).startswith("cuda"))
         self._cpus = int(settings.get("threads", 1))
@@ -91,7 +93,7 @@ class RayCrew:
         self._free: deque[_Actor] = deque()  # ready and without a job; those that have ended are found when it is given
         self._told: SimpleQueue[tuple[_Actor, News, Future[Any]]] = SimpleQueue()
         self._begun, self._since, self._looked = False, time.monotonic(), 0.0
-        self._lost_starts = self._beats = 0
+        self._lost_starts = 0
         self._kind = self._ray.remote(
             num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0, concurrency_groups={"news": 1}
         )(_Worker)
@@ -119,19 +121,16 @@ class RayCrew:
         while True:
             if time.monotonic() - self._looked > LOOK_SECONDS:
                 self._fill()
-                self._ask_for_beats()
+            self._ask_for_progress()
             outcomes = self._news(min(until - time.monotonic(), LOOK_SECONDS))
             self._hand_out()
             if outcomes or time.monotonic() >= until:
                 return outcomes
 
-    def beats(self) -> int:
-        """Clips that the workers have finished, as far as they told."""
-        return self._beats
-
-    def begun(self) -> list[Job]:
-        """The jobs that an actor was given."""
-        return [actor.job for actor in self._actors if actor.job is not None]
+    def running(self) -> list[Running]:
+        """The jobs that an actor was given, by its last answer."""
+        at_work = [(actor.job, actor.progress) for actor in self._actors if actor.job is not None]
+        return [progress if progress and progress.job == job else Running(job) for job, progress in at_work]
 
     def close(self) -> None:
         """End the actors, and a Ray that was started for them."""
@@ -187,10 +186,10 @@ class RayCrew:
                 actor.job, actor.asked = self._waiting.popleft(), time.monotonic()
                 self._call(actor, "do", actor.job)
 
-    def _ask_for_beats(self) -> None:
+    def _ask_for_progress(self) -> None:
         for actor in self._actors:
             # Also one without a job, so that it is found if it has ended before a job is given to it.
-            if actor.ready and time.monotonic() - actor.asked > BEAT_SECONDS:
+            if actor.ready and time.monotonic() - actor.asked > self._beat_seconds:
                 actor.asked = time.monotonic()
                 self._call(actor, "beat")
 
@@ -226,8 +225,7 @@ class RayCrew:
             self._free.append(actor)
             return []
         if error is None:
-            self._beats += told.result() - actor.beats
-            actor.beats = told.result()
+            actor.progress = told.result()
             return []
         self._discard(actor)
         self._looked = 0.0  # fill its place
@@ -263,7 +261,7 @@ class _Worker:
     def __init__(self, folder: str) -> None:
         with suppress(OSError):  # paths in the list may be relative; a machine elsewhere needs absolute ones
             os.chdir(folder)
-        self._finished = 0
+        self._heartbeats = Heartbeats()
 
     def start(self, store: Store, plan: Plan, task: Task) -> None:
         """Load the model. Raises `UsageError` if it, or what scores with it, is not that of the plan."""
@@ -276,16 +274,13 @@ class _Worker:
                     " of a cluster need the same model and version"
                 )
         self._given = store, plan, task.start()
-        self._beats, self._lists = Beats(self._tell), Lists(store, plan)
+        self._lists = Lists(store, plan)
 
     def do(self, job: Job) -> Result:
-        return work_on(*self._given, job, self._beats, self._lists)
+        return work_on(*self._given, job, self._heartbeats, self._lists)
 
-    def beat(self) -> int:
-        return self._finished
-
-    def _tell(self, finished: int) -> None:
-        self._finished = finished
+    def beat(self) -> Running | None:
+        return self._heartbeats.running
 
 
 def _said(error: BaseException) -> str:

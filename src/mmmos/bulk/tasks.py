@@ -22,6 +22,7 @@ from mmmos.fitting import EncoderSource, Listener
 from mmmos.manifest import unlabelled
 from mmmos.models import load_model
 from mmmos.predictor import Predictor, from_pretrained
+from mmmos.progress import Progress
 from mmmos.rows import encodable, table_row, table_schema
 from mmmos.scores import ClipError, Scores
 from mmmos.settings import Settings
@@ -54,8 +55,11 @@ class Work(Protocol):
         """Columns of the rows."""
         ...
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
-        """A flat row of every clip, in their order. A file that is at fault is a row with an `error_code`."""
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
+        """A flat row of every clip, in their order. A file that is at fault is a row with an `error_code`.
+
+        `progress` advances by one for each clip, and is called for every window of audio.
+        """
         ...
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
@@ -134,8 +138,8 @@ class _Scoring:
         self._predictor = predictor
         self.schema = table_schema()
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
-        return map(table_row, self._predictor.stream(clips))
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
+        return map(table_row, self._predictor.stream(clips, progress=progress))
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, error=ClipError(code, message))
@@ -205,15 +209,15 @@ class _Extracting:
     def __init__(self, task: ExtractTask, extractor: Extractor) -> None:
         self._task, self._extractor = task, extractor
 
-    def rows(self, clips: Sequence[Clip]) -> Iterator[dict[str, Any]]:
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         for first in range(0, len(clips), EXTRACTED_TOGETHER):
             together = clips[first : first + EXTRACTED_TOGETHER]
             # By number: a list may hold a name twice.
             rows = [unlabelled(replace(clip, id=str(number))) for number, clip in enumerate(together)]
             task = self._task
             try:
-                plans, failed = self._extractor.plan(rows, task.how, task.count, task.seed)
-                failed |= self._extractor.extract(plans)
+                plans, failed = self._extractor.plan(rows, task.how, task.count, task.seed, progress)
+                failed |= self._extractor.extract(plans, progress)
             except OSError as error:
                 raise BulkError(f"{task.cache}: {error}; run the same command again to go on") from error
             crops = {plan.row.clip.id: len(plan.crops) for plan in plans}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,14 +31,12 @@ from mmmos.bulk.plan import (
     run_id_of,
 )
 from mmmos.errors import BulkError, UsageError
+from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.rows import encodable, open_table, table_schema
 
 if TYPE_CHECKING:
     from mmmos.bulk.stores import Store
     from mmmos.clips import Clip
-
-Progress = Callable[[int], None]
-"""Told how many shards are done."""
 
 PARTS_AHEAD = 4
 """Parts that are read while one is looked at, and so are in memory with it."""
@@ -66,7 +64,7 @@ class Verified:
         self.remove.append(remove)
 
 
-def verify(store: Store, progress: Progress = lambda done: None) -> Verified:
+def verify(store: Store, progress: Progress = NO_PROGRESS) -> Verified:
     """Read every part and compare it with the list, and with what was noted when it was published.
 
     A few parts are in memory at a time. Raises `UsageError` where there is no run.
@@ -86,7 +84,7 @@ def verify(store: Store, progress: Progress = lambda done: None) -> Verified:
                 found.add(str(error), commit_name(shard))
         else:
             open_shards.append(shard)
-        progress(shard + 1)
+        progress.advance()
     for name in _stray(store, plan):
         found.add(f"{name} is no part of this run", name)
     if fault := _fault_of_list(plan, clips_found, digest.hexdigest()):
@@ -107,7 +105,7 @@ def _fault_of_list(plan: Plan, clips: int, sha256: str) -> str | None:
     return None if sha256 == plan.list_sha256 else "the list of clips is not the one that was planned"
 
 
-def merge(store: Store, target: Path, partial: bool = False, progress: Progress = lambda done: None) -> tuple[int, int]:
+def merge(store: Store, target: Path, partial: bool = False, progress: Progress = NO_PROGRESS) -> tuple[int, int]:
     """Write the rows of all parts to one .parquet, .jsonl or .csv, in the order of the list, a part at a time.
 
     Returns the shards that were written and those that are not done yet, or whose commit is damaged. Raises
@@ -137,10 +135,10 @@ def _merge_parts(store: Store, commits: Collection[Commit], target: Path, progre
     if first is not None and first.schema.names != schema.names:
         schema = first.schema.remove_metadata()  # of another task than scoring
     with open_table(target, schema) as write:
-        for done, table in enumerate(chain([] if first is None else [first], tables), start=1):
+        for table in chain([] if first is None else [first], tables):
             for row in table.to_pylist():
                 write(row)
-            progress(done)
+            progress.advance()
 
 
 def _commits(store: Store, plan: Plan, found: Verified) -> dict[int, Commit]:

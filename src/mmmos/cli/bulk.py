@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.options import notes
-from mmmos.terminal import progress
 
 if TYPE_CHECKING:
     from mmmos.bulk.verify import Verified
@@ -26,8 +26,9 @@ def verify(folder: FolderArgument) -> None:
     from mmmos.bulk.verify import verify as verify_store
 
     store = open_store(folder)
-    with progress(notes, "verifying", read_plan(store).shards) as advance:
-        found = verify_store(store, advance)
+    with ConsoleProgress(notes) as progress:
+        progress.start("verifying", read_plan(store).shards, "shards")
+        found = verify_store(store, progress)
     for fault in found.faults:
         print(fault)
     print(
@@ -61,7 +62,8 @@ def merge(
     from mmmos.bulk.verify import merge as merge_store
 
     store = open_store(folder)
-    with progress(notes, "merging", read_plan(store).shards) as advance:
-        written, left = merge_store(store, output, partial, advance)
+    with ConsoleProgress(notes) as progress:
+        progress.start("merging", read_plan(store).shards, "shards")
+        written, left = merge_store(store, output, partial, progress)
     if left:
         notes.print(f"mmmos: {left} of {written + left} shards are not done, and left out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.options import note_uncalibrated, notes
 from mmmos.errors import UsageError
 from mmmos.remote import is_url
-from mmmos.terminal import counted, counts_line
 
 if TYPE_CHECKING:
     from mmmos.bulk.crew import Crew
@@ -33,7 +33,7 @@ ShardSizeOption = Annotated[
     int | None, typer.Option(min=1, help="Clips published together; if not given what the run has, else 1000.")
 ]
 StallOption = Annotated[
-    float, typer.Option(min=0.01, help="Give up a run in a folder after so many minutes without a clip.")
+    float, typer.Option(min=0.01, help="Give up a run in a folder after so many minutes without progress.")
 ]
 
 LEASE_SECONDS = 600.0
@@ -86,13 +86,40 @@ def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: Crewed, w
         store.sweep(LEASE_SECONDS)  # not before the folder is known to be a run's
         if plan.task.get("calibrated") is False:
             note_uncalibrated(plan.task["model"])
-        with closing(_crew(store, plan, task, how)) as crew, counted(notes, what) as progress:
+        with closing(_crew(store, plan, task, how)) as crew, ConsoleProgress(notes) as progress:
             _note_idle(store, plan, crew.size)
-            counts = run_shards(store, plan, crew, progress=progress, stall_s=60 * how.stall_minutes)
-    peak = f", at most {counts.peak_bytes / 1e9:.1f} GB a worker" if counts.peak_bytes else ""
-    lost = f", {counts.lost} times a worker was lost" if counts.lost else ""
-    notes.print(f"mmmos: {what} in {store.url}: {counts_line(counts)}, {counts.seconds:.0f} s{peak}{lost}")
+            report = report_counts(progress, what)
+            counts = run_shards(store, plan, crew, report=report, stall_s=60 * how.stall_minutes)
+    notes.print(f"mmmos: {what} in {store.url}: {summary(counts)}")
     return counts
+
+
+def report_counts(progress: ConsoleProgress, what: str) -> Callable[[Counts], None]:
+    """Show the counts of a run, those of shards in progress too."""
+    started = False
+
+    def report(counts: Counts) -> None:
+        nonlocal started
+        if not started:  # what is published then is the work of earlier commands
+            progress.start(what, counts.all_clips, "clips", counts.clips)
+            started = True
+        detail = f"{counts.errors:,} errors" if counts.errors else ""
+        progress.update(counts.clips + counts.unpublished, counts.windows, detail)
+
+    return report
+
+
+def summary(counts: Counts) -> str:
+    """What a run has done at its end."""
+    shards = f"{counts.shards:,} of {counts.all_shards:,} shards, {counts.clips:,} of {counts.all_clips:,} clips"
+    line = f"{shards}, {counts.ok:,} ok, {counts.errors:,} errors, {counts.seconds:.0f} s"
+    if counts.new_clips and counts.seconds:
+        line += f", {counts.new_clips / counts.seconds:.1f} clips/s"
+    if counts.peak_bytes:
+        line += f", at most {counts.peak_bytes / 1e9:.1f} GB per worker"
+    if counts.lost:
+        line += f", {counts.lost} worker failure{'s' * (counts.lost > 1)}"
+    return line
 
 
 def _check_folder(folder: Path) -> None:
@@ -120,9 +147,10 @@ def _note_idle(store: Store, plan: Plan, workers: int) -> None:
 
 def _crew(store: Store, plan: Plan, task: Task, how: Crewed) -> Crew:
     if how.ray is not None:
-        from mmmos.bulk.ray_crew import RayCrew
+        from mmmos.bulk.ray_crew import BEAT_SECONDS, RayCrew
 
-        return RayCrew(store, plan, task, how.ray, how.workers)
+        beat_seconds = min(BEAT_SECONDS, 60 * how.stall_minutes / 4)
+        return RayCrew(store, plan, task, how.ray, how.workers, beat_seconds=beat_seconds)
     from mmmos.bulk.crew import LocalCrew
 
     return LocalCrew(store, plan, task, how.workers)

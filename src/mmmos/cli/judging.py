@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.options import (
     AcceptOption,
     DataRoot,
@@ -24,7 +25,7 @@ from mmmos.cli.options import (
 )
 from mmmos.errors import ManifestError, UsageError
 from mmmos.scores import AXES, LABEL_RANGE, scale_name
-from mmmos.terminal import agreement_table, comparison_table, grid_markdown, grid_text, progress, standing_grids
+from mmmos.terminal import agreement_table, comparison_table, grid_markdown, grid_text, standing_grids
 
 if TYPE_CHECKING:
     from mmmos.manifest import LabelledClip
@@ -261,12 +262,9 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _stream(predictor: Predictor, rows: Sequence[LabelledClip]) -> list[Scores]:
-    found = []
-    with predictor, progress(notes, "scoring", len(rows)) as advance:
-        for number, item in enumerate(predictor.stream(row.clip for row in rows), start=1):
-            found.append(item)
-            advance(number)
-    return found
+    with predictor, ConsoleProgress(notes) as progress:
+        progress.start("scoring", len(rows))
+        return list(predictor.stream((row.clip for row in rows), progress=progress))
 
 
 def _check_output(output: Path | None, suffixes: Sequence[str] = ()) -> None:

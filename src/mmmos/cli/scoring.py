@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from mmmos.cli.console import ConsoleProgress, is_animated
 from mmmos.cli.crews import (
     Crewed,
     RayOption,
@@ -31,10 +32,13 @@ from mmmos.cli.options import (
     notes,
     open_predictor,
 )
+from mmmos.cli.score_table import score_table
 from mmmos.errors import UsageError
-from mmmos.terminal import progress, score_table
+from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.scores import LABEL_RANGE, LabelRange
 
 if TYPE_CHECKING:
+    from mmmos.clips import Clip
     from mmmos.scores import Scores
 
 
@@ -92,19 +96,17 @@ def score(
     clips = list(found)
     if not clips:
         notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
-        with _rows_to(file, form, resume):
+        with _rows_to(file, form, resume, []):
             return
     predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
     if resume and file:
         clips = not_done(clips, file, predictor.model.sha256)
-    failed = 0
-    # Where rows go to the terminal themselves, they show how far it is; a bar would run into them.
-    bar = 0 if output is None and sys.stdout.isatty() else len(clips)
-    with predictor, _rows_to(file, form, resume) as write, progress(notes, "scoring", bar) as advance:
-        for number, scores in enumerate(predictor.stream(clips, segments=segments), start=1):
+    failed, label_range = 0, predictor.model.about.label_range
+    with predictor, _rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
+        progress.start("scoring", len(clips))
+        for scores in predictor.stream(clips, segments=segments, progress=progress):
             write(scores)
             failed += scores.error is not None
-            advance(number)
     if failed:
         notes.print(f"mmmos: {failed} of {len(clips)} clips could not be scored; their rows say why")
         raise typer.Exit(1)
@@ -112,17 +114,34 @@ def score(
 
 @contextmanager
 def _rows_to(
-    output: Path | None, form: Literal["mmmos", "audiobox"], append: bool
-) -> Iterator[Callable[[Scores], None]]:
-    """Where rows go: a file, a table on a terminal, or JSONL into a pipe."""
+    output: Path | None,
+    form: Literal["mmmos", "audiobox"],
+    append: bool,
+    clips: Sequence[Clip],
+    label_range: LabelRange = LABEL_RANGE,
+    segments: bool = False,
+) -> Iterator[tuple[Callable[[Scores], None], Progress]]:
+    """Where rows go, and the progress: a file, a table on a terminal, or JSONL into a pipe."""
     from mmmos.rows import open_rows
 
     if output is None and form == "mmmos" and sys.stdout.isatty():
-        yield score_table(sys.stdout, Console().width)
+        console = Console(highlight=False, markup=False, emoji=False)
+        names = [clip.id for clip in clips]
+        timed = segments or any(clip.start_time > 0 for clip in clips)
+        # Rows scroll by above the bar if one console prints both.
+        with (
+            ConsoleProgress(console if is_animated(console) else notes) as progress,
+            score_table(console, names, label_range, timed) as write,
+        ):
+            yield write, progress
         return
     try:
         with open_rows(output or sys.stdout, form, append) as write:
-            yield write
+            if output is None and sys.stdout.isatty():
+                yield write, NO_PROGRESS  # a bar would run into the rows
+                return
+            with ConsoleProgress(notes) as progress:
+                yield write, progress
     except BrokenPipeError:  # `head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(141) from None

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.crews import Crewed, RayOption, ShardSizeOption, StallOption, WorkersOption, run_in_folder
 from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
 from mmmos.errors import UsageError
 from mmmos.remote import is_url
-from mmmos.terminal import progress, stages
 
 if TYPE_CHECKING:
     from mmmos.clips import Clip
@@ -91,7 +91,7 @@ def train(
     fraction = dev_share or (0.2 if choose_fit(fit, chosen, len(rows) + len(held)) == "gradient" else None)
     parts = (rows, held) if dev or fraction is None else split_groups(rows, fraction, seed)
     names = tuple(encoders.split(","))
-    with progress(notes, "encoding", sum(map(len, parts))) as advance:
+    with ConsoleProgress(notes) as progress:
         result = train_folder(
             output,
             *parts,
@@ -103,7 +103,7 @@ def train(
             seed=seed,
             main_set=main_set,
             note=_note,
-            encoded=lambda done, _: advance(done),
+            progress=progress,
         )
     for line in agreement_lines(result):
         _note(line)
@@ -138,7 +138,7 @@ def experiment(
     root = data_root or os.environ.get("MMMOS_DATA")
     sets = read_sets(asked.data, path.parent, root, labels, _note)
     source = EncoderSource((), device, _precision(dtype), trust_checkpoint, tuple(accept_license))
-    with stages(notes) as show:
+    with ConsoleProgress(notes) as progress:
         result = run_experiment(
             asked,
             sets,
@@ -147,8 +147,7 @@ def experiment(
             source,
             workers=workers or cores(),
             note=_note,
-            encoded=lambda done, total: show("encoding", done, total),
-            progress=lambda done, total: show("training", done, total),
+            progress=progress,
         )
     print(json.dumps(asdict(result), allow_nan=False))
     raise typer.Exit(1 if result.failed else 0)
@@ -206,8 +205,8 @@ def extract(
         raise UsageError("-o is for a run with --workers or --ray")
     rows = [unlabelled(clip) for clip in found]
     listener = Listener(source, chosen, cache, keep)
-    with progress(notes, "encoding", len(rows)) as advance:
-        plans, left_out = listener.hear(rows, crop, crops, seed, _note, lambda done, _: advance(done))
+    with ConsoleProgress(notes) as progress:
+        plans, left_out = listener.hear(rows, crop, crops, seed, _note, progress)
     told = {"cache": str(cache), "clips": len(plans), "crops": sum(len(plan.crops) for plan in plans)}
     print(json.dumps({**told, "left_out": left_out}))
     raise typer.Exit(1 if left_out else 0)
