@@ -107,7 +107,7 @@ def test_rows_of_many_clips_go_to_a_folder_and_the_same_command_goes_on(run, mak
     status, out, err = run(*words)
     assert (status, out) == (0, "")
     assert "not calibrated" in err
-    assert "2/2 shards, 3/3 clips, 3 ok, 0 errors" in err
+    assert "2 of 2 shards, 3 of 3 clips, 3 ok, 0 errors" in err
     found = parquet.read_table(tmp_path / "rows").to_pylist()
     expected = rows((tmp_path / "rows.jsonl").read_text())
     assert [{key: row[key] for key in ("id", "path", "PQ", "model_sha256")} for row in found] == [
@@ -230,15 +230,17 @@ def test_doctor_finds_a_sound_installation(run):
 @pytest.mark.slow
 def test_a_terminal_gets_a_table():
     main_end, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": "80"}
     words = [sys.executable, "-m", "mmmos", "score", "speech_clean.flac", "gone.wav"]
-    process = subprocess.Popen(words, stdout=terminal, stderr=subprocess.DEVNULL, cwd=SAMPLES)
+    process = subprocess.Popen(words, stdout=terminal, stderr=subprocess.DEVNULL, cwd=SAMPLES, env=environment)
     os.close(terminal)
     shown = b""
     while chunk := _read(main_end):
         shown += chunk
     assert process.wait() == 1
-    head, clean, gone = shown.decode().splitlines()
-    assert head.split() == ["clip", "PQ", "PC", "CE", "CU", "notes"]
+    head, clean, gone, mark = shown.decode().splitlines()
+    assert head.split() == ["clip", "(scores", "0-10)", "PQ", "PC", "CE", "CU", "notes"]
+    assert mark.startswith("~ ")
     assert clean.startswith("speech_clean.flac")
     assert "not_found" in gone
 

@@ -199,7 +199,7 @@ def test_extract_by_workers_fills_the_same_cache_and_says_what_became_of_each_cl
     assert run(*words, "--cache", "one")[0] == 1
     status, out, err = run(*words, "--cache", "many", "--workers", 2, "--shard-size", 4)
     assert (status, json.loads(out)) == (1, {"cache": "many", "run": "many/run", "clips": 12, "errors": 2})
-    assert "4/4 shards, 14/14 clips, 12 ok, 2 errors" in err
+    assert "4 of 4 shards, 14 of 14 clips, 12 ok, 2 errors" in err
     one, many = (
         {path.relative_to(cache): path.read_bytes() for path in Path(cache).rglob("*.safetensors")}
         for cache in ("one", "many")

@@ -15,7 +15,16 @@ from mmmos.errors import UsageError
 if TYPE_CHECKING:
     from mmmos.predictor import Predictor
 
-notes = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+class Notes(Console):
+    """Messages on stderr: lines break between words on a terminal, and not at all in a log."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See `Console.print`."""
+        super().print(*objects, soft_wrap=not self.file.isatty(), **options)
+
+
+notes = Notes(stderr=True, highlight=False, markup=False, emoji=False)
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id.")
@@ -81,13 +90,10 @@ def open_predictor(
         accept_licenses=tuple(accept_licenses),
     )
     if not predictor.provenance.calibrated:
-        marks = "; ~ marks scores that no ratings of such clips stand behind" if predictor.model.about.basis else ""
-        note_uncalibrated(model, marks)
+        note_uncalibrated(model)
     return predictor
 
 
-def note_uncalibrated(model: str, more: str = "") -> None:
+def note_uncalibrated(model: str) -> None:
     """Say that a model's scores were not checked against raters outside its training data."""
-    notes.print(
-        f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card{more}"
-    )
+    notes.print(f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card")
