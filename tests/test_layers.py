@@ -40,7 +40,7 @@ ROWS = (
     ("runs", "bulk.plan", "bulk.tasks"),
     ("bulk.crew", "bulk.verify", "bulk.losses"),
     ("bulk.engine", "bulk.ray_crew"),
-    ("cli.options", "cli.console", "cli.score_table"),
+    ("cli.options", "cli.console", "cli.help", "cli.score_table"),
     ("cli.crews",),
     ("cli.scoring", "cli.training", "cli.judging", "cli.about", "cli.data", "cli.bulk"),
     ("cli",),

@@ -11,7 +11,7 @@ class License:
 
     name: str
     license: str
-    commercial_use: str  # "yes", "no", or a sentence
+    commercial_use: str  # "yes", "no" or "see note"
     note: str
     source: str
 
@@ -49,8 +49,9 @@ LICENSES = (
     License(
         "musicnn 0.1.0, MSD model: bundled music encoder",
         "ISC",
-        "yes by the package's licence; its authors' later collections of weights are CC BY-NC-SA 4.0",
-        "Copyright Music Technology Group, Universitat Pompeu Fabra.",
+        "see note",
+        "Copyright Music Technology Group, Universitat Pompeu Fabra. The package's licence allows commercial use; its "
+        "authors' later collections of weights are CC BY-NC-SA 4.0.",
         "PyPI musicnn",
     ),
     License(

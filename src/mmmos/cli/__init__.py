@@ -15,6 +15,7 @@ import typer
 from mmmos.cli.about import doctor, licenses
 from mmmos.cli.bulk import merge, verify
 from mmmos.cli.data import data
+from mmmos.cli.help import HELP_OPTIONS, Sections
 from mmmos.cli.judging import evaluate, leaderboard
 from mmmos.cli.options import notes
 from mmmos.cli.scoring import score
@@ -23,6 +24,8 @@ from mmmos.errors import MmmosError
 
 app = typer.Typer(
     name="mmmos",
+    cls=Sections,
+    context_settings=HELP_OPTIONS,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,7 +50,10 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """How good is this clip of speech, music or sound? Four scores from 0 to 10, without a reference."""
+    """Score the quality of speech, music and sound without a reference: PQ, PC, CE and CU, from 0 to 10.
+
+    Data goes to stdout, progress and messages to stderr. `mmmos COMMAND -h` explains a command.
+    """
 
 
 def main() -> None:
@@ -62,14 +68,26 @@ def main() -> None:
         notes.print(f"mmmos: {error}")
         sys.exit(error.exit_status)
     except OSError as error:  # a disk that is full, a folder that cannot be written
-        notes.print(f"mmmos: {error}")
+        notes.print(f"mmmos: {_reason(error)}")
         sys.exit(3)
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, without its number.
+
+    >>> _reason(FileNotFoundError(2, "No such file or directory", "a.wav"))
+    'a.wav: no such file or directory'
+    """
+    if not error.strerror:
+        return str(error)
+    what = error.strerror[0].lower() + error.strerror[1:]
+    return f"{os.fsdecode(error.filename)}: {what}" if error.filename is not None else what
 
 
 def _stop(number: int, frame: Any) -> None:
     how = "interrupted" if number == signal.SIGINT else "terminated"
     notes.print(
-        f"mmmos: {how}; score -o FOLDER/ or -o OUTPUT.jsonl --resume, train, experiment and extract go on from what is"
-        " written"
+        f"mmmos: {how}; train, experiment, extract, score -o FOLDER/ and score -o OUTPUT.jsonl --resume continue from"
+        " what is written"
     )
     sys.exit(128 + number)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
 
 
 def doctor() -> None:
-    """Check this installation, and that the bundled model gives the scores it should."""
+    """Check this installation and the bundled model's scores."""
     from mmmos.doctor import examine
 
     healthy = True
@@ -16,10 +24,29 @@ def doctor() -> None:
     raise typer.Exit(0 if healthy else 3)
 
 
-def licenses() -> None:
-    """List the licences of all weights, bundled or downloaded, and of the data they learned from."""
+def licenses(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as into a pipe.")] = False) -> None:
+    """List the licences of all weights and their training data.
+
+    Covers bundled and downloaded weights. Prints a table on a terminal, and JSON into a pipe.
+    """
     from mmmos.licenses import LICENSES
 
+    if as_json or not sys.stdout.isatty():
+        print(json.dumps([asdict(item) for item in LICENSES]))
+        return
+    license_table(Console(highlight=False, markup=False, emoji=False))
+
+
+def license_table(console: Console) -> None:
+    """Print the licences, each with its note below the table."""
+    from mmmos.licenses import LICENSES
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_lines=True, padding=(0, 2, 0, 0))
+    for title in ("weights", "licence", "commercial use", "source"):
+        table.add_column(title, overflow="fold", no_wrap=title == "source" and console.width >= 80)
     for item in LICENSES:
-        print(f"{item.name}\n    {item.license}\n    commercial use: {item.commercial_use}")
-        print(f"    {item.note}\n    {item.source}")
+        table.add_row(item.name.partition(":")[0], item.license, item.commercial_use, item.source)
+    console.print(table)
+    for item in LICENSES:
+        name, _, role = item.name.partition(": ")
+        console.print(f"{name}{f' ({role})' * bool(role)}: {item.note}")

@@ -17,9 +17,10 @@ FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="Folder of a 
 
 
 def verify(folder: FolderArgument) -> None:
-    """Read all parts of a run and compare them with its list: every clip one row, in order, as published.
+    """Check that a run's folder is complete and undamaged.
 
-    What is wrong is printed, a line each, and at last what mends it. Exit status: 0 whole, 1 not whole, 2 no run.
+    Reads all parts and compares them with the list: one row per clip, in order, as published. Prints each fault on a
+    line, and then how to repair it. Exit status: 0 whole, 1 not whole, 2 no run.
     """
     from mmmos.bulk.plan import read_plan
     from mmmos.bulk.stores import open_store
@@ -51,11 +52,11 @@ def _remedy(found: Verified) -> str:
 def merge(
     folder: FolderArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")],
-    partial: Annotated[bool, typer.Option("--partial", help="Leave out the shards that are not done.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out the shards that are missing.")] = False,
 ) -> None:
-    """Write the parts of a run as one file, in the order of its list.
+    """Write the parts of a run as one file.
 
-    Exit status: 0 written, 2 shards are not done or wrong usage, 3 a part is damaged.
+    Rows are in the order of the list. Exit status: 0 written, 2 shards are missing or wrong usage, 3 a part is damaged.
     """
     from mmmos.bulk.plan import read_plan
     from mmmos.bulk.stores import open_store

@@ -126,7 +126,7 @@ def duration(seconds: float) -> str:
     """A time in the two largest units that matter.
 
     >>> duration(40), duration(840), duration(12_000), duration(280_000)
-    ('under 1 min', '14 min', '3 h 20 min', '3 d 6 h')
+    ('under 1 min', '14 min', '3 h 20 min', '3 d 5 h')
     """
     minutes = round(seconds / 60)
     if seconds < 60:

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from mmmos.clips import Clip
 
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes, for a run in a folder; as many as there are cores or GPUs.")
+    int | None, typer.Option(min=1, help="Processes of a run in a folder; by default one per core or GPU.")
 ]
 RayOption = Annotated[
-    str | None, typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster, or on `local`, a Ray of its own.")
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster; `local` starts one here."),
 ]
 ShardSizeOption = Annotated[
-    int | None, typer.Option(min=1, help="Clips published together; if not given what the run has, else 1000.")
+    int | None, typer.Option(min=1, help="Clips published together; by default 1000, or what the run already has.")
 ]
 StallOption = Annotated[
-    float, typer.Option(min=0.01, help="Give up a run in a folder after so many minutes without progress.")
+    float, typer.Option(min=0.01, help="Stop a run in a folder after so many minutes without progress.")
 ]
 
 LEASE_SECONDS = 600.0

@@ -11,25 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmmos.cli.help import Sections
+
 if TYPE_CHECKING:
     from mmmos.corpora import CorpusStatus
 
-data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The corpora of the paper.")
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, cls=Sections, help="List the corpora of the paper.")
 
 
 @data.command()
 def status(
     data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Folder that the corpora lie in (else MMMOS_DATA).")
+        Path | None, typer.Option("--data-root", help="Folder of the corpora; by default MMMOS_DATA.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Folder of the label files (else DATA_ROOT/labels).")
+        Path | None, typer.Option("--labels", help="Folder of the label files; by default DATA_ROOT/labels.")
     ] = None,
-    fetch: Annotated[bool, typer.Option("--fetch", help="First fetch the label files that are not here.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="First fetch the label files that are missing.")] = False,
     probe: Annotated[bool, typer.Option("--probe", help="Open every clip; count those that no decoder reads.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON with every path, as into a pipe.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every path, as into a pipe.")] = False,
 ) -> None:
-    """Say which label files and clips are here, which are missing, and where to get them."""
+    """List which label files and clips are here or missing.
+
+    Also says where to get what is missing.
+    """
     from mmmos.corpora import status as corpora_status
     from mmmos.label_files import LABEL_FILES, label_file
 

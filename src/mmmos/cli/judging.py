@@ -62,9 +62,10 @@ def evaluate(
     accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
     data_root: DataRoot = None,
 ) -> None:
-    """Compare scores with human labels: MSE, LCC, SRCC, KTAU, bias, with intervals.
+    """Compare scores with human labels.
 
-    With --against two models on the same clips: each figure's difference, with its interval.
+    Prints MSE, LCC, SRCC, KTAU and bias, with intervals. With --against it compares two models on the same clips: the
+    difference of each metric, with its interval.
     """
     from mmmos.evaluate import compare
     from mmmos.evaluate import evaluate as agreement
@@ -159,7 +160,10 @@ def leaderboard(
     partial: Annotated[bool, typer.Option("--partial", help="Judge the clips there are, if some are missing.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
 ) -> None:
-    """Place predictions of the AudioMOS 2025 Track 2 test set among published rows and below the raters' ceiling."""
+    """Rank predictions of the AudioMOS 2025 Track 2 test set.
+
+    Compares them with the published systems and with the ceiling that the raters' noise sets.
+    """
     from mmmos.leaderboard import ABOVE_CEILING, align, judge, places, published, read_truth, to_csv, to_json
     from mmmos.manifest import shortened
     from mmmos.predictions import read_predictions

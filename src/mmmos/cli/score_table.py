@@ -112,7 +112,7 @@ def shortened(name: str, width: int) -> str:
     """A name in so many columns of a terminal: its start, and more of its end, where a path has the file.
 
     >>> shortened("corpus/speaker_12/take_003.wav", 20)
-    'corpus/…take_003.wav'
+    'corpus…/take_003.wav'
     """
     if cell_len(name) <= width:
         return name

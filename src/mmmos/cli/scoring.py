@@ -56,7 +56,7 @@ def score(
     model: ModelOption = "lite",
     segments: Annotated[bool, typer.Option("--segments", help="One row for each 10-second window.")] = False,
     form: Annotated[
-        Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints its four keys alone.")
+        Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints only its four keys.")
     ] = "mmmos",
     resume: Annotated[bool, typer.Option("--resume", help="Keep the scores in OUTPUT.jsonl, score the rest.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
@@ -70,11 +70,15 @@ def score(
     stall_minutes: StallOption = 30.0,
     data_root: DataRoot = None,
 ) -> None:
-    """Score clips: PQ, PC, CE and CU from 0 to 10.
+    """Score clips: quality, complexity, enjoyment, usefulness.
 
-    A clip that cannot be scored gets a row that says why; the others get their scores. With -o FOLDER/ many
-    processes share the work, rows are published in parts, and the same command goes on where it was. Exit status: 0
-    every clip scored, 1 some rows are errors, 2 wrong usage, 3 a run cannot go on, 130 or 143 interrupted.
+    Prints a table on a terminal, JSON lines into a pipe, or writes a file with -o. PQ is production quality, PC
+    production complexity, CE content enjoyment, CU content usefulness, on the rating scale of the model: 0 to 10 unless
+    its own labels had another. A clip that cannot be scored gets a row with an error; the others get their scores. With
+    -o FOLDER/ many processes share the work, rows are published in parts, and the same command resumes the run.
+
+    Exit status: 0 every clip scored, 1 some rows are errors, 2 wrong usage, 3 the run could not continue, 130 or 143
+    interrupted.
     """
     from mmmos.inputs import expand
     from mmmos.rows import not_done

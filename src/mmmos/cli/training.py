@@ -59,11 +59,9 @@ def train(
     ] = "small",
     change: SetOption = [],  # noqa: B006, typer makes a new list each time
     main_set: Annotated[str, typer.Option(help="Value of the column `set` whose scale the scores are on.")] = "",
-    cache: Annotated[
-        Path | None, typer.Option(help="Where features are kept for the next run; OUTPUT-cache if not given.")
-    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT-cache.")] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31, help="Of the split, the crops, the weights and the order of clips.")
+        int, typer.Option(min=0, max=2**31, help="Seed of the split, the crops, the weights and the order of clips.")
     ] = 42,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -71,7 +69,7 @@ def train(
     accept_license: AcceptOption = [],  # noqa: B006
     data_root: DataRoot = None,
 ) -> None:
-    """Train a model on human labels, each clip encoded once.
+    """Train a model on human ratings.
 
     Prints how well held-out clips are predicted, next to a constant's squared error. On fewer than 2000 clips the heads
     are a ridge regression on the encoders of lite, with lite's own scores to begin with.
@@ -112,20 +110,24 @@ def train(
 
 def experiment(
     path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="Data, encoders and a grid of settings.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of runs and tables; called again it goes on.")],
-    cache: Annotated[Path | None, typer.Option(help="Where features are kept; OUTPUT/cache if not given.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as there are cores.")] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of runs and tables; the same call resumes it.")
+    ],
+    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT/cache.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per core.")] = None,
     change: SetOption = [],  # noqa: B006
-    labels: Annotated[Path | None, typer.Option(help="Folder of the label files, else DATA_ROOT/labels.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folder of the label files; by default DATA_ROOT/labels.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006
     data_root: DataRoot = None,
 ) -> None:
-    """Train and compare a grid of configurations: encodings shared, result tables, ensembles.
+    """Train and compare a grid of configurations.
 
-    Exit status: 0 all runs came to an end, 1 some failed and the others stand in the tables, 2 wrong usage, 130 or 143
+    Configurations share their encodings; the results are tables and ensembles.
+
+    Exit status: 0 all runs finished, 1 some failed and the tables have the others, 2 wrong usage, 130 or 143
     interrupted.
     """
     from mmmos import settings
@@ -155,16 +157,16 @@ def experiment(
 
 def extract(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, patterns, lists, or - for paths on stdin.")],
-    cache: Annotated[Path, typer.Option(help="Where features are kept.")],
+    cache: Annotated[Path, typer.Option(help="Folder of the feature cache.")],
     encoders: EncodersOption = ENCODERS,
     keep: Annotated[
-        Literal["frames", "pooled"], typer.Option(help="All frames, or their mean and deviation alone.")
+        Literal["frames", "pooled"], typer.Option(help="All frames, or only their mean and standard deviation.")
     ] = "frames",
     crop: Annotated[
-        Literal["windows", "first", "random"], typer.Option(help="What is heard of clips over 10 s.")
+        Literal["windows", "first", "random"], typer.Option(help="Which parts of clips over 10 s are encoded.")
     ] = "windows",
-    crops: Annotated[int, typer.Option(min=1, help="How many random crops.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the random crops.")] = 42,
+    crops: Annotated[int, typer.Option(min=1, help="Number of random crops.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the random crops.")] = 42,
     change: SetOption = [],  # noqa: B006
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -175,13 +177,14 @@ def extract(
     shard_size: ShardSizeOption = None,
     stall_minutes: StallOption = 30.0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of a run with workers; CACHE/run if not given.")
+        Path | None, typer.Option("-o", "--output", help="Folder of a run with workers; by default CACHE/run.")
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Encode clips into a cache of features, for `train` and `experiment` to find there.
+    """Encode clips into a cache of features.
 
-    With --workers or --ray many processes share the work, and a folder says of every clip what became of it.
+    `train` and `experiment` find them there.
+    With --workers or --ray many processes share the work, and a folder holds one row per clip.
     """
     from mmmos import settings
     from mmmos.fitting import EncoderSource, Listener
