@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 import mmmos
 from conftest import SAMPLES
+from mmmos.files import locked
 
 
 @pytest.fixture
@@ -120,6 +121,47 @@ def test_rows_of_many_clips_go_to_a_folder_and_the_same_command_goes_on(run, mak
     assert (tmp_path / "rows" / "part-00001.parquet").stat().st_mtime_ns == before
     status, _, err = run("score", *files[:2], "-o", tmp_path / "rows", "--shard-size", 2)  # it is a folder by now
     assert (status, "another list" in err) == (2, True)
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--resume",)])
+@pytest.mark.parametrize("words", [("list.jsonl",), ("./link.jsonl",), ("list*",), ("a.wav", "list.jsonl")])
+def test_an_input_is_never_replaced_by_rows(run, make_file, tmp_path, monkeypatch, words, options):
+    make_file("a.wav")
+    monkeypatch.chdir(tmp_path)
+    Path("list.jsonl").write_text('{"path": "a.wav"}\n')
+    Path("link.jsonl").symlink_to("list.jsonl")
+    status, out, err = run("score", *words, "-o", "list.jsonl", *options)
+    assert (status, out) == (2, "")
+    assert "list.jsonl is an input" in err
+    assert Path("list.jsonl").read_text() == '{"path": "a.wav"}\n'
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_an_output_is_replaced_only_with_overwrite(run, make_file, tmp_path, name):
+    clip, out = make_file("a.wav"), tmp_path / name
+    out.write_text("mine")
+    status, _, err = run("score", clip, "-o", out)
+    assert (status, f"{name} exists; add --overwrite" in err, out.read_text()) == (2, True, "mine")
+    assert run("score", clip, "-o", out, "--overwrite")[0] == 0
+    assert out.read_bytes() != b"mine"
+
+
+def test_a_run_is_never_written_among_the_clips(run, make_file, tmp_path):
+    clip = make_file("a.wav")
+    for words in (("-o", tmp_path), ("-o", f"{tmp_path}/"), ("-o", tmp_path, "--workers", 1)):
+        status, _, err = run("score", tmp_path, *words)
+        assert (status, "a folder of other files, such as a.wav" in err) == (2, True)
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_second_run_with_one_output_is_refused(run, make_file, tmp_path):
+    clip, out = make_file("a.wav"), tmp_path / "rows.jsonl"
+    with locked(out):
+        status, _, err = run("score", clip, "-o", out)
+    assert (status, "another run" in err) == (2, True)
+    assert not out.exists()
+    assert run("score", clip, "-o", out)[0] == 0
 
 
 def test_resume_scores_only_what_is_missing(run, make_file, tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from mmmos.files import replacing, write_text
+from mmmos.errors import UsageError
+from mmmos.files import locked, replacing, write_text
 
 
 def write(path: Path, text: str) -> None:
@@ -87,3 +90,27 @@ def test_text_goes_through_links_and_into_devices(tmp_path: Path) -> None:
     write_text(Path(os.devnull), "c\n")
     assert not Path(os.devnull).is_file()
     assert sorted(tmp_path.iterdir()) == [path, link]
+
+
+HOLD = "import sys, time; from pathlib import Path; from mmmos.files import locked; lock = locked(Path(sys.argv[1])); \
+lock.__enter__(); print('held', flush=True); time.sleep(60)"
+
+
+def test_lock_keeps_another_process_away_until_it_ends(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        for name in (path, link):
+            with pytest.raises(UsageError, match=r"a\.jsonl is being written by another run"), locked(name):
+                pytest.fail("two processes have the lock")
+        other.kill()
+    with locked(path):
+        path.write_text("ours")
+    assert sorted(tmp_path.iterdir()) == [path, link]
+
+
+def test_devices_are_not_locked() -> None:
+    with locked(Path(os.devnull)), locked(Path(os.devnull)):
+        pass

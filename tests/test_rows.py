@@ -123,25 +123,26 @@ def test_parquet_holds_every_row_of_every_group(tmp_path, monkeypatch, count):
     assert parquet.read_table(tmp_path / "a.parquet")["id"].to_pylist() == [str(i) for i in range(count)]
 
 
-def test_parquet_comes_whole_or_not_at_all(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_tables_come_whole_or_not_at_all(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(mmmos.rows, "PARQUET_ROWS", 1)
-    (tmp_path / "old.parquet").write_bytes(b"as it was")
+    old, new = f"old{suffix}", f"new{suffix}"
+    (tmp_path / old).write_bytes(b"as it was")
 
     def write_in_part(path):
         with open_rows(path) as write_row:
             write_row(SCORED)
-            assert not (tmp_path / "new.parquet").exists()
+            assert not (tmp_path / new).exists()
             raise KeyboardInterrupt
 
-    for name in ("new.parquet", "old.parquet"):
+    for name in (new, old):
         with pytest.raises(KeyboardInterrupt):
             write_in_part(tmp_path / name)
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.parquet", b"as it was")]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(old, b"as it was")]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_a_row_is_in_the_file_as_soon_as_it_is_written(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
+def test_a_row_of_jsonl_is_in_the_file_as_soon_as_it_is_written(tmp_path):
+    path = tmp_path / "a.jsonl"
     with open_rows(path) as write_row:
         write_row(SILENT)
         assert "b.wav" in path.read_text()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mmmos.errors import UsageError
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of network disks that know no locks."""
 
 
 @contextmanager
@@ -28,6 +35,46 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes that lock `path` away from it, with a file next to it that is removed at the end.
+
+    A lock ends with its process, however that ends. Devices and pipes are not locked, and disks without locks lock
+    nothing. Raises `UsageError` where another process has the lock.
+    """
+    if path.exists() and not path.is_file():
+        yield
+        return
+    path = path.resolve()  # a link is another name of the same file
+    name = path.with_name(f".{path.name}.lock")
+    while True:
+        with open(name, "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"{path} is being written by another run; wait for it, or name another file"
+                ) from error
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            if not _is_at(file.fileno(), name):
+                continue  # its last owner removed it between our open and our lock
+            try:
+                yield
+            finally:
+                name.unlink(missing_ok=True)
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

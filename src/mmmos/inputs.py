@@ -57,6 +57,19 @@ def _expand(words: Iterable[str], data_root: str | None) -> Iterator[Clip]:
             yield from _files([word])
 
 
+def named_files(words: Iterable[str]) -> Iterator[str]:
+    """The local files that the words on a command line name: what an output must not replace."""
+    for word in words:
+        if word == "-":
+            yield "/dev/stdin"
+        elif is_url(word):
+            continue
+        elif not os.path.exists(word) and glob.has_magic(word):
+            yield from glob.iglob(word, recursive=True)
+        else:
+            yield word
+
+
 def _at_address(url: str, data_root: str | None) -> Iterator[Clip]:
     if url.startswith(("http:", "https:")) or (_is_audio(url) and not glob.has_magic(url)):
         yield from _files([url])  # its row will say whether it is there; the web has no folders, and `?` is no pattern

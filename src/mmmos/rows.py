@@ -19,6 +19,9 @@ from mmmos.scores import AXES, Provenance, Scores
 Format = Literal["mmmos", "audiobox"]
 WriteRow = Callable[[Scores], None]
 
+JSON_SUFFIXES = (".jsonl", ".json")
+"""File names that rows are written to as JSONL."""
+
 PARQUET_ROWS = 1000
 """Rows of a Parquet row group."""
 
@@ -33,26 +36,21 @@ def to_json(scores: Scores, form: Format = "mmmos") -> str:
 def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool = False) -> Iterator[WriteRow]:
     """A function that writes one row to a file (kind by its suffix) or, as JSONL, to a stream.
 
-    JSONL and CSV are flushed a row at a time; Parquet, which is of no use in part, gets its name when
-    it is whole. Raises `UsageError` for another suffix or a folder that is not there.
+    JSONL is flushed a row at a time, so that a process that is killed leaves all rows but the one that it was writing.
+    CSV and Parquet are of no use in part: a file of theirs appears when it is whole. Raises `UsageError` as
+    `check_target`.
     """
     if not isinstance(target, str | os.PathLike):
         yield _json_writer(target, form)
         return
     path = Path(target)
-    _check_target(path)
-    if form == "audiobox" and path.suffix not in (".jsonl", ".json"):
-        raise UsageError(f"{path}: the audiobox format is JSONL")
-    if path.suffix == ".parquet":
-        with _parquet_writer(path, table_schema()) as write:
-            yield lambda scores: write(table_row(scores))
-        return
-    with open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        if path.suffix == ".csv":
-            write = _csv_writer(file, list(_flat(Scores(provenance=_NOBODY))))
-            yield lambda scores: write(_flat(scores))
-        else:
+    check_target(path, form)
+    if path.suffix.lower() in JSON_SUFFIXES:
+        with open(path, "a" if append else "w", encoding="utf-8") as file:
             yield _json_writer(file, form)
+    else:
+        with open_table(path, table_schema()) as write:
+            yield lambda scores: write(table_row(scores))
 
 
 @contextmanager
@@ -61,23 +59,36 @@ def open_table(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any]], N
 
     The file gets its name when it is whole. Raises `UsageError` as `open_rows`.
     """
-    _check_target(path)
-    if path.suffix == ".parquet":
-        with _parquet_writer(path, schema) as write:
+    check_target(path)
+    if path.suffix.lower() == ".parquet":
+        with _whole(path) as partial, _parquet_writer(partial, schema) as write:
             yield write
         return
-    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
+    with _whole(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        if path.suffix.lower() == ".csv":
             yield _csv_writer(file, schema.names)
         else:
             yield lambda row: _write_line(file, json.dumps(_unflat(row), allow_nan=False))
 
 
-def _check_target(path: Path) -> None:
-    if path.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
+def check_target(path: Path, form: Format = "mmmos") -> None:
+    """Raise `UsageError` where a file's name ends with no suffix that rows are written as, or its folder is missing."""
+    if path.suffix.lower() not in (*JSON_SUFFIXES, ".csv", ".parquet"):
         raise UsageError(f"{path}: rows are written as .jsonl, .csv or .parquet")
+    if form == "audiobox" and path.suffix.lower() not in JSON_SUFFIXES:
+        raise UsageError(f"{path}: the audiobox format is JSONL")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears when it is whole; a pipe or a device is written to as it is."""
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    with replacing(path.resolve()) as partial:
+        yield partial
 
 
 def not_done(clips: Iterable[Clip], output: Path, model_sha256: str) -> list[Clip]:
@@ -100,25 +111,20 @@ def not_done(clips: Iterable[Clip], output: Path, model_sha256: str) -> list[Cli
 def _keep_scored(path: Path, model_sha256: str) -> Counter[tuple[str, float]]:
     """Count the scored rows by (id, start_time), and write the file anew with these alone."""
     done: Counter[tuple[str, float]] = Counter()
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with open(path, "rb") as old, open(partial, "wb") as new:
-            for number, line in enumerate(old, start=1):
-                try:
-                    row = json.loads(line)
-                    key, model, scored = (row["id"], row["start_time"]), row["model_sha256"], row["status"] == "ok"
-                except (ValueError, KeyError, TypeError) as error:
-                    if line.startswith(b'{"id": ') and not line.endswith(b"\n"):
-                        break  # the run was killed as it wrote this
-                    raise UsageError(f"{path}, line {number} is no row of mmmos, so it cannot be resumed") from error
-                if model != model_sha256:
-                    raise UsageError(f"{path}, line {number} is a row of another model; give another output")
-                if scored and line.endswith(b"\n"):
-                    done[key] += 1
-                    new.write(line)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path.resolve()) as partial, open(path, "rb") as old, open(partial, "wb") as new:
+        for number, line in enumerate(old, start=1):
+            try:
+                row = json.loads(line)
+                key, model, scored = (row["id"], row["start_time"]), row["model_sha256"], row["status"] == "ok"
+            except (ValueError, KeyError, TypeError) as error:
+                if line.startswith(b'{"id": ') and not line.endswith(b"\n"):
+                    break  # the run was killed as it wrote this
+                raise UsageError(f"{path}, line {number} is no row of mmmos, so it cannot be resumed") from error
+            if model != model_sha256:
+                raise UsageError(f"{path}, line {number} is a row of another model; give another output")
+            if scored and line.endswith(b"\n"):
+                done[key] += 1
+                new.write(line)
     return done
 
 
@@ -147,7 +153,6 @@ def _parquet_writer(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any
     import pyarrow
     from pyarrow import parquet
 
-    partial = path.with_name(f".{path.name}.part")
     held: list[dict[str, Any]] = []
 
     def flush() -> None:
@@ -159,13 +164,9 @@ def _parquet_writer(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any
         if len(held) == PARQUET_ROWS:
             flush()
 
-    try:
-        with parquet.ParquetWriter(partial, schema) as file:
-            yield write
-            flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with parquet.ParquetWriter(path, schema) as file:
+        yield write
+        flush()
 
 
 def table_schema() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -124,10 +125,13 @@ def summary(counts: Counts) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises `UsageError` where a file is in the way of a folder."""
+    """Raises `UsageError` where a file is in the way of a folder, and for a folder of other files than a run's."""
     there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if there.exists() and not there.is_dir():
         raise UsageError(f"{there} is a file; give a folder")
+    if folder.is_dir() and not (folder / "_run").is_dir():
+        for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
+            raise UsageError(f"{folder} is a folder of other files, such as {name}; give a new folder, or a file")
 
 
 def _note_idle(store: Store, plan: Plan, workers: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -28,7 +28,9 @@ from mmmos.cli.options import (
     DeviceOption,
     DtypeOption,
     ModelOption,
+    OverwriteOption,
     TrustOption,
+    check_output,
     notes,
     open_predictor,
 )
@@ -59,6 +61,7 @@ def score(
         Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints only its four keys.")
     ] = "mmmos",
     resume: Annotated[bool, typer.Option("--resume", help="Keep the scores in OUTPUT.jsonl, score the rest.")] = False,
+    overwrite: OverwriteOption = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -80,15 +83,15 @@ def score(
     Exit status: 0 every clip scored, 1 some rows are errors, 2 wrong usage, 3 the run could not continue, 130 or 143
     interrupted.
     """
-    from mmmos.inputs import expand
+    from mmmos.inputs import expand, named_files
     from mmmos.rows import not_done
 
     how = Crewed(workers, ray, shard_size, stall_minutes)
     found = expand(inputs, None if data_root is None else str(data_root))
     if folder := folder_of(output, how):
-        if segments or form != "mmmos" or resume:
+        if segments or form != "mmmos" or resume or overwrite:
             raise UsageError(
-                f"{folder} is a folder: --segments, --format and --resume are for files; it resumes itself"
+                f"{folder} is a folder: --segments, --format, --resume and --overwrite are for files; it resumes itself"
             )
         from mmmos.bulk.tasks import ScoreTask
 
@@ -97,23 +100,41 @@ def score(
     file = None if output is None else Path(output)
     if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
         raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
-    clips = list(found)
-    if not clips:
-        notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
-        with _rows_to(file, form, resume, []):
-            return
-    predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
-    if resume and file:
-        clips = not_done(clips, file, predictor.model.sha256)
-    failed, label_range = 0, predictor.model.about.label_range
-    with predictor, _rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
-        progress.start("scoring", len(clips))
-        for scores in predictor.stream(clips, segments=segments, progress=progress):
-            write(scores)
-            failed += scores.error is not None
+    with _output(file, form, named_files(inputs), resume or overwrite):
+        clips = list(found)
+        if not clips:
+            notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
+            with _rows_to(file, form, resume, []):
+                return
+        predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
+        if resume and file:
+            clips = not_done(clips, file, predictor.model.sha256)
+        failed, label_range = 0, predictor.model.about.label_range
+        with predictor, _rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
+            progress.start("scoring", len(clips))
+            for scores in predictor.stream(clips, segments=segments, progress=progress):
+                write(scores)
+                failed += scores.error is not None
     if failed:
         notes.print(f"mmmos: {failed} of {len(clips)} clips could not be scored; their rows say why")
         raise typer.Exit(1)
+
+
+@contextmanager
+def _output(
+    file: Path | None, form: Literal["mmmos", "audiobox"], inputs: Iterable[str], overwrite: bool
+) -> Iterator[None]:
+    """The output file to this run alone, if there is one and it destroys nothing. Raises `UsageError`."""
+    from mmmos.files import locked
+    from mmmos.rows import check_target
+
+    if file is None:
+        yield
+        return
+    check_target(file, form)
+    with locked(file):
+        check_output(file, inputs, overwrite)
+        yield
 
 
 @contextmanager
