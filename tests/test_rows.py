@@ -7,7 +7,9 @@ import io
 import json
 import math
 import os
+from dataclasses import replace
 
+import pyarrow.json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ import mmmos.rows
 from mmmos.clips import Clip
 from mmmos.errors import UsageError
 from mmmos.rows import not_done, open_rows, to_json
-from mmmos.scores import AXES, ClipError, Provenance, Scores
+from mmmos.scores import AXES, ClipError, Provenance, Scores, file_state
 
 PROVENANCE = Provenance("lite", "ab" * 32, "0.1.0", "cpu", "float32", False, True)
 NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
@@ -154,7 +156,7 @@ def test_names_that_are_not_utf8_can_be_written(tmp_path, suffix):
     message = f"no such file: {NOT_UTF8}"
     write(path, [Scores(id=NOT_UTF8, path=NOT_UTF8, error=ClipError("not_found", message), provenance=PROVENANCE)])
     if suffix == ".jsonl":
-        assert json.loads(path.read_text())["id"] == NOT_UTF8
+        assert json.loads(path.read_text())["id"] == r"caf\udce9.wav"
     elif suffix == ".csv":
         assert path.read_text(encoding="utf-8").count(r"caf\udce9.wav") == 3
     else:
@@ -186,18 +188,16 @@ def test_rows_that_cannot_be_written_are_refused_at_once(tmp_path, name, form, m
     assert list(tmp_path.iterdir()) == []
 
 
-SHA = PROVENANCE.model_sha256
-
-
 def listed(*scores: Scores) -> list[Clip]:
-    return [Clip(item.id, start_time=item.start_time) for item in scores]
+    ends = [None if math.isnan(item.end_time) else item.end_time for item in scores]
+    return [Clip(item.id, item.path, item.start_time, end) for item, end in zip(scores, ends, strict=True)]
 
 
 def test_what_has_a_score_is_not_scored_again_and_errors_are(tmp_path):
     path = tmp_path / "a.jsonl"
-    assert not_done(listed(*ALL), path, SHA) == listed(*ALL)
+    assert not_done(listed(*ALL), path, PROVENANCE) == listed(*ALL)
     write(path, ALL)
-    assert not_done(listed(*ALL), path, SHA) == listed(FAILED)
+    assert not_done(listed(*ALL), path, PROVENANCE) == listed(FAILED)
     assert path.read_text() == f"{to_json(SCORED)}\n{to_json(SILENT)}\n"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -207,14 +207,14 @@ def test_starts_are_compared_as_rows_give_them(tmp_path):
     path = tmp_path / "a.jsonl"
     for count in range(5):
         write(path, [Scores(id=clip.id, start_time=clip.start_time, provenance=PROVENANCE) for clip in clips[:count]])
-        assert not_done(clips, path, SHA) == clips[count:]
+        assert not_done(clips, path, PROVENANCE) == clips[count:]
 
 
 def test_a_clip_that_is_listed_twice_needs_two_rows(tmp_path):
     path = tmp_path / "a.jsonl"
     clips = [Clip("a", end_time=1.0), Clip("a", end_time=3.0)]
     write(path, [Scores(id="a", end_time=1.0, provenance=PROVENANCE)])
-    assert not_done(clips, path, SHA) == clips[1:]
+    assert not_done(clips, path, PROVENANCE) == clips[1:]
 
 
 def test_a_row_cut_short_is_taken_off(tmp_path):
@@ -224,7 +224,7 @@ def test_a_row_cut_short_is_taken_off(tmp_path):
     one = whole[: whole[:-1].rindex(b"\n") + 1]
     for size in (len(one) + 8, (len(one) + len(whole)) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        assert not_done(listed(SCORED, SILENT), path, SHA) == listed(SILENT)
+        assert not_done(listed(SCORED, SILENT), path, PROVENANCE) == listed(SILENT)
         assert path.read_bytes() == one
         write(path, [SILENT], append=True)
         assert path.read_bytes() == whole
@@ -232,7 +232,7 @@ def test_a_row_cut_short_is_taken_off(tmp_path):
 
 def test_an_empty_file_has_no_rows(tmp_path):
     (tmp_path / "a.jsonl").touch()
-    assert not_done(listed(SCORED), tmp_path / "a.jsonl", SHA) == listed(SCORED)
+    assert not_done(listed(SCORED), tmp_path / "a.jsonl", PROVENANCE) == listed(SCORED)
 
 
 @pytest.mark.parametrize("line", ['{"CE": 5.0}', '{"CE": 5.0}\n', "no row\n", "[]\n", "3", "\n"])
@@ -241,15 +241,72 @@ def test_a_file_of_other_lines_is_left_alone(tmp_path, line):
     path.write_text(f"{to_json(SCORED)}\n{line}")
     before = path.read_bytes()
     with pytest.raises(UsageError, match="line 2 is no row of mmmos"):
-        not_done([], path, SHA)
+        not_done([], path, PROVENANCE)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_rows_of_two_models_do_not_mix(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("model_sha256", "cd" * 32, "model"), ("version", "9.9", "version"), ("dtype", "bfloat16", "precision")],
+)
+def test_rows_of_two_models_versions_or_precisions_do_not_mix(tmp_path, name, value, message):
     path = tmp_path / "a.jsonl"
     write(path, ALL)
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="line 1 is a row of another model"):
-        not_done([], path, "cd" * 32)
+    with pytest.raises(UsageError, match=f"line 1 is a row of another {message}"):
+        not_done([], path, replace(PROVENANCE, **{name: value}))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"id": "b"}, {"path": "other.wav"}, {"start_time": 0.5}, {"end_time": 2.0}, {"end_time": None}, {"stream": 1}],
+    ids=str,
+)
+def test_a_row_is_of_one_path_stretch_and_stream(tmp_path, other):
+    path, clip = tmp_path / "a.jsonl", Clip("a", "a.wav", 0.0, 1.0)
+    row = Scores(id="a", path="a.wav", end_time=1.0, duration=5.0, provenance=PROVENANCE)
+    write(path, [row])
+    both = [replace(clip, **other), clip]
+    assert not_done(both, path, PROVENANCE) == both[:1]
+
+
+def test_a_row_to_the_end_of_the_file_is_of_every_end_beyond(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, [Scores(id="a", path="a", end_time=5.0, duration=5.0, provenance=PROVENANCE)])
+    for end in (None, 5.0, 7.0):
+        assert not_done([Clip("a", "a", 0.0, end)], path, PROVENANCE) == []
+    assert not_done([Clip("a", "a", 0.0, 4.0)], path, PROVENANCE) != []
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_file_that_has_changed_is_scored_again(tmp_path, change):
+    path, audio = tmp_path / "a.jsonl", tmp_path / "a.wav"
+    audio.write_bytes(b"one")
+    state = dict(zip(("file_bytes", "file_mtime"), file_state(str(audio)), strict=True))
+    clip = Clip("a", str(audio))
+    write(path, [Scores(id="a", path=str(audio), provenance=PROVENANCE, **state)])
+    assert not_done([clip], path, PROVENANCE) == []
+    mtime = audio.stat().st_mtime_ns
+    if change == "size":
+        audio.write_bytes(b"other")
+    os.utime(audio, ns=(mtime, mtime + 5_000_000 * (change == "time")))
+    assert not_done([clip], path, PROVENANCE) == [clip]
+    assert path.read_text() == ""  # its old score is no row of the file as it is
+
+
+def test_rows_of_earlier_versions_of_the_table_are_resumed(tmp_path):
+    path, audio = tmp_path / "a.jsonl", tmp_path / "a.wav"
+    audio.write_bytes(b"one")
+    row = Scores(id="a", path=str(audio), provenance=PROVENANCE).row()
+    old = {name: value for name, value in row.items() if name not in ("stream", "file_bytes", "file_mtime")}
+    path.write_text(json.dumps(old) + "\n")
+    assert not_done([Clip("a", str(audio))], path, PROVENANCE) == []
+
+
+def test_names_that_are_not_utf8_are_resumed_and_read_by_others(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, [Scores(id=NOT_UTF8, path=NOT_UTF8, provenance=PROVENANCE)])
+    assert not_done([Clip(NOT_UTF8, NOT_UTF8)], path, PROVENANCE) == []
+    assert pyarrow.json.read_json(path)["path"].to_pylist() == [r"caf\udce9.wav"]

@@ -86,6 +86,7 @@ def test_other_words_name_no_scale(name):
 def test_a_row_has_the_documented_columns_in_their_order():
     stds = [f"{axis}_std" for axis in AXES]
     where = ["id", "path", "start_time", "end_time", "sample_rate", "channels", "duration"]
+    where += ["stream", "file_bytes", "file_mtime"]
     kind = ["scale", "domain", *(f"{axis}_basis" for axis in AXES)]
     what = ["n_windows", "warnings", "status", "error"]
     assert list(Scores().row()) == [*where, *AXES, *stds, *kind, *what]

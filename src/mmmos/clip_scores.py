@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmmos.clips import Clip
 from mmmos.ensemble import combine
 from mmmos.hub import ScoringModel
-from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores
+from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores, file_state
 from mmmos.windows import ClipReport, Window
 
 COUNTED_SHARE = 0.25
@@ -27,6 +27,9 @@ class PendingClip:
     windows: list[tuple[Window, NDArray[np.float64] | None, NDArray[np.float64] | None]] = field(default_factory=list)
     report: ClipReport | None = None
     error: ClipError | None = None
+
+    def __post_init__(self) -> None:
+        self._file_state = file_state(self.clip.path)  # before its samples are read
 
     def add(
         self,
@@ -49,7 +52,8 @@ class PendingClip:
     def finish(self, model: ScoringModel, provenance: Provenance, segments: bool) -> Iterator[Scores]:
         """The clip's row, or with `segments` one for each of its windows."""
         clip, report = self.clip, self.report
-        given: dict[str, Any] = {"id": clip.id, "path": clip.path, "start_time": clip.start_time}
+        given: dict[str, Any] = {"id": clip.id, "path": clip.path, "start_time": clip.start_time, "stream": clip.stream}
+        given |= dict(zip(("file_bytes", "file_mtime"), self._file_state, strict=True))
         scores = Scores(**given, scale=model.about.scale, provenance=provenance)
         if report is None or self.error is not None:
             yield replace(scores, error=self.error)

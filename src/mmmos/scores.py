@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from dataclasses import dataclass, fields, replace
 from html import escape
 from typing import Any
@@ -115,6 +117,9 @@ class Scores:
     sample_rate: int | None = None  # Hz, the file's own
     channels: int | None = None  # the file's own, before the downmix
     duration: float = math.nan  # s, of the whole file
+    stream: int = 0  # which of the file's audio streams
+    file_bytes: int | None = None  # size of the file; None for an array or an address
+    file_mtime: float | None = None  # s since 1970, the file's last change
     n_windows: int = 0
     warnings: tuple[str, ...] = ()
     error: ClipError | None = None
@@ -180,12 +185,22 @@ class Scores:
 
 _ROW_ORDER = (
     *("id", "path", "start_time", "end_time", "sample_rate", "channels", "duration"),
+    *("stream", "file_bytes", "file_mtime"),
     *AXES,
     *(f"{axis}_std" for axis in AXES),
     *("scale", "domain"),
     *(f"{axis}_basis" for axis in AXES),
     *("n_windows", "warnings"),
 )
+
+
+def file_state(path: str | None) -> tuple[int | None, float | None]:
+    """Size in bytes and time of the last change (s since 1970, to a microsecond) of a local file, else two None."""
+    try:
+        state = os.stat(path or "")
+    except (OSError, ValueError):
+        return None, None
+    return (state.st_size, round(state.st_mtime, 6)) if stat.S_ISREG(state.st_mode) else (None, None)
 
 
 def _two_digits(score: float) -> str:

@@ -108,7 +108,7 @@ def score(
                 return
         predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
         if resume and file:
-            clips = not_done(clips, file, predictor.model.sha256)
+            clips = not_done(clips, file, predictor.provenance)
         failed, label_range = 0, predictor.model.about.label_range
         with predictor, _rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
             progress.start("scoring", len(clips))
