@@ -181,3 +181,84 @@ def test_a_row_comes_before_the_next_line_is_read(folder):
     assert next(clips).id == "a.wav"
     with pytest.raises(ManifestError, match="line 2"):
         next(clips)
+
+
+def reported(*words: str) -> tuple[list[str | None], list[str]]:
+    """Paths, and what is said of what is left out."""
+    said: list[str] = []
+    return [clip.path for clip in expand(words, None, said.append, lambda error: said.append(str(error)))], said
+
+
+def test_links_to_folders_are_followed_once():
+    touch("other/b.wav", "f/a.wav", "f/d/c.wav")
+    os.symlink("../other", "f/link")
+    os.symlink("../../other", "f/d/again")
+    os.symlink("..", "f/d/up")
+    os.symlink(".", "f/self")
+    assert paths("f") == ["f/a.wav", "f/d/c.wav", "f/d/again/b.wav"]
+
+
+def test_hidden_files_and_those_of_other_systems_are_no_clips():
+    touch("f/a.wav", "f/._a.wav", "f/.b.wav", "f/.git/c.wav", "f/__MACOSX/d.wav")
+    assert reported("f") == (["f/a.wav"], [])
+    assert paths("f/._a.wav") == ["f/._a.wav"]  # named, it is tried
+
+
+def test_what_is_left_out_of_a_folder_is_counted_by_its_kind():
+    touch("f/a.SPH", "f/b.wv1", "f/notes.txt", "f/d/more.TXT", "f/LICENSE", "f/list.csv")
+    found, (said,) = reported("f")
+    assert found == ["f/a.SPH", "f/b.wv1"]
+    assert said.startswith("f: 4 files that are not called audio are left out (2 .txt, ")
+    assert "1 without a suffix" in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_read_is_reported():
+    touch("f/a.wav", "f/locked/b.wav")
+    os.chmod("f/locked", 0)
+    assert reported("f") == (["f/a.wav"], ["f/locked is left out: Permission denied"])
+
+
+def test_an_error_of_the_system_in_a_walk_is_reported(monkeypatch):
+    touch("f/a.wav", "f/locked/b.wav")
+    scan = os.scandir
+
+    def scandir(path):
+        if path == "f/locked":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert reported("f") == (["f/a.wav"], ["f/locked is left out: Permission denied"])
+
+
+def test_a_table_of_something_else_is_left_out_of_a_pattern_and_refused_by_name(folder):
+    touch("f/a.wav")
+    (folder / "f/metadata.csv").write_text("LJ001-0001|Printing, in the only sense|Printing\n")
+    found, (said,) = reported("f/*")
+    assert found == ["f/a.wav"]
+    assert "f/metadata.csv, line 1" in said
+    with pytest.raises(ManifestError, match=r"f/metadata\.csv, line 1"):
+        list(reported("f/metadata.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.jsonl", '{"path": "a.wav"}\n{"path": \n[1]\n{"x": 1}\n{"path": "b.wav"}\n'),
+        ("l.csv", "path,start_time\na.wav,0\nx\nx,1,2\nx,soon\nb.wav,1\n"),
+        ("l.scp", "1 a.wav\nx\ny\nz\n2 b.wav\n"),
+    ],
+)
+def test_a_bad_row_costs_one_row(folder, name, text):
+    (folder / name).write_text(text)
+    found, said = reported(name)
+    assert found == ["a.wav", "b.wav"]
+    assert len(said) == 3
+    assert all(sentence.startswith(f"{name}, line ") for sentence in said)
+
+
+def test_a_command_of_a_kaldi_list_is_a_clip_that_is_never_run(folder):
+    (folder / "l.scp").write_text("1 a.wav\n2 touch ran |\n")
+    assert [clip.id for clip in expand(["l.scp"], on_bad_row=lambda error: None)] == ["1", "2"]
+    assert not os.path.exists("ran")

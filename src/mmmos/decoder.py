@@ -64,6 +64,10 @@ class IsolatedDecoder:
         if clip.data is not None:
             yield from self._cut_data(clip, clip.data, rates, min_seconds)
             return
+        if clip.path is not None and clip.path.endswith("|") and not os.path.exists(clip.path):
+            raise AudioError(
+                "not_found", f"a command is never run; write its output to a file and list that: {clip.path}"
+            )
         if not self._in_use.acquire(blocking=False):
             with IsolatedDecoder(self.deadline, self.memory) as another:
                 yield from another.cut(clip, rates, min_seconds)

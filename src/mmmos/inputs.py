@@ -5,54 +5,68 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from mmmos.clips import Clip
+from mmmos.errors import ManifestError
+from mmmos.lists import OnBadRow, refuse
 from mmmos.manifest import SUFFIXES, stream_clips
 from mmmos.remote import files_below, filesystem, is_url, matching
 
 AUDIO_SUFFIXES = {
     *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2", ".mp3"),
     *(".mpc", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".spx", ".tta", ".voc", ".w64", ".wav", ".weba", ".wma", ".wv"),
-    *(".3gp", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"),
+    *(".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mpga", ".ts", ".webm", ".wmv"),
+    *(".ape", ".nist", ".sph", ".wv1", ".wv2"),
 }
 """What is taken from a folder. A file named outright is tried whatever it is called."""
 
 
-def expand(inputs: Sequence[str], data_root: str | None = None) -> Iterator[Clip]:
+Report = Callable[[str], None]
+"""Takes a sentence on what is left out of the clips."""
+
+
+def expand(
+    inputs: Sequence[str],
+    data_root: str | None = None,
+    report: Report = lambda sentence: None,
+    on_bad_row: OnBadRow = refuse,
+) -> Iterator[Clip]:
     """The clips behind the words on a command line, in their order, folders in the order of names.
 
     - a file whose name says that it is a list (`manifest.SUFFIXES`): its rows
-    - a folder: every audio file below it
+    - a folder: every audio file below it, through links too; hidden files and `__MACOSX` are left out
     - `-`: one path a line on standard input
     - a pattern with `*`, `?` or `[`, if no file has that very name: what it matches
     - anything else: one file, even if there is none, so that it gets its row
 
     Each of them may be an address (`s3://bucket/list.jsonl`). Clips come as they are found: memory grows with the
-    files of a folder and with what a pattern matches, and not with the rows of a list. Raises `ManifestError`, and
-    `MissingExtraError` for an address that no installed package can read.
+    files of a folder and with what a pattern matches, and not with the rows of a list. What is left out of a folder or
+    a pattern is reported; a bad row of a list goes to `on_bad_row`. Raises `ManifestError`, and `MissingExtraError` for
+    an address that no installed package can read.
     """
     schemes: set[str] = set()
-    for clip in _expand(inputs, data_root):
+    for clip in _expand(inputs, data_root, report, on_bad_row):
         if is_url(clip.path or "") and (scheme := str(clip.path).partition("://")[0]) not in schemes:
             filesystem(str(clip.path))  # once for all, rather than a million rows of one error
             schemes.add(scheme)
         yield clip
 
 
-def _expand(words: Iterable[str], data_root: str | None) -> Iterator[Clip]:
+def _expand(words: Iterable[str], data_root: str | None, report: Report, on_bad_row: OnBadRow) -> Iterator[Clip]:
     for word in words:
         if word == "-":
             yield from _files(os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         elif os.path.isdir(word):
-            yield from _files(_walk(word))
+            yield from _files(_walk(word, report))
         elif PurePath(word).suffix.lower() in SUFFIXES:
-            yield from stream_clips(word, data_root)
+            yield from stream_clips(word, data_root, on_bad_row)
         elif is_url(word):
-            yield from _at_address(word, data_root)
+            yield from _at_address(word, data_root, report, on_bad_row)
         elif not os.path.exists(word) and glob.has_magic(word):
-            yield from _matched(sorted(glob.glob(word, recursive=True)), word, data_root)
+            yield from _matched(sorted(glob.glob(word, recursive=True)), word, data_root, report, on_bad_row)
         else:
             yield from _files([word])
 
@@ -70,11 +84,11 @@ def named_files(words: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def _at_address(url: str, data_root: str | None) -> Iterator[Clip]:
+def _at_address(url: str, data_root: str | None, report: Report, on_bad_row: OnBadRow) -> Iterator[Clip]:
     if url.startswith(("http:", "https:")) or (_is_audio(url) and not glob.has_magic(url)):
         yield from _files([url])  # its row will say whether it is there; the web has no folders, and `?` is no pattern
     elif glob.has_magic(url):
-        yield from _matched(matching(url), url, data_root)
+        yield from _matched(matching(url), url, data_root, report, on_bad_row)
     else:
         try:
             yield from _files(name for name in files_below(url) if name == url or _is_audio(name))
@@ -82,19 +96,51 @@ def _at_address(url: str, data_root: str | None) -> Iterator[Clip]:
             yield from _files([url])
 
 
-def _matched(found: list[str], pattern: str, data_root: str | None) -> Iterator[Clip]:
-    # `**` matches a folder and what is in it: no clip twice.
-    yield from dict.fromkeys(_expand(found, data_root)) if found else _files([pattern])
+def _matched(
+    found: list[str], pattern: str, data_root: str | None, report: Report, on_bad_row: OnBadRow
+) -> Iterator[Clip]:
+    clips: dict[Clip, None] = {}  # `**` matches a folder and what is in it: no clip twice
+    for name in found:
+        try:
+            clips |= dict.fromkeys(_expand([name], data_root, report, on_bad_row))
+        except ManifestError as error:  # many a table is no list of clips
+            if on_bad_row is refuse:
+                raise
+            report(f"{pattern} matches a file that is not a list of clips, and is left out: {error}")
+    yield from clips if found else _files([pattern])
 
 
 def _files(paths: Iterable[str]) -> Iterator[Clip]:
     return (Clip(path, path) for path in paths)
 
 
-def _walk(folder: str) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        yield from (os.path.join(root, name) for name in sorted(files) if _is_audio(name))
+def _walk(folder: str, report: Report) -> Iterator[str]:
+    """The audio files below a folder, each folder once whatever links lead to it."""
+    seen: set[tuple[int, int]] = set()
+    others: Counter[str] = Counter()
+
+    def unreadable(error: OSError) -> None:
+        report(f"{error.filename} is left out: {error.strerror}")
+
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
+        state = os.stat(root)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in sorted(name for name in files if not _is_hidden(name)):
+            if _is_audio(name):
+                yield os.path.join(root, name)
+            else:
+                others[PurePath(name).suffix.lower() or "without a suffix"] += 1
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) + ", ..." * (len(others) > 5)
+        report(f"{folder}: {others.total()} files that are not called audio are left out ({kinds})")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _is_audio(name: str) -> bool:

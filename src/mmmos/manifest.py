@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from mmmos.clips import Clip
 from mmmos.errors import ManifestError
-from mmmos.lists import read_rows
+from mmmos.lists import OnBadRow, read_rows, refuse
 from mmmos.remote import is_url
 from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE, LabelRange, scale_name
 
@@ -66,16 +66,22 @@ class LabelledClip:
     origin: str = field(default="", compare=False)  # "ratings.csv, line 12", for messages
 
 
-def stream_clips(path: str | Path, data_root: str | Path | None = None) -> Iterator[Clip]:
+def stream_clips(
+    path: str | Path, data_root: str | Path | None = None, on_bad_row: OnBadRow = refuse
+) -> Iterator[Clip]:
     """Clip after clip of a list of any kind above, which may lie at an address; memory does not grow with the list.
 
     All relative paths start at one place: here, or at the list's folder if the first file that is in either of them is
     there. A list at an address has its folder. So a file that goes moves no other row, and is missing where it was.
-    Raises `ManifestError` that names the line.
+    Raises `ManifestError` that names the line; that of a single row is given to `on_bad_row`.
     """
     start = None
-    for line, row in read_rows(path, PATH_COLUMNS):
-        clip = _clip(row, path, line, data_root)
+    for line, row in read_rows(path, PATH_COLUMNS, on_bad_row):
+        try:
+            clip = _clip(row, path, line, data_root)
+        except ManifestError as error:
+            on_bad_row(error)
+            continue
         if clip.path and _is_relative(clip.path):
             start = _start(path, data_root) if start is None else start
             clip = replace(clip, path=os.path.join(start, clip.path))
@@ -89,9 +95,11 @@ def _start(manifest: str | Path, data_root: str | Path | None) -> str:
         return folder  # to ask what is there would be slow
     if folder and os.path.isfile(manifest):  # what comes through a pipe cannot be read twice
         with suppress(ManifestError):  # it will be told where the row is read
-            for line, row in read_rows(manifest, PATH_COLUMNS):
-                clip = _clip(row, manifest, line, data_root)
-                if clip.path and _is_relative(clip.path):
+            for line, row in read_rows(manifest, PATH_COLUMNS, lambda error: None):
+                with suppress(ManifestError):
+                    clip = _clip(row, manifest, line, data_root)
+                    if not (clip.path and _is_relative(clip.path)):
+                        continue
                     for start in ("", folder):
                         if os.path.exists(os.path.join(start, clip.path)):
                             return start

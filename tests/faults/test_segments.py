@@ -110,10 +110,19 @@ def test_23_empty_list(mmmos: Mmmos, score_between: Mmmos, tmp_path: Path) -> No
 def test_23_bad_line_of_a_list(mmmos: Mmmos, sound: str, tmp_path: Path, name: str, text: str, line: str) -> None:
     path = tmp_path / name
     path.write_text(text)
+    strict = mmmos("score", sound, path, "--strict")
+    assert strict.rows == []
+    assert strict.status == 2
+    assert f"{path}, {line}" in strict.notes
     run = mmmos("score", sound, path)
-    assert run.rows == []
-    assert run.status == 2
-    assert f"{path}, {line}" in run.notes
+    assert run.status == 1
+    assert run.codes[0] is None  # the good clip before the list
+    if path.suffix == ".scp":
+        assert run.codes == [None, "not_found", "not_found"]
+        assert "a command is never run" in run.rows[2]["error"]["message"]
+    else:
+        assert f"{path}, {line}" in run.notes
+        assert "1 rows of lists were left out" in run.notes
 
 
 def test_23_bad_line_is_told_on_stderr_before_torch_is_loaded(tmp_path: Path) -> None:

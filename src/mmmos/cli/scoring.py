@@ -35,7 +35,7 @@ from mmmos.cli.options import (
     open_predictor,
 )
 from mmmos.cli.score_table import score_table
-from mmmos.errors import UsageError
+from mmmos.errors import ManifestError, UsageError
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import LABEL_RANGE, LabelRange
 
@@ -62,6 +62,7 @@ def score(
     ] = "mmmos",
     resume: Annotated[bool, typer.Option("--resume", help="Keep the scores in OUTPUT.jsonl, score the rest.")] = False,
     overwrite: OverwriteOption = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with status 2 at a bad row of a list.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -84,10 +85,18 @@ def score(
     interrupted.
     """
     from mmmos.inputs import expand, named_files
+    from mmmos.lists import refuse
     from mmmos.rows import not_done
 
     how = Crewed(workers, ray, shard_size, stall_minutes)
-    found = expand(inputs, None if data_root is None else str(data_root))
+    skipped: list[ManifestError] = []
+
+    def skip(error: ManifestError) -> None:
+        skipped.append(error)
+        notes.print(f"mmmos: {error}: this row is left out")
+
+    root = None if data_root is None else str(data_root)
+    found = expand(inputs, root, lambda sentence: notes.print(f"mmmos: {sentence}"), refuse if strict else skip)
     if folder := folder_of(output, how):
         if segments or form != "mmmos" or resume or overwrite:
             raise UsageError(
@@ -96,12 +105,14 @@ def score(
         from mmmos.bulk.tasks import ScoreTask
 
         task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
-        raise typer.Exit(1 if run_in_folder(folder, found, task, how, "scoring").errors else 0)
+        raise typer.Exit(1 if run_in_folder(folder, found, task, how, "scoring").errors or skipped else 0)
     file = None if output is None else Path(output)
     if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
         raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
     with _output(file, form, named_files(inputs), resume or overwrite):
         clips = list(found)
+        if not clips and skipped:
+            raise UsageError(f"nothing to score: all {len(skipped)} rows of the list are left out")
         if not clips:
             notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
             with _rows_to(file, form, resume, []):
@@ -117,6 +128,9 @@ def score(
                 failed += scores.error is not None
     if failed:
         notes.print(f"mmmos: {failed} of {len(clips)} clips could not be scored; their rows say why")
+    if skipped:
+        notes.print(f"mmmos: {len(skipped)} rows of lists were left out")
+    if failed or skipped:
         raise typer.Exit(1)
 
 
