@@ -319,3 +319,22 @@ def test_a_reader_that_leaves_early_is_no_error(make_file):
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_and_a_folder_for_temporary_files_that_is_gone_cost_nothing(make_file, tmp_path, closed):
+    clip, out = make_file("a.wav"), tmp_path / "rows.jsonl"
+    command = f"TMPDIR={tmp_path}/gone {sys.executable} -m mmmos score {clip} -o {out} {closed}"
+    assert subprocess.run(command, shell=True, check=False).returncode == 0
+    assert [row["status"] for row in rows(out.read_text())] == ["ok"]
+
+
+@pytest.mark.slow
+def test_audio_through_a_pipe_has_the_score_of_its_file(make_file):
+    clip = make_file("a.wav")
+    command = f"cat {clip} | {sys.executable} -m mmmos score - /dev/null {clip} <(cat {clip})"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    found = rows(done.stdout)
+    assert [row["PQ"] for row in found] == [found[2]["PQ"], None, found[2]["PQ"], found[2]["PQ"]]
+    assert found[2]["PQ"] > 0

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from mmmos.clips import Clip
-from mmmos.errors import ManifestError
+from mmmos.errors import ManifestError, UsageError
 from mmmos.inputs import AUDIO_SUFFIXES, expand
 from mmmos.manifest import SUFFIXES
 
@@ -262,3 +262,36 @@ def test_a_command_of_a_kaldi_list_is_a_clip_that_is_never_run(folder):
     (folder / "l.scp").write_text("1 a.wav\n2 touch ran |\n")
     assert [clip.id for clip in expand(["l.scp"], on_bad_row=lambda error: None)] == ["1", "2"]
     assert not os.path.exists("ran")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"RIFF\x24\0\0\0WAVEfmt \n", b"fLaC\0\0\0\x22\n\n", b"OggS\0\2\n", b"\xff\xfb\x90\n", b"\0\0\0\x20ftypM4A \n"],
+    ids=["wav", "flac", "ogg", "mp3", "m4a"],
+)
+def test_audio_on_standard_input_is_one_clip(monkeypatch, data):
+    type_in(monkeypatch, data)
+    (clip,) = expand(["-"])
+    assert (clip.id, clip.path, clip.data) == ("-", None, data)
+
+
+def test_paths_that_begin_as_audio_does_are_paths(monkeypatch):
+    type_in(monkeypatch, b"RIFF/a.wav\nID3.mp3\n")
+    assert paths("-") == ["RIFF/a.wav", "ID3.mp3"]
+
+
+def test_a_pipe_is_read_here():
+    reading, writing = os.pipe()
+    os.write(writing, b"RIFF")
+    os.close(writing)
+    try:
+        (clip,) = expand([f"/dev/fd/{reading}"])
+    finally:
+        os.close(reading)
+    assert (clip.path, clip.data) == (None, b"RIFF")
+
+
+def test_standard_input_that_is_closed_is_wrong_usage(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="standard input, which is closed"):
+        list(expand(["-"]))

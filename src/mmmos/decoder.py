@@ -186,7 +186,7 @@ def serve(descriptor: int, memory: int) -> None:
     COPIES.keep = True  # lists often have many stretches of a file
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
     threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
-    with tempfile.TemporaryFile() as complaints:
+    with _memory_file() as complaints:
         # mpg123 tells of damaged frames on stderr only, and of files that it leaves to FFmpeg.
         os.dup2(complaints.fileno(), 2)
         while True:
@@ -210,6 +210,13 @@ def serve(descriptor: int, memory: int) -> None:
                 pipe.send(ClipError("decode_failed", message))
             except Exception as error:
                 pipe.send(ClipError("decode_failed", f"{type(error).__name__}: {error}"))
+
+
+def _memory_file() -> IO[bytes]:
+    """A file for what decoders write to stderr, which needs no folder that can be written where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("complaints"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _end_with_parent(pipe: int) -> None:

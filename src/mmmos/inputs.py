@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import PurePath
 
 from mmmos.clips import Clip
-from mmmos.errors import ManifestError
+from mmmos.errors import ManifestError, UsageError
 from mmmos.lists import OnBadRow, refuse
 from mmmos.manifest import SUFFIXES, stream_clips
 from mmmos.remote import files_below, filesystem, is_url, matching
@@ -38,7 +40,8 @@ def expand(
 
     - a file whose name says that it is a list (`manifest.SUFFIXES`): its rows
     - a folder: every audio file below it, through links too; hidden files and `__MACOSX` are left out
-    - `-`: one path a line on standard input
+    - `-`: one path a line on standard input, or the bytes of one audio file
+    - a pipe, such as `<(command)`: the bytes of one audio file
     - a pattern with `*`, `?` or `[`, if no file has that very name: what it matches
     - anything else: one file, even if there is none, so that it gets its row
 
@@ -58,7 +61,7 @@ def expand(
 def _expand(words: Iterable[str], data_root: str | None, report: Report, on_bad_row: OnBadRow) -> Iterator[Clip]:
     for word in words:
         if word == "-":
-            yield from _files(os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
+            yield from _standard_input()
         elif os.path.isdir(word):
             yield from _files(_walk(word, report))
         elif PurePath(word).suffix.lower() in SUFFIXES:
@@ -67,8 +70,56 @@ def _expand(words: Iterable[str], data_root: str | None, report: Report, on_bad_
             yield from _at_address(word, data_root, report, on_bad_row)
         elif not os.path.exists(word) and glob.has_magic(word):
             yield from _matched(sorted(glob.glob(word, recursive=True)), word, data_root, report, on_bad_row)
+        elif _is_pipe(word):
+            with open(word, "rb") as file:
+                yield Clip(word, None, data=file.read())
         else:
             yield from _files([word])
+
+
+_FIRST_BYTES = (
+    b"RIFF",
+    b"RIFX",
+    b"RF64",
+    b"fLaC",
+    b"OggS",
+    b"ID3",
+    b"FORM",
+    b".snd",
+    b"caff",
+    b"wvpk",
+    b"\x1aE\xdf\xa3",
+)
+"""What audio files begin with. A path may, too; bytes of a file have control characters soon after."""
+
+
+def _standard_input() -> Iterator[Clip]:
+    """The clips that are listed on standard input, or the one whose bytes come there. Raises `UsageError`."""
+    if sys.stdin is None:
+        raise UsageError("- means standard input, which is closed")
+    lines = iter(sys.stdin.buffer)
+    first = next(lines, b"")
+    if _is_audio_data(first):
+        yield Clip("-", None, data=b"".join([first, *lines]))
+    else:
+        yield from _files(os.fsdecode(line.rstrip(b"\r\n")) for line in chain([first], lines) if line.strip())
+
+
+def _is_audio_data(line: bytes) -> bool:
+    mpeg = line[:1] == b"\xff" and line[1:2] >= b"\xe0"  # no text in UTF-8 has the first byte
+    mp4 = line[:1] == b"\0"  # the size of the first box; no path has it
+    return mpeg or mp4 or (line.startswith(_FIRST_BYTES) and any(byte < 9 for byte in line[:64]))
+
+
+def _is_pipe(word: str) -> bool:
+    """Whether it is `<(command)`, /dev/stdin or a named pipe, which the decoder's process could not open or reopen."""
+    try:
+        mode = os.stat(word).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or (
+        word.startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/")) and not stat.S_ISCHR(mode)
+    )
 
 
 def named_files(words: Iterable[str]) -> Iterator[str]:

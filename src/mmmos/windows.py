@@ -30,6 +30,10 @@ MIN_SECONDS = 0.1
 """Shortest clip that is scored or trained on, whatever the encoders could do with less."""
 
 
+END_TOLERANCE = 0.01
+"""s that an end may lie beyond the clip's without a warning: lists round durations."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Up to 10 s of a clip, once for each sample rate asked for."""
@@ -98,7 +102,7 @@ def _cut_source(source: Source, clip: Clip, rates: Sequence[int], min_seconds: f
 
     warnings = source.warnings | checks.warnings() | cutter.warnings()
     end_time = clip.start_time + seconds
-    if clip.end_time is not None and end_time < clip.end_time - 0.5 / rate:
+    if clip.end_time is not None and end_time < clip.end_time - max(0.5 / rate, END_TOLERANCE):
         warnings.add("segment_clamped")
     reached_end = clip.end_time is None or "segment_clamped" in warnings
     duration = source.seconds if reached_end or not math.isfinite(source.info.duration) else source.info.duration

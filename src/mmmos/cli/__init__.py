@@ -59,6 +59,7 @@ def options(
 def main() -> None:
     """Entry point: runs a command and turns every expected error into one line and an exit status."""
     # Threads that wait for each other should sleep: spinning, they double the time where another process wants a core.
+    _open_closed_descriptors()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
@@ -82,6 +83,14 @@ def _reason(error: OSError) -> str:
         return str(error)
     what = error.strerror[0].lower() + error.strerror[1:]
     return f"{os.fsdecode(error.filename)}: {what}" if error.filename is not None else what
+
+
+def _open_closed_descriptors() -> None:
+    """Put /dev/null where 0, 1 or 2 is closed: the next file opened would be taken for a standard one."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        if descriptor == 2:
+            sys.stderr = open(descriptor, "w", closefd=False)  # noqa: SIM115, for the whole process
+    os.close(descriptor)
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -104,6 +104,7 @@ def score(
             )
         from mmmos.bulk.tasks import ScoreTask
 
+        found = _at_paths(found)
         task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
         raise typer.Exit(1 if run_in_folder(folder, found, task, how, "scoring").errors or skipped else 0)
     file = None if output is None else Path(output)
@@ -132,6 +133,14 @@ def score(
         notes.print(f"mmmos: {len(skipped)} rows of lists were left out")
     if failed or skipped:
         raise typer.Exit(1)
+
+
+def _at_paths(clips: Iterable[Clip]) -> Iterator[Clip]:
+    """The same clips. Raises `UsageError` for the bytes of a pipe, which a run in a folder cannot read again."""
+    for clip in clips:
+        if clip.path is None:
+            raise UsageError(f"{clip.id} is a pipe of audio; a run in a folder takes files, so save it as one")
+        yield clip
 
 
 @contextmanager
@@ -163,7 +172,7 @@ def _rows_to(
     """Where rows go, and the progress: a file, a table on a terminal, or JSONL into a pipe."""
     from mmmos.rows import open_rows
 
-    if output is None and form == "mmmos" and sys.stdout.isatty():
+    if output is None and form == "mmmos" and sys.stdout is not None and sys.stdout.isatty():
         console = Console(highlight=False, markup=False, emoji=False)
         names = [clip.id for clip in clips]
         timed = segments or any(clip.start_time > 0 for clip in clips)
@@ -174,6 +183,8 @@ def _rows_to(
         ):
             yield write, progress
         return
+    if output is None and sys.stdout is None:
+        raise UsageError("standard output is closed; name a file with -o")
     try:
         with open_rows(output or sys.stdout, form, append) as write:
             if output is None and sys.stdout.isatty():
