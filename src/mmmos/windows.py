@@ -30,7 +30,7 @@ MIN_SECONDS = 0.1
 """Shortest clip that is scored or trained on, whatever the encoders could do with less."""
 
 
-END_TOLERANCE = 0.01
+END_TOLERANCE = 0.0005
 """s that an end may lie beyond the clip's without a warning: lists round durations."""
 
 
