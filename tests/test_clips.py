@@ -107,11 +107,14 @@ def test_anything_else_is_refused_by_its_type(audio):
     [
         (np.ma.masked_greater(STEREO, 0.5), "array.filled"),
         (np.zeros(10, np.int64), "array / 32768"),
-        ([0.0, 0.1], "a list"),
         (0.5, "numpy.array"),
         (np.array(["a.wav", "b.wav"]), "array.tolist"),
-        (pyarrow.array(["a.wav"]), "several clips are a list"),
+        (pyarrow.array(["a.wav"]), "to_pylist"),
+        (pyarrow.scalar("a.wav"), "as_py"),
+        ([["a.wav"]], "one flat list"),
+        (Clip("a.wav"), "stream"),
         (io.StringIO("text"), "'rb'"),
+        (io.FileIO(os.devnull, "w"), "'rb'"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -174,6 +177,12 @@ def test_open_file_is_read_whole_and_left_as_it_was(tmp_path):
     buffer.write(b"RIFF")  # and so at its end
     assert to_clip(buffer).data == b"RIFF"
     assert (buffer.tell(), buffer.closed) == (4, False)
+
+
+@pytest.mark.parametrize("name", ["start_time", "end_time"])
+def test_times_are_numbers(name):
+    with pytest.raises(TypeError, match=f"{name} is a number of seconds, not '1.5'"):
+        to_clip("a.wav", **{name: "1.5"})
 
 
 def test_pipe_is_read_to_its_end():

@@ -202,6 +202,17 @@ def test_members_clipped_one_by_one_are_a_warning_too(toys: Predictor) -> None:
     assert "out_of_range" in scores.warnings
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_without_windows_are_refused(toys: Predictor, batch_size: int) -> None:
+    with pytest.raises(UsageError, match="from 1 on"):
+        Predictor(toys.model, device="cpu", batch_size=batch_size)
+
+
+def test_a_model_is_named_by_text_or_a_path() -> None:
+    with pytest.raises(TypeError, match="not int"):
+        mmmos.load(3)
+
+
 def test_repr_of_a_predictor_is_one_line(toys: Predictor) -> None:
     assert repr(toys) == "<Predictor 'toys': toy, 2 members, scale 0-10, cpu, float32>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from dataclasses import dataclass, field
@@ -60,6 +61,9 @@ def to_clip(
     clip are a copy. Raises TypeError for any other thing or layout, `SampleRateError` for samples without their rate
     and for a file with one.
     """
+    for which, time in (("start_time", start_time), ("end_time", end_time)):
+        if time is not None and (isinstance(time, str | bool) or not hasattr(time, "__float__")):
+            raise TypeError(f"{which} is a number of seconds, not {time!r}")
     if isinstance(audio, str | os.PathLike):
         _check_no_rate(sample_rate)
         path = os.fspath(audio)
@@ -97,6 +101,10 @@ def whole_rate(sample_rate: float | None) -> int:
 
 def _content(file: Any) -> bytes:
     """All bytes of an open file, which stays open and where it was."""
+    if isinstance(file, io.TextIOBase):
+        raise TypeError(f"{type(file).__name__} reads text, not bytes: open the file with mode 'rb'")
+    if not getattr(file, "readable", lambda: True)():
+        raise TypeError(f"{type(file).__name__} cannot be read: open the file with mode 'rb'")
     can_seek = getattr(file, "seekable", lambda: False)()
     before = file.tell() if can_seek else 0
     if can_seek:
@@ -128,12 +136,21 @@ def _array(audio: Any) -> NDArray[Any]:
     if isinstance(audio, np.ndarray):
         return np.asarray(audio)
     kind = f"{type(audio).__module__}.{type(audio).__qualname__}".removeprefix("builtins.")
-    remedy = "; several clips are a list of these" if hasattr(audio, "__iter__") and not isinstance(audio, dict) else ""
-    if isinstance(audio, int | float):
-        remedy = "; samples in a list become an array with numpy.array(...)"
     raise TypeError(
-        f"audio is a path, an array or a tensor, or a file's bytes or an open binary file, not {kind}{remedy}"
+        f"audio is a path, an array or a tensor, or a file's bytes or an open binary file, not {kind}{_remedy(audio)}"
     )
+
+
+def _remedy(audio: Any) -> str:
+    """What to do with a thing that is not audio, after a semicolon."""
+    if isinstance(audio, int | float | np.number):
+        return "; samples in a list become an array with numpy.array(...)"
+    if isinstance(audio, Clip):
+        return "; stream([clip]) scores it"
+    for name in ("as_py", "to_pylist", "tolist"):  # of pyarrow's scalars and columns, and of pandas
+        if hasattr(audio, name):
+            return f"; its .{name}() gives plain values"
+    return "; several clips are one flat list" if hasattr(audio, "__iter__") and not isinstance(audio, dict) else ""
 
 
 def _samples(array: NDArray[Any], layout: Layout) -> NDArray[np.float32]:

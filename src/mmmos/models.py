@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -33,6 +34,8 @@ def load_model(
     Raises `ModelNotFoundError` if there is none (another model is never taken in its place),
     `ModelFormatError` if it is not whole or not trusted, `LicenseError`.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"a model is named by a str or a path, not {type(name).__name__}")
     where: dict[str, Any] = {
         "revision": revision,
         "cache_dir": cache_dir,

@@ -80,6 +80,8 @@ class Predictor:
         place = pick_device(device)
         if dtype not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"no precision is called {dtype!r}; there are auto, float32, bfloat16")
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch_size is a number of windows from 1 on, not {batch_size}")
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         # On a CPU windows go faster one by one; a GPU wants them together.
         self.batch_size = batch_size or (1 if place.type == "cpu" else 16)
