@@ -34,13 +34,18 @@ def test_a_clip_up_to_10_s_is_heard_whole_and_once(duration: float, how: str, co
     assert crop.weight == pytest.approx(duration / 10)
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_a_little_over_10_s_is_the_padding_of_an_encoder_and_not_heard(how: str) -> None:
+@pytest.mark.parametrize("how", ["windows", "first"])
+def test_a_little_over_10_s_is_the_padding_of_an_encoder_and_not_evaluated(how: str) -> None:
     for duration in (10.001, 10.3, 10 + SLACK_SECONDS - 1e-6):
         assert bounds(plan_crops(CLIP, duration, how, 1, 0)) == [(0.0, 10.0)]
     longer = plan_crops(CLIP, 10 + SLACK_SECONDS, how, 1, 0)
-    assert bounds(longer) == ([(0.0, 10.0), (10.0, 10.5)] if how == "windows" else bounds(longer))
-    assert plan_crops(CLIP, 10 + SLACK_SECONDS, "random", 1, 0)[0].clip.start_time > 0
+    assert bounds(longer) == ([(0.0, 10.0), (10.0, 10.5)] if how == "windows" else [(0.0, 10.0)])
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_less_than_a_sample_over_10_s_is_a_whole_clip(how: str) -> None:
+    for clip, duration in ((CLIP, 10 + 1e-9), (Clip("a", "a.wav", 0.3, 10.3 + 1e-12), 60.0)):
+        assert plan_crops(clip, duration, how, 5, 0) == (Crop(clip, 1.0),)
 
 
 @given(st.floats(10.51, 500.0), starts)
@@ -68,15 +73,27 @@ def test_windows_are_those_that_scoring_cuts(seconds: float, start: float) -> No
     assert [crop.clip.start_time for crop in crops] == pytest.approx([window.start_time for window in cuts])
 
 
-@given(st.floats(10.51, 500.0), starts, st.integers(1, 20), st.integers(0, 999))
-def test_random_crops_are_10_s_inside_the_clip(length: float, start: float, count: int, seed: int) -> None:
-    crops = plan_crops(Clip("a", "a.wav", start), start + length, "random", count, seed)
+rooms = st.floats(1e-5, 1.0) | st.floats(0.01, 490.0) | st.sampled_from([0.001, 0.02, 0.4999, 0.5])
+
+
+@given(rooms, starts, st.integers(1, 20), st.integers(0, 999))
+def test_random_crops_are_10_s_inside_the_clip(room: float, start: float, count: int, seed: int) -> None:
+    crops = plan_crops(Clip("a", "a.wav", start), start + 10 + room, "random", count, seed)
     assert len(crops) == count
     for crop in crops:
         assert crop.clip.end_time - crop.clip.start_time == pytest.approx(10)
-        assert start - 6e-4 <= crop.clip.start_time
-        assert crop.clip.end_time <= start + length + 6e-4
+        assert start <= crop.clip.start_time
+        assert crop.clip.end_time <= start + 10 + room + 1e-9
         assert crop.weight == 1
+
+
+@given(rooms, starts, st.integers(0, 999))
+def test_random_crops_reach_over_the_whole_room_of_every_length(room: float, start: float, seed: int) -> None:
+    crops = plan_crops(Clip("a", "a.wav", start), start + 10 + room, "random", 200, seed)
+    places = np.array([(crop.clip.start_time - start) / room for crop in crops])
+    shares = np.histogram(places, bins=4, range=(0, 1 + 1e-6))[0] / len(places)
+    assert shares == pytest.approx([0.25] * 4, abs=0.17)  # 5.5 standard deviations
+    assert len(set(places)) > 50
 
 
 @given(st.floats(15.0, 500.0), st.integers(1, 9), st.integers(1, 9), st.integers(0, 999))
