@@ -474,7 +474,7 @@ def test_the_commands_say_it_with_their_exit_status(run_mmmos, tmp_path: Path):
     assert len(parquet.read_table(tmp_path / "a.parquet")) == len(clips_of(store, plan, 0)) + 7
     flip(store, part_name(1))
     (tmp_path / "run" / "notes.txt").touch()
-    assert run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.parquet")[0] == 3
+    assert run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.parquet", "--overwrite")[0] == 3
     status, out, _ = run_mmmos("verify", tmp_path / "run")
     remedy = "remove these files and give the command of the run again: _run/commits/00001.json notes.txt"
     assert (status, out.splitlines()[-1]) == (1, remedy)
@@ -484,3 +484,20 @@ def test_the_commands_say_it_with_their_exit_status(run_mmmos, tmp_path: Path):
         status, _, notes = run_mmmos(*command)
         assert (status, notes.count("\n")) == (2, 1)
         assert "no run of mmmos" in notes
+
+
+def test_merge_never_replaces_a_part_and_a_file_only_with_overwrite(run_mmmos, tmp_path: Path):
+    scored(open_store(tmp_path / "run"))
+    part = tmp_path / "run" / part_name(1)
+    (tmp_path / "soft.parquet").symlink_to(part)
+    os.link(part, tmp_path / "hard.parquet")
+    before = part.read_bytes()
+    for name in ("soft.parquet", "hard.parquet", f"run/{part_name(1)}"):
+        for options in ((), ("--overwrite",)):
+            status, _, notes = run_mmmos("merge", tmp_path / "run", "-o", tmp_path / name, *options)
+            assert (status, "is an input" in notes, part.read_bytes() == before) == (2, True, True)
+    (tmp_path / "a.csv").write_text("mine")
+    status, _, notes = run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.csv")
+    assert (status, "a.csv exists" in notes, (tmp_path / "a.csv").read_text()) == (2, True, "mine")
+    assert run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.csv", "--overwrite") == (0, "", "")
+    assert (tmp_path / "a.csv").read_text().startswith("id,path,")

@@ -215,6 +215,37 @@ def test_a_model_cannot_take_the_name_of_a_bundled_one(run, make_file, tmp_path,
     assert "comes with mmmos" in err
 
 
+def test_train_fills_no_folder_of_its_inputs(run, make_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    clips = [make_file(f"{i}.wav") for i in range(6)]
+    Path("r.csv").write_text("\n".join(["path,PQ", *(f"{clip},{i}" for i, clip in enumerate(clips))]))
+    Path("out/config.json").write_text("\n".join(json.dumps({"path": str(clip), "PQ": 3}) for clip in clips))
+    Path("out/checkpoint.pt").write_bytes(b"weights of an encoder")
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    for words in (
+        ("r.csv", "--dev", "out/config.json"),
+        ("out/config.json",),
+        ("r.csv", "--encoders", "muq=out/checkpoint.pt"),
+    ):
+        status, _, err = run("train", *words, "-o", "out")
+        assert (status, "lies in the output folder out" in err) == (2, True)
+    status, _, err = run("train", "r.csv", "-o", "r.csv")
+    assert (status, "r.csv is a file; name a new folder" in err) == (2, True)
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+@pytest.mark.parametrize("stream", ["<", ">>", "2>>"])
+def test_redirected_file_is_never_an_output(make_file, tmp_path, stream):
+    clip, target = make_file("a.wav"), tmp_path / "rows.jsonl"
+    target.write_text(f"{clip}\n")
+    command = f'"$0" -m mmmos score - -o rows.jsonl --overwrite {stream} rows.jsonl'
+    typed = None if stream == "<" else f"{clip}\n".encode()
+    found = subprocess.run(["bash", "-c", command, sys.executable], cwd=tmp_path, input=typed, timeout=120, check=False)
+    assert found.returncode == 2
+    assert target.read_text().startswith(f"{clip}\n")
+
+
 def test_audiobox_format_is_four_keys_a_line_in_input_order(run, make_file):
     _, out, _ = run("score", make_file("a.wav"), "missing.wav", "--format", "audiobox")
     good, bad = rows(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +165,66 @@ def test_an_axis_asked_for_must_have_labels(run: Run, tmp_path: Path, axis: str)
     status, out, err = run("evaluate", "labels.csv", "--scores", "a.csv", "--axis", axis)
     assert (status, out) == (2, "")
     assert f"labels.csv: no row has a label of {axis}" in err
+
+
+@pytest.fixture
+def linked(labels: np.ndarray, tmp_path: Path) -> dict[str, bytes]:
+    """`labels.csv`, `a.csv`, `b.csv` and a clip in the current folder, with links to each; their contents."""
+    write(tmp_path / "a.csv", labels + 0.5)
+    write(tmp_path / "b.csv", labels - 0.5)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "0.wav").write_bytes(b"RIFF")
+    for name in ("labels.csv", "a.csv", "b.csv", "clips/0.wav"):
+        (tmp_path / f"soft-{Path(name).name}.svg").symlink_to(name)
+        os.link(tmp_path / name, tmp_path / f"hard-{Path(name).name}.svg")
+    return {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("option", ["-o", "--plot"])
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+def test_evaluate_never_replaces_an_input(
+    run: Run, linked: dict[str, bytes], tmp_path: Path, option: str, overwrite: tuple[str, ...]
+):
+    for name in linked:
+        if option == "--plot" and not name.endswith(".svg"):
+            continue
+        path = "clips/0.wav" if name == "0.wav" else name
+        words = ("labels.csv", "--scores", "a.csv", "--against", "b.csv", option, path, *overwrite)
+        status, out, err = run("evaluate", *words)
+        assert (status, out) == (2, ""), name
+        assert "is an input" in err
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == linked
+
+
+def test_evaluate_replaces_a_file_only_with_overwrite(run: Run, labels: np.ndarray, tmp_path: Path):
+    write(tmp_path / "a.csv", labels + 0.5)
+    for option, name in (("-o", "old.json"), ("--plot", "old.svg")):
+        (tmp_path / name).write_text("mine")
+        words = ("evaluate", "labels.csv", "--scores", "a.csv", option, name)
+        status, _, err = run(*words)
+        assert (status, f"{name} exists; add --overwrite" in err, (tmp_path / name).read_text()) == (2, True, "mine")
+        assert run(*words, "--overwrite")[0] == 0
+        assert (tmp_path / name).read_text() != "mine"
+    status, _, err = run("evaluate", "labels.csv", "--scores", "a.csv", "-o", "new.svg", "--plot", "./new.svg")
+    assert (status, "cannot hold both" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("raters")
+def test_leaderboard_never_replaces_an_input(run: Run, tmp_path: Path):
+    (tmp_path / "others.csv").write_text("team,axis,level,MSE,LCC,SRCC,KTAU\nX,PC,system,1,0.5,0.5,0.5\n")
+    for name in ("p.csv", "others.csv", "raters.jsonl"):
+        link = tmp_path / f"{name}.json"
+        link.symlink_to(name)
+        before = link.read_bytes()
+        words = ("p.csv", "--labels", "raters.jsonl", "--others", "others.csv", "-o", link.name)
+        status, out, err = run("leaderboard", *words, "--overwrite")
+        assert (status, out, "is an input" in err, link.read_bytes()) == (2, "", True, before)
+    (tmp_path / "l.md").write_text("mine")
+    words = ("p.csv", "--labels", "raters.jsonl", "-o", "l.md")
+    status, _, err = run("leaderboard", *words)
+    assert (status, "l.md exists" in err, (tmp_path / "l.md").read_text()) == (2, True, "mine")
+    assert run("leaderboard", *words, "--overwrite")[0] == 0
+    assert (tmp_path / "l.md").read_text() != "mine"
 
 
 # --- leaderboard

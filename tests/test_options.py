@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmmos.cli.options import check_output
+from mmmos.cli.options import check_folder, check_output
 from mmmos.errors import UsageError
 
 
@@ -51,3 +51,39 @@ def test_devices_and_pipes_always_pass(files: Path):
     os.mkfifo(files / "pipe")
     for name in (files / "pipe", os.devnull):
         check_output(name)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_file_of_an_input_folder_is_never_an_output(overwrite: bool):
+    Path("folder/config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"is an input \(the same file as folder/config\.json\)"):
+        check_output("linked/folder/config.json", ["folder"], overwrite)
+
+
+@pytest.mark.parametrize("name", ["out", "err"])
+def test_redirected_stream_is_never_an_output(files: Path, capfd: pytest.CaptureFixture[str], name: str):
+    descriptor = {"out": 1, "err": 2}[name]
+    saved = os.dup(descriptor)
+    try:
+        with open("old.json", "ab") as file:
+            os.dup2(file.fileno(), descriptor)
+            with pytest.raises(UsageError, match=r"^old\.json is where standard"):
+                check_output("old.json", [], overwrite=True)
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)
+    check_output(files / "old.json", [], overwrite=True)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("name", ["folder/ratings.csv", "linked/folder/ratings.csv", "folder/deep/a.wav"])
+def test_output_folder_holds_no_input(name: str):
+    Path("folder/deep").mkdir()
+    Path(name).write_text("path,PQ\n")
+    with pytest.raises(UsageError, match="lies in the output folder folder"):
+        check_folder(Path("folder"), [None, "in.csv", name])
+    check_folder(Path("folder"), [None, "in.csv"])
+    check_folder(Path("new"), [name])
+    with pytest.raises(UsageError, match=r"^in\.csv is a file; name a new folder"):
+        check_folder(Path("in.csv"), [])

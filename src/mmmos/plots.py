@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmmos.errors import UsageError
 from mmmos.evaluate import JUDGED, Cell, cells
+from mmmos.files import replacing
 from mmmos.manifest import LabelledClip
 from mmmos.metrics import lcc, mse, srcc
 from mmmos.scores import AXIS_NAMES, LABEL_RANGE, Scores
@@ -46,14 +47,15 @@ def check_plot(path: Path) -> None:
 def plot(
     path: Path, rows: Sequence[LabelledClip], scores: Sequence[Scores], title: str, axes: Sequence[str] = JUDGED
 ) -> None:
-    """Write the picture; its kind is told by the suffix. Raises `UsageError`."""
+    """Write the picture whole or not at all; its kind is that of the suffix. Raises `UsageError`."""
     check_plot(path)
     # Dates would make two runs differ.
     metadata: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": "mmmos"}):
-        scatter(rows, scores, title, axes).savefig(path, metadata=metadata.get(path.suffix.lower()))
+    kind = path.suffix.lower()
+    with matplotlib.rc_context({"svg.hashsalt": "mmmos"}), replacing(path.resolve()) as partial:
+        scatter(rows, scores, title, axes).savefig(partial, format=kind[1:], metadata=metadata.get(kind))
 
 
 def scatter(rows: Sequence[LabelledClip], scores: Sequence[Scores], title: str, axes: Sequence[str] = JUDGED) -> Figure:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmmos.cli.console import ConsoleProgress
-from mmmos.cli.options import notes
+from mmmos.cli.options import OverwriteOption, check_output, notes
+from mmmos.remote import is_url
 
 if TYPE_CHECKING:
     from mmmos.bulk.verify import Verified
@@ -53,6 +54,7 @@ def merge(
     folder: FolderArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")],
     partial: Annotated[bool, typer.Option("--partial", help="Leave out the shards that are missing.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write the parts of a run as one file.
 
@@ -61,10 +63,14 @@ def merge(
     from mmmos.bulk.plan import read_plan
     from mmmos.bulk.stores import open_store
     from mmmos.bulk.verify import merge as merge_store
+    from mmmos.rows import check_target
 
     store = open_store(folder)
+    shards = read_plan(store).shards
+    check_target(output)
+    check_output(output, [None if is_url(folder) else folder], overwrite)
     with ConsoleProgress(notes) as progress:
-        progress.start("merging", read_plan(store).shards, "shards")
+        progress.start("merging", shards, "shards")
         written, left = merge_store(store, output, partial, progress)
     if left:
         notes.print(f"mmmos: {left} of {written + left} shards are not done, and left out")

@@ -19,11 +19,14 @@ from mmmos.cli.options import (
     DeviceOption,
     DtypeOption,
     ModelOption,
+    OverwriteOption,
     TrustOption,
+    check_output,
     notes,
     open_predictor,
 )
 from mmmos.errors import ManifestError, UsageError
+from mmmos.files import write_text
 from mmmos.scores import AXES, LABEL_RANGE, scale_name
 from mmmos.terminal import agreement_table, comparison_table, grid_markdown, grid_text, standing_grids
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from mmmos.manifest import LabelledClip
     from mmmos.predictor import Predictor
     from mmmos.scores import Scores
+
+LEADERBOARD_SUFFIXES = (".json", ".md", ".csv")
+"""File names that a leaderboard is written as."""
 
 
 def evaluate(
@@ -56,6 +62,7 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures here, as JSON.")] = None,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
@@ -79,9 +86,14 @@ def evaluate(
         raise UsageError("--scores stands in place of --model; --against compares two")
     rows = read_labels(manifest, data_root, label_range=None)
     axes = _axes(axis or [], rows, manifest)
-    _check_output(output)
+    inputs = [manifest, scores, None if scores else model, against, *(row.clip.path for row in rows)]
+    if output:
+        check_output(output, inputs, overwrite)
     if plot:
         check_plot(plot)
+        check_output(plot, inputs, overwrite)
+        if output and output.resolve() == plot.resolve():
+            raise UsageError(f"{plot} cannot hold both the figures (-o) and the picture (--plot)")
     by_file = [scores is not None, against is None or _is_table(against)]
     missing: list[str] = []
     if not all(by_file):  # a model needs the audio
@@ -159,17 +171,22 @@ def leaderboard(
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Judge the clips there are, if some are missing.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Rank predictions of the AudioMOS 2025 Track 2 test set.
 
     Compares them with the published systems and with the ceiling that the raters' noise sets.
     """
+    from mmmos.label_files import find_label_file
     from mmmos.leaderboard import ABOVE_CEILING, align, judge, places, published, read_truth, to_csv, to_json
     from mmmos.manifest import shortened
     from mmmos.predictions import read_predictions
     from mmmos.rating_scales import scores_scale
 
-    _check_output(output, (".json", ".md", ".csv"))
+    if output:
+        if output.suffix not in LEADERBOARD_SUFFIXES:
+            raise UsageError(f"{output}: figures are written as {', '.join(LEADERBOARD_SUFFIXES)}")
+        check_output(output, [predictions, labels or find_label_file("track2_test"), others], overwrite)
     truth = read_truth(labels)
     given = read_predictions(predictions)
     with _naming(predictions):
@@ -197,9 +214,9 @@ def leaderboard(
     report |= to_json(results, rows, found) | {"notes": said}
     grids = standing_grids(results, rows, found)
     if output and output.suffix == ".md":
-        output.write_text("\n\n".join([*(grid_markdown(*item) for item in grids.items()), *said]) + "\n")
+        write_text(output, "\n\n".join([*(grid_markdown(*item) for item in grids.items()), *said]) + "\n")
     elif output and output.suffix == ".csv":
-        output.write_text(to_csv(results))
+        write_text(output, to_csv(results))
     else:
         _give(report, "\n\n".join(grid_text(*item) for item in grids.items()), output)
     for sentence in said:
@@ -271,17 +288,10 @@ def _stream(predictor: Predictor, rows: Sequence[LabelledClip]) -> list[Scores]:
         return list(predictor.stream((row.clip for row in rows), progress=progress))
 
 
-def _check_output(output: Path | None, suffixes: Sequence[str] = ()) -> None:
-    if output and suffixes and output.suffix not in suffixes:
-        raise UsageError(f"{output}: figures are written as {', '.join(suffixes)}")
-    if output and not output.parent.is_dir():
-        raise UsageError(f"{output}: there is no folder {output.parent}")
-
-
 def _give(figures: dict[str, Any], text: str, output: Path | None) -> None:
     """Figures to a file, a table to a terminal, or JSON into a pipe."""
     if output:
-        output.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+        write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     elif sys.stdout.isatty():
         print(text)
     else:

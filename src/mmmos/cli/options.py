@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -45,15 +46,16 @@ DataRoot = Annotated[
         help="Start of relative paths in a list, and of /your_path/ (else MMMOS_DATA).",
     ),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that OUTPUT names.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 
 
 def check_output(path: str | Path, inputs: Iterable[str | Path | None] = (), overwrite: bool = False) -> None:
     """Raise `UsageError` where writing a file at `path` would destroy something, or cannot work.
 
-    `inputs` are the files that the command reads; None stands for an option that was not given. None of them is ever
-    an output, also through a link. Another existing file is replaced only if `overwrite`. Devices and pipes, such as
-    /dev/stdout, always pass.
+    `inputs` are the files that the command reads, and folders of such files; None stands for an option that was not
+    given. None of them is ever an output, also through a link, and neither is the file that standard output or standard
+    error goes to. Another existing file is replaced only if `overwrite`. Devices and pipes, such as /dev/stdout, always
+    pass.
     """
     path = Path(path)
     if path.is_dir():
@@ -62,12 +64,38 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = (), ove
         raise UsageError(f"{path}: there is no folder {path.parent}")
     if not path.is_file():
         return
-    for name in inputs:
-        if name is not None and os.path.exists(name) and os.path.samefile(name, path):
-            same = "" if os.fspath(name) == os.fspath(path) else f" (the same file as {name})"
+    for name in _files_of(inputs):
+        if os.path.exists(name) and os.path.samefile(name, path):
+            same = "" if name == os.fspath(path) else f" (the same file as {name})"
             raise UsageError(f"{path} is an input{same}; write the output to another file")
+    for name, descriptor in (("standard output", 1), ("standard error", 2)):
+        with suppress(OSError):  # a closed descriptor
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise UsageError(f"{path} is where {name} goes; write the output to another file")
     if not overwrite:
         raise UsageError(f"{path} exists; add --overwrite to replace it, or name another file")
+
+
+def _files_of(inputs: Iterable[str | Path | None]) -> Iterator[str]:
+    """The inputs that are given, and the files below those that are folders."""
+    for name in inputs:
+        if name is None:
+            continue
+        yield os.fspath(name)
+        for folder, _, files in os.walk(name):  # nothing where it is a file
+            yield from (os.path.join(folder, file) for file in files)
+
+
+def check_folder(folder: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raise `UsageError` where a folder that a command fills is a file, or where one of its inputs lies in it."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a new folder")
+    if not folder.is_dir():
+        return
+    root = folder.resolve()
+    for name in inputs:
+        if name is not None and root in Path(name).resolve().parents:
+            raise UsageError(f"{name} is an input and lies in the output folder {folder}; name a new folder")
 
 
 def open_predictor(

@@ -13,7 +13,15 @@ import typer
 
 from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.crews import Crewed, RayOption, ShardSizeOption, StallOption, WorkersOption, run_in_folder
-from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
+from mmmos.cli.options import (
+    AcceptOption,
+    DataRoot,
+    DeviceOption,
+    DtypeOption,
+    TrustOption,
+    check_folder,
+    notes,
+)
 from mmmos.errors import UsageError
 from mmmos.remote import is_url
 
@@ -89,6 +97,8 @@ def train(
     fraction = dev_share or (0.2 if choose_fit(fit, chosen, len(rows) + len(held)) == "gradient" else None)
     parts = (rows, held) if dev or fraction is None else split_groups(rows, fraction, seed)
     names = tuple(encoders.split(","))
+    checkpoints = (name.partition("=")[2] or None for name in names)
+    check_folder(output, [manifest, dev, *checkpoints, *(row.clip.path for row in (*rows, *held))])
     with ConsoleProgress(notes) as progress:
         result = train_folder(
             output,
