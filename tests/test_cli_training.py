@@ -105,6 +105,19 @@ def test_help_names_the_presets_that_there_are(run: Run) -> None:
         (("train", "ratings.csv", "-o", "m", "--set", "epochs=1.5"), "epochs cannot be 1.5; it is a whole number"),
         (("train", "ratings.csv", "-o", "m", "--preset", "huge"), "no preset is called 'huge'; there are paper"),
         (("train", "ratings.csv", "-o", "m", "--encoders", "ear"), "no encoder is called 'ear'; there are distillmos"),
+        (("train", "ratings.csv", "-o", "m", "--stratify", "codec"), "ratings.csv, line 2 has no codec"),
+        (
+            ("train", "ratings.csv", "-o", "m", "--stratify", "song"),
+            "--stratify divides held-out clips and the closed form has none: add --dev-share",
+        ),
+        (
+            ("train", "ratings.csv", "-o", "m", "--dev", "ratings.csv", "--dev-share", 0.2),
+            "--dev names the clips to hold out: leave out --dev-share and --stratify",
+        ),
+        (
+            ("train", "ratings.csv", "-o", "m", "--dev-share", 0.2, "--stratify", "song"),
+            "no value of song can be divided without cutting a group: 0 (1 clip, 1 group; not held out), 1 (1 clip",
+        ),
         (("train", "ratings.csv"), "Missing option '-o' / '--output'"),
         (("train", "ratings.csv", "-o", "m", "--epochs", "3"), "No such option: --epochs"),
         (("experiment", "gone.toml", "-o", "m"), "gone.toml cannot be read: No such file"),
@@ -152,6 +165,18 @@ def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Pa
     before = Path("model/model.safetensors").read_bytes()
     assert run(*words)[1] == out  # the same call is done with it
     assert Path("model/model.safetensors").read_bytes() == before
+
+
+def test_train_stratifies_its_split_by_a_column(run: Run, clips: list[Path]) -> None:
+    codecs = ["mp3"] * 5 + ["aac"] * 6 + ["opus"]
+    lines = [f"{path.name},{i / 2 + 2},{codec}" for i, (path, codec) in enumerate(zip(clips, codecs, strict=True))]
+    Path("coded.csv").write_text("\n".join(["path,PQ,codec", *lines]))
+    words = ("coded.csv", "-o", "model", "--encoders", "spectrum", "--set", "epochs=1", "--set", "lr=1e-3")
+    status, out, err = run("train", *words, "--fit", "gradient", "--dev-share", 0.4, "--stratify", "codec")
+    assert status == 0
+    result = json.loads(out)
+    assert (result["train_clips"], result["dev_clips"]) == (8, 4)  # 2 of 5, 2 of 6, none of 1
+    assert "1 of 3 values of codec are too small to be divided: opus (1 clip, 1 group; not held out)" in err
 
 
 def test_train_after_extract_encodes_nothing(run: Run, clips: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -239,6 +240,25 @@ def test_the_split_hangs_on_its_seed_alone(songs: Path) -> None:
     assert {name: sorted(part) for name, part in names(read_sets(PARTS, songs)).items()} == {
         name: sorted(part) for name, part in first.items()
     }
+
+
+def test_read_sets_stratifies_every_part_by_a_column(songs: Path) -> None:
+    lines = (songs / "r.csv").read_text().split("\n")
+    codecs = ["mp3" if i % 5 < 3 else "opus" for i in range(200)]
+    rows = [f"{line},{codec}" for line, codec in zip(lines[1:], codecs, strict=True)]
+    (songs / "r.csv").write_text("\n".join([f"{lines[0]},codec", *rows, "odd.wav,5,odd,0,odd"]))
+    notes: list[str] = []
+    sets = read_sets(PARTS | {"stratify": "codec"}, songs, note=notes.append)
+    parts = {"train": sets.train, **sets.reports}
+    for name, share in PARTS["parts"].items():
+        found = Counter(row.stratum for row in parts[name])
+        assert (found["mp3"], found["opus"]) == (round(120 * share), round(80 * share))
+    groups = [row_group for rows in parts.values() for row_group in {row.group for row in rows}]
+    assert len(groups) == len(set(groups)) == 41
+    assert len(notes) == 3  # once for each part that "odd" is not in
+    assert "1 of 3 values of codec are too small to be divided: odd (1 clip, 1 group; not held out)" in notes[0]
+    with pytest.raises(UsageError, match=r"\[data\]: stratify cannot be 3"):
+        read_sets(PARTS | {"stratify": 3}, songs)
 
 
 def test_rows_of_a_list_are_chosen_by_a_column(songs: Path) -> None:

@@ -17,7 +17,7 @@ ROWS = (
     ("scores", "paper", "files", "resample", "remote"),
     ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists"),
     ("windows", "label_files", "manifest", "rows", "results", "ceiling", "ridge"),
-    ("decoder", "inputs", "corpora", "tables", "crops", "pool", "trainable"),
+    ("decoder", "inputs", "corpora", "tables", "crops", "pool", "trainable", "splits"),
     ("ahead", "encoders.base", "encoders.mel", "encoders.weights"),
     ("encoders.padded", "encoders.published", "encoders.wavlm_checkpoint", "encoders.device"),
     (

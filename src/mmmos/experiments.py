@@ -28,6 +28,7 @@ from mmmos.errors import UsageError
 from mmmos.label_files import LABEL_FILES
 from mmmos.manifest import LabelledClip, check_disjoint, split_groups
 from mmmos.settings import Settings, preset
+from mmmos.splits import split_stratified, stratum_columns
 
 LABELS = {
     "mlp": "MLP",
@@ -143,17 +144,20 @@ def read_sets(
     | `list` | its path, from the data root or the folder of the experiment's file |
     | `columns`, `where` | our name of a column -> its name there; column -> the value that rows must have |
     | `parts`, `parts_seed` | train, Dev and any others -> their shares; no group of rows is split |
+    | `stratify` | a column, such as that of the system: each of its values is divided by these shares |
 
     Raises `ManifestError` for a clip in two parts, `UsageError` for an unknown or missing key.
     """
-    kinds = {"list": str, "train": str, "dev": str, "test": str, "columns": dict, "where": dict, "parts": dict}
+    words, tables = ("list", "train", "dev", "test", "stratify"), ("columns", "where", "parts")
+    kinds = {key: str for key in words} | {key: dict for key in tables}
     if wrong := [key for key, kind in kinds.items() if key in data and not isinstance(data[key], kind)]:
         raise UsageError(f"[data]: {', '.join(wrong)} cannot be {', '.join(repr(data[key]) for key in wrong)}")
     if "list" in data:
-        _check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed"})
-        columns = {key: data[key] for key in ("columns", "where") if key in data}
-        rows = read_corpus(_find(data["list"], folder, data_root), **columns)
-        return _split(rows, data["parts"], data.get("parts_seed", 0))
+        _check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed", "stratify"})
+        stratify = data.get("stratify", "")
+        columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
+        rows = read_corpus(_find(data["list"], folder, data_root), columns=columns, where=data.get("where"))
+        return _split(rows, data["parts"], data.get("parts_seed", 0), stratify, note)
     _check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
     for key, choices in CHOICES.items():
         if data.get(key, choices[0]) not in choices:
@@ -256,14 +260,17 @@ def _ensembles(asked: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
     return made
 
 
-def _split(rows: Sequence[LabelledClip], shares: Any, seed: int) -> Sets:
+def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str, note: Callable[[str], None]) -> Sets:
     """Rows in named parts. Each is split off what the ones before it have left."""
     are_shares = isinstance(shares, dict) and all(type(x) in (int, float) and x > 0 for x in shares.values())
     if not are_shares or not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
         raise UsageError("`parts` are shares of train, Dev and any others, and sum to 1")
     left, parts, rest = list(rows), {}, 1.0
     for name in reversed([name for name in shares if name != "train"]):
-        left, parts[name] = split_groups(left, shares[name] / rest, seed)
+        if stratify:
+            left, parts[name] = split_stratified(left, shares[name] / rest, seed, stratify, note)
+        else:
+            left, parts[name] = split_groups(left, shares[name] / rest, seed)
         rest -= shares[name]
     order = [name for name in shares if name != "train"]
     return Sets(left, parts["Dev"], {name: parts[name] for name in order})

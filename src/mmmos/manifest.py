@@ -11,7 +11,7 @@
 Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` and `end_time`, or `offset`
 and `duration`, in s; `stream`, which of a file's audio streams, counted from 0; `system`; `domain`; `group`
 (what a split may not cut: song, speaker, prompt); `set` (clips whose labels are on one scale); `source`
-(the corpus that the clip is from).
+(the corpus that the clip is from); `stratum` (what a split divides in proportion, `mmmos.splits`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PLACEHOLDER = "/your_path/"
 # What columns may be called, here and where scores are read from a file.
 PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
 ID_COLUMNS = ("id", "sample_id")
-_TEXT_COLUMNS = ("system", "domain", "group", "set", "source")
+_TEXT_COLUMNS = ("system", "domain", "group", "set", "source", "stratum")
 AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
 
 
@@ -63,6 +63,7 @@ class LabelledClip:
     group: str = ""  # no split cuts it; the clip itself when empty
     set: str = ""  # clips of one set were rated on one scale
     source: str = ""  # the corpus it is from
+    stratum: str = ""  # what a stratified split divides in proportion
     origin: str = field(default="", compare=False)  # "ratings.csv, line 12", for messages
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,6 +27,7 @@ from mmmos.remote import is_url
 
 if TYPE_CHECKING:
     from mmmos.clips import Clip
+    from mmmos.manifest import LabelledClip
 
 SetOption = Annotated[
     list[str],
@@ -61,6 +62,13 @@ def train(
             min=0.01, max=0.9, help="Fraction of MANIFEST to hold out as --dev, whole groups. gradient: 0.2 by default."
         ),
     ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Hold out --dev-share of each value of this column of MANIFEST, as system.",
+        ),
+    ] = None,
     encoders: EncodersOption = ENCODERS,
     preset: Annotated[
         str, typer.Option(help="Settings to begin with: small, paper, official_code or best (docs/SETTINGS.md).")
@@ -86,16 +94,21 @@ def train(
     from mmmos.corpora import read_corpus
     from mmmos.fitted import agreement_lines
     from mmmos.fitting import EncoderSource, choose_fit, train_folder
-    from mmmos.manifest import split_groups
+    from mmmos.splits import stratum_columns
     from mmmos.trainable import choose_range, find_main_set
 
     chosen = settings.preset(preset).changed(dict(map(settings.parse_setting, change)))
-    rows = read_corpus(manifest, data_root, label_range=None)
+    if dev and (dev_share or stratify):
+        raise UsageError("--dev names the clips to hold out: leave out --dev-share and --stratify")
+    columns = stratum_columns(stratify) if stratify else {}
+    rows = read_corpus(manifest, data_root, columns=columns, label_range=None)
     held = read_corpus(dev, data_root, label_range=None) if dev else []
     main_set = find_main_set([*rows, *held], main_set)
     label_range = choose_range([row for row in (*rows, *held) if row.set == main_set], scale, _note)
     fraction = dev_share or (0.2 if choose_fit(fit, chosen, len(rows) + len(held)) == "gradient" else None)
-    parts = (rows, held) if dev or fraction is None else split_groups(rows, fraction, seed)
+    if stratify and fraction is None:
+        raise UsageError("--stratify divides held-out clips and the closed form has none: add --dev-share")
+    parts = (rows, held) if dev or fraction is None else _split(rows, fraction, seed, stratify)
     names = tuple(encoders.split(","))
     checkpoints = (name.partition("=")[2] or None for name in names)
     check_folder(output, [manifest, dev, *checkpoints, *(row.clip.path for row in (*rows, *held))])
@@ -116,6 +129,17 @@ def train(
     for line in agreement_lines(result):
         _note(line)
     print(json.dumps(asdict(result), allow_nan=False))
+
+
+def _split(
+    rows: Sequence[LabelledClip], fraction: float, seed: int, stratify: str | None
+) -> tuple[list[LabelledClip], list[LabelledClip]]:
+    from mmmos.manifest import split_groups
+    from mmmos.splits import split_stratified
+
+    if stratify:
+        return split_stratified(rows, fraction, seed, stratify, _note)
+    return split_groups(rows, fraction, seed)
 
 
 def experiment(
