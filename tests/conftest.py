@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import soundfile
@@ -27,6 +28,9 @@ from mmmos.scores import Scale
 # Test processes share the cores; more threads than cores make each of them slower.
 torch.set_num_threads(1)
 os.environ["HF_HUB_OFFLINE"] = "1"
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("mmmos", deadline=None)
+hypothesis.settings.load_profile("mmmos")
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 

@@ -51,8 +51,8 @@ def rows(experiment: Experiment, table: str) -> list[str]:
 
 def test_the_paper_is_seven_subsets_sixteen_configurations_and_six_ensembles() -> None:
     paper = read_experiment(FILES[0].with_name("paper.toml"))
-    assert tuple(rows(paper, "II")) == ENCODER_SUBSETS
-    assert tuple(rows(paper, "III")) == CONFIGURATIONS
+    assert sorted(rows(paper, "II")) == sorted(ENCODER_SUBSETS)
+    assert sorted(rows(paper, "III")) == sorted(CONFIGURATIONS)
     assert len(paper.grid) == 23
     assert len({(row.encoders, row.settings) for row in paper.grid}) == 21  # two stand in both tables
     assert paper.seeds == (42, 43, 44)
@@ -184,7 +184,7 @@ def test_ensembles_are_all_of_table_iii_if_nothing_else_is_said(read: Callable[.
         (PLAIN + GRID + 'loss = ["ut", "con"]\n', "two configurations of table Mine are called 'a'"),
         (
             PLAIN + GRID + '[ensembles]\nstrategies = ["best"]\n',
-            "no ensembles are called best; there are all, pam_top_8",
+            "no ensembles are called best; there are submitted, all, pam_top_8",
         ),
         (PLAIN + GRID + "[ensembles]\nsize = 3\n", "size"),
     ],

@@ -174,37 +174,35 @@ def row_of(rows: list[Published], team: str, level: str, axis: str = "PC") -> di
     return dict(one.figures)
 
 
-def test_what_is_known_of_table_one_and_nothing_more():
+def test_published_is_table_one_whole():
     rows = published()
     assert len(rows) == 22
     assert {row.axis for row in rows} == {"PC"}
+    assert all(tuple(row.figures) == tuple(METRICS) for row in rows)
     assert row_of(rows, "MMMOS", "utterance") == {"MSE": 0.432, "LCC": 0.942, "SRCC": 0.922, "KTAU": 0.752}
     assert row_of(rows, "MMMOS", "system") == {"MSE": 0.168, "LCC": 0.991, "SRCC": 0.949, "KTAU": 0.838}
-    known = {(row.team, row.level, name) for row in rows for name, value in row.figures.items() if value is not None}
-    assert {item for item in known if item[0] != "MMMOS"} == {("T04", "system", "LCC"), ("T15", "system", "LCC")}
-    assert row_of(rows, "T04", "system")["LCC"] == row_of(rows, "T15", "system")["LCC"] == 0.991
+    assert row_of(rows, "B02", "utterance") == {"MSE": 0.562, "LCC": 0.905, "SRCC": 0.902, "KTAU": 0.723}
+    assert row_of(rows, "T15", "system") == {"MSE": 0.334, "LCC": 0.991, "SRCC": 0.952, "KTAU": 0.822}
 
 
-def test_others_complete_and_add_rows(tmp_path: Path):
+def test_published_takes_more_rows(tmp_path: Path):
     (tmp_path / "o.csv").write_text(
         "team,axis,level,MSE,LCC,SRCC,KTAU\n"
-        "B02,PC,utterance,0.5,,0.9,\n"
-        "T04,PC,system,,0.991,,0.8\n"
+        "T04,PC,system,,0.991,,0.816\n"
         "Ours,PQ,system,0.1,,,\n"
         "mine,composite,utterance,,0.8,,\n"
     )
     rows = published(tmp_path / "o.csv")
     assert len(rows) == 24
-    assert row_of(rows, "B02", "utterance") == {"MSE": 0.5, "LCC": None, "SRCC": 0.9, "KTAU": None}
-    assert row_of(rows, "T04", "system") == {"MSE": None, "LCC": 0.991, "SRCC": None, "KTAU": 0.8}
-    assert row_of(rows, "MMMOS", "system", "PQ")["MSE"] == 0.1
-    assert row_of(rows, "mine", "utterance", "composite")["LCC"] == 0.8
+    assert row_of(rows, "T04", "system") == {"MSE": 0.291, "LCC": 0.991, "SRCC": 0.945, "KTAU": 0.816}
+    assert row_of(rows, "MMMOS", "system", "PQ") == {"MSE": 0.1}
+    assert row_of(rows, "mine", "utterance", "composite") == {"LCC": 0.8}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("team,axis,level,LCC\nT04,PC,system,0.9\n", "line 2: LCC of T04 is known and 0.991"),
+        ("team,axis,level,LCC\nT04,PC,system,0.9\n", r"line 2: LCC of T04 is 0\.991 already, not 0\.9"),
         ("team,axis,level,LCC\nT04,PX,system,0.9\n", "line 2: no axis and level is called 'PX'"),
         ("team,axis,level,LCC\nT04,PC,clip,0.9\n", "line 2: no axis and level"),
         ("team,axis,level,LCC\nT03,PC,system,1.2\n", "line 2: LCC is not one: '1.2'"),
@@ -231,32 +229,46 @@ def result(**figures: float) -> Result:
 
 
 def rows_of(metric: str, *values: float | None) -> list[Published]:
-    empty = dict.fromkeys(METRICS)
-    return [Published(f"T{i}", "PC", "system", empty | {metric: value}) for i, value in enumerate(values)]
+    given = [{} if value is None else {metric: value} for value in values]
+    return [Published(f"T{i}", "PC", "system", figures) for i, figures in enumerate(given)]
 
 
-def place_of(found: list[Place], metric: str) -> tuple[int, int, int]:
-    (one,) = [(item.rank, item.of, item.unknown) for item in found if item.metric == metric]
+def place_of(found: list[Place], metric: str) -> tuple[int, int]:
+    (one,) = [(item.rank, item.of) for item in found if item.metric == metric]
     return one
 
 
 @pytest.mark.parametrize(("ours", "rank"), [(0.2, 1), (0.3, 1), (0.31, 2), (0.5, 2), (0.51, 3), (0.9, 4)])
 def test_a_low_error_comes_first(ours: float, rank: int):
     found = places([result(MSE=ours)], rows_of("MSE", 0.5, 0.3, None, 0.7))
-    assert place_of(found, "MSE") == (rank, 4, 1)
+    assert place_of(found, "MSE") == (rank, 4)
 
 
 @pytest.mark.parametrize(("ours", "rank"), [(0.995, 1), (0.991, 1), (0.9906, 1), (0.9904, 3), (0.94, 4)])
 def test_a_high_correlation_comes_first_and_what_is_printed_alike_is_a_tie(ours: float, rank: int):
     found = places([result(LCC=ours)], rows_of("LCC", 0.991, None, 0.991, 0.95))
-    assert place_of(found, "LCC") == (rank, 4, 1)
+    assert place_of(found, "LCC") == (rank, 4)
 
 
-def test_where_nothing_is_known_one_is_first_of_one_and_an_undefined_figure_has_no_place():
+def test_where_no_row_has_the_figure_one_is_first_of_one_and_an_undefined_figure_has_no_place():
     found = places([result(KTAU=math.nan)], rows_of("MSE", 0.3))
-    assert place_of(found, "SRCC") == (1, 1, 1)
+    assert place_of(found, "SRCC") == (1, 1)
     assert not [item for item in found if item.metric == "KTAU"]
     assert places([replace(result(), axis="PQ")], rows_of("MSE", 0.3)) == []
+
+
+def test_places_rank_a_system_among_all_eleven():
+    """The figures of the paper's entry tie with its own row: its claim, and 12 to be ranked."""
+    ours = {"utterance": (0.432, 0.942, 0.922, 0.752), "system": (0.168, 0.991, 0.949, 0.838)}
+    results = [
+        Result("PC", level, 36, dict(zip(METRICS, values, strict=True)), dict.fromkeys(METRICS, 1.0))
+        for level, values in ours.items()
+    ]
+    found = places(results, published())
+    assert [item.rank for item in found] == [1, 1, 1, 1, 3, 1, 2, 1]
+    assert {item.of for item in found} == {12}
+    middling = places([result(MSE=0.3, LCC=0.982, SRCC=0.93, KTAU=0.8)], published())
+    assert [item.rank for item in middling] == [9, 7, 8, 7]
 
 
 # --- as text
@@ -271,7 +283,8 @@ def test_all_of_it_as_json_and_csv():
     first = report["results"][0]
     assert first["MSE"] == pytest.approx(of(results, "CE").figures["MSE"], abs=1e-6)
     assert set(first["ceiling"]) == set(first["reached"]) == set(METRICS)
-    assert [item["MSE"] for item in report["published"] if item["team"] == "B02"] == [None, None]
+    assert [item["MSE"] for item in report["published"] if item["team"] == "B02"] == [0.562, 0.226]
+    assert {item["of"] for item in report["places"]} == {12}
     assert {item["level"] for item in report["places"]} == {"utterance", "system"}
     table = list(csv.DictReader(io.StringIO(to_csv(results))))
     assert len(table) == 12

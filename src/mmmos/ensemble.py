@@ -211,11 +211,11 @@ READINGS = ("paper_checkmarks", *RULES)
 """How "submitted" can be read: by the check marks of Table III, or by a rule."""
 
 STRATEGIES: dict[str, Strategy] = {
+    "submitted": submitted,
     "all": equal_weights,
     "pam_top_8": top(8, on="pam"),
     "pam_top_4": top(4, on="pam"),
-    "pam_top_1": top(1, on="pam"),
     "dev_top_8": top(8, on="dev"),
-    "submitted": submitted,
+    "pam_top_1": top(1, on="pam"),
 }
 """Name -> function from predictions on development clips [M, N, A] and their labels [N, A] to weights [M, A]."""

@@ -1,7 +1,7 @@
 """A model's place on AudioMOS Challenge 2025 Track 2: its figures, the published rows, the raters' ceiling.
 
 The test set is 36 systems of 85 clips. Its labels are public, its audio is the organisers' to give: a user
-brings predictions. Of the challenge's rows few figures are public, so a place is among those that are.
+brings predictions. On PC a place is among the eleven rows of the paper's Table I.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmmos.evaluate import JUDGED
 from mmmos.label_files import label_file
 from mmmos.manifest import read_ratings, shortened
 from mmmos.metrics import ALL_METRICS, METRICS, composite, shortfall, system_means
-from mmmos.paper import ENTRIES, Cell, printed
+from mmmos.paper import COLUMNS, ENTRIES, printed_figures
 from mmmos.scores import AXES, Scores
 
 LEVELS = ("utterance", "system")
@@ -69,24 +69,23 @@ class Result:
 
 @dataclass(frozen=True)
 class Published:
-    """A row of the published table, on one axis at one level; None for a figure that is not known."""
+    """A row of the published table, on one axis at one level."""
 
     team: str
     axis: str
     level: str
-    figures: Mapping[str, float | None]
+    figures: Mapping[str, float]  # by metric: all four of Table I, those given of a user's row
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a figure stands among the published ones that are known."""
+    """Where a figure stands among the published ones."""
 
     axis: str
     level: str
     metric: str
     rank: int  # 1 is best; equal figures share the better rank
-    of: int  # known figures, this one among them
-    unknown: int  # rows whose figure is not
+    of: int  # figures, this one among them
 
 
 def read_truth(path: str | Path | None = None) -> Truth:
@@ -157,24 +156,21 @@ def judge(truth: Truth, predictions: NDArray[np.float64], seed: int = 0) -> list
 
 
 def published(others: Path | None = None) -> list[Published]:
-    """Table I of the MMMOS paper, PC only, and the rows that a user adds or completes.
+    """Table I of the MMMOS paper, PC only, and the rows that a user adds.
 
-    Cells that are not known here are None; `others` is CSV with team, axis, level and any of the metrics.
-    Raises `ManifestError` for another value where one is known.
+    `others` is CSV with team, axis, level and any of the metrics. Raises `ManifestError` for another value than the
+    one that is there.
     """
     found = {
-        (_team(row), "PC", level): {
-            name: printed(Cell(table="I", row=row, set="Test", level=level, axis="PC", metric=name)) for name in METRICS
-        }
+        (_team(row), "PC", level): printed_figures("I", row, name, level)
         for row in ENTRIES
-        for level in LEVELS
+        for name, level in COLUMNS["I"]
     }
     for line, key, figures in _read_others(others) if others else ():
-        known = found.setdefault(key, dict.fromkeys(METRICS))
+        there = found.setdefault(key, {})
         for name, value in figures.items():
-            if known[name] not in (None, value):
-                raise ManifestError(f"{others}, line {line}: {name} of {key[0]} is known and {known[name]}")
-            known[name] = value
+            if there.setdefault(name, value) != value:
+                raise ManifestError(f"{others}, line {line}: {name} of {key[0]} is {there[name]} already, not {value}")
     return [Published(*key, figures) for key, figures in found.items()]
 
 
@@ -182,21 +178,20 @@ def places(results: Sequence[Result], rows: Sequence[Published]) -> list[Place]:
     """The rank of every figure on the axes and levels that published rows are of."""
     found = []
     for result in results:
-        beside = [row for row in rows if (row.axis, row.level) == (result.axis, result.level)]
-        for name in METRICS if beside else ():
-            known = [row.figures[name] for row in beside if row.figures[name] is not None]
+        others = [row for row in rows if (row.axis, row.level) == (result.axis, result.level)]
+        for name in METRICS if others else ():
+            theirs = [row.figures[name] for row in others if name in row.figures]
             ours = float(shortfall(name, round(result.figures[name], PRINTED_DIGITS)))
             if math.isnan(ours):
                 continue
             # A billionth: 1 - 0.991 need not be the same from both sides.
-            better = sum(float(shortfall(name, value)) < ours - 1e-9 for value in known if value is not None)
-            place = (result.axis, result.level, name)
-            found.append(Place(*place, rank=1 + better, of=1 + len(known), unknown=len(beside) - len(known)))
+            better = sum(float(shortfall(name, value)) < ours - 1e-9 for value in theirs)
+            found.append(Place(result.axis, result.level, name, rank=1 + better, of=1 + len(theirs)))
     return found
 
 
 def to_json(results: Sequence[Result], rows: Sequence[Published], found: Sequence[Place]) -> dict[str, Any]:
-    """All of it, null for what is not defined or not known."""
+    """All of it, null for what is not defined."""
     return {
         "results": [
             {

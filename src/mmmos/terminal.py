@@ -74,7 +74,7 @@ Grid = list[tuple[str, list[str]]]
 def standing_grids(results: Sequence[Result], rows: Sequence[Published], places: Sequence[Place]) -> dict[str, Grid]:
     """A leaderboard as tables by their titles, each with utterance then system columns in every line.
 
-    First the model beside the ceiling on every axis, then beside the published rows on theirs.
+    First the model next to the ceiling on every axis, then next to the published rows on theirs.
     """
     of = {(item.axis, item.level): item for item in results}
     axes = [axis for axis in (*SHOWN, "composite", "mean_of_axes") if (axis, "utterance") in of]
@@ -91,11 +91,11 @@ def standing_grids(results: Sequence[Result], rows: Sequence[Published], places:
         ranks = {(item.level, item.metric): f"{item.rank} of {item.of}" for item in places if item.axis == axis}
         grid: Grid = []
         for team in dict.fromkeys(team for team, _ in found):
-            values = [found.get((team, level), {}).get(name) for level in _LEVELS for name in _METRICS]
-            grid.append((printable(team), [_cell(math.nan if value is None else value) for value in values]))
+            figures = [found.get((team, level), {}).get(name, math.nan) for level in _LEVELS for name in _METRICS]
+            grid.append((printable(team), [_cell(value) for value in figures]))
         grid.append(("this model", [_cell(of[axis, level].figures[name]) for level in _LEVELS for name in _METRICS]))
         grid.append(("  place", [ranks.get((level, name), "-") for level in _LEVELS for name in _METRICS]))
-        grids[f"{axis} beside the published rows"] = grid
+        grids[f"{axis} next to the published rows"] = grid
     return grids
 
 

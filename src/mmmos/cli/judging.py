@@ -201,12 +201,6 @@ def leaderboard(
     found = places(results, rows)
     if not any(result.axis == "composite" for result in results):
         said.append("an axis has no score at all, so there is no composite and no mean of axes")
-    cells = [figure for row in rows for figure in row.figures.values()]
-    if None in cells:
-        said.append(
-            f"{cells.count(None)} of {len(cells)} published figures are not known here (-) and have no say in the"
-            " places; --others adds them"
-        )
     above = [item.axis for item in results if item.level == "utterance" and item.reached("LCC") > ABOVE_CEILING]
     if above:
         said.append(f"{', '.join(above)}: above what the raters' noise allows; were these labels seen in training?")
