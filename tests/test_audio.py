@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -237,6 +238,14 @@ def test_a_film_without_sound_is_refused(tmp_path):
     with pytest.raises(AudioError, match="no audio stream") as caught:
         read(tmp_path / "a.mp4")
     assert caught.value.code == "unsupported_format"
+
+
+def test_named_pipe_is_read_to_its_end(make_file, tmp_path):
+    file, pipe = make_file("a.wav"), tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()), daemon=True)
+    writer.start()
+    assert np.array_equal(read(pipe)[0], read(file)[0])
 
 
 @pytest.mark.parametrize("kind", ["m3u8", "ffconcat"])

@@ -291,6 +291,13 @@ def test_a_pipe_is_read_here():
     assert (clip.path, clip.data) == (None, b"RIFF")
 
 
+def test_named_pipe_is_left_to_the_decoder(tmp_path):
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)  # nobody writes to it
+    (clip,) = expand([str(pipe)])
+    assert (clip.path, clip.data) == (str(pipe), None)
+
+
 def test_standard_input_that_is_closed_is_wrong_usage(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="standard input, which is closed"):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -120,6 +122,10 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
     path = Path(path)
     if not os.path.exists(path) or path.is_dir():  # Path.exists raises for a name that is too long
         raise AudioError("not_found", f"no such file: {path}")
+    if path.is_fifo():
+        with _saved(path) as saved, open_audio(saved, stream) as source:
+            yield source
+        return
     if path.is_file() and path.stat().st_size == 0:
         raise AudioError("empty_file", "the file has no bytes")
     if stream != 0:
@@ -135,6 +141,15 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
     else:
         with file:
             yield _from_libsndfile(file)
+
+
+@contextmanager
+def _saved(pipe: Path) -> Iterator[Path]:
+    """What a named pipe gives, as a file: decoders seek."""
+    with open(pipe, "rb") as reader, tempfile.NamedTemporaryFile(suffix=pipe.suffix) as copy:
+        shutil.copyfileobj(reader, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:

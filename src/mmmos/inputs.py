@@ -41,7 +41,7 @@ def expand(
     - a file whose name says that it is a list (`manifest.SUFFIXES`): its rows
     - a folder: every audio file below it, through links too; hidden files and `__MACOSX` are left out
     - `-`: one path a line on standard input, or the bytes of one audio file
-    - a pipe, such as `<(command)`: the bytes of one audio file
+    - a pipe of this process, such as `<(command)`: the bytes of one audio file
     - a pattern with `*`, `?` or `[`, if no file has that very name: what it matches
     - anything else: one file, even if there is none, so that it gets its row
 
@@ -112,14 +112,15 @@ def _is_audio_data(line: bytes) -> bool:
 
 
 def _is_pipe(word: str) -> bool:
-    """Whether it is `<(command)`, /dev/stdin or a named pipe, which the decoder's process could not open or reopen."""
+    """Whether it is `<(command)` or /dev/stdin: a descriptor of this process, which a decoder's process does not have.
+
+    A named pipe is a path like others: its reader may wait forever, and the decoder's process has a deadline.
+    """
     try:
         mode = os.stat(word).st_mode
     except (OSError, ValueError):
         return False
-    return stat.S_ISFIFO(mode) or (
-        word.startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/")) and not stat.S_ISCHR(mode)
-    )
+    return word.startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/")) and not stat.S_ISCHR(mode)
 
 
 def named_files(words: Iterable[str]) -> Iterator[str]:
