@@ -28,7 +28,7 @@ ROWS = (
     ("cache", "fusion", "heads"),
     ("aggregators",),
     ("model", "evaluate", "predictions"),
-    ("plots", "leaderboard", "rating_scales"),
+    ("matching", "plots", "leaderboard", "rating_scales"),
     ("dataset", "hub"),
     ("history", "differentiable", "audiobox", "clip_scores"),
     ("train",),

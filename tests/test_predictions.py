@@ -1,4 +1,4 @@
-"""Scores from a file: what is read, and which clip they are of."""
+"""Scores from a file."""
 
 from __future__ import annotations
 
@@ -8,22 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mmmos.clips import Clip
 from mmmos.errors import ManifestError
-from mmmos.manifest import LabelledClip
-from mmmos.predictions import matched, read_predictions
+from mmmos.predictions import read_predictions
 from mmmos.rows import open_rows
 from mmmos.scores import AXES, ClipError, Provenance, Scores
 
 NOBODY = Provenance("m", "0" * 64, "1", "cpu", "float32", False, False)
-
-
-def row(path: str, start: float = 0.0, end: float | None = None, name: str = "") -> LabelledClip:
-    return LabelledClip(Clip(name or path, path, start, end), (5.0,) * 4)
-
-
-def scored(path: str, start: float = math.nan, value: float = 5.0, name: str = "") -> Scores:
-    return Scores(*(value,) * 4, id=name or path, path=path, start_time=start)
 
 
 def same(a: Scores, b: Scores) -> bool:
@@ -102,38 +92,16 @@ def test_an_empty_file_has_no_scores(tmp_path: Path):
     assert read_predictions(tmp_path / "p.jsonl") == []
 
 
-# --- matching
-
-
-def test_the_id_goes_before_the_path_and_the_path_before_the_name():
-    rows = [row("x/a.wav", name="one"), row("x/b.wav", name="two"), row("x/c.wav", name="three"), row("x/d.wav")]
-    by_id, by_path = scored("x/b.wav", name="one"), scored("x/b.wav", name="other")
-    by_name = scored("elsewhere/c.wav", name="another")
-    assert matched(rows, [by_name, by_id]) == [by_id, by_id, by_name, None]
-    assert matched(rows[1:], [by_name, by_path]) == [by_path, by_name, None]
-
-
-def test_a_test_id_matches_the_file_of_that_name():
-    found = Scores(1, 1, 1, 1, id="sys1-utt1.x", start_time=math.nan)
-    assert matched([row("test/sys1-utt1.x.wav")], [found]) == [found]
-    assert matched([row("test/sys1-utt1.y.wav")], [found]) == [None]
-
-
-def test_a_name_that_is_not_the_only_one_is_no_match():
-    rows = [row("song1/bass.wav"), row("song2/bass.wav"), row("song3/drums.wav")]
-    assert matched(rows, [scored("else/bass.wav"), scored("else/drums.wav"), scored("other/drums.wav")]) == [None] * 3
-
-
-def test_stretches_of_a_file_are_told_by_their_start():
-    rows = [row("a.wav", 0, 5), row("a.wav", 5, 10), row("a.wav", 10)]
-    parts = [scored("a.wav", start, start) for start in (5.0, 0.0)]
-    assert matched(rows, parts) == [parts[1], parts[0], None]
-    assert matched(rows[1:], [scored("a.wav", 0.0)]) == [None, None]
-
-
-def test_two_rows_of_a_clip_are_refused():
-    windows = [scored("a.wav", start) for start in (0.0, 10.0)]
-    with pytest.raises(ManifestError, match=r"2 rows have scores of a\.wav"):
-        matched([row("a.wav")], windows)
-    with pytest.raises(ManifestError, match=r"2 rows have scores of a\.wav from 10 s"):
-        matched([row("a.wav", 10.0)], [windows[1], windows[1]])
+def test_bad_rows_are_left_out_and_named(tmp_path: Path):
+    (tmp_path / "p.csv").write_text("id,PQ,CE\na,1,2\nb,nan,3\n,4,4\nc,x,y\nd,5\ne,6,6\n")
+    bad: list[ManifestError] = []
+    found = read_predictions(tmp_path / "p.csv", bad.append)
+    assert [item.id for item in found] == list("abce")
+    assert [item.PQ for item in found] == pytest.approx([1, math.nan, math.nan, 6], nan_ok=True)
+    assert [item.CE for item in found] == pytest.approx([2, 3, math.nan, 6], nan_ok=True)
+    assert [str(error).removeprefix(f"{tmp_path}/p.csv, ") for error in bad] == [
+        "line 3: PQ is not a number: 'nan' (b)",
+        "line 4 has none of id, sample_id, path, data_path, audio_filepath, file",
+        "line 5: CE is not a number: 'y' (c)",
+        "line 6 has fewer fields than line 1",
+    ]

@@ -107,14 +107,15 @@ def align(truth: Truth, predictions: Sequence[Scores]) -> tuple[NDArray[np.float
     """
     place = {name: i for i, name in enumerate(truth.ids)}
     values = np.full((len(place), len(AXES)), np.nan)
-    seen = set()
+    seen: dict[str, str] = {}
     for scores in predictions:
         found = _ID.search(scores.id) or _ID.search(scores.path or "")
         if found is None or found[0] not in place:
             continue
         if found[0] in seen:
-            raise ManifestError(f"two rows have scores of {found[0]}")
-        seen.add(found[0])
+            places = f" ({seen[found[0]]} and {scores.origin})" if scores.origin else ""
+            raise ManifestError(f"two rows have scores of {found[0]}{places}")
+        seen[found[0]] = scores.origin
         values[place[found[0]]] = [scores[axis] for axis in AXES]
     if not seen:
         raise ManifestError("no row is of the Track 2 test set: ids are audiomos2025-track2-sysXXXXX-uttYYYYYY")

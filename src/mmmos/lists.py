@@ -39,6 +39,17 @@ def read_rows(
             yield from _json_rows(lines, path, on_bad_row)
 
 
+def to_float(value: Any) -> float:
+    """A number, which may be text with a decimal comma. Raises TypeError, ValueError or OverflowError.
+
+    >>> to_float("3,5"), to_float(" 3.5 "), to_float(4)
+    (3.5, 3.5, 4.0)
+    """
+    if isinstance(value, str) and "." not in value:
+        value = value.replace(",", ".")  # two of them are not a number either way
+    return float(value)
+
+
 @contextmanager
 def _open_list(path: str | Path) -> Iterator[Iterable[str]]:
     """The lines of a text file, at a path or an address. Raises `ManifestError` where it cannot be read."""

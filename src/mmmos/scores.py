@@ -6,7 +6,7 @@ import math
 import os
 import re
 import stat
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from html import escape
 from typing import Any
 
@@ -124,6 +124,7 @@ class Scores:
     warnings: tuple[str, ...] = ()
     error: ClipError | None = None
     provenance: Provenance | None = None
+    origin: str = field(default="", compare=False)  # "scores.csv, line 12", for messages
 
     def __str__(self) -> str:
         """One line: the id, the scores, and what is known of them.

@@ -250,7 +250,8 @@ def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[Labelled
 def _read(path: Path, rows: Sequence[LabelledClip]) -> list[Scores]:
     """The scores that a file has of the clips, empty ones where it has none; how many is said."""
     from mmmos.manifest import shortened
-    from mmmos.predictions import matched, read_predictions
+    from mmmos.matching import matched
+    from mmmos.predictions import read_predictions
     from mmmos.scores import Scores
 
     given = read_predictions(path)
