@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -219,6 +222,36 @@ def test_what_is_not_there_is_not_found(tmp_path, name):
     with pytest.raises(AudioError) as caught:
         read(tmp_path / name)
     assert caught.value.code == "not_found"
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """As a user to whom locked files are locked: the superuser is somebody else meanwhile."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("locked", ["f/a.wav", "f", "pipe.wav"])
+def test_locked_files_and_folders_are_not_readable(locked):
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to others as a whole
+        folder = Path(name)
+        folder.chmod(0o755)
+        path = folder / ("pipe.wav" if locked == "pipe.wav" else "f/a.wav")
+        (folder / "f").mkdir()
+        soundfile.write(folder / "f/a.wav", SOUND, RATE)
+        os.mkfifo(folder / "pipe.wav")
+        (folder / locked).chmod(0)
+        with without_privileges(), pytest.raises(AudioError, match=r"Permission denied; give .* read access") as caught:
+            read(path)
+        assert caught.value.code == "not_readable"
+        assert str(path) in str(caught.value)
+        (folder / "f").chmod(0o700)
 
 
 def test_a_header_without_samples_has_no_samples(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -11,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmmos.cache import FeatureCache, clip_key
+from mmmos.cache import FeatureCache, clip_key, file_key
 from mmmos.clips import Clip
 from mmmos.encoders import Features
+from mmmos.errors import AudioError
 
 KEY, PRINT = "ab" * 32, "cd" * 32
 
@@ -36,6 +38,16 @@ def slim(tmp_path: Path) -> FeatureCache:
 
 def files_of(cache: FeatureCache) -> list[Path]:
     return sorted(path for path in cache.root.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EACCES, "not_readable"), (errno.ENOENT, "not_found"), (errno.EIO, "decode_failed")]
+)
+def test_files_without_a_key_say_why(tmp_path: Path, number: int, code: str) -> None:
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    with mock.patch("builtins.open", side_effect=OSError(number, "no")), pytest.raises(AudioError) as caught:
+        file_key(str(tmp_path / "a.wav"))
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize("level", [1e-2, 1.0, 1e3])

@@ -76,7 +76,7 @@ FAULTY = {
     "upsampled": (soxr.resample(music(2), 16_000, 48_000), 48_000),
     "short": (music(0.5), 16_000),
 }
-NOT_OF_THE_SIGNAL = {"truncated", "decode_warnings", "segment_clamped"}  # tested where they come from
+NOT_OF_THE_SIGNAL = {"truncated", "decode_warnings", "segment_clamped", "out_of_range"}  # tested where they come from
 
 
 @pytest.mark.parametrize("warning", FAULTY)
@@ -207,6 +207,6 @@ def test_nothing_taken_in_gives_no_warning():
     assert mmmos.checks.SignalChecks(16_000, 1).warnings() == set()
 
 
-@pytest.mark.parametrize("rate", [1, 4, 44, 384_000])
+@pytest.mark.parametrize("rate", [4_000, 768_000])
 def test_any_sample_rate_can_be_checked(rate):
-    assert "downmixed" not in warnings_of(np.ones(2 * rate), rate)
+    assert warnings_of(noise(2, rate), rate) == ({"narrowband"} if rate == 4_000 else set())

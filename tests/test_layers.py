@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 ROWS = (
     ("errors", "version", "licenses", "isolation", "progress"),
     ("scores", "paper", "files", "resample", "remote"),
-    ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists"),
+    ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists", "limits"),
     ("windows", "label_files", "manifest", "rows", "results", "ceiling", "ridge"),
     ("decoder", "inputs", "corpora", "tables", "crops", "pool", "trainable", "splits"),
     ("ahead", "encoders.base", "encoders.mel", "encoders.weights"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from conftest import music
 from mmmos.clips import Clip, to_clip
 from mmmos.errors import AudioError
-from mmmos.windows import WINDOW_SECONDS, ClipReport, Window, cut
+from mmmos.windows import WINDOW_SECONDS, ClipReport, Window, cut, probe
 from test_audio import write_ffmpeg
 
 ODD_RATES = (44_101, 47_999, 22_051, 384_000)
@@ -53,10 +53,10 @@ def test_windows_equal_the_whole_signal_resampled_at_once(rate):
 
 @settings(deadline=None, max_examples=50)
 @given(
-    samples=st.integers(100, 45_000) | st.sampled_from([10_000, 20_000, 20_001, 20_099]), start=st.integers(0, 25_000)
+    samples=st.integers(400, 180_000) | st.sampled_from([40_000, 80_000, 80_001, 80_399]), start=st.integers(0, 90_000)
 )
 def test_windows_tile_the_stretch(samples, start):
-    rate, wanted, least = 1_000, 2_000, 0.1
+    rate, wanted, least = 4_000, 8_000, 0.1
     clip = to_clip(np.ones(start + samples, np.float32), rate, start_time=start / rate)
     windows, report = cut_all(clip, (wanted,), least)
     seconds = samples / rate
@@ -197,6 +197,24 @@ def test_a_sample_that_is_no_number_is_an_error():
     wave[20_000] = np.nan
     assert code_of(to_clip(wave, 16_000)) == "non_finite_audio"
     assert len(cut_all(to_clip(wave, 16_000, end_time=1.2))[0]) == 1
+
+
+@pytest.mark.parametrize("rate", [1, 100, 3_999, 768_001, 2_822_400])
+def test_rates_that_no_audio_has_are_refused_before_any_work(tmp_path, rate, monkeypatch):
+    monkeypatch.setattr("mmmos.audio.Source.blocks", lambda *_: pytest.fail("the file was read"))
+    soundfile.write(tmp_path / "a.wav", np.zeros(20_000), rate)
+    for clip in (to_clip(np.zeros(20_000, np.float32), rate), Clip("a", str(tmp_path / "a.wav"))):
+        with pytest.raises(AudioError, match=rf"{rate} Hz is not within 4000 to 768000 Hz: .*resample") as caught:
+            cut_all(clip)
+        assert caught.value.code == "bad_sample_rate"
+    with pytest.raises(AudioError, match=f"{rate} Hz"):
+        probe(Clip("a", str(tmp_path / "a.wav")))
+
+
+@pytest.mark.parametrize("rate", [4_000, 768_000])
+def test_rates_at_the_limits_are_cut(rate):
+    (window,), _ = cut_all(to_clip(music(0.5, rate), rate))
+    assert len(window.waves[16_000]) == 8_000
 
 
 def test_warnings_do_not_depend_on_the_decoder(tmp_path):

@@ -6,9 +6,11 @@ WebM, WMA, ...). Neither ever holds more than one block in memory.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -112,22 +114,19 @@ def probe(path: str | Path, stream: int = 0) -> AudioInfo:
 def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
     """Open a file with the first decoder that recognises it; an audio stream other than the first with FFmpeg.
 
-    A file at an address is fetched first. Raises `AudioError`: "not_found", "fetch_failed", "empty_file", "no_samples",
-    "unsupported_format".
+    A file at an address is fetched first. Raises `AudioError`: "not_found", "not_readable", "fetch_failed",
+    "empty_file", "no_samples", "unsupported_format".
     """
     if is_url(str(path)):
         with COPIES.fetch(str(path)) as copy, open_audio(copy, stream) as source:
             yield source
         return
     path = Path(path)
-    if not os.path.exists(path) or path.is_dir():  # Path.exists raises for a name that is too long
-        raise AudioError("not_found", f"no such file: {path}")
+    check_readable(path)
     if path.is_fifo():
         with _saved(path) as saved, open_audio(saved, stream) as source:
             yield source
         return
-    if path.is_file() and path.stat().st_size == 0:
-        raise AudioError("empty_file", "the file has no bytes")
     if stream != 0:
         with _open_ffmpeg(path, stream) as source:
             yield source
@@ -150,6 +149,28 @@ def _saved(pipe: Path) -> Iterator[Path]:
         shutil.copyfileobj(reader, copy)
         copy.flush()
         yield Path(copy.name)
+
+
+def check_readable(path: str | Path) -> None:
+    """Raise `AudioError` ("not_found", "not_readable", "empty_file", "decode_failed") unless a file can be opened."""
+    try:
+        state = os.stat(path)
+        if stat.S_ISREG(state.st_mode):
+            open(path, "rb").close()
+        elif not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # a pipe can be opened only once
+    except PermissionError as error:
+        remedy = "give this user read access to the file and its folders"
+        raise AudioError("not_readable", f"{path} cannot be opened: {error.strerror}; {remedy}") from error
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null in the name
+        raise AudioError("not_found", f"no such file: {path}") from error
+    except OSError as error:
+        code = "not_found" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else "decode_failed"
+        raise AudioError(code, f"{path} cannot be opened: {error.strerror}") from error
+    if stat.S_ISDIR(state.st_mode):
+        raise AudioError("not_found", f"no such file: {path}")
+    if stat.S_ISREG(state.st_mode) and state.st_size == 0:
+        raise AudioError("empty_file", "the file has no bytes")
 
 
 def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:

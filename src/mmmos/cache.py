@@ -42,19 +42,21 @@ HEADER_BYTES = {"frames": 330, "pooled": 190}
 
 
 def clip_key(clip: Clip) -> str:
-    """sha256 of the file's bytes and of the stretch taken. Raises `AudioError`: "not_found", "decode_failed"."""
+    """sha256 of the file's bytes and of the stretch taken. Raises `AudioError` as `file_key`."""
     content = file_key(clip.path or clip.id)
     stretch = f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time} {clip.stream}"
     return hashlib.sha256(f"{content} {stretch}".encode()).hexdigest()
 
 
 def file_key(path: str) -> str:
-    """sha256 of a file's bytes, wherever it lies. Raises `AudioError`: "not_found", "decode_failed"."""
+    """sha256 of a file's bytes, wherever it lies. Raises `AudioError`: "not_found", "not_readable", "decode_failed"."""
     try:
         state = os.stat(path)
         return _content(path, state.st_size, state.st_mtime_ns)
     except FileNotFoundError as error:
         raise AudioError("not_found", f"no such file: {path}") from error
+    except PermissionError as error:
+        raise AudioError("not_readable", f"{path} cannot be opened: {error.strerror}") from error
     except OSError as error:
         raise AudioError("decode_failed", f"the file cannot be read: {error.strerror}") from error
 

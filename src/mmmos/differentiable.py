@@ -15,17 +15,15 @@ from torch.nn import functional as F
 from mmmos.checks import SILENCE_PEAK
 from mmmos.clips import whole_rate
 from mmmos.encoders import Encoder, wants
-from mmmos.errors import AudioError, SampleRateError
+from mmmos.errors import AudioError, LevelError, SampleRateError
 from mmmos.hub import ScoringModel
 from mmmos.isolation import running
+from mmmos.limits import MAX_RATE, MIN_RATE, off_scale
 from mmmos.resample import resample, resampled_size
 from mmmos.scores import AXES, LabelRange
 
-MIN_RATE = 1_000
-"""Hz; of so narrow a band nothing can be said."""
-
-MAX_RMS = 4.0
-"""Clips louder than this are not on the scale of [-1, 1]; noise of variance 1, with peaks beyond 4, is let through."""
+MAX_PEAK = 8.0
+"""Twice that of files: noise of variance 1, which generators begin with, peaks at 4 to 6."""
 
 SOFTNESS = 1 / 50
 """Width of the bend at either end of the scale, in lengths of the scale."""
@@ -77,8 +75,8 @@ class DifferentiableScorer(nn.Module):
         - sample_rate: Hz of the waves, any; the highest that an encoder takes (`sample_rate`) when left out
         - bounded: whether scores are brought into the scale by `bound`; otherwise they may lie beyond its ends
 
-        Raises TypeError and ValueError for another layout, `SampleRateError`, and `AudioError`: "too_short",
-        "non_finite_audio", also for a clip of an RMS beyond 4.
+        Raises TypeError and ValueError for another layout, `SampleRateError`, `AudioError`: "too_short",
+        "non_finite_audio", and `LevelError`, a ValueError, for a clip with a peak beyond 8.
 
         Shape:
             - waves: [S], [B, S] or [B, 1, S] floating point in [-1, 1]
@@ -86,8 +84,8 @@ class DifferentiableScorer(nn.Module):
             - returns: [B, A] in the order of `AXES`; of one clip [1, A]
         """
         rate = self.sample_rate if sample_rate is None else whole_rate(sample_rate)
-        if rate < MIN_RATE:
-            raise SampleRateError(f"waves are at {MIN_RATE} Hz or more, not at {rate} Hz")
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise SampleRateError(f"waves are at {MIN_RATE} to {MAX_RATE} Hz, not at {rate} Hz: resample them first")
         with running(self.device):
             waves = _batch(waves).to(self.device)
             sizes = _sizes(waves, lengths)
@@ -96,7 +94,7 @@ class DifferentiableScorer(nn.Module):
             real = torch.arange(waves.shape[1], device=waves.device) < torch.tensor(sizes, device=waves.device)[:, None]
             waves = torch.where(real, waves, 0)
             peaks = waves.detach().abs().amax(dim=1).tolist() if len(waves) else []
-            _check_levels(peaks, waves.detach().norm(dim=1).tolist(), sizes)
+            _check_levels(peaks)
             loud = [row for row, peak in enumerate(peaks) if peak >= SILENCE_PEAK]
             low, _ = self._range
             scores = low + 0 * waves[:, :1].expand(-1, len(AXES))
@@ -188,10 +186,9 @@ def _sizes(waves: Tensor, lengths: Any) -> list[int]:
     return sizes
 
 
-def _check_levels(peaks: Sequence[float], norms: Sequence[float], sizes: Sequence[int]) -> None:
-    for row, (peak, norm, size) in enumerate(zip(peaks, norms, sizes, strict=True)):
+def _check_levels(peaks: Sequence[float]) -> None:
+    for row, peak in enumerate(peaks):
         if not math.isfinite(peak):
             raise AudioError("non_finite_audio", f"clip {row} holds NaN or infinity")
-        if norm > MAX_RMS * math.sqrt(size):
-            reason = f"clip {row} has samples up to {peak:g}; divide by its full scale, 32768 for 16-bit values"
-            raise AudioError("non_finite_audio", reason)
+        if peak > MAX_PEAK:
+            raise LevelError(f"clip {row}: {off_scale(peak)}")

@@ -2,6 +2,7 @@
 
 MmmosError
 ├── AudioError            one clip cannot be scored; `code` names why        (a row, exit 1)
+│   └── LevelError            its samples are not in [-1, 1]; a ValueError, too
 ├── UsageError            the call cannot be carried out as it was made      (exit 2)
 │   ├── ManifestError         a list of clips or labels is malformed
 │   ├── ModelNotFoundError    no such model, folder or encoder
@@ -42,6 +43,7 @@ class AudioError(MmmosError):
 
 AUDIO_ERROR_CODES = {
     "not_found": "there is no file at that path",
+    "not_readable": "the file, or a folder on the way to it, may not be read by this user",
     "fetch_failed": "the file could not be fetched from the address it is at",
     "empty_file": "the file has no bytes",
     "no_samples": "the file has a header and no audio",
@@ -50,6 +52,8 @@ AUDIO_ERROR_CODES = {
     "decode_timeout": "the decoder gave nothing within its deadline",
     "decode_crashed": "the decoder's process died",
     "non_finite_audio": "the audio holds NaN or infinity",
+    "not_normalized": "samples go beyond 4 times full scale, as integers kept as floats do",
+    "bad_sample_rate": "the sample rate is not within 4 kHz to 768 kHz",
     "too_short": "the clip is shorter than the shortest an encoder can hear",
     "bad_segment": "start and end do not describe a stretch of time",
     "segment_out_of_range": "the segment starts after the clip ends",
@@ -57,6 +61,16 @@ AUDIO_ERROR_CODES = {
     "worker_hung": "the process that scored it gave no sign of life, twice",
     "scoring_failed": "the model gave a score that is not a finite number, or scoring raised an error twice",
 }
+
+
+class LevelError(AudioError, ValueError):
+    """Samples are not in [-1, 1]: code "not_normalized"; the message says what to divide by."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("not_normalized", message)
+
+    def __reduce__(self) -> tuple[type[LevelError], tuple[str]]:  # type: ignore[override]
+        return LevelError, (str(self),)
 
 
 class UsageError(MmmosError):

@@ -21,6 +21,7 @@ from mmmos.audio import AudioInfo, Source, from_array, open_audio
 from mmmos.checks import SILENCE_PEAK, SignalChecks
 from mmmos.clips import Clip
 from mmmos.errors import AudioError
+from mmmos.limits import check_rate, within_scale
 
 WINDOW_SECONDS = 10
 """Length of a window; what the raters of the AES corpora heard was cut to it in training."""
@@ -77,6 +78,7 @@ def cut(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window
 def probe(clip: Clip) -> AudioInfo:
     """What the header of a clip's file says. Raises `AudioError`."""
     with open_audio(clip.path or clip.id, clip.stream) as source:
+        check_rate(source.info.sample_rate)
         return source.info
 
 
@@ -90,9 +92,10 @@ def _check_segment(clip: Clip) -> None:
 
 def _cut_source(source: Source, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
     rate = source.info.sample_rate
+    check_rate(rate)
     checks = SignalChecks(rate, source.info.channels)
     cutter = _Cutter(clip.start_time, rate, rates, min_seconds)
-    for block in source.blocks(clip.start_time, clip.end_time):
+    for block in within_scale(source.blocks(clip.start_time, clip.end_time), rate):
         mono = block.mean(axis=1)
         checks.update(block, mono)
         yield from cutter.put(mono)

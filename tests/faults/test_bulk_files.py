@@ -123,7 +123,7 @@ def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: P
         counts = run_shards(store, plan, crew, stall_s=60)
     with store.open(part_name(0)) as file:
         codes = {row["id"]: row["error_code"] for row in parquet.read_table(file).to_pylist()}
-    locked = None if os.geteuid() == 0 else "decode_failed"  # nothing is locked to the superuser
+    locked = None if os.geteuid() == 0 else "not_readable"  # nothing is locked to the superuser
     assert list(codes.items()) == [
         *(("a.wav", None), ("stuck.wav", "decode_timeout"), ("b.wav", None), ("locked.wav", locked), ("c.wav", None))
     ]

@@ -187,7 +187,7 @@ def test_17_batches_count_windows_and_not_files(
 def test_18_clipped_and_offset(score_between: Mmmos, write_wave: WriteWave) -> None:
     sound = music(1.5)
     clipped = write_wave("clipped.wav", np.clip(100 * sound, -1, 1), subtype="PCM_16")
-    beyond = write_wave("beyond.wav", 100 * sound)
+    beyond = write_wave("beyond.wav", 3.9 * sound / np.abs(sound).max())
     offset = write_wave("offset.wav", 0.9 + 0.2 * sound)
     run = score_between(clipped, beyond, offset)
     assert [row["warnings"] for row in run.rows] == [["clipped"], ["clipped"], ["dc_offset"]]
