@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,6 +25,9 @@ from mmmos.hub import About, Member, ScoringModel
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
 from mmmos.predictor import Predictor, from_pretrained
 from mmmos.scores import Scale
+
+settings.register_profile("untimed", deadline=None)  # a busy machine does not fail a test
+settings.load_profile("untimed")
 
 # Test processes share the cores; more threads than cores make each of them slower.
 torch.set_num_threads(1)

@@ -267,7 +267,9 @@ def test_gradients_reach_the_wave_through_the_same_scores(tiny: Any, folder: Pat
 
 @pytest.mark.slow
 def test_full_size_scores_as_published(package: Any, tmp_path: Path) -> None:
-    path = save_file(build(package, proj_num_layer=5, proj_ln=True, normalize_embed=True), tmp_path / "checkpoint.pt")
+    within = {axis: {"mean": 5.0 + i, "std": 0.1} for i, axis in enumerate(TARGET)}  # scores that no scale clips
+    settings = {"proj_num_layer": 5, "proj_ln": True, "normalize_embed": True, "target_transform": within}
+    path = save_file(build(package, **settings), tmp_path / "checkpoint.pt")
     clips = [sound(seconds, seed) for seed, seconds in enumerate((0.3, 23.7))]
     expected = reference(package, path)(clips)
     model = load_audiobox("audiobox", path, trust_checkpoint=True)

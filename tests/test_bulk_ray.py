@@ -213,8 +213,8 @@ def test_a_cluster_without_a_worker_to_give_or_without_a_head_or_of_another_mode
     plan = make_plan(store, clips_named("a"), task.describe())
     wants_gpu = replace(plan, task=plan.task | {"settings": {"device": "cuda"}})
     with (
-        closing(RayCrew(store, wants_gpu, task, machines.address, start_seconds=0.1)) as crew,
         pytest.raises(BulkError, match=r"no worker has started .* 0 of 0 GPUs free\); one takes 1 CPU and a GPU"),
+        closing(RayCrew(store, wants_gpu, task, machines.address, start_seconds=0.1)) as crew,
     ):
         run_shards(store, wants_gpu, crew)
     with closing(RayCrew(store, plan, ToyTask(seconds=600), machines.address, 1)) as crew:

@@ -206,7 +206,7 @@ def test_a_folder_is_not_swept_before_it_is_known_to_be_a_run_s(tmp_path: Path):
         path.touch()
     age(old)
     how = Crewed(workers=1, ray=None, shard_size=None, stall_minutes=1.0)
-    with pytest.raises(UsageError, match="parts of no run that is known"):
+    with pytest.raises(UsageError, match=r"folder of other files, such as part-00000\.parquet"):
         run_in_folder(str(tmp_path), clips_named("a"), ToyTask(), how, "testing")
     assert old.exists()
     store = open_store(tmp_path)
