@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -18,8 +19,18 @@ from scipy.signal import get_window
 from torch import Tensor, nn
 
 from conftest import music
+from mmmos import from_pretrained
+from mmmos.clips import Clip, to_clip
+from mmmos.encoders import encode_windows
 from mmmos.encoders.muq import MuQ, MuQConfig, read_config
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
+from mmmos.fitting import EncoderSource, train_folder
+from mmmos.manifest import LabelledClip
+from mmmos.models import load_model
+from mmmos.resample import resample
+from mmmos.scores import AXES
+from mmmos.settings import PRESETS
+from mmmos.windows import MIN_SECONDS, Window, cut
 
 RATE = 24_000
 STAT = {"melspec_2048_cnt": 14282760192, "melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623}
@@ -430,6 +441,111 @@ def test_the_published_systems_16_khz_is_the_same_network_at_another_rate(folder
         slow.encode(clip, sample_rate=24_000)
     with pytest.raises(UsageError, match="44100"):
         MuQ.from_checkpoint(folder, muq_sample_rate=44_100)
+
+
+@pytest.fixture(scope="module")
+def via(folder: Path) -> MuQ:
+    return MuQ.from_checkpoint(folder, muq_via_16k=True)
+
+
+def tone(hz: float, seconds: float = 1.0, rate: int = 48_000) -> np.ndarray:
+    """A tone that fades in and out, at half of full scale."""
+    t = np.arange(round(seconds * rate)) / rate
+    return (0.5 * np.sin(2 * np.pi * hz * t) * np.hanning(len(t))).astype(np.float32)
+
+
+def hiss(samples: int) -> np.ndarray:
+    """What keeps the bands that a tone is not in above the floor."""
+    return np.random.default_rng(0).normal(0, 1e-3, samples).astype(np.float32)
+
+
+def window_of(samples: np.ndarray, encoder: MuQ, rate: int = 48_000) -> Window:
+    """The only window of samples, as files are cut."""
+    found = next(iter(cut(to_clip(samples, rate), [encoder.sample_rate], MIN_SECONDS)))
+    assert isinstance(found, Window)
+    return found
+
+
+def frames_of(samples: np.ndarray, encoder: MuQ) -> Tensor:
+    return encode_windows({"muq": encoder}, [window_of(samples, encoder)])["muq"].frames
+
+
+def test_via_16k_takes_16_khz_at_the_right_speed(encoder: MuQ, via: MuQ, folder: Path) -> None:
+    assert (via.sample_rate, via.rate_hz, via.min_samples) == (16_000, 25, 1600)
+    assert via.settings() == {"muq_sample_rate": 24_000, "muq_via_16k": True}
+    assert encoder.settings() == {"muq_sample_rate": 24_000}  # so that what was encoded before is found
+    fast = MuQ.from_checkpoint(folder, muq_sample_rate=16_000)
+    assert len({network.fingerprint() for network in (via, encoder, fast)}) == 3
+    for samples in (1600, 16_000, 16_001, 160_000):
+        expected = math.ceil(math.ceil(samples * 1.5) // 240 / 4)
+        assert via.encode(torch.randn(1, samples), sample_rate=16_000).frames.shape[1] == expected
+    with pytest.raises(SampleRateError):
+        via.encode(wave(24_000), sample_rate=24_000)
+    with pytest.raises(UsageError, match="muq_via_16k is for muq_sample_rate 24000, not 16000"):
+        MuQ.from_checkpoint(folder, muq_sample_rate=16_000, muq_via_16k=True)
+
+
+def test_via_16k_removes_a_tone_of_10_khz(encoder: MuQ, via: MuQ) -> None:
+    low = tone(1000) + hiss(48_000)
+    both = low + tone(10_000)
+    torch.testing.assert_close(frames_of(both, via), frames_of(low, via), atol=5e-2, rtol=0)
+    assert (frames_of(both, encoder) - frames_of(low, encoder)).abs().max() > 0.3
+    alone = via.front(torch.from_numpy(window_of(tone(10_000), via).waves[16_000])[None])
+    heard = encoder.front(torch.from_numpy(window_of(tone(10_000), encoder).waves[24_000])[None])
+    assert 18.4 * (heard.max() - alone.max()) > 60  # dB
+
+
+def test_via_16k_keeps_pitch_and_length_of_a_tone_of_1_khz(encoder: MuQ, via: MuQ) -> None:
+    spectra = [
+        network.front(torch.from_numpy(window_of(tone(1000, 2.0), network).waves[network.sample_rate])[None])[0]
+        for network in (encoder, via)
+    ]
+    assert spectra[0].shape == spectra[1].shape == (128, 200)
+    assert len({int(spectrum.max(dim=1).values.argmax()) for spectrum in spectra}) == 1
+    strong = spectra[0] > spectra[0].max() - 40 / 18.4  # what is within 40 dB of the loudest
+    torch.testing.assert_close(spectra[1][strong], spectra[0][strong], atol=0.02, rtol=0)
+
+
+def test_via_16k_is_the_packages_resampler_before_the_same_network(encoder: MuQ, via: MuQ) -> None:
+    waves = torch.randn(2, 8000, requires_grad=True)
+    found = via(waves)
+    torch.testing.assert_close(found.frames, encoder(resample(waves, 16_000, 24_000)).frames)
+    (slope,) = torch.autograd.grad(found.frames.sum(), waves)
+    assert slope.isfinite().all()
+    assert slope.abs().max() > 0
+
+
+def test_via_16k_is_trained_saved_and_scored_like_its_encoder(folder: Path, via: MuQ, tmp_path: Path) -> None:
+    rows = []
+    high = 0.1 * tone(11_000, 0.4) + hiss(19_200)
+    for i in range(12):
+        path = tmp_path / f"{i}.wav"
+        soundfile.write(path, tone(300 + 40 * i, 0.4) * (i + 1) / 13 + high, 48_000)
+        rows.append(LabelledClip(Clip(path.name, str(path)), (5.0, 3.0 + i / 4, float("nan"), 2 + i / 2)))
+    paths = [row.clip.path for row in rows]
+    source, cache, found = EncoderSource((f"muq={folder}",), "cpu"), tmp_path / "cache", {}
+    for on in (True, False):
+        settings = PRESETS["small"].changed({"muq_via_16k": on, "epochs": 3, "lr": 0.05})
+        train_folder(tmp_path / f"{on}", rows[:8], rows[8:], source, settings, cache, fit="gradient")
+        with from_pretrained(tmp_path / f"{on}", device="cpu") as scorer:
+            found[on] = np.array([[scores[axis] for axis in AXES] for scores in scorer.score(paths)])
+            if on:
+                assert scorer.module.sample_rate == 16_000
+                mono = torch.from_numpy(tone(300, 0.4) / 13 + high)
+                reward = scorer.module(mono, sample_rate=48_000, bounded=False)[0].numpy()
+                assert reward == pytest.approx(found[on][0], abs=0.05, nan_ok=True)
+    # Caches of the two are apart, and a model has the option in its config.
+    assert {path.name for path in cache.iterdir() if path.name != "tables"} == {
+        MuQ.from_checkpoint(folder, **options).fingerprint()[:16] for options in ({}, {"muq_via_16k": True})
+    }
+    model = load_model(tmp_path / "True")
+    assert model.members[0].model.config.encoders[0].options == via.settings()
+    member = model.members[0]
+    for path, scores in zip(paths, found[True], strict=True):
+        (window, _) = cut(Clip(path, path), [16_000], MIN_SECONDS)
+        z = member.model(encode_windows({"muq": via}, [window]))
+        assert member.scale.to_labels(z.detach().double().numpy())[0][:2] == pytest.approx(scores[:2], abs=1e-5)
+    assert np.abs(found[True] - found[False])[:, :2].max() > 1e-3
 
 
 @pytest.mark.parametrize("rate", [24_000, 16_000])

@@ -62,6 +62,7 @@ def test_paper_is_the_default_and_what_the_paper_says() -> None:
     assert asdict(PAPER) == {
         "wavlm_output": "last",
         "muq_sample_rate": 24000,
+        "muq_via_16k": False,
         "pad_mask": True,
         "train_crop": "random",
         "eval_crop": "windows",
@@ -157,6 +158,12 @@ def test_training_has_the_seed_and_the_main_set() -> None:
     assert PAPER.training(42) == replace(
         TrainConfig(), loss_options=PAPER.training(42).loss_options, other_options=PAPER.training(42).other_options
     )
+
+
+def test_muq_via_16k_is_an_option_of_the_encoder_and_not_of_the_fast_one() -> None:
+    assert PAPER.changed({"muq_via_16k": True}).encoder_options("muq") == {"muq_via_16k": True}
+    with pytest.raises(UsageError, match="muq_via_16k is for muq_sample_rate 24000, not 16000: set one of them"):
+        PRESETS["official_code"].changed({"muq_via_16k": True})
 
 
 def test_encoders_are_asked_for_what_the_settings_say() -> None:

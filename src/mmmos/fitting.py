@@ -135,7 +135,16 @@ class Listener:
 CLOSED_FORM_CLIPS = 2000
 """With fewer rated clips, `fit="auto"` is the closed form, if the settings are those of the preset `small`."""
 
-CLOSED_FORM_READS = ("muq_sample_rate", "pad_mask", "eval_crop", "pool", "embed_norm", "standardize", "clip_output")
+CLOSED_FORM_READS = (
+    "muq_sample_rate",
+    "muq_via_16k",
+    "pad_mask",
+    "eval_crop",
+    "pool",
+    "embed_norm",
+    "standardize",
+    "clip_output",
+)
 """The settings that the closed form reads. Where another one is changed, `fit="auto"` is the gradient fit."""
 
 

@@ -26,6 +26,7 @@ class Settings:
     # Features
     wavlm_output: Literal["last", "weighted_shared", "weighted_per_axis"] = "last"  # state 12, or a learned sum of 13
     muq_sample_rate: Literal[24000, 16000] = 24000  # Hz; at 16000 MuQ hears everything 1.5 times too fast
+    muq_via_16k: bool = False  # MuQ's audio passes through 16 kHz and loses what is above 8 kHz, at the right speed
     pad_mask: bool = True  # False: a clip under 10 s is filled up with silence, which counts as audio
     train_crop: How = "random"  # of clips over 10 s: a random crop each epoch, all windows in turn, or the first 10 s
     eval_crop: How = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
@@ -113,6 +114,8 @@ class Settings:
             options["layers"] = "all"
         if name == "muq" and self.muq_sample_rate != 24000:
             options["muq_sample_rate"] = self.muq_sample_rate
+        if name == "muq" and self.muq_via_16k:
+            options["muq_via_16k"] = True
         return options
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
@@ -131,6 +134,8 @@ class Settings:
         made = replace(self, **given)
         if made.wavlm_output == "weighted_per_axis" and made.aggregator != "mlp":
             raise UsageError(f"wavlm_output weighted_per_axis is for the aggregator mlp, not {made.aggregator}")
+        if made.muq_via_16k and made.muq_sample_rate != 24000:
+            raise UsageError(f"muq_via_16k is for muq_sample_rate 24000, not {made.muq_sample_rate}: set one of them")
         if made.dropout >= 1:
             raise UsageError(f"dropout is a share below 1, not {made.dropout}")
         try:

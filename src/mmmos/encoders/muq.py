@@ -10,6 +10,7 @@ Keys are the published ones; what only training needs, IGNORED, is not built.
 Two things are odd and kept as published. What is turned by its place is the attention's input, before the products that
 make queries and keys of it; elsewhere one turns the queries and keys. And the published MMMOS system gave this
 network of 24 kHz sound at 16 kHz as it was, heard 1.5 times as fast and high: `muq_sample_rate=16000` does so too.
+The paper says that all audio is resampled to 16 kHz: with `muq_via_16k` it is, and then to 24 kHz, at the right speed.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ from mmmos.encoders.base import Encoder
 from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.weights import load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError, UsageError
+from mmmos.resample import resample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
 RATE = 24_000  # Hz, of the sound that the network learned from
-RATES = (RATE, 16_000)  # Hz, of the sound that it can be given
+LOW_RATE = 16_000  # Hz, of the paper's audio
+RATES = (RATE, LOW_RATE)  # Hz, of the sound that it can be given
 FFT = 2048  # samples, and as long a window
 MELS = 128
 FLOOR = 1e-10  # weakest power in a band, -100 dB
@@ -91,23 +94,28 @@ class MuQConfig:
 
 
 class MuQ(Encoder):
-    """Frames of 1024 values, 25 a second: T = ceil(floor(S / 240) / 4) for S samples.
+    """Frames of 1024 values, 25 a second: T = ceil(floor(S / 240) / 4) for S samples at 24 kHz.
+
+    With `muq_via_16k` it takes waveforms at 16 kHz, without anything above 8 kHz, and resamples them to 24 kHz itself.
 
     The front end computes in float32 whatever the network's type, and frames come in the type of the waveforms.
     """
 
     name = "muq"
 
-    def __init__(self, config: MuQConfig | None = None, muq_sample_rate: int = RATE) -> None:
+    def __init__(self, config: MuQConfig | None = None, muq_sample_rate: int = RATE, muq_via_16k: bool = False) -> None:
         """Of random weights; `from_checkpoint` reads trained ones."""
         if muq_sample_rate not in RATES:
             raise UsageError(f"muq_sample_rate is one of {RATES}, not {muq_sample_rate!r}")
+        if muq_via_16k and muq_sample_rate != RATE:
+            raise UsageError(f"muq_via_16k is for muq_sample_rate {RATE}, not {muq_sample_rate}")
         super().__init__()
         self.config = config = config or MuQConfig()
-        self.sample_rate = muq_sample_rate
-        self.min_samples = muq_sample_rate // 10  # 0.1 s; reflection at the edges wants more than half a window
+        self.via_16k = muq_via_16k
+        self.sample_rate = LOW_RATE if muq_via_16k else muq_sample_rate
+        self.min_samples = self.sample_rate // 10  # 0.1 s; reflection at the edges wants more than half a window
         self.dim, self.columns = config.encoder_dim, (config.encoder_dim,)
-        self.front = _LogMel(config)
+        self.front = _LogMel(config, LOW_RATE if muq_via_16k else RATE)
         channels, strides = config.conv_dim, STRIDES[config.label_rate]
         blocks = nn.Sequential(_Residual(1, channels, strides[0]), _Residual(channels, channels, strides[1]))
         self.rate_hz = muq_sample_rate / (config.hop_length * math.prod(strides))
@@ -119,7 +127,9 @@ class MuQ(Encoder):
         self.train()
 
     @classmethod
-    def from_checkpoint(cls, path: Path, *, trust_checkpoint: bool = False, muq_sample_rate: int = RATE) -> Self:
+    def from_checkpoint(
+        cls, path: Path, *, trust_checkpoint: bool = False, muq_sample_rate: int = RATE, muq_via_16k: bool = False
+    ) -> Self:
         """Read the published folder: config.json and model.safetensors or, without it, pytorch_model.bin.
 
         Raises `ModelNotFoundError`, `ModelFormatError`.
@@ -129,7 +139,7 @@ class MuQ(Encoder):
         if not (isinstance(held, dict) and all(isinstance(k, str) and isinstance(held[k], Tensor) for k in held)):
             raise ModelFormatError(f"{weights} holds no flat table of tensors")
         with torch.device("meta"):  # every weight is about to be replaced
-            encoder = cls(read_config(Path(path, "config.json")), muq_sample_rate)
+            encoder = cls(read_config(Path(path, "config.json")), muq_sample_rate, muq_via_16k)
         encoder.to_empty(device="cpu")
         wanted = {key: held[key] for key in held if not key.startswith(IGNORED)}
         load_strictly(encoder, wanted, str(weights), share=True)
@@ -138,7 +148,8 @@ class MuQ(Encoder):
 
     def settings(self) -> dict[str, Any]:
         """What neither weights nor config show; arguments of `from_checkpoint`."""
-        return {"muq_sample_rate": self.sample_rate}
+        # What is off is left out: models and caches from before there was a choice keep their fingerprint.
+        return {"muq_sample_rate": RATE, "muq_via_16k": True} if self.via_16k else {"muq_sample_rate": self.sample_rate}
 
     def fingerprint(self) -> str:
         """Of the config too: weights do not show how many heads there are, how frames turn, or mean and std."""
@@ -159,13 +170,17 @@ class MuQ(Encoder):
 
 
 class _LogMel(nn.Module):
-    """Normalised power in mel bands, in dB: waveforms [B, S] -> [B, 128, S // hop], in float32 always."""
+    """Normalised power in mel bands, in dB: waveforms [B, S] -> [B, 128, S // hop], in float32 always.
+
+    Waveforms at another `rate` (Hz) than 24 kHz are resampled to it.
+    """
 
     window: Tensor
     filters: Tensor
 
-    def __init__(self, config: MuQConfig) -> None:
+    def __init__(self, config: MuQConfig, rate: int) -> None:
         super().__init__()
+        self.rate = rate
         self.hop, self.mean, self.std = config.hop_length, config.melspec_2048_mean, config.melspec_2048_std
         filters = mel_filters(RATE, FFT, MELS, htk=True, unit_area=False)
         self.register_buffer("window", torch.hann_window(FFT, device="cpu"), persistent=False)
@@ -173,7 +188,8 @@ class _LogMel(nn.Module):
 
     def forward(self, waves: Tensor) -> Tensor:
         with torch.autocast(waves.device.type, enabled=False):
-            spectrum = torch.stft(waves.float(), FFT, self.hop, window=self.window, return_complex=True)
+            waves = resample(waves.float(), self.rate, RATE)
+            spectrum = torch.stft(waves, FFT, self.hop, window=self.window, return_complex=True)
             power = self.filters @ torch.view_as_real(spectrum[..., :-1]).square().sum(-1)
             return (10 * power.clamp(min=FLOOR).log10() - self.mean) / self.std
 
