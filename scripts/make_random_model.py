@@ -29,6 +29,7 @@ from mmmos.encoders.m2d import M2D, M2DConfig
 from mmmos.encoders.muq import FIELDS, MuQ, MuQConfig
 from mmmos.encoders.wavlm import GATES, WavLM
 from mmmos.encoders.wavlm_checkpoint import HUB_NAMES, HUB_ONLY, SIZES, WavLMConfig
+from mmmos.files import replacing
 from mmmos.hub import About, Member, save_ensemble
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
 from mmmos.scores import AXES, Scale
@@ -149,7 +150,8 @@ def _write(folder: Path, state: dict[str, Tensor], config: dict[str, Any] | None
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.detach().contiguous() for key, tensor in sorted(state.items())}
     tensors = {key: tensor.clone() if tensor._base is not None else tensor for key, tensor in tensors.items()}
-    save_file(tensors, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as partial:
+        save_file(tensors, partial)
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     return folder

@@ -179,6 +179,28 @@ def test_train_stratifies_its_split_by_a_column(run: Run, clips: list[Path]) -> 
     assert "1 of 3 values of codec are too small to be divided: opus (1 clip, 1 group; not held out)" in err
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o077], ids=oct)
+def test_every_file_that_is_written_follows_the_umask(run: Run, clips: list[Path], mask: int) -> None:
+    inputs = set(Path().rglob("*"))
+    before = os.umask(mask)
+    try:
+        words = ("-o", "model", "--encoders", "spectrum", "--set", "epochs=1", "--fit", "gradient")
+        assert run("train", "ratings.csv", *words)[0] == 0
+        assert run("train", "ratings.csv", "-o", "ridge", "--encoders", "spectrum")[0] == 0
+        for suffix in ("jsonl", "csv", "parquet"):
+            status, _, err = run("score", "0.wav", "--model", "model", "-o", f"rows.{suffix}")
+            assert status == 0, err
+        assert run("score", "0.wav", "1.wav", "--model", "model", "-o", "rows.jsonl", "--resume")[0] == 0
+    finally:
+        os.umask(before)
+    written = set(Path().rglob("*")) - inputs
+    assert {path.name for path in written} > {"model.safetensors", "config.json", "rows.csv", "rows.parquet"}
+    assert any(path.name.endswith(".pooled.safetensors") for path in written)
+    wrong = {str(path): oct(path.stat().st_mode & 0o777) for path in written if path.stat().st_mode & mask}
+    narrow = [str(path) for path in written if path.is_file() and path.stat().st_mode & 0o777 != 0o666 & ~mask]
+    assert (wrong, narrow) == ({}, [])
+
+
 def test_train_after_extract_encodes_nothing(run: Run, clips: list[Path]) -> None:
     status, out, err = run("extract", ".", "--cache", "c", "--encoders", "spectrum")
     assert (status, err) == (0, "")

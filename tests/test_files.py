@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mmmos.errors import UsageError
 from mmmos.files import locked, replacing, write_text
@@ -53,6 +57,35 @@ def test_an_error_in_writing_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write(path, 7)
     assert path.read_text() == "old"
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o027], ids=oct)
+def mask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A umask of this process, for the time of a test."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("own", [0o600, 0o644, 0o666, None])
+def test_replacing_follows_the_umask_whatever_the_writer_does(tmp_path: Path, mask: int, own: int | None) -> None:
+    path = tmp_path / "a.bin"
+    path.touch(0o640)  # the mode of what was there does not count
+    with replacing(path, durable=False) as partial:
+        partial.write_bytes(b"new")
+        if own is not None:
+            partial.chmod(own)
+    assert mode(path) == 0o666 & ~mask
+
+
+def test_replacing_follows_the_umask_with_safetensors(tmp_path: Path, mask: int) -> None:
+    with replacing(tmp_path / "a.safetensors") as partial:
+        save_file({"x": torch.zeros(2)}, partial)
+    assert mode(tmp_path / "a.safetensors") == 0o666 & ~mask
 
 
 def test_two_processes_do_not_write_to_one_place(tmp_path: Path) -> None:

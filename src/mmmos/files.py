@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +22,17 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A path beside `path` to write to; when all went well, what is there takes the place of `path`.
 
     So the process may end at any moment. If `durable`, so may the machine: the bytes are on the disk before they
-    have that name, which takes a while for many of them. Folders are made.
+    have that name, which takes a while for many of them. Folders are made. The file has the mode that the umask gives
+    to new files, whoever wrote it: some writers leave it to its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Drawn, not counted: processes of two machines that share a folder may have one number.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    mode = _new_mode(partial)
     try:
         yield partial
+        if stat.S_IMODE(partial.stat().st_mode) != mode:
+            partial.chmod(mode)
         if durable:
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
@@ -35,6 +40,14 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _new_mode(path: Path) -> int:
+    """The mode of a new file at `path`, where there is none: by the umask, or by what its folder says of new files."""
+    with open(path, "xb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    path.unlink()
+    return mode
 
 
 @contextmanager

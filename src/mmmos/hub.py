@@ -30,6 +30,7 @@ from mmmos.encoders import Encoder
 from mmmos.encoders.published import reason, verify
 from mmmos.encoders.weights import load_strictly
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.files import replacing
 from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
@@ -117,7 +118,8 @@ def save_model(folder: Path, member: Member, about: About, card: str) -> None:
     """Write one model as a folder; `config.json` is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)  # of a model that was here before: it is whole or no more
-    save_file(dict(sorted(member.model.state_dict().items())), folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as partial:
+        save_file(dict(sorted(member.model.state_dict().items())), partial)
     (folder / "README.md").write_text(card, encoding="utf-8")
     scale = {
         "mean": dict(zip(AXES, member.scale.mean, strict=True)),
