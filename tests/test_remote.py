@@ -114,6 +114,21 @@ def test_a_scheme_that_cannot_be_read_is_told_before_any_clip_is_scored(monkeypa
         paths("a.wav", "s3://bucket/a.wav")
 
 
+@pytest.mark.parametrize("word", ["https://host/a.wav", "http://host/list.jsonl"])
+def test_score_names_the_extra_for_the_web_where_it_is_missing(word):
+    code = "import sys; sys.modules['aiohttp'] = None; from mmmos.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "score", word],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{word} needs a package that is not installed: pip install 'mmmos[http]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_paths_are_no_addresses_and_addresses_no_paths():
     assert all(map(is_url, ("s3://a", "gs://a/b.wav", "S3://a", "file:///a", "http://a")))
     assert not any(map(is_url, ("", "a.wav", "/a", "a/b://c", "://a", "c:/a", "a:b", "1://a", "s3:/a", "\ns3://a")))
@@ -205,6 +220,28 @@ def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(decoder, make_file):
             assert len(fetched) == 2, "stretches of a file need no copy each"
         finally:
             server.shutdown()
+
+
+def test_score_reads_a_list_and_its_clips_from_the_web(run_mmmos, make_file, monkeypatch):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    path = make_file("a.wav")
+    (path.parent / "l.jsonl").write_text('{"path": "a.wav"}\n{"path": "none.wav"}\n')
+    monkeypatch.chdir(path.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(path.parent))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        root = f"http://127.0.0.1:{server.server_port}"
+        try:
+            status, out, err = run_mmmos("score", f"{root}/l.jsonl", "a.wav")
+        finally:
+            server.shutdown()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 1, err
+    assert [row["path"] for row in rows] == [f"{root}/a.wav", f"{root}/none.wav", "a.wav"]
+    assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+    assert rows[0]["PQ"] == rows[2]["PQ"]
+    assert rows[1]["error"]["code"] == "not_found"
 
 
 def test_a_server_that_says_nothing_is_under_the_deadline(s3, monkeypatch):

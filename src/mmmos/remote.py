@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
-PACKAGES = {"s3": "mmmos[s3]", "s3a": "mmmos[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+PACKAGES = {
+    **dict.fromkeys(("http", "https"), "mmmos[http]"),
+    **dict.fromkeys(("s3", "s3a"), "mmmos[s3]"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs"), "adlfs"),
+}
 """What to install for a scheme."""
 
 _TELLING = {"etag", "last-modified", "lastmodified", "last_modified", "mtime", "updated", "created"}
