@@ -23,7 +23,7 @@ from score import ROOT, machine
 
 from mmmos.clips import Clip
 from mmmos.dataset import Sequences, Table
-from mmmos.experiments import read_experiment
+from mmmos.experiments import find_experiment, read_experiment
 from mmmos.files import replacing
 from mmmos.manifest import LabelledClip
 from mmmos.model import EncoderSpec, ModelConfig
@@ -53,7 +53,7 @@ def generated(clips: int, width: int, frames: int, file: Path, seed: int) -> Tab
 def runs(tables: dict[str, Table], clips: int, epochs: int, precision: str, work: Path) -> list[Run]:
     """The sixteen rows of Table III, each with the tables that it is trained on."""
     found = []
-    for row in read_experiment(ROOT / "experiments" / "paper.toml").grid:
+    for row in read_experiment(find_experiment("paper")).grid:
         if row.table != "III":
             continue
         settings = row.settings.changed({"epochs": epochs, "early_stop_patience": None, "precision": precision})

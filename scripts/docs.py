@@ -414,7 +414,7 @@ def _plain(value: object) -> str:
 
 def experiment_toml() -> str:
     """An experiment, as it is."""
-    return f"```toml\n{(ROOT / 'experiments' / 'musdb18.toml').read_text().rstrip()}\n```"
+    return f"```toml\n{(PACKAGE / 'bundled' / 'experiments' / 'musdb18.toml').read_text().rstrip()}\n```"
 
 
 def _fenced(text: str) -> str:

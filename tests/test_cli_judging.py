@@ -122,6 +122,17 @@ def test_a_model_against_a_file(run: Run, make_file: Callable[..., Path], tmp_pa
     assert "no clip has a label of CE" in err
 
 
+def test_plot_has_no_mse_where_scales_differ(run: Run, tmp_path: Path):
+    lines = [f"{i}.wav,{i * 10}" for i in range(8)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,PQ", *lines]))
+    rows = [f"{i}.wav,{1 + i / 2},1-5" for i in range(8)]
+    (tmp_path / "s.csv").write_text("\n".join(["path,PQ,scale", *rows]))
+    for words in ((), ("--scale", "0", "100")):
+        assert run("evaluate", "labels.csv", "--scores", "s.csv", "--plot", "p.svg", "--overwrite", *words)[0] == 0
+        text = (tmp_path / "p.svg").read_text()
+        assert ("MSE" in text, "SRCC" in text) == (False, True)
+
+
 def test_an_axis_that_is_nowhere_is_said(run: Run, labels: np.ndarray, tmp_path: Path):
     write(tmp_path / "a.csv", labels[:, 2:], axes=AXES[2:])
     _, out, err = run("evaluate", "labels.csv", "--scores", "a.csv")

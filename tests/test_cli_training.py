@@ -18,7 +18,7 @@ import soundfile
 from conftest import music
 from mmmos import runs
 from mmmos.encoders.spectrum import Spectrum
-from mmmos.experiments import Experiment, Sets
+from mmmos.experiments import Experiment, Sets, bundled_experiments
 from mmmos.fitted import Fitted
 from mmmos.runs import Finished
 from mmmos.settings import PRESETS
@@ -77,8 +77,21 @@ def clips(tmp_path: Path) -> list[Path]:
             "train",
             ["{manifest}", "--output", "--preset", "--set NAME=VALUE", "--encoders", "Change a setting, as"],
         ),
-        ("experiment", ["{EXPERIMENT.toml}", "--output", "--workers", "--set NAME=VALUE", "1 some failed"]),
-        ("extract", ["{inputs}...", "--cache", "--keep", "--crop ", "--crops", "for `train` and `experiment` to find"]),
+        (
+            "experiment",
+            [
+                "{EXPERIMENT}",
+                f"a bundled one: {', '.join(bundled_experiments())}.",
+                "--output",
+                "--workers",
+                "--set NAME=VALUE",
+                "1 some failed",
+            ],
+        ),
+        (
+            "extract",
+            ["{inputs}...", "--cache", "--keep", "--crop ", "--crops", "and `experiment` find them there"],
+        ),
     ],
 )
 def test_help_tells_what_there_is(run: Run, command: str, words: list[str]) -> None:
@@ -120,7 +133,7 @@ def test_help_names_the_presets_that_there_are(run: Run) -> None:
         ),
         (("train", "ratings.csv"), "Missing option '-o' / '--output'"),
         (("train", "ratings.csv", "-o", "m", "--epochs", "3"), "No such option: --epochs"),
-        (("experiment", "gone.toml", "-o", "m"), "gone.toml cannot be read: No such file"),
+        (("experiment", "gone.toml", "-o", "m"), "gone.toml: not a file, and not a bundled experiment; those are"),
         (("experiment", "ratings.csv", "-o", "m"), "ratings.csv cannot be read"),
         (("experiment", "mine.toml", "-o", "m", "--set", "speed=3"), "mine.toml: no setting is called speed"),
         (("experiment", "mine.toml", "-o", "m", "--workers", "0"), "'--workers': Input should be greater"),
@@ -276,8 +289,10 @@ def test_an_experiment_whose_runs_fail_in_part_ends_with_1_and_has_its_tables(ru
     for line in Path("out/tables.md").read_text().splitlines():
         if line.startswith("| mean"):
             assert ("failed" in line) == ("1e+30" in line)
-    for name in ("tables.csv", "tables.html", "results.jsonl", "cache"):
-        assert Path("out", name).exists()
+    for name in ("tables.csv", "tables.html", "results.jsonl"):
+        assert Path("out", name).is_file()
+    assert Path("out-cache").is_dir()
+    assert not [path for path in Path("out").rglob("*") if path.name in ("cache", "checkpoint.pt")]
     (model, _) = (path.parent for path in Path("out").rglob("result.json"))
     assert run("score", clips[0], "--model", model)[0] == 0
 
@@ -300,3 +315,23 @@ def test_an_experiment_finds_its_data_below_the_data_root(
     monkeypatch.setenv("MMMOS_DATA", str(Path.cwd()))
     assert run("experiment", "elsewhere/mine.toml", "-o", "out")[0] == 0
     assert seen == [7, 7]
+
+
+def test_experiment_takes_a_bundled_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of `musdb18` is looked for below the data root, else from the folder one is in."""
+    status, _, err = run("experiment", "musdb18", "-o", "out")
+    assert status == 2
+    assert "musdb18_aes/manifest.csv" in err
+    assert "bundled" not in err
+    os.makedirs("musdb18_aes")
+    lines = [f"{i}.wav,5,song{i // 2},stem{i % 2},0" for i in range(40)]
+    Path("musdb18_aes/manifest.csv").write_text("\n".join(["path,PQ,song,stem,label_suspect", *lines]))
+    seen: list[tuple[int, int]] = []
+
+    def instead(asked: Experiment, sets: Sets, *_: object, **__: object) -> Finished:
+        seen.append((len(asked.grid), sum(map(len, (sets.train, *sets.reports.values())))))
+        return Finished("out", 0, {}, [])
+
+    monkeypatch.setattr(runs, "run_experiment", instead)
+    assert run("experiment", "musdb18", "-o", "out")[0] == 0
+    assert seen == [(23, 40)]

@@ -11,11 +11,19 @@ import pytest
 from mmmos.encoders import ENCODERS
 from mmmos.ensemble import STRATEGIES
 from mmmos.errors import ManifestError, UsageError
-from mmmos.experiments import LABELS, Experiment, Sets, read_experiment, read_sets
+from mmmos.experiments import (
+    Experiment,
+    Sets,
+    bundled_experiments,
+    find_experiment,
+    read_experiment,
+    read_sets,
+)
 from mmmos.paper import CONFIGURATIONS, ENCODER_SUBSETS, ROWS
+from mmmos.row_names import LABELS
 from mmmos.settings import PRESETS
 
-FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.toml"))
+FILES = list(bundled_experiments().values())
 
 PLAIN = """
 [encoders]
@@ -74,6 +82,61 @@ def test_the_experiments_that_come_with_mmmos_are_experiments(path: Path) -> Non
     assert experiment.grid
     assert experiment.note
     assert {source.partition("=")[0] for source in experiment.encoders.values()} <= set(ENCODERS)
+
+
+def test_find_experiment_takes_a_path_or_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_experiment("paper").name == "paper.toml"
+    assert list(bundled_experiments()) == ["musdb18", "paper", "presets", "random"]
+    Path("paper").write_text(PLAIN + GRID)
+    assert find_experiment("paper") == Path("paper")
+    with pytest.raises(UsageError, match=r"papers: not a file.*; those are musdb18, paper, presets, random$"):
+        find_experiment("papers")
+
+
+OWN = """
+[encoders]
+wavlm = "{wavlm}"
+muq = "muq"
+m2d = "{m2d}"
+
+[data]
+list = "r.csv"
+parts = {{ train = 0.8, Dev = 0.2 }}
+
+[[grid]]
+table = "III"
+row = "{{network}} {{aggregator}} {{loss}}"
+encoders = [["wavlm", "m2d"], ["wavlm", "muq", "m2d"]]
+loss = "ut"
+aggregator = "mlp"
+"""
+
+
+@pytest.mark.parametrize(
+    ("wavlm", "m2d", "papers", "names"),
+    [
+        ("wavlm", "m2d", True, ("BiEnc", "TriEnc")),
+        ("wavlm", "m2d=x/m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly/w.pth", True, ("BiEnc", "TriEnc")),
+        ("distillmos", "m2d", False, ("DistillMOS+M2D", "DistillMOS+MuQ+M2D")),
+        ("wavlm=random.bin", "m2d", False, ("own WavLM+M2D", "own WavLM+MuQ+M2D")),
+        ("wavlm", "m2d=m2d_random_vit-80x1001p16x16/w.pth", False, ("WavLM+own M2D", "WavLM+MuQ+own M2D")),
+    ],
+)
+def test_rows_name_the_encoders_that_are_there(
+    read: Callable[..., Experiment], wavlm: str, m2d: str, papers: bool, names: tuple[str, str]
+) -> None:
+    experiment = read(OWN.format(wavlm=wavlm, m2d=m2d))
+    assert experiment.has_paper_encoders == papers
+    assert rows(experiment, "III") == [f"{name} MLP UT" for name in names]
+    assert [row.paper_row for row in experiment.grid] == ["BiEnc MLP UT", "TriEnc MLP UT"]
+
+
+def test_bundled_experiments_show_the_papers_numbers_for_the_papers_encoders_alone() -> None:
+    found = {name: read_experiment(path) for name, path in bundled_experiments().items()}
+    assert {name for name, experiment in found.items() if experiment.has_paper_encoders} == {"paper"}
+    assert {row.paper_row for row in found["musdb18"].grid if row.table == "III"} == set(CONFIGURATIONS)
+    assert "DistillMOS+Spectrum MLP UT" in rows(found["musdb18"], "III")
 
 
 def test_what_is_given_as_a_list_is_tried_one_by_one(read: Callable[..., Experiment]) -> None:

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from conftest import toy_config, toy_member
 from mmmos.encoders import Features
-from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError
+from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError, UsageError
 from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
-from mmmos.hub import About, Member, save_ensemble, save_model
+from mmmos.hub import About, Member, combined_about, load_folder, save_ensemble, save_model
 from mmmos.model import EncoderSpec, ModelConfig
 from mmmos.models import load_model
 from mmmos.scores import AXES, Scale
@@ -412,3 +412,20 @@ def test_sha256_is_of_names_and_bytes(single: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         digest.update(f"{name}\n".encode() + (single / name).read_bytes())
     assert load_model(single).sha256 == digest.hexdigest()
+
+
+def test_combined_about_holds_for_every_member():
+    first = About(rated=("CE", "PQ"), clip_output=True, label_range=(1, 5), trained_on=("a", "b"), commercial_use=True)
+    other = replace(first, rated=("PQ",), trained_on=("b", "c"), calibrated=True, training={"epochs": 3})
+    found = combined_about([first, other], {"members": ["x", "y"]})
+    expected = About(rated=("PQ",), clip_output=True, label_range=(1, 5), trained_on=("a", "b", "c"))
+    assert found == replace(expected, commercial_use=True, training={"members": ["x", "y"]})
+    with pytest.raises(UsageError, match="differ in scale: 0-10 and 1-5"):
+        combined_about([first, replace(first, label_range=(0, 10))], {})
+
+
+def test_member_of_an_ensemble_scores_what_the_ensemble_scores(tmp_path: Path):
+    about = About(rated=("PQ",), clip_output=True, label_range=(1, 5), trained_on=("a",), check={"PQ": 3.0})
+    save_ensemble(tmp_path / "e", [toy_member(0), toy_member(1)], np.full((2, 4), 0.5), about, "")
+    for name in ("member-0", "member-1"):
+        assert load_folder(name, tmp_path / "e" / name).about == replace(about, check={})

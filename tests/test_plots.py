@@ -162,3 +162,25 @@ def test_more_domains_than_colours_are_grey_and_no_error():
     rows, scores = case(80, len(COLOURS) + 2, 0)
     clips = panels(scatter(rows, scores, ""))["Composite"].collections[0]
     assert len({tuple(colour[:3]) for colour in clips.get_facecolors()}) == len(COLOURS) + 1
+
+
+def test_different_scales_have_no_mse_and_no_line_of_equality():
+    rows, scores = case()
+    wide = [replace(item).with_axes(np.array([10 * item[axis] for axis in AXES])) for item in scores]
+    figure = scatter(rows, wide, "", same_scale=False)
+    words = [note.get_text() for panel in panels(figure).values() for note in panel.texts]
+    assert words
+    assert not any("MSE" in text for text in words)
+    assert all("SRCC" in text for text in words)
+    assert "score = label" not in legend(figure)
+    for panel in panels(figure).values():
+        assert not panel.lines
+        (low, high), (bottom, top) = panel.get_xlim(), panel.get_ylim()
+        assert high <= 11
+        assert top > 50
+        for dots in panel.collections:
+            across, up = dots.get_offsets().T
+            assert low <= across.min() < across.max() <= high
+            assert bottom <= up.min() < up.max() <= top
+        assert 2 <= len(panel.get_yticks()) <= 10
+    assert any("MSE" in note.get_text() for panel in panels(scatter(rows, scores, "")).values() for note in panel.texts)

@@ -12,9 +12,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmmos.clips import Clip
 from mmmos.errors import UsageError
+from mmmos.manifest import LabelledClip
 from mmmos.paper import CONFIGURATIONS, ENCODER_SUBSETS, METRICS, ROWS
-from mmmos.results import BIAS, Entry, Result, Table, column, every_table, read_results, tabulate, write_results
+from mmmos.results import (
+    BIAS,
+    Entry,
+    Result,
+    Table,
+    column,
+    converged,
+    every_table,
+    read_results,
+    results_of,
+    tabulate,
+    write_results,
+)
+from mmmos.scores import AXES
 
 NUMBERS = st.floats(-2, 2) | st.just(math.nan)
 COLUMN = st.lists(st.lists(NUMBERS, max_size=3), min_size=1, max_size=8)
@@ -200,5 +215,27 @@ def test_a_result_survives_a_file(tmp_path_factory: pytest.TempPathFactory, one:
 def test_a_line_that_is_no_result_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text(json.dumps(result().to_json()) + "\n" + line + "\n")
-    with pytest.raises(UsageError, match=r"results\.jsonl, line 2 is no result"):
+    with pytest.raises(UsageError, match=r"results\.jsonl, line 2 is not a result"):
         read_results(path)
+
+
+def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    line = {name: value for name, value in result().to_json().items() if name != "constant_MSE"}
+    (tmp_path / "r.jsonl").write_text(json.dumps(line) + "\n")
+    (back,) = read_results(tmp_path / "r.jsonl")
+    assert math.isnan(back.constant_MSE)
+    assert replace(back, constant_MSE=1.0) == replace(result(), constant_MSE=1.0)
+
+
+def test_constant_mse_is_that_of_the_mean_label() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.uniform(1, 9, (30, 4))
+    rows = [LabelledClip(Clip(str(i)), tuple(map(float, own)), system="abc"[i % 3]) for i, own in enumerate(labels)]
+    constant = np.tile(labels.mean(axis=0), (30, 1))
+    found = {(one.level, one.axis): one for one in results_of(constant, rows, "Dev", "T", "constant", 1)}
+    for axis in (*AXES, "composite"):
+        one = found["utterance", axis]
+        assert one.constant_MSE == pytest.approx(one.MSE)
+        assert not converged(one.MSE, one.constant_MSE)
+    systems = np.array([labels[i::3].mean(axis=0) for i in range(3)])
+    assert found["system", "PQ"].constant_MSE == pytest.approx(systems[:, 3].var())

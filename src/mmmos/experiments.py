@@ -4,7 +4,7 @@
 |---|---|
 | `base` | another experiment, of which what follows is changed |
 | `note` | what stands over the tables |
-| `beside_paper` | false leaves out the paper's numbers, which are about other data |
+| `beside_paper` | false leaves out the paper's numbers, which are about other data; so do other encoders |
 | `preset`, `[settings]` | where every configuration begins (`mmmos.settings`), and what is changed in all |
 | `seeds` | each configuration is run with each |
 | `[encoders]` | name in the grid -> encoder, or "encoder=PATH" |
@@ -19,6 +19,7 @@ import itertools
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,9 @@ from mmmos.ensemble import STRATEGIES
 from mmmos.errors import UsageError
 from mmmos.label_files import LABEL_FILES
 from mmmos.manifest import LabelledClip, check_disjoint, split_groups
+from mmmos.row_names import LABELS, PAPER_ENCODERS, encoder_words, is_papers
 from mmmos.settings import Settings, preset
 from mmmos.splits import split_stratified, stratum_columns
-
-LABELS = {
-    "mlp": "MLP",
-    "blstm_h": "BLSTM(h)",
-    "blstm_t": "BLSTM(t)",
-    "ccc": "CCC",
-    "con": "Con",
-    "dcq": "DCQ",
-    "ut": "UT",
-    "wavlm": "WavLM",
-    "muq": "MuQ",
-    "m2d": "M2D",
-}
-"""What the paper's tables call a setting or an encoder."""
 
 CHOICES = {
     "select_on": ("combined", "natural"),
@@ -60,6 +48,7 @@ class Configuration:
     row: str
     encoders: tuple[str, ...]  # keys of the experiment's encoders
     settings: Settings
+    paper_row: str = ""  # the paper's row whose place it has, whatever its encoders are
 
 
 @dataclass(frozen=True)
@@ -86,6 +75,11 @@ class Experiment:
     grid: tuple[Configuration, ...]
     ensembles: Ensembles | None
 
+    @property
+    def has_paper_encoders(self) -> bool:
+        """Whether every row's encoders are the paper's, with the published weights."""
+        return all(is_papers(name, self.encoders[name]) for row in self.grid for name in row.encoders)
+
 
 @dataclass(frozen=True)
 class Sets:
@@ -94,6 +88,22 @@ class Sets:
     train: list[LabelledClip]
     dev: list[LabelledClip]  # to stop on
     reports: dict[str, list[LabelledClip]]
+
+
+def bundled_experiments() -> dict[str, Path]:
+    """The experiments that come with the package, by name."""
+    folder = Path(str(files("mmmos") / "bundled" / "experiments"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_experiment(name: str) -> Path:
+    """The file of an experiment: a path, or the name of a bundled one. Raises `UsageError` that lists the names."""
+    if Path(name).is_file():
+        return Path(name)
+    bundled = bundled_experiments()
+    if name in bundled:
+        return bundled[name]
+    raise UsageError(f"{name}: not a file, and not a bundled experiment; those are {', '.join(bundled)}")
 
 
 def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -225,9 +235,12 @@ def _combinations(
         words = {name: LABELS.get(value, str(value)) for name, value in picked.items() if isinstance(value, str)}
         words |= {name: f"{value:g}" for name, value in picked.items() if isinstance(value, int | float)}
         words |= {name: str(value).lower() for name, value in picked.items() if isinstance(value, bool)}
-        row = str(entry["row"]).format(encoders="+".join(LABELS.get(name, name) for name in subset), **words)
+        row = str(entry["row"]).format(**encoder_words(subset, encoders), **words)
+        paper_row = str(entry["row"]).format(**encoder_words(subset, dict.fromkeys(PAPER_ENCODERS, "")), **words)
         begin = preset(str(picked.pop("preset", name))).changed(common)
-        found.append(Configuration(str(entry["table"]), row, tuple(subset), begin.changed({**picked, **changes})))
+        found.append(
+            Configuration(str(entry["table"]), row, tuple(subset), begin.changed({**picked, **changes}), paper_row)
+        )
     return found
 
 

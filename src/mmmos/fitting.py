@@ -24,7 +24,7 @@ from mmmos.encoders.device import pick_device
 from mmmos.ensemble import combine
 from mmmos.errors import UsageError
 from mmmos.fitted import Fit, Fitted, card, figures_of
-from mmmos.history import CHECKPOINT, Epoch, best_epoch
+from mmmos.history import CHECKPOINT, Epoch, best_epoch, drop_checkpoint
 from mmmos.hub import About, Member, ScoringModel, save_ensemble, save_model
 from mmmos.manifest import LabelledClip, check_disjoint, shortened, split_present
 from mmmos.model import EncoderSpec, ModelConfig
@@ -232,7 +232,7 @@ def train_folder(
     about = replace(about, label_range=label_range, trained_on=file_digests(row.clip for row in outcome.used))
     text = card(folder.name, result, training)
     save_checked(folder, outcome.members, outcome.weights, about, text, listener.encoders)
-    (folder / CHECKPOINT).unlink(missing_ok=True)  # four times the size of the model, and done with
+    drop_checkpoint(folder)
     return result
 
 

@@ -34,6 +34,12 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: epoch.dev_loss)
 
 
+def drop_checkpoint(folder: Path) -> None:
+    """Delete the state of a run that is over, and what a killed process left of it: four times the model's size."""
+    for path in folder.glob(f"{CHECKPOINT}*"):
+        path.unlink(missing_ok=True)
+
+
 def finished(history: Sequence[Epoch], patience: int | None) -> bool:
     """Whether there were `patience` epochs without a better development loss."""
     if patience is None or not history:

@@ -17,7 +17,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from mmmos.encoders import Encoder
 from mmmos.encoders.published import reason, verify
 from mmmos.encoders.weights import load_strictly
-from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.errors import ModelFormatError, ModelNotFoundError, UsageError
 from mmmos.files import replacing
 from mmmos.fusion import FusionConfig
 from mmmos.heads import HeadConfig
@@ -72,6 +72,28 @@ class About:
 
 _LATER_FIELDS = ("label_range", "trained_on")
 """Fields of `About` that folders of earlier versions do not have; they take their defaults."""
+
+
+def combined_about(members: Sequence[About], training: Mapping[str, Any]) -> About:
+    """What holds for an ensemble of these members: the axes that all were rated on, and the files that any has seen.
+
+    It is not calibrated: that would have to be checked of the ensemble. Raises `UsageError` for members on different
+    scales, and for some whose output is clipped among others.
+    """
+    first, *others = members
+    for what in ("scale", "clip_output"):
+        found = sorted({str(getattr(member, what)) for member in members})
+        if len(found) > 1:
+            raise UsageError(f"members of an ensemble differ in {what}: {' and '.join(found)}; combine like ones")
+    return About(
+        commercial_use=all(member.commercial_use for member in members),
+        training=dict(training),
+        rated=tuple(axis for axis in AXES if all(axis in member.rated for member in members)),
+        clip_output=first.clip_output,
+        basis=first.basis if all(other.basis == first.basis for other in others) else {},
+        label_range=first.label_range,
+        trained_on=tuple(sorted({digest for member in members for digest in member.trained_on})),
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +166,8 @@ def save_ensemble(
     (folder / "ensemble.json").unlink(missing_ok=True)
     names = [f"member-{i}" for i in range(len(members))]
     for name, member in zip(names, members, strict=True):
-        own = About(about.calibrated, about.commercial_use, label_range=about.label_range)
+        # A member scores the same axes on the same scale when it is loaded alone; the check is of the ensemble.
+        own = replace(about, training={}, check={})
         save_model(folder / name, member, own, f"One member of {folder.name}.\n")
     (folder / "README.md").write_text(card, encoding="utf-8")
     table = [dict(zip(AXES, map(float, row), strict=True)) for row in weights]

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmmos.errors import UsageError
+from mmmos.manifest import LabelledClip, label_array
+from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
 from mmmos.paper import COLUMNS, METRICS, ROWS, Cell, printed
-from mmmos.scores import AXIS_NAMES
+from mmmos.scores import AXES, AXIS_NAMES
 from mmmos.terminal import SHOWN
 
 Place = tuple[str, str]
@@ -36,11 +39,14 @@ AXIS_TITLES = {
 }
 """What a result's metrics are of -> what people call it."""
 
+NEAR_CONSTANT = 0.05
+"""A run has converged if its MSE is lower than a constant's by more than this fraction of it."""
+
 BIAS = ("bias", "debiased_MSE")
 """Columns beside the paper's four: the offset of all predictions together, and the error without it."""
 
 SUBJECTS = {
-    "I": "Production Complexity, beside other entries",
+    "I": "Production Complexity, next to other entries",
     "II": "Which encoders (loss UT, aggregator MLP)",
     "III": "Which loss and aggregator",
     "IV": "Which ensemble",
@@ -65,6 +71,7 @@ class Result:
     KTAU: float
     bias: float
     debiased_MSE: float  # noqa: N815 - as tables call it
+    constant_MSE: float = math.nan  # noqa: N815 - that of the mean label of the set, which a run should be far below
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS or self.axis not in AXIS_TITLES:
@@ -87,6 +94,7 @@ class Entry:
     of: int  # runs of the row that has most
     paper: float | None  # what the paper prints there
     rank: int = 0  # 1 best of the column, 2 second, 0 neither
+    converged: bool = True  # whether the row's MSE on the set is well below that of a constant
 
     @property
     def status(self) -> str:
@@ -121,16 +129,46 @@ class Table:
         return tuple((group, metric) for group in self.groups for metric in group.metrics)
 
 
+def results_of(
+    scores: NDArray[np.floating], rows: Sequence[LabelledClip], set_name: str, table: str, row: str, seed: int
+) -> Iterator[Result]:
+    """Metrics of scores [N, A] on one set: by clip, and by system where there are several.
+
+    The composite is the mean of a clip's four axes, taken before any metric; next to it is the mean of the
+    axes' own metrics.
+    """
+    labels = label_array(rows)
+    systems = np.array([clip.system for clip in rows])
+    subjects = {axis: (scores[:, i], labels[:, i]) for i, axis in enumerate(AXES)}
+    subjects["composite"] = composite(scores), composite(labels)
+    for level in ("utterance", "system") if len(set(systems) - {""}) > 1 else ("utterance",):
+        found = []
+        for axis, (p, t) in subjects.items():
+            known = np.isfinite(p) & np.isfinite(t) & ((systems != "") | (level == "utterance"))
+            p, t = p[known], t[known]
+            if level == "system":
+                p, t = system_means(p, systems[known]), system_means(t, systems[known])
+            metrics = utterance_metrics(p, t) | {"bias": bias(p, t), "debiased_MSE": debiased_mse(p, t)}
+            metrics["constant_MSE"] = float(np.var(t)) if len(t) else math.nan
+            found.append((axis, len(p), metrics))
+        means = {
+            name: float(np.mean([metrics[name] for axis, _, metrics in found if axis in AXES])) for name in metrics
+        }
+        for axis, n, metrics in [*found, ("mean_of_axes", found[-1][1], means)]:
+            yield Result(table, row, seed, set_name, level, axis, n, **metrics)
+
+
 def read_results(path: Path) -> list[Result]:
     """Results from a JSONL file. Raises `UsageError` naming a line that holds none."""
     results = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            values = {metric: math.nan if row[metric] is None else float(row[metric]) for metric in (*METRICS, *BIAS)}
+            figures = (*METRICS, *BIAS, *(("constant_MSE",) if "constant_MSE" in row else ()))
+            values = {name: math.nan if row[name] is None else float(row[name]) for name in figures}
             results.append(Result(**(row | values)))
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path}, line {number} is no result: {error}") from error
+            raise UsageError(f"{path}, line {number} is not a result: {error}") from error
     return results
 
 
@@ -173,10 +211,22 @@ def tabulate(
             theirs = [
                 printed(Cell(name, row, group.set, group.level, axis, metric)) if paper else None for row in order
             ]
-            columns.append(column([[getattr(run, metric) for run in cell] for cell in cells], theirs, metric))
+            entries = column([[getattr(run, metric) for run in cell] for cell in cells], theirs, metric)
+            columns.append([replace(one, converged=_converged(cell)) for one, cell in zip(entries, cells, strict=True)])
     title = f"Table {name}: {SUBJECTS[name]}" if name in SUBJECTS else name
-    entries = [tuple(entries[i] for entries in columns) for i in range(len(order))]
-    return Table(title, AXIS_TITLES[axis], name, axis, tuple(made), tuple(zip(order, entries, strict=True)))
+    rows_of = [tuple(entries[i] for entries in columns) for i in range(len(order))]
+    return Table(title, AXIS_TITLES[axis], name, axis, tuple(made), tuple(zip(order, rows_of, strict=True)))
+
+
+def converged(mse: float, constant_mse: float) -> bool:
+    """Whether a run is well below the error of a constant: of the mean label of the same set.
+
+    What is not known counts as converged.
+
+    >>> converged(0.9, 1.0), converged(0.96, 1.0), converged(1.5, 1.0), converged(0.9, math.nan)
+    (True, False, False, True)
+    """
+    return not mse >= (1 - NEAR_CONSTANT) * constant_mse
 
 
 def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], metric: str) -> list[Entry]:
@@ -229,6 +279,11 @@ def every_table(
                 other = tabulate(ours, name, axis, rest, asked.get(name), bias, paper)
                 tables.append(replace(other, part=f"{other.part}, other sets"))
     return tables
+
+
+def _converged(runs: Sequence[Result]) -> bool:
+    """Whether every run of a cell has."""
+    return all(converged(run.MSE, run.constant_MSE) for run in runs)
 
 
 def _badness(mean: float, metric: str) -> float:

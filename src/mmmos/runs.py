@@ -16,25 +16,25 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.cache import Keep
-from mmmos.dataset import Planned, Table
+from mmmos.cache import Keep, file_digests
+from mmmos.dataset import Planned, Table, name_of
 from mmmos.ensemble import STRATEGIES, combine
 from mmmos.errors import UsageError
 from mmmos.experiments import Configuration, Ensembles, Experiment, Sets
 from mmmos.files import replacing
 from mmmos.fitting import EncoderSource, Listener, Note, rated_axes
-from mmmos.history import CHECKPOINT, best_epoch
-from mmmos.hub import About, ScoringModel, load_folder, save_ensemble, save_model
-from mmmos.manifest import LabelledClip, label_array
-from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
+from mmmos.history import best_epoch, drop_checkpoint
+from mmmos.hub import About, ScoringModel, combined_about, load_folder, save_ensemble, save_model
+from mmmos.manifest import label_array
 from mmmos.model import ModelConfig
 from mmmos.pool import run_in_processes
 from mmmos.progress import NO_PROGRESS, Progress
-from mmmos.results import Result, write_results
+from mmmos.results import Result, results_of, write_results
 from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.selfcheck import check_scores
 from mmmos.settings import Settings
@@ -43,8 +43,10 @@ from mmmos.train import fit, predict
 
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 
+IDS = "/ids"
+"""Ends the name of an array of `PREDICTIONS` that has the clips' ids: "Dev/ids" [N] next to "Dev" [N, A]."""
+
 Array = NDArray[np.floating]
-Rows = Sequence[LabelledClip]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Run:
     reports: dict[str, str]  # by set
     places: tuple[tuple[str, str], ...]  # tables and their rows that it stands in
     cost: float  # about how long it takes, in any unit
+    trained_on: tuple[str, ...] = ()  # files of `train` and `dev`, as in `About`
 
     @property
     def is_done(self) -> bool:
@@ -118,7 +121,9 @@ def run_experiment(
         asked.setdefault(row.table, []).append(row.row)
     if experiment.ensembles is not None:
         asked[experiment.ensembles.table] = list(experiment.ensembles.strategies)
-    write_tables(results, out, experiment.note, asked, experiment.beside_paper)
+    paper = experiment.beside_paper and experiment.has_paper_encoders
+    roles = {row.row: row.paper_row for row in experiment.grid}
+    write_tables(results, out, experiment.note, asked, paper, roles)
     return Finished(str(out), len(plan.runs), failed, plan.left_out)
 
 
@@ -128,45 +133,28 @@ def train_run(run: Run, tables: Mapping[str, Table]) -> None:
     main_set = Counter(row.set for row in train.rows).most_common(1)[0][0] if train.rows else ""
     how = run.settings.training(run.seed, main_set)
     member, history = fit(run.config, train, dev, how, run.folder)
-    predictions = {}
+    predictions: dict[str, NDArray[Any]] = {}
+    rated = rated_axes(train)
     for name, key in run.reports.items():
         scores = member.scale.to_labels(predict(member.model, tables[key], how).double().numpy())
-        predictions[name] = np.clip(scores, *LABEL_RANGE) if run.settings.clip_output else scores
+        scores = np.clip(scores, *LABEL_RANGE) if run.settings.clip_output else scores
+        predictions[name] = np.where([axis in rated for axis in AXES], scores, np.nan)
+        predictions[f"{name}{IDS}"] = np.array([name_of(row.clip) for row in tables[key].rows])
     best = best_epoch(history)
     training = {"settings": asdict(run.settings) | {"seed": run.seed, "main_set": main_set}, "best_epoch": best.epoch}
-    about = About(training=training, rated=rated_axes(train), clip_output=run.settings.clip_output)
-    save_model(run.folder, member, about, f"# {run.folder.name}\n\nOne run of an experiment.\n")
+    about = About(
+        training=training,
+        rated=rated,
+        clip_output=run.settings.clip_output,
+        label_range=LABEL_RANGE,
+        trained_on=run.trained_on,
+    )
+    save_model(run.folder, member, about, _card(run.folder.name, "One run of an experiment", about))
     with replacing(run.folder / PREDICTIONS) as partial, open(partial, "wb") as file:
         np.savez(file, allow_pickle=False, **predictions)
+    drop_checkpoint(run.folder)
     with replacing(run.folder / RESULT) as partial:
         partial.write_text(json.dumps({"epochs": len(history), **asdict(best)}, allow_nan=False) + "\n")
-    (run.folder / CHECKPOINT).unlink()  # four times the size of the model, and done with
-
-
-def results_of(scores: Array, rows: Rows, set_name: str, table: str, row: str, seed: int) -> Iterator[Result]:
-    """Metrics of scores [N, A] on one set: by clip, and by system where there are several.
-
-    The composite is the mean of a clip's four axes, taken before any metric; beside it stands the mean of the
-    axes' own metrics.
-    """
-    labels = label_array(rows)
-    systems = np.array([clip.system for clip in rows])
-    subjects = {axis: (scores[:, i], labels[:, i]) for i, axis in enumerate(AXES)}
-    subjects["composite"] = composite(scores), composite(labels)
-    for level in ("utterance", "system") if len(set(systems) - {""}) > 1 else ("utterance",):
-        found = []
-        for axis, (p, t) in subjects.items():
-            known = np.isfinite(p) & np.isfinite(t) & ((systems != "") | (level == "utterance"))
-            p, t = p[known], t[known]
-            if level == "system":
-                p, t = system_means(p, systems[known]), system_means(t, systems[known])
-            metrics = utterance_metrics(p, t) | {"bias": bias(p, t), "debiased_MSE": debiased_mse(p, t)}
-            found.append((axis, len(p), metrics))
-        means = {
-            name: float(np.mean([metrics[name] for axis, _, metrics in found if axis in AXES])) for name in metrics
-        }
-        for axis, n, metrics in [*found, ("mean_of_axes", found[-1][1], means)]:
-            yield Result(table, row, seed, set_name, level, axis, n, **metrics)
 
 
 class _Plan:
@@ -229,6 +217,7 @@ class _Plan:
                 self.tables[keys[part]] = listener.table(heard[asked], config)
         train = self.tables[keys["train"]]
         unit = len(train.inputs.frames) * (row.settings.blstm_hidden if row.settings.aggregator != "mlp" else 1)
+        trained_on = file_digests(clip.clip for part in ("train", "dev") for clip in self.tables[keys[part]].rows)
         for seed in self._experiment.seeds:
             contents = [self.tables[key].content for key in keys.values()]
             digest = _digest(row.settings, config, seed, keys, contents)[:8]
@@ -242,6 +231,7 @@ class _Plan:
                 {part: key for part, key in keys.items() if part not in ("train", "dev")},
                 ((row.table, row.row),),
                 row.settings.epochs * (len(train.rows) + unit / 50),
+                trained_on,
             )
 
 
@@ -256,7 +246,7 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
             for table, row in run.places
             if table == asked.of
         }
-        listed = [row.row for row in experiment.grid if row.table == asked.of]
+        listed = {row.row: row.paper_row for row in experiment.grid if row.table == asked.of}
         if not runs:
             continue
         if absent := [row for row in listed if row not in runs]:
@@ -267,17 +257,25 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
                 scores[name].append(predictions)
         stacked = {name: np.stack(members) for name, members in scores.items()}
         rows = {name: plan.tables[key].rows for name, key in next(iter(runs.values())).reports.items()}
-        chosen = {name: (stacked[name], label_array(rows[name])) for name in stacked}
+        # An axis without a score is not what a model is chosen by, whatever labels there are.
+        chosen = {
+            name: (values, np.where(np.isfinite(values).all(axis=0), label_array(rows[name]), np.nan))
+            for name, values in stacked.items()
+        }
         for strategy in asked.strategies:
             try:
                 weights = STRATEGIES[strategy](
-                    *chosen[asked.dev], names=list(runs), pam=chosen.get(asked.pam), reading=asked.reading
+                    *chosen[asked.dev],
+                    names=[listed[row] for row in runs],
+                    pam=chosen.get(asked.pam),
+                    reading=asked.reading,
                 )
             except UsageError as error:
                 note(f"{strategy} with seed {seed}: {error}")
                 continue
             for name in stacked:
-                mean, _ = combine(stacked[name], weights)
+                used = weights.any(axis=1)
+                mean, _ = combine(stacked[name][used], weights[used])
                 results += results_of(mean, rows[name], name, asked.table, strategy, seed)
             if seed == experiment.seeds[0]:
                 _save_ensemble(
@@ -291,11 +289,23 @@ def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float6
         note(f"{folder.name} is not saved: its members hear through encoders of different options")
         return
     used = [i for i, row in enumerate(weights) if row.any()]
-    members = [load_folder(runs[i].folder.name, runs[i].folder).members[0] for i in used]
-    about = About(training={"members": [runs[i].folder.name for i in used]})
+    loaded = [load_folder(runs[i].folder.name, runs[i].folder) for i in used]
+    try:
+        about = combined_about([model.about for model in loaded], {"members": [model.name for model in loaded]})
+    except UsageError as error:
+        note(f"{folder.name} is not saved: {error}")
+        return
+    members = [model.members[0] for model in loaded]
     model = ScoringModel(folder.name, tuple(members), weights[used], about, "", plan.listeners[0].encoders)
     checked = replace(about, check=check_scores(model))
-    save_ensemble(folder, members, weights[used], checked, f"# {folder.name}\n\nAn ensemble of an experiment.\n")
+    save_ensemble(folder, members, weights[used], checked, _card(folder.name, "An ensemble of an experiment", about))
+
+
+def _card(name: str, what: str, about: About) -> str:
+    """The model's README.md."""
+    unrated = [axis for axis in AXES if axis not in about.rated]
+    missing = f" {', '.join(unrated)}: not rated in training, so without a score." if unrated else ""
+    return f"# {name}\n\n{what}: {', '.join(about.rated)} on the scale {about.scale}.{missing} Not calibrated.\n"
 
 
 def _results(run: Run, tables: Mapping[str, Table]) -> Iterator[Result]:
@@ -306,7 +316,7 @@ def _results(run: Run, tables: Mapping[str, Table]) -> Iterator[Result]:
 
 def _predictions(run: Run) -> dict[str, Array]:
     with np.load(run.folder / PREDICTIONS) as file:
-        return {name: file[name] for name in file.files}
+        return {name: file[name] for name in file.files if not name.endswith(IDS)}
 
 
 def _by_encoder_options(experiment: Experiment) -> list[list[Configuration]]:

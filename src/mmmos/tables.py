@@ -8,74 +8,150 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from mmmos.paper import CONFIGURATIONS, ENSEMBLES
-from mmmos.results import LEVELS, Asked, Entry, Group, Result, Table, every_table
+from mmmos.results import AXIS_TITLES, LEVELS, NEAR_CONSTANT, Asked, Entry, Group, Result, Table, every_table
+from mmmos.summary import Roles, markdown, summary
+
+FLAT = "†"
+"""Marks a row whose error is about that of a constant, or more."""
+
+_FLAT = (
+    f"{FLAT}: the MSE of a run is not {NEAR_CONSTANT:.0%} below that of the mean label of the set, so it did "
+    "not converge, or is off by a constant (see bias)."
+)
+_WORDS = (
+    "Arrows say which way is better. Bias is the mean of prediction less label. Failed: no run came to an end. "
+    f"Undefined: a run gave everything the same score. {_FLAT}"
+)
 
 LEGEND = (
     "Mean over runs with other seeds ± sample standard deviation; in parentheses what the paper prints, of one run. "
-    "**Bold**: best of its column; <u>underlined</u>: second. Arrows say which way is better. Bias is the mean of "
-    "prediction less label, debiased MSE the error without it. Failed: no run came to an end. Undefined: a run gave "
-    "everything the same score."
+    f"**Bold**: best of its column; <u>underlined</u>: second. {_WORDS} Debiased MSE is the error without the bias."
 )
-"""How to read the tables, as Markdown."""
+"""How to read the page of HTML, as Markdown."""
+
+NARROW_LEGEND = (
+    "Means over runs with other seeds, SRCC ± its sample standard deviation. **Bold**: best of its column; *italic*: "
+    f"second. {_WORDS} Lines *paper* are what the paper prints, of one run. `tables.csv` and `tables.html` have every "
+    "axis, metric and deviation."
+)
+"""How to read the Markdown tables."""
 
 
 def paper_tables(
-    results: Sequence[Result], note: str, asked: Asked | None = None, paper: bool = True
+    results: Sequence[Result],
+    note: str,
+    asked: Asked | None = None,
+    paper: bool = True,
+    roles: Roles | None = None,
 ) -> dict[str, str]:
     """Every table in three formats: the names of the files and their text.
 
-    `note` is plain text for the reader: which weights and data the results are of.
+    `note` is plain text for the reader: which weights and data the results are of. `paper` says whether the paper's
+    numbers are of the same encoders and data, `roles` which of the paper's rows a row has the place of.
     """
     tables = every_table(results, asked, paper=paper)
     return {
-        "tables.md": to_markdown(tables, note),
+        "tables.md": to_markdown(tables, note, summary(results, asked, roles)),
         "tables.csv": to_csv(tables),
         "tables.html": to_html(tables, note),
     }
 
 
 def write_tables(
-    results: Sequence[Result], folder: Path, note: str, asked: Asked | None = None, paper: bool = True
+    results: Sequence[Result],
+    folder: Path,
+    note: str,
+    asked: Asked | None = None,
+    paper: bool = True,
+    roles: Roles | None = None,
 ) -> None:
     """Write `paper_tables` into a folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in paper_tables(results, note, asked, paper).items():
+    for name, text in paper_tables(results, note, asked, paper, roles).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def to_markdown(tables: Sequence[Table], note: str) -> str:
-    """The tables as GitHub renders them."""
-    parts = ["# Results", _markdown(note), LEGEND]
-    for table in tables:
-        lines = [
-            "| | " + " | ".join(f"{_markdown(_label(group))} {_name(m)}" for group, m in table.columns) + " |",
-            "|---|" + "--:|" * len(table.columns),
-        ]
-        for name, entries in table.rows:
-            cells = (_markdown_cell(entry, m) for entry, (_, m) in zip(entries, table.columns, strict=True))
-            lines.append(f"| {_markdown(_row_name(table, name))} | {' | '.join(cells)} |")
-        parts += [f"## {_markdown(f'{table.title}, {table.part}')}", _markdown(_sizes(table)), "\n".join(lines)]
+def to_markdown(tables: Sequence[Table], note: str, page: Sequence[str] = ()) -> str:
+    """The summary `page`, then narrow tables: of each set the composite's metrics, then SRCC and MSE by axis."""
+    parts = ["# Results", textwrap.fill(markdown(note), 100), *page]
+    parts += ["## Tables" if tables else "", textwrap.fill(NARROW_LEGEND, 100)]
+    for name in dict.fromkeys(table.name for table in tables):
+        of_name = [table for table in tables if table.name == name]
+        parts.append(f"### {markdown(of_name[0].title)}")
+        parts.append("" if of_name[0].groups else "Every run failed.")
+        for group in dict.fromkeys((group.set, group.level) for table in of_name for group in table.groups):
+            parts += _set_blocks(of_name, group)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _set_blocks(tables: Sequence[Table], place: tuple[str, str]) -> list[str]:
+    """One set's narrow tables: the first axis that there is with its metrics, then every axis by SRCC and by MSE."""
+    of_set = [table for table in tables if place in {(group.set, group.level) for group in table.groups}]
+    first = of_set[0]
+    (group,) = [group for group in first.groups if (group.set, group.level) == place]
+    metrics = [metric for metric in ("SRCC", "LCC", "KTAU", "MSE", "bias") if metric in group.metrics]
+    columns = [_column(first, place, metric) for metric in metrics]
+    title = f"{_label(group)}, {_size(group)}"
+    parts = [f"**{markdown(title)}: {AXIS_TITLES[first.axis]}**", _narrow(first, [_name(m) for m in metrics], columns)]
+    for metric in ("SRCC", "MSE") if len(of_set) > 1 else ():
+        names = [table.axis.replace("_", " ") for table in of_set]
+        parts.append(f"**{markdown(title)}: {_name(metric)} by axis**")
+        parts.append(_narrow(first, names, [_column(table, place, metric) for table in of_set], whole=False))
+    return parts
+
+
+def _column(table: Table, place: tuple[str, str], metric: str) -> list[tuple[Entry, str]]:
+    """A column's entries, row by row, with their metric."""
+    at = [(group.set, group.level, name) for group, name in table.columns].index((*place, metric))
+    return [(entries[at], metric) for _, entries in table.rows]
+
+
+def _narrow(table: Table, heads: Sequence[str], columns: Sequence[list[tuple[Entry, str]]], whole: bool = True) -> str:
+    """One narrow table; the `whole` one of a set has deviations, marked rows and the paper's numbers, others cells."""
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
+    for (name, _), *row in zip(table.rows, *columns, strict=True):
+        flat = f" {FLAT}" if whole and not all(entry.converged for entry, _ in row) else ""
+        cells = [_markdown_cell(entry, metric, whole) for entry, metric in row]
+        lines.append(f"| {markdown(_row_name(table, name))}{flat} | {' | '.join(cells)} |")
+        papers = ["" if entry.paper is None else _number(entry.paper) for entry, _ in row]
+        if whole and any(papers):
+            lines.append(f"| *paper* | {' | '.join(papers)} |")
+    return "\n".join(lines)
 
 
 def to_csv(tables: Sequence[Table]) -> str:
     """One line a cell, in full precision; empty where there is no number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    head = ("table", "axis", "row", "set", "level", "metric", "mean", "std", "n_seeds", "paper", "status", "rank")
+    head = (
+        "table",
+        "axis",
+        "row",
+        "set",
+        "level",
+        "metric",
+        "mean",
+        "std",
+        "n_seeds",
+        "paper",
+        "status",
+        "rank",
+        "converged",
+    )
     writer.writerow(head)
     for table in tables:
         for name, entries in table.rows:
             for entry, (group, metric) in zip(entries, table.columns, strict=True):
                 place = (table.name, table.axis, name, group.set, group.level, metric)
                 mean, std = (None if math.isnan(x) else x for x in (entry.mean, entry.std))
-                writer.writerow((*place, mean, std, entry.runs, entry.paper, entry.status, entry.rank or None))
+                flat = "" if entry.status == "failed" else "yes" if entry.converged else "no"
+                writer.writerow((*place, mean, std, entry.runs, entry.paper, entry.status, entry.rank or None, flat))
     return out.getvalue()
 
 
@@ -112,7 +188,8 @@ def _html_table(table: Table) -> str:
             for entry, start, (_, metric) in zip(entries, starts, table.columns, strict=True)
         )
         block = " class=block" if name in CONFIGURATIONS[4::4] else ""
-        lines.append(f"<tr{block}><th scope=row>{escape(_row_name(table, name))}</th>{''.join(cells)}</tr>")
+        flat = "" if all(entry.converged for entry in entries) else f" {FLAT}"
+        lines.append(f"<tr{block}><th scope=row>{escape(_row_name(table, name))}{flat}</th>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</tbody></table>"])
 
 
@@ -126,12 +203,13 @@ def _html_cell(entry: Entry, metric: str, start: bool) -> str:
     return f'<td class="{" ".join(filter(None, kinds))}">{text}</td>'
 
 
-def _markdown_cell(entry: Entry, metric: str) -> str:
+def _markdown_cell(entry: Entry, metric: str, whole: bool) -> str:
     mean = _mean(entry, metric)
-    text = {1: f"**{mean}**", 2: f"<u>{mean}</u>"}.get(entry.rank, mean)
-    text += f" ± {_number(entry.std)}" if not math.isnan(entry.std) else ""
-    text += f", {_few(entry)}" if _few(entry) else ""
-    return text + (f" ({_number(entry.paper)})" if entry.paper is not None else "")
+    text = {1: f"**{mean}**", 2: f"*{mean}*"}.get(entry.rank, mean)
+    if not whole:
+        return text if entry.converged else f"{text} {FLAT}"
+    text += f" ± {_number(entry.std)}" if metric == "SRCC" and not math.isnan(entry.std) else ""
+    return text + (f", {_few(entry)}" if metric == "SRCC" and _few(entry) else "")
 
 
 def _mean(entry: Entry, metric: str) -> str:
@@ -174,14 +252,12 @@ def _sizes(table: Table) -> str:
     """How many clips or systems each group is of."""
     if not table.groups:
         return "Every run failed."
-    sizes = (f"{low}" if low == high else f"{low} to {high}" for low, high in (group.n for group in table.groups))
-    groups = zip(table.groups, sizes, strict=True)
-    return "; ".join(f"{group.set}: {size} {LEVELS[group.level]}" for group, size in groups)
+    return "; ".join(f"{group.set}: {_size(group)}" for group in table.groups)
 
 
-def _markdown(text: str) -> str:
-    """One line of plain text, nothing in it taken for Markdown or HTML."""
-    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", " ".join(text.split()))
+def _size(group: Group) -> str:
+    low, high = group.n
+    return f"{low if low == high else f'{low} to {high}'} {LEVELS[group.level]}"
 
 
 _PAGE = """<!doctype html>

@@ -122,7 +122,7 @@ def evaluate(
         figures["comparison"] = [item.to_json() for item in compared]
         text = f"A  {first}\nB  {against}\n\nA and the labels\n{text}\n\nA and B\n{comparison_table(compared)}"
     if plot:
-        draw(plot, rows, found, f"{Path(first).name} against {manifest.name}, {len(rows):,} clips", axes)
+        draw(plot, rows, found, f"{Path(first).name} against {manifest.name}", axes, scales.comparable[0])
     _give(figures, text, output)
     for sentence in scales.notes:
         notes.print(f"mmmos: {sentence}")

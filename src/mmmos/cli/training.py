@@ -143,11 +143,17 @@ def _split(
 
 
 def experiment(
-    path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="Data, encoders and a grid of settings.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="A TOML file of data, encoders and settings, or a bundled one: musdb18, paper, presets, random.",
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of runs and tables; the same call resumes it.")
     ],
-    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT/cache.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT-cache.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per core.")] = None,
     change: SetOption = [],  # noqa: B006
     labels: Annotated[Path | None, typer.Option(help="Folder of the label files; by default DATA_ROOT/labels.")] = None,
@@ -165,21 +171,23 @@ def experiment(
     interrupted.
     """
     from mmmos import settings
-    from mmmos.experiments import read_experiment, read_sets
+    from mmmos.experiments import bundled_experiments, find_experiment, read_experiment, read_sets
     from mmmos.fitting import EncoderSource
     from mmmos.pool import cores
     from mmmos.runs import run_experiment
 
+    path = find_experiment(name)
     asked = read_experiment(path, dict(map(settings.parse_setting, change)))
     root = data_root or os.environ.get("MMMOS_DATA")
-    sets = read_sets(asked.data, path.parent, root, labels, _note)
+    folder = Path() if path in bundled_experiments().values() else path.parent
+    sets = read_sets(asked.data, folder, root, labels, _note)
     source = EncoderSource((), device, _precision(dtype), trust_checkpoint, tuple(accept_license))
     with ConsoleProgress(notes) as progress:
         result = run_experiment(
             asked,
             sets,
             output,
-            cache or output / "cache",
+            cache or output.parent / f"{output.resolve().name}-cache",
             source,
             workers=workers or cores(),
             note=_note,

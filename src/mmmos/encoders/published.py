@@ -25,6 +25,7 @@ class Published:
     files: tuple[str, ...] = ()  # all of them needed
     revision: str | None = None  # the pinned commit, or the newest
     how: str = ""  # to get it, where no hub has it
+    folder: str = ""  # of an unpacked release, where no hub has it
 
 
 PUBLISHED = {
@@ -44,6 +45,7 @@ PUBLISHED = {
         None,
         how="download m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly.zip from the releases of"
         " github.com/nttcslab/m2d (v0.3.0), unpack it, and give the .pth in its folder as the checkpoint",
+        folder="m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly",
     ),
     "audiobox": Published(
         "CC BY 4.0",
@@ -52,6 +54,17 @@ PUBLISHED = {
     ),
 }
 """Name -> where its weights are."""
+
+
+def has_published_weights(source: str) -> bool:
+    """Whether an encoder, NAME or NAME=PATH, has the published weights: those of the hub, or a release's own folder.
+
+    >>> has_published_weights("wavlm"), has_published_weights("wavlm=my.bin"), has_published_weights("spectrum")
+    (True, False, False)
+    """
+    name, _, path = source.partition("=")
+    published = PUBLISHED.get(name)
+    return published is not None and (not path or (bool(published.folder) and published.folder in Path(path).parts))
 
 
 def locate(
