@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pytest
 import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import signal
 
 import mmmos.checks
@@ -201,6 +203,24 @@ def test_statistics_do_not_depend_on_the_size_of_blocks(seconds):
         checks.update(block, block.mean(axis=1))
     assert checks.samples == len(stereo)
     assert checks.warnings() == {"dc_offset", "upsampled"}
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 60_000), max_size=4), st.sampled_from(["upsampled", "clipped", "phase_cancel"]))
+def test_merge_is_as_if_all_had_been_taken_in_at_once(edges, fault):
+    wave, rate = FAULTY[fault]
+    samples = to_clip(wave, rate, layout="channels_last").samples
+    channels = samples.shape[1]
+    whole, merged = (mmmos.checks.SignalChecks(rate, channels) for _ in range(2))
+    for block in np.split(samples, sorted(edges)):
+        part = mmmos.checks.SignalChecks(rate, channels)
+        if len(block):
+            for checks in (whole, part):
+                checks.update(block, block.mean(axis=1))
+        merged.merge(part)
+    assert merged.samples == whole.samples == len(samples)
+    assert merged.warnings() == whole.warnings()
+    assert fault in merged.warnings() or fault == "upsampled"
 
 
 def test_nothing_taken_in_gives_no_warning():

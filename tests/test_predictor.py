@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -302,6 +303,56 @@ def test_silent_windows_have_no_weight(toys: Predictor) -> None:
     assert "silent" in first.warnings
     assert axes(second) == axes(alone)
     assert "silent" not in second.warnings
+
+
+@pytest.mark.parametrize("decoders", [0, 1])
+def test_rows_of_segments_have_their_own_warnings(tmp_path: Path, decoders: int) -> None:
+    config = toy_config(heads=HeadConfig(domains=("music", "sound", "noise")))
+    rate = 44_100  # is resampled, so that the end of the sound rings
+    sound = 0.9 * np.sign(music(10.0, rate))
+    parts = [sound, np.zeros_like(sound), np.clip(50 * sound, -1, 1), music(0.6, rate)]
+    wave = np.concatenate(parts)[:, None].repeat(3, axis=1)
+    soundfile.write(tmp_path / "a.wav", wave, rate, "PCM_16")
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-600])
+    of_file = ["downmixed", "truncated"]
+    with Predictor(toy_model(toy_member(0, config)), device="cpu", decoders=decoders) as predictor:
+        clips = [Clip("a", str(tmp_path / "a.wav"))]
+        (whole,), rows = list(predictor.stream(clips)), list(predictor.stream(clips, segments=True))
+    own = [[word for word in row.warnings if word not in of_file] for row in rows]
+    assert own == [[], ["silent"], ["clipped"], ["short"]]
+    assert all(set(of_file) <= {*row.warnings} for row in rows)
+    assert [row.domain is None for row in rows] == [False, True, False, False]
+    assert [math.isnan(row.PQ) for row in rows] == [False, True, False, False]
+    assert whole.warnings == ("clipped", "downmixed", "partly_silent", "truncated")
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_silence_after_an_abrupt_end_changes_no_score(toys: Predictor, rate: int) -> None:
+    sound = 0.9 * np.sign(music(10.0, rate))
+    longer = toys.score(np.concatenate([sound, np.zeros_like(sound)]), sample_rate=rate)
+    assert axes(longer) == pytest.approx(axes(toys.score(sound, sample_rate=rate)), abs=0.02)
+    assert "partly_silent" in longer.warnings
+
+
+@pytest.mark.parametrize("factor", [2**15, 1e20])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, torch.float32, torch.float64])
+def test_samples_off_the_scale_are_an_error_in_every_form(toys: Predictor, kind: Any, factor: float) -> None:
+    wave = music(1.0).astype(np.float64) * factor
+    samples = torch.from_numpy(wave).to(kind) if isinstance(kind, torch.dtype) else wave.astype(kind)
+    with pytest.raises(AudioError, match=r"samples reach .*: divide them by") as caught:
+        toys.score(samples, sample_rate=RATE)
+    assert caught.value.code == "not_normalized"
+    good, bad = toys.score([music(1.0), samples], sample_rate=RATE)
+    assert (good.status, bad.error.code) == ("ok", "not_normalized")
+
+
+@pytest.mark.parametrize("rate", [1, 100, 3_999, 768_001])
+def test_rates_that_no_audio_has_are_an_error(toys: Predictor, rate: int) -> None:
+    scores = toys.score([np.zeros(20_000, np.float32)], sample_rate=rate)[0]
+    assert scores.error.code == "bad_sample_rate"
+    assert f"{rate} Hz" in scores.error.message
+    with pytest.raises(AudioError, match="resample the audio first"):
+        toys.score(np.zeros(20_000, np.float32), sample_rate=rate)
 
 
 @pytest.mark.parametrize("seconds", [1.0, 25.0])

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import music
+from mmmos.audio import from_array
+from mmmos.checks import SignalChecks
 from mmmos.clips import Clip, to_clip
 from mmmos.errors import AudioError
 from mmmos.windows import WINDOW_SECONDS, ClipReport, Window, cut, probe
@@ -235,3 +237,117 @@ def test_a_tail_just_as_long_as_the_shortest_clip_is_kept():
     clip = Clip("array", samples=np.zeros((161_600, 1), np.float32), sample_rate=16_000)
     *windows, _ = cut(clip, [16_000], 0.1)
     assert [len(window.waves[16_000]) for window in windows] == [160_000, 1_600]
+
+
+EDGE_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 44_101, 48_000, 96_000)
+
+
+@pytest.mark.parametrize("rate", EDGE_RATES)
+@pytest.mark.parametrize("kind", ["array", "tensor", "wav", "flac", "m4a", "segment"])
+def test_sound_that_stops_at_the_edge_of_a_window_leaves_silence(tmp_path, kind, rate):
+    if kind == "tensor":
+        torch = pytest.importorskip("torch")
+    sound, zeros = music(10, rate), np.zeros(10 * rate, np.float32)
+    sound *= 0.99 / np.abs(sound).max()
+    sound[-rate:] = 0.99 * np.sign(sound[-rate:])  # as abrupt as can be
+    start = 1.5 if kind == "segment" else 0.0
+    wave = np.concatenate([sound[: round(start * rate)], sound, zeros, sound[::-1]])
+    path = str(tmp_path / f"a.{kind}")
+    if kind in ("wav", "flac"):
+        soundfile.write(path, wave, rate, "PCM_16")
+    elif kind == "m4a":
+        write_ffmpeg(tmp_path / "a.m4a", "alac", wave[:, None], rate)
+    clips = {
+        "array": lambda: to_clip(wave, rate),
+        "tensor": lambda: to_clip(torch.from_numpy(wave), rate),
+        "segment": lambda: to_clip(wave, rate, start_time=start),
+    }
+    windows, report = cut_all(clips.get(kind, lambda: Clip("a", path))(), (16_000, 24_000))
+    assert [window.silent for window in windows] == [False, True, False]
+    assert windows[1].warnings == ("silent",)
+    assert "partly_silent" in report.warnings
+
+
+def test_sound_that_begins_in_the_last_samples_of_a_window_is_no_silence():
+    wave = np.concatenate([np.zeros(440_990, np.float32), music(5, 44_100)])
+    assert [window.silent for window in cut_all(to_clip(wave, 44_100))[0]] == [False, False]
+
+
+def test_clipping_is_of_the_windows_that_clip():
+    rate = 4_000
+    wave = 0.3 * np.random.default_rng(0).uniform(-1, 1, 170 * rate).astype(np.float32)
+    wave[102 * rate : 150 * rate] = np.clip(100 * wave[102 * rate : 150 * rate], -1, 1)
+    windows, report = cut_all(to_clip(wave, rate))
+    assert [window.start_time for window in windows if "clipped" in window.warnings] == [100, 110, 120, 130, 140]
+    assert "clipped" in report.signal_warnings
+
+
+def faulty_parts(rate: int) -> list[np.ndarray]:
+    """Ten seconds [S, 2] of each fault, the last one shorter."""
+    seconds = np.stack([music(10, rate, seed=1), 0.5 * music(10, rate, seed=2)], axis=1)
+    return [
+        seconds,
+        np.clip(20 * seconds, -1, 1),
+        seconds + np.float32(0.1),
+        seconds * np.float32([1, -2]),
+        np.zeros_like(seconds),
+        np.repeat(soxr.resample(seconds[:, :1], rate, 8_000), 2, axis=1).repeat(rate // 8_000, axis=0),
+        seconds[: rate // 2],
+    ]
+
+
+@pytest.mark.parametrize("rate", [16_000, 32_000])
+def test_a_window_has_the_warnings_of_a_clip_of_its_own(rate):
+    parts = faulty_parts(rate)
+    windows, report = cut_all(to_clip(np.concatenate(parts), rate, layout="channels_last"))
+    alone = [cut_all(to_clip(part, rate, layout="channels_last"))[1] for part in parts]
+    assert [window.warnings for window in windows] == [report.signal_warnings for report in alone]
+    found = {warning for window in windows for warning in window.warnings}
+    assert {"clipped", "dc_offset", "phase_cancel", "silent", "short"} <= found
+    assert "short" not in report.warnings
+    assert report.file_warnings == ()
+
+
+@pytest.mark.parametrize("start", [0.0, 3.1])
+@pytest.mark.parametrize("rate", [11_025, 16_000])
+def test_a_clip_has_the_warnings_of_its_signal_in_one_piece(rate, start):
+    for wave in (*faulty_parts(16_000)[:4], np.concatenate(faulty_parts(16_000))):
+        whole = SignalChecks(rate, 2)
+        clip = to_clip(wave, rate, start, layout="channels_last")
+        for block in from_array(clip.samples[round(start * rate) :], rate).blocks():
+            whole.update(block, block.mean(axis=1))
+        _, report = cut_all(clip)
+        assert set(report.signal_warnings) - {"silent", "partly_silent"} == whole.warnings()
+
+
+def test_what_is_wrong_with_a_file_is_not_of_its_windows(make_file):
+    path = make_file("a.wav", seconds=12, channels=3)
+    path.write_bytes(path.read_bytes()[:-100])
+    windows, report = cut_all(Clip("a", str(path), 0.0, 20.0))
+    assert report.file_warnings == ("downmixed", "segment_clamped", "truncated")
+    assert [window.warnings for window in windows] == [(), ()]
+
+
+@pytest.mark.parametrize("scale", [2**15, 2**23, 2**31])
+@pytest.mark.parametrize("name", ["a.wav", "array"])
+def test_samples_scaled_like_integers_are_refused(tmp_path, name, scale):
+    wave = music(12)
+    wave[: 11 * 16_000] /= 1e6  # found in the last second
+    wave *= scale
+    soundfile.write(tmp_path / "a.wav", wave, 16_000, "FLOAT")
+    clip = to_clip(wave, 16_000) if name == "array" else Clip("a", str(tmp_path / name))
+    with pytest.raises(AudioError, match=f"divide them by {scale}, ") as caught:
+        cut_all(clip)
+    assert caught.value.code == "not_normalized"
+
+
+@pytest.mark.parametrize(
+    ("peak", "code"), [(4.01, "not_normalized"), (1e20, "not_normalized"), (np.inf, "non_finite_audio")]
+)
+def test_one_sample_off_the_scale_is_enough(peak, code):
+    wave = music(2)
+    wave[20_000] = -peak
+    assert code_of(to_clip(wave, 16_000)) == code
+    assert len(cut_all(to_clip(wave, 16_000, end_time=1.2))[0]) == 1
+    wave[20_000] = 4.0
+    assert len(cut_all(to_clip(wave, 16_000))[0]) == 1

@@ -19,6 +19,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ SPECTRUM_SECONDS = 0.1
 
 
 class SignalChecks:
-    """Running statistics of a clip, from which its warnings follow. Memory does not grow with the clip."""
+    """Running statistics of a stretch of audio, from which its warnings follow. Memory does not grow with it."""
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         self.sample_rate = sample_rate
@@ -45,7 +47,7 @@ class SignalChecks:
         self._mono_power = 0.0
         self._channel_power = 0.0
         self._clipped = 0.0
-        self._taper = np.hanning(max(1, round(SPECTRUM_SECONDS * sample_rate)))
+        self._taper = _taper(sample_rate)
         self._hz = np.fft.rfftfreq(len(self._taper), 1 / sample_rate)
         self._spectrum = np.zeros(len(self._hz))
 
@@ -62,6 +64,17 @@ class SignalChecks:
             middle = (len(mono) - size) // 2
             self._spectrum += np.abs(np.fft.rfft(mono[middle : middle + size] * self._taper)) ** 2
 
+    def merge(self, other: SignalChecks) -> None:
+        """Take in all that `other` has, of the same clip."""
+        self._peak = max(self._peak, other._peak)
+        for name in ("samples", "_sum", "_mono_power", "_channel_power", "_clipped", "_spectrum"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def silent(self) -> bool:
+        """Whether no sample of the downmix is louder than -80 dBFS."""
+        return self._peak < SILENCE_PEAK
+
     def warnings(self) -> set[str]:
         """Warnings for everything taken in so far."""
         if self.samples == 0:
@@ -71,7 +84,6 @@ class SignalChecks:
             "dc_offset": abs(self._sum) >= DC_LEVEL * self.samples,
             "phase_cancel": self._channel_power / self.samples > SILENCE_PEAK**2
             and self._mono_power < CANCEL_SHARE * self._channel_power,
-            "downmixed": self.channels > 2,
             "short": self.samples < SHORT_SECONDS * self.sample_rate,
             **self._bandwidth(),
         }
@@ -79,7 +91,7 @@ class SignalChecks:
 
     def _bandwidth(self) -> dict[str, bool]:
         """Where the long-term spectrum ends, and whether it ends in a wall."""
-        if self._peak < SILENCE_PEAK or not self._spectrum.any():
+        if self.silent or not self._spectrum.any():
             return {}
         wall = next((rate for rate in STANDARD_RATES if self._has_wall(rate / 2)), None)
         edge = wall / 2 if wall else self.sample_rate / 2
@@ -102,3 +114,8 @@ class SignalChecks:
         below = np.median(level[(hz > 0.6) & (hz < 0.8)])
         drop = below - level[hz > 1.1].max()
         return bool(drop > max(WALL_DB, 2 * (octave_below - below)))
+
+
+@lru_cache(maxsize=8)
+def _taper(sample_rate: int) -> NDArray[np.float64]:
+    return np.hanning(max(1, round(SPECTRUM_SECONDS * sample_rate)))

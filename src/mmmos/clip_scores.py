@@ -70,9 +70,13 @@ class PendingClip:
             yield with_scores(scores, model, *self.mean())
             return
         for window, prediction, shares in sorted(self.windows, key=lambda item: item[0].start_time):
-            part = replace(scores, start_time=window.start_time, end_time=window.end_time, n_windows=1)
-            if window.silent:
-                part = replace(part, warnings=tuple(sorted({*part.warnings, "silent"})))
+            part = replace(
+                scores,
+                start_time=window.start_time,
+                end_time=window.end_time,
+                n_windows=1,
+                warnings=tuple(sorted({*report.file_warnings, *window.warnings})),
+            )
             yield with_scores(part, model, prediction, shares)
 
 

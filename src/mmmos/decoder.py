@@ -199,7 +199,8 @@ def serve(descriptor: int, memory: int) -> None:
             try:
                 for item in cut(clip, rates, min_seconds) if rates else [probe(clip)]:
                     if isinstance(item, ClipReport) and item.info.decoder != "ffmpeg" and _complained(complaints, clip):
-                        item = replace(item, warnings=tuple(sorted({*item.warnings, "decode_warnings"})))
+                        found = tuple(sorted({*item.file_warnings, "decode_warnings"}))
+                        item = replace(item, file_warnings=found)
                     pipe.send(item)
             except AudioError as error:
                 pipe.send(ClipError(error.code, str(error)))

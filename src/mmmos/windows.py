@@ -1,8 +1,10 @@
 """A clip as a stream of 10-second windows at every sample rate that the encoders want.
 
-    file ──► blocks ──► mono ──┬─► soxr 16 kHz ─► ┐
-                               └─► soxr 24 kHz ─► ┴─► windows, weighted by their valid fraction
+    file ──► blocks ─┬─► mono ──┬─► soxr 16 kHz ─► ┐
+                     │          └─► soxr 24 kHz ─► ┴─► windows, weighted by their valid fraction
+                     └─► checks, a set for each window ─► its silence and its warnings
 
+Whether a window is silent is asked of the file's own samples: a resampler rings on where the sound before has ended.
 Windows do not overlap. The last one is as long as the clip has audio left, and weighs as much of a
 window as it fills; this is the rule of the Audiobox Aesthetics baseline.
 """
@@ -10,6 +12,7 @@ window as it fills; this is the rule of the Audiobox Aesthetics baseline.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +46,7 @@ class Window:
     end_time: float  # s
     silent: bool
     waves: dict[int, NDArray[np.float32]] = field(repr=False)  # Hz -> [S] mono
+    warnings: tuple[str, ...] = ()  # of its own signal, sorted
 
     @property
     def weight(self) -> float:
@@ -58,7 +62,13 @@ class ClipReport:
     start_time: float  # s
     end_time: float  # s
     duration: float  # s, of the whole file as far as it was read, else as its header says
-    warnings: tuple[str, ...]  # sorted
+    file_warnings: tuple[str, ...]  # of the file and how it is read: every window has them; sorted
+    signal_warnings: tuple[str, ...]  # of the signal of all windows together, sorted
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All of the clip's, sorted."""
+        return tuple(sorted({*self.file_warnings, *self.signal_warnings}))
 
 
 def cut(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
@@ -93,23 +103,23 @@ def _check_segment(clip: Clip) -> None:
 def _cut_source(source: Source, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
     rate = source.info.sample_rate
     check_rate(rate)
-    checks = SignalChecks(rate, source.info.channels)
-    cutter = _Cutter(clip.start_time, rate, rates, min_seconds)
+    cutter = _Cutter(clip.start_time, source.info, rates, min_seconds)
     for block in within_scale(source.blocks(clip.start_time, clip.end_time), rate):
-        mono = block.mean(axis=1)
-        checks.update(block, mono)
-        yield from cutter.put(mono)
-    seconds = checks.samples / rate
+        yield from cutter.put(block)
+    seconds = cutter.samples / rate
     _check_length(clip, source, seconds, min_seconds)
     yield from cutter.finish(seconds)
 
-    warnings = source.warnings | checks.warnings() | cutter.warnings()
+    warnings = set(source.warnings)
+    if source.info.channels > 2:
+        warnings.add("downmixed")
     end_time = clip.start_time + seconds
     if clip.end_time is not None and end_time < clip.end_time - max(0.5 / rate, END_TOLERANCE):
         warnings.add("segment_clamped")
     reached_end = clip.end_time is None or "segment_clamped" in warnings
     duration = source.seconds if reached_end or not math.isfinite(source.info.duration) else source.info.duration
-    yield ClipReport(source.info, clip.start_time, end_time, duration, tuple(sorted(warnings)))
+    of_file, of_signal = (tuple(sorted(names)) for names in (warnings, cutter.warnings()))
+    yield ClipReport(source.info, clip.start_time, end_time, duration, of_file, of_signal)
 
 
 def _check_length(clip: Clip, source: Source, seconds: float, min_seconds: float) -> None:
@@ -128,20 +138,27 @@ def _check_length(clip: Clip, source: Source, seconds: float, min_seconds: float
 
 
 class _Cutter:
-    """Mono samples in; windows out, at each of the rates."""
+    """Blocks of samples in; windows out, at each of the rates."""
 
-    def __init__(self, start_time: float, source_rate: int, rates: Sequence[int], min_seconds: float) -> None:
+    def __init__(self, start_time: float, info: AudioInfo, rates: Sequence[int], min_seconds: float) -> None:
+        self.samples = 0  # put so far
         self._start_time = start_time
+        self._info = info
         self._min_seconds = min_seconds
-        self._streams = [_Resampler(source_rate, rate) for rate in rates]
+        self._size = WINDOW_SECONDS * info.sample_rate
+        self._streams = [_Resampler(info.sample_rate, rate) for rate in rates]
+        self._checks: deque[SignalChecks] = deque()  # of the windows to come; the last is not full
+        self._clip_checks = self._new_checks()
         self._count = 0
         self._silent = 0
 
-    def put(self, mono: NDArray[np.float32]) -> Iterator[Window]:
-        """The windows that these samples complete."""
+    def put(self, block: NDArray[np.float32]) -> Iterator[Window]:
+        """The windows that these samples [n, C] complete."""
+        mono = block.mean(axis=1)
+        self._check(block, mono)
         for stream in self._streams:
             stream.put(mono)
-        while all(stream.seconds >= WINDOW_SECONDS for stream in self._streams):
+        while self._is_checked() and all(stream.seconds >= WINDOW_SECONDS for stream in self._streams):
             yield self._window(WINDOW_SECONDS)
 
     def finish(self, seconds: float) -> Iterator[Window]:
@@ -154,18 +171,43 @@ class _Cutter:
             yield self._window(min(WINDOW_SECONDS, left))
 
     def warnings(self) -> set[str]:
-        """What the windows say of the clip's silence."""
-        if not self._silent:
-            return set()
-        return {"silent" if self._silent == self._count else "partly_silent"}
+        """What the signal of the clip earns as a whole, a last stretch that no window has included."""
+        for checks in self._checks:
+            self._clip_checks.merge(checks)
+        self._checks.clear()
+        found = self._clip_checks.warnings()
+        if self._silent:
+            found.add("silent" if self._silent == self._count else "partly_silent")
+        return found
+
+    def _check(self, block: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
+        """Give each window's checks the samples that are its own."""
+        self.samples += len(mono)
+        start = 0
+        while start < len(mono):
+            if not self._checks or self._checks[-1].samples == self._size:
+                self._checks.append(self._new_checks())
+            stop = start + self._size - self._checks[-1].samples
+            self._checks[-1].update(block[start:stop], mono[start:stop])
+            start = stop
+
+    def _is_checked(self) -> bool:
+        return bool(self._checks) and self._checks[0].samples == self._size
+
+    def _new_checks(self) -> SignalChecks:
+        return SignalChecks(self._info.sample_rate, self._info.channels)
 
     def _window(self, seconds: float) -> Window:
+        checks = self._checks.popleft()
+        self._clip_checks.merge(checks)
         waves = {stream.rate: stream.take(seconds) for stream in self._streams}
-        silent = all(float(np.abs(wave).max(initial=0)) < SILENCE_PEAK for wave in waves.values())
+        # A sound beyond what every encoder takes is silence, too.
+        silent = checks.silent or all(float(np.abs(wave).max(initial=0)) < SILENCE_PEAK for wave in waves.values())
         start = self._start_time + self._count * WINDOW_SECONDS
         self._count += 1
         self._silent += silent
-        return Window(start, start + seconds, silent, waves)
+        warnings = checks.warnings() | ({"silent"} if silent else set())
+        return Window(start, start + seconds, silent, waves, tuple(sorted(warnings)))
 
 
 class _Resampler:

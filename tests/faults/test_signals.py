@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -182,6 +183,24 @@ def test_17_batches_count_windows_and_not_files(
     assert [row["n_windows"] for row in run.rows] == [1, 10, 1, 2, 18, 1]
     assert sizes == [4] * 8 + [1]
     assert run.status == 0
+
+
+def test_18_samples_scaled_like_integers(score_between: Mmmos, write_wave: WriteWave) -> None:
+    sound = music(1.5)
+    scales = (2.0**15, 2.0**23, 2.0**31, 1e20)
+    run = score_between(*(write_wave(f"{scale:g}.wav", scale * sound) for scale in scales))
+    assert run.codes == ["not_normalized"] * 4
+    for row, divisor in zip(run.rows, ("32768", "8388608", "2147483648", "[0-9.]*e.19"), strict=True):
+        assert re.search(rf"samples reach .*: divide them by {divisor},", row["error"]["message"])
+    assert run.status == 1
+
+
+def test_15_rates_that_no_audio_has(score_between: Mmmos, write_wave: WriteWave) -> None:
+    rates = (1, 100, 2_000, 3_999, 768_001)
+    run = score_between(*(write_wave(f"{rate}.wav", np.zeros(20_000), rate) for rate in rates))
+    assert run.codes == ["bad_sample_rate"] * 5
+    assert all(f"{rate} Hz" in row["error"]["message"] for rate, row in zip(rates, run.rows, strict=True))
+    assert run.status == 1
 
 
 def test_18_clipped_and_offset(score_between: Mmmos, write_wave: WriteWave) -> None:
