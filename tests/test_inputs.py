@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -12,8 +13,8 @@ import pytest
 
 from mmmos.clips import Clip
 from mmmos.errors import ManifestError, UsageError
-from mmmos.inputs import AUDIO_SUFFIXES, expand
-from mmmos.manifest import SUFFIXES
+from mmmos.inputs import expand
+from mmmos.lists import AUDIO_SUFFIXES, SUFFIXES
 
 
 @pytest.fixture(autouse=True)
@@ -132,15 +133,60 @@ def test_names_come_through_byte_by_byte(monkeypatch, name):
 def test_a_list_is_its_rows(folder, suffix):
     text = {
         ".jsonl": json.dumps({"id": "1", "path": "a.wav", "start_time": 1, "end_time": 2}),
+        ".ndjson": json.dumps({"id": "1", "path": "a.wav", "start_time": 1, "end_time": 2}),
         ".json": json.dumps({"id": "1", "audio_filepath": "a.wav", "offset": 1, "duration": 1}),
         ".csv": "id,path,start_time,end_time\n1,a.wav,1,2",
         ".tsv": "id\tpath\tstart_time\tend_time\n1\ta.wav\t1\t2",
         ".scp": "1 a.wav",
+        ".txt": "a.wav",
     }[suffix.lower()]
+    start, end = (0.0, None) if suffix.lower() in (".scp", ".txt") else (1.0, 2.0)
+    name = "a.wav" if suffix == ".txt" else "1"
     (folder / f"list{suffix}").write_text(text)
-    start, end = (0.0, None) if suffix.lower() == ".scp" else (1.0, 2.0)
-    assert list(expand([f"list{suffix}"])) == [Clip("1", "a.wav", start, end)]
-    assert list(expand(["list*"], "/data")) == [Clip("1", "/data/a.wav", start, end)]
+    with gzip.open(folder / f"packed{suffix}.gz", "wt") as file:
+        file.write(text)
+    assert list(expand([f"list{suffix}"])) == [Clip(name, "a.wav", start, end)]
+    assert list(expand(["list*"], "/data")) == [Clip(name, "/data/a.wav", start, end)]
+    assert list(expand([f"packed{suffix}.gz"])) == list(expand([f"list{suffix}"]))
+
+
+def test_a_json_array_is_a_list_of_objects_or_paths(folder):
+    rows = [{"path": "a.wav", "start_time": 1}, "b.wav", 7]
+    for name, indent in (("list.json", None), ("list.jsonl", 2)):
+        (folder / name).write_text("\n" + json.dumps(rows, indent=indent))
+        bad: list[ManifestError] = []
+        assert list(expand([name], on_bad_row=bad.append)) == [Clip("a.wav", "a.wav", 1.0), Clip("b.wav", "b.wav")]
+        assert [str(error) for error in bad] == [f"{name}, line 3 is not a JSON object"]
+    (folder / "list.json").write_text('["a.wav",')
+    with pytest.raises(ManifestError, match=r"^list\.json: the array that begins in line 1 is not JSON"):
+        list(expand(["list.json"]))
+
+
+def test_a_text_file_is_a_path_a_line(folder):
+    touch("f/noise")
+    (folder / "f" / "list.txt").write_bytes(b"\xef\xbb\xbfnoise\r\n\r\n  sp ace.wav \r\nno\xefl.wav\n")
+    assert [os.fsencode(clip.path or "") for clip in expand(["f/list.txt"])] == [
+        b"f/noise",
+        b"f/sp ace.wav",
+        b"f/no\xefl.wav",
+    ]
+
+
+def test_prose_is_not_a_list(folder):
+    touch("a.wav")
+    (folder / "readme.txt").write_text("Recordings of 2021.\nSee a.wav\n")
+    with pytest.raises(ManifestError, match=r"^readme\.txt, line 1 is not the path of an audio file: 'Recordings"):
+        list(expand(["readme.txt"]))
+    assert reported("*")[0] == ["a.wav"]
+
+
+def test_a_packed_list_that_is_cut_short_or_not_packed_is_refused(folder):
+    (folder / "list.jsonl.gz").write_bytes(gzip.compress(b'{"path": "a.wav"}\n' * 1000)[:-20])
+    with pytest.raises(ManifestError, match=r"^list\.jsonl\.gz cannot be read"):
+        list(expand(["list.jsonl.gz"]))
+    (folder / "list.jsonl.gz").write_text('{"path": "a.wav"}')
+    with pytest.raises(ManifestError, match=r"^list\.jsonl\.gz cannot be read"):
+        list(expand(["list.jsonl.gz"]))
 
 
 def test_a_list_that_is_missing_is_wrong_usage():
@@ -195,7 +241,10 @@ def test_links_to_folders_are_followed_once():
     os.symlink("../../other", "f/d/again")
     os.symlink("..", "f/d/up")
     os.symlink(".", "f/self")
-    assert paths("f") == ["f/a.wav", "f/d/c.wav", "f/d/again/b.wav"]
+    found, said = reported("f")
+    assert found == ["f/a.wav", "f/d/c.wav", "f/d/again/b.wav"]
+    links = ("f/d/up", "f/link", "f/self")
+    assert said == [f"{link} is left out: a link to a folder that is read already" for link in links]
 
 
 def test_hidden_files_and_those_of_other_systems_are_no_clips():

@@ -13,18 +13,9 @@ from pathlib import PurePath
 
 from mmmos.clips import Clip
 from mmmos.errors import ManifestError, UsageError
-from mmmos.lists import OnBadRow, refuse
-from mmmos.manifest import SUFFIXES, stream_clips
+from mmmos.lists import AUDIO_SUFFIXES, OnBadRow, list_kind, refuse
+from mmmos.manifest import stream_clips
 from mmmos.remote import files_below, filesystem, is_url, matching
-
-AUDIO_SUFFIXES = {
-    *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2", ".mp3"),
-    *(".mpc", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".spx", ".tta", ".voc", ".w64", ".wav", ".weba", ".wma", ".wv"),
-    *(".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mpga", ".ts", ".webm", ".wmv"),
-    *(".ape", ".nist", ".sph", ".wv1", ".wv2"),
-}
-"""What is taken from a folder. A file named outright is tried whatever it is called."""
-
 
 Report = Callable[[str], None]
 """Takes a sentence on what is left out of the clips."""
@@ -38,7 +29,7 @@ def expand(
 ) -> Iterator[Clip]:
     """The clips behind the words on a command line, in their order, folders in the order of names.
 
-    - a file whose name says that it is a list (`manifest.SUFFIXES`): its rows
+    - a file whose name says that it is a list (`lists.SUFFIXES`): its rows
     - a folder: every audio file below it, through links too; hidden files and `__MACOSX` are left out
     - `-`: one path a line on standard input, or the bytes of one audio file
     - a pipe of this process, such as `<(command)`: the bytes of one audio file
@@ -64,7 +55,7 @@ def _expand(words: Iterable[str], data_root: str | None, report: Report, on_bad_
             yield from _standard_input()
         elif os.path.isdir(word):
             yield from _files(_walk(word, report))
-        elif PurePath(word).suffix.lower() in SUFFIXES:
+        elif list_kind(word):
             yield from stream_clips(word, data_root, on_bad_row)
         elif is_url(word):
             yield from _at_address(word, data_root, report, on_bad_row)
@@ -178,6 +169,7 @@ def _walk(folder: str, report: Report) -> Iterator[str]:
         state = os.stat(root)
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
+            report(f"{root} is left out: a link to a folder that is read already")
             continue
         seen.add((state.st_dev, state.st_ino))
         folders[:] = sorted(name for name in folders if not _is_hidden(name))

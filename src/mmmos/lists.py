@@ -1,11 +1,17 @@
-"""Text files of one row a line (CSV's may have more), read line by line: memory does not grow with the file."""
+"""Text files of one row a line (CSV's may have more), read line by line: memory does not grow with the file.
+
+A JSON array is the exception: it is read as a whole.
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import os
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,6 +20,31 @@ from mmmos.remote import is_url, open_text
 
 OnBadRow = Callable[[ManifestError], None]
 """What is done with a row that cannot be read, before the next row is read."""
+
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".scp", ".csv", ".tsv", ".txt")
+"""File names that are lists rather than audio; each may be followed by `.gz`."""
+
+AUDIO_SUFFIXES = {
+    *(".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr", ".au", ".bwf", ".caf", ".dsf", ".eac3", ".flac"),
+    *(".m4a", ".m4b", ".m4r", ".mka", ".mp1", ".mp2", ".mp3", ".mpc", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".spx"),
+    *(".tta", ".voc", ".w64", ".wav", ".wave", ".weba", ".wma", ".wv"),
+    *(".3g2", ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mpga", ".mts"),
+    *(".ogv", ".ts", ".webm", ".wmv"),
+    *(".ape", ".nist", ".sph", ".wv1", ".wv2"),
+}
+"""What is taken from a folder. A file named outright is tried whatever it is called."""
+
+
+def list_kind(path: str | Path) -> str | None:
+    """Which of `SUFFIXES` a name ends with, `.gz` aside; None where it does not name a list.
+
+    >>> list_kind("train.JSONL.gz"), list_kind("clip.wav")
+    ('.jsonl', None)
+    """
+    name = PurePath(path)
+    suffix = (name.with_suffix("") if name.suffix.lower() == ".gz" else name).suffix.lower()
+    return suffix if suffix in SUFFIXES else None
 
 
 def refuse(error: ManifestError) -> None:
@@ -26,13 +57,16 @@ def read_rows(
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number and fields of each row of a list, which may lie at an address; its kind is told by its name.
 
-    CSV and TSV must have one of the `needed` columns. Raises `ManifestError` that names the line; that of a row which
-    is not JSON or not `id path`, or has other fields than the header, is given to `on_bad_row`.
+    CSV and TSV must have one of the `needed` columns, and the first line of `.txt` must be a path. Raises
+    `ManifestError` that names the line; that of a row which is not JSON or not `id path`, or has other fields than the
+    header, is given to `on_bad_row`.
     """
-    kind = PurePath(path).suffix.lower()
+    kind = list_kind(path)
     with _open_list(path) as lines:
         if kind == ".scp":
             yield from _scp_rows(lines, path, on_bad_row)
+        elif kind == ".txt":
+            yield from _text_rows(lines, path)
         elif kind in (".csv", ".tsv"):
             yield from _csv_rows(lines, path, needed, on_bad_row)
         else:
@@ -54,25 +88,71 @@ def to_float(value: Any) -> float:
 def _open_list(path: str | Path) -> Iterator[Iterable[str]]:
     """The lines of a text file, at a path or an address. Raises `ManifestError` where it cannot be read."""
     try:
-        with open_text(str(path)) if is_url(str(path)) else open(path, encoding="utf-8-sig") as lines:
+        with _opened(path) as lines:
             yield lines
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
+def _opened(path: str | Path) -> AbstractContextManager[Iterable[str]]:
+    if is_url(str(path)):
+        return open_text(str(path))
+    errors = "surrogateescape" if list_kind(path) == ".txt" else "strict"  # paths are bytes of any kind
+    if PurePath(path).suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors)
+    return open(path, encoding="utf-8-sig", errors=errors)
+
+
 def _json_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row of JSONL."""
+    """Line number and fields of each row of JSONL, or the number of each item of an array; a string is a path."""
+    lines, begun = iter(lines), False
     for number, line in enumerate(lines, start=1):
-        if line.strip():
+        if not begun and line.lstrip().startswith("["):
+            for count, item in enumerate(_array(line + "".join(lines), path, number), start=1):
+                yield from _json_row(item, path, count, on_bad_row)
+        elif line.strip():
+            begun = True
             try:
-                row = json.loads(line)
+                item = json.loads(line)
             except ValueError as error:
                 on_bad_row(ManifestError(f"{path}, line {number} is not JSON: {error}"))
                 continue
-            if isinstance(row, dict):
-                yield number, row
-            else:
-                on_bad_row(ManifestError(f"{path}, line {number} is not a JSON object"))
+            yield from _json_row(item, path, number, on_bad_row)
+
+
+def _array(text: str, path: str | Path, line: int) -> list[Any]:
+    """The items of a JSON array that begins in `line`."""
+    try:
+        items: list[Any] = json.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"{path}: the array that begins in line {line} is not JSON: {error}") from error
+    return items
+
+
+def _json_row(
+    item: Any, path: str | Path, number: int, on_bad_row: OnBadRow
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if isinstance(item, str):
+        item = {"path": item}
+    if isinstance(item, dict):
+        yield number, item
+    else:
+        on_bad_row(ManifestError(f"{path}, line {number} is not a JSON object"))
+
+
+def _text_rows(lines: Iterable[str], path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and path of each line."""
+    first = True
+    for number, line in enumerate(lines, start=1):
+        if name := line.strip():
+            if first and not (is_url(name) or PurePath(name).suffix.lower() in AUDIO_SUFFIXES or _exists(name, path)):
+                raise ManifestError(f"{path}, line {number} is not the path of an audio file: {name[:60]!r}")
+            first = False
+            yield number, {"path": name}
+
+
+def _exists(name: str, listed_in: str | Path) -> bool:
+    return any(os.path.exists(os.path.join(folder, name)) for folder in ("", os.path.dirname(listed_in)))
 
 
 def _csv_rows(
@@ -80,7 +160,7 @@ def _csv_rows(
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number and fields of each row of CSV or TSV with one of the `needed` columns. Raises `ManifestError`."""
     lines = iter(lines)
-    reader = csv.DictReader(lines, delimiter="\t" if PurePath(path).suffix.lower() == ".tsv" else ",")
+    reader = csv.DictReader(lines, delimiter="\t" if list_kind(path) == ".tsv" else ",")
     try:
         columns = set(reader.fieldnames or ())
         if needed and not columns & set(needed) and (columns or any(line.strip() for line in lines)):

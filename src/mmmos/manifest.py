@@ -5,13 +5,15 @@
 | Audiobox JSONL | `.jsonl` | `{"path", "start_time", "end_time"}` |
 | NeMo JSONL | `.jsonl`, `.json` | `{"audio_filepath", "offset", "duration"}` |
 | AES JSONL | `.jsonl` | `{"data_path", "Production_Quality": [ten ratings], ...}` |
+| JSON array | `.json`, `.jsonl` | an item: such an object, or a path as a string |
 | Kaldi | `.scp` | `id path` |
+| text | `.txt` | a line: its path |
 | CSV, TSV | `.csv`, `.tsv` | a header with `path`, `data_path`, `audio_filepath` or `file`, any of CE, CU, PC, PQ |
 
-Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` and `end_time`, or `offset`
-and `duration`, in s; `stream`, which of a file's audio streams, counted from 0; `system`; `domain`; `group`
-(what a split may not cut: song, speaker, prompt); `set` (clips whose labels are on one scale); `source`
-(the corpus that the clip is from); `stratum` (what a split divides in proportion, `mmmos.splits`).
+Each may be compressed: `.jsonl.gz`. Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` and
+`end_time`, or `offset` and `duration`, in s; `stream`, which of a file's audio streams, counted from 0; `system`;
+`domain`; `group` (what a split may not cut: song, speaker, prompt); `set` (clips whose labels are on one scale);
+`source` (the corpus that the clip is from); `stratum` (what a split divides in proportion, `mmmos.splits`).
 """
 
 from __future__ import annotations
@@ -35,9 +37,6 @@ from mmmos.errors import ManifestError
 from mmmos.lists import OnBadRow, read_rows, refuse
 from mmmos.remote import is_url
 from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE, LabelRange, scale_name
-
-SUFFIXES = (".jsonl", ".json", ".scp", ".csv", ".tsv")
-"""File names that are lists of clips rather than clips."""
 
 MOST_STREAMS = 2**31
 """No file has as many; the number of a stream is kept as a 64-bit integer."""

@@ -22,7 +22,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mmmos.errors import ManifestError
-from mmmos.inputs import AUDIO_SUFFIXES
+from mmmos.lists import AUDIO_SUFFIXES
 from mmmos.manifest import LabelledClip
 from mmmos.predictions import ANY_STREAM
 from mmmos.remote import is_url

@@ -70,11 +70,12 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 @contextmanager
 def open_text(url: str) -> Iterator[TextIO]:
-    """A file of UTF-8 text, fetched as it is read. Raises OSError."""
+    """A file of UTF-8 text, unpacked if it is called `.gz`, fetched as it is read. Raises OSError."""
     with told_as_os_errors(url):
         store, path = filesystem(url)
+        packed = "gzip" if path.lower().endswith(".gz") else None
         with (
-            store.open(path, "rb", block_size=READ_AHEAD) as file,
+            store.open(path, "rb", block_size=READ_AHEAD, compression=packed) as file,
             io.TextIOWrapper(file, encoding="utf-8-sig") as text,
         ):
             yield text

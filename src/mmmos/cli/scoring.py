@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def score(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Files, folders, patterns, lists (.jsonl, .csv, .tsv, .scp), or - for paths on stdin."),
+        typer.Argument(help="Files, folders, patterns, lists (.jsonl, .json, .csv, .tsv, .scp, .txt), or - for stdin."),
     ],
     output: Annotated[
         str | None,
