@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
     ("errors", "version", "licenses", "isolation", "progress"),
-    ("scores", "paper", "files", "resample", "remote"),
+    ("scores", "paper", "files", "resample", "remote", "containers", "ffmpeg", "libsndfile"),
+    ("mpeg", "pcm"),
+    ("joined",),
     ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists", "limits", "claims"),
     ("windows", "label_files", "manifest", "rows", "ceiling", "ridge"),
     ("decoder", "inputs", "corpora", "results", "crops", "pool", "trainable", "splits"),

@@ -1,7 +1,8 @@
 """Audio in: what a file says of itself, and its samples as a stream of blocks.
 
 libsndfile reads what it can (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), FFmpeg through PyAV the rest (M4A, MP4,
-WebM, WMA, ...). Neither ever holds more than one block in memory.
+WebM, WMA, ...). Neither ever holds more than one block in memory. What a header says of the length is checked
+against the file's bytes first: all of the audio that is there is read.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mmmos.containers import archive_kind
 from mmmos.errors import AudioError
+from mmmos.ffmpeg import open_track
+from mmmos.joined import Joined, Plan, plan
+from mmmos.libsndfile import SoundFile, blocks_of, check_memory, go_to
 from mmmos.remote import COPIES, is_url
 
 BLOCK_SECONDS = 0.25
@@ -34,9 +38,6 @@ PREROLL_SECONDS = 0.5
 TRUNCATED_TOLERANCE = 0.25, 0.02
 """s, and share, of audio that a header may promise and not hold where it rounds or estimates: MPEG, and FFmpeg's
 containers, which also count encoder delay."""
-
-LIBSNDFILE_NO_MEMORY = 17
-"""Its number of the error "Internal malloc () failed."."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ class Source:
         blocks: Iterator[NDArray[np.float32]],
         seek: Callable[[int], int] | None = None,
         tolerance: float = 0.0,
+        warnings: set[str] | None = None,
     ) -> None:
         self.info = info
-        self.warnings: set[str] = set()
+        self.warnings = set() if warnings is None else warnings  # whoever makes the blocks may add to them
         self.seconds = 0.0  # reached so far, from the file's beginning
         self._blocks = blocks
         self._seek = seek  # to a sample, clamped to the file; returns where it came to
@@ -98,7 +100,7 @@ class Source:
                 started = True
                 yield block
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
-            _check_memory(error)
+            check_memory(error)
             if not started:
                 raise AudioError("decode_failed", f"the decoder failed before any audio: {error}") from error
             self.warnings.add("truncated")
@@ -127,19 +129,26 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
         with _saved(path) as saved, open_audio(saved, stream) as source:
             yield source
         return
-    if stream != 0:
-        with _open_ffmpeg(path, stream) as source:
-            yield source
-        return
-    try:
-        file = _SoundFile(os.fsencode(path))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a name in .raw, which has no header
-        _check_memory(error)
-        with _open_ffmpeg(path) as source:
-            yield source
-    else:
-        with file:
-            yield _from_libsndfile(file)
+    with ExitStack() as stack:
+        reading = _planned(path, stack)
+        if stream == 0:
+            try:
+                yield stack.enter_context(_open_libsndfile(path, reading))
+                return
+            except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a name in .raw, which has no header
+                check_memory(error)
+        yield stack.enter_context(_open_ffmpeg(path, stream, reading))
+
+
+def _planned(path: Path, stack: ExitStack) -> Plan:
+    """How to read a file, by its bytes, for as long as `stack` is open. Raises `AudioError` for an archive."""
+    if not path.is_file():  # a device cannot be looked through
+        return Plan()
+    file = stack.enter_context(path.open("rb"))
+    archive = archive_kind(file)
+    if archive is not None:
+        raise AudioError("unsupported_format", f"the file is a {archive} archive: unpack it and score what is in it")
+    return plan(file)
 
 
 @contextmanager
@@ -180,46 +189,38 @@ def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
     return Source(info, (samples[i : i + step] for i in range(0, len(samples), step)))
 
 
-def _check_memory(error: Exception) -> None:
-    """Raise MemoryError if it was for want of memory that a decoder failed: this says nothing of the file's format."""
-    if isinstance(error, MemoryError) or getattr(error, "code", None) == LIBSNDFILE_NO_MEMORY:
-        raise MemoryError(str(error)) from error
+@contextmanager
+def _open_libsndfile(path: Path, reading: Plan) -> Iterator[Source]:
+    if reading.parts:
+        joined = Joined(reading, BLOCK_SECONDS)
+        info = AudioInfo(joined.sample_rate, joined.channels, joined.duration, joined.kind, "libsndfile")
+        yield Source(info, joined.blocks(), joined.seek, _tolerance(info.duration), joined.warnings)
+        return
+    with ExitStack() as stack:
+        yield _from_libsndfile(stack.enter_context(SoundFile(os.fsencode(path))), reading.warnings, stack)
 
 
-class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that is read straight through.
-
-    soundfile seeks after every read of a file that says it can be sought, to where it is anyway. After
-    a seek the next frames of an MP3 are noise, and so every block would begin with noise.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _from_libsndfile(file: _SoundFile) -> Source:
-    if file.frames == 0:
+def _from_libsndfile(file: SoundFile, warnings: set[str], stack: ExitStack) -> Source:
+    length = file.length()
+    if length == 0:
         raise AudioError("no_samples", "the file has a header and no audio")
-    step = max(1, round(BLOCK_SECONDS * file.samplerate))
-
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        while len(block := file.read(step, dtype="float32", always_2d=True)):
-            yield block
+    begin = 0
 
     def seek(sample: int) -> int:
-        try:
-            return int(file.seek(min(sample, file.frames)))
-        except soundfile.LibsndfileError as error:
-            raise AudioError("decode_failed", f"the decoder cannot go to sample {sample}") from error
+        nonlocal file, begin
+        file, begin = go_to(file, sample)
+        stack.enter_context(file)
+        return begin
 
-    kind = f"{file.format} {file.subtype}"
-    info = AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate, kind, "libsndfile")
-    can_seek = super(_SoundFile, file).seekable()  # GSM and some ADPCM can only be read from their beginning
-    tolerance = _tolerance(info.duration) if file.format == "MP3" else 0.0
-    source = Source(info, blocks(), seek if can_seek else None, tolerance)
-    if _promised_more(file.extra_info):
-        source.warnings.add("truncated")
-    return source
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        yield from blocks_of(file, max(1, round(BLOCK_SECONDS * file.samplerate)), warnings, begin)
+
+    duration = math.nan if length is None else length / file.samplerate
+    info = AudioInfo(file.samplerate, file.channels, duration, f"{file.format} {file.subtype}", "libsndfile")
+    tolerance = _tolerance(duration) if file.format == "MP3" else 0.0
+    if file.format != "MP3" and file.subtype.startswith("MPEG"):  # in a WAV: an estimate from the bit rate
+        tolerance = math.inf
+    return Source(info, blocks(), seek if file.can_seek() else None, tolerance, warnings)
 
 
 def _tolerance(duration: float) -> float:
@@ -227,54 +228,14 @@ def _tolerance(duration: float) -> float:
     return seconds + share * duration
 
 
-def _promised_more(log: str) -> bool:
-    """Whether libsndfile's log says that the chunk of samples claims more bytes than the file has.
-
-    A WAV's line reads `data : 441000 (should be 220478)`; AIFF says SSND, AU says Data Size. Writers to a
-    pipe claim 2**32 - 1 or so, for want of anything better; that is no sign of a cut.
-    """
-    for line in log.splitlines():
-        name, _, rest = line.partition(":")
-        if name.strip() in ("data", "SSND", "Data Size") and "(should be" in rest:
-            claimed, _, actual = rest.partition("(should be")
-            return int(actual.strip(" )")) < int(claimed) < 2**31 - 2**16
-    return False
-
-
 @contextmanager
-def _open_ffmpeg(path: Path, number: int = 0) -> Iterator[Source]:
-    import av
-
-    # A playlist names other files and addresses; with no protocol allowed, FFmpeg opens none of them.
-    options = {"protocol_whitelist": "none"}
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(open(path, "rb"))
-        except OSError as error:
-            raise AudioError("decode_failed", f"the file cannot be opened: {error.strerror}") from error
-        try:
-            container = stack.enter_context(av.open(file, "r", metadata_errors="replace", options=options))
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            _check_memory(error)
-            reason = getattr(error, "strerror", None) or error
-            raise AudioError("unsupported_format", f"no decoder recognises the file: {reason}") from error
-        if not container.streams.audio:
-            raise AudioError("unsupported_format", "the file has no audio stream")
-        count = len(container.streams.audio)
-        if not 0 <= number < count:
-            raise AudioError("unsupported_format", f"the file has audio streams 0 to {count - 1} and none of {number}")
-        stream = container.streams.audio[number]
-        if stream.codec_context is None:
-            raise AudioError("unsupported_format", "no decoder knows the codec of the audio stream")
-        if not stream.sample_rate or not stream.channels:
-            raise AudioError("unsupported_format", "the audio stream does not say its sample rate")
-        base = container.duration / av.time_base if container.duration else math.nan
-        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else base
-        kind = f"{container.format.name} {stream.codec_context.name}"
-        info = AudioInfo(stream.sample_rate, stream.channels, duration, kind, "ffmpeg")
-        source = Source(info, iter(()), tolerance=_tolerance(duration))
-        source._blocks = _joined(_ffmpeg_frames(container, stream, source), BLOCK_SECONDS * stream.sample_rate)
-        yield source
+def _open_ffmpeg(path: Path, stream: int, reading: Plan) -> Iterator[Source]:
+    with open_track(path, stream) as track:
+        info = AudioInfo(track.sample_rate, track.channels, track.duration, track.kind, "ffmpeg")
+        tolerance = _tolerance(track.duration) if track.exact else math.inf
+        warnings = set(reading.warnings)
+        blocks = _joined(track.frames(warnings), BLOCK_SECONDS * track.sample_rate)
+        yield Source(info, blocks, None, tolerance, warnings)
 
 
 def _joined(frames: Iterator[NDArray[np.float32]], size: float) -> Iterator[NDArray[np.float32]]:
@@ -287,25 +248,3 @@ def _joined(frames: Iterator[NDArray[np.float32]], size: float) -> Iterator[NDAr
             held = []
     if held:
         yield np.concatenate(held)
-
-
-def _ffmpeg_frames(container: Any, stream: Any, source: Source) -> Iterator[NDArray[np.float32]]:
-    """Decoded frames [n, C]; a packet that cannot be decoded is left out and noted."""
-    import av
-
-    resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.sample_rate)
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            frames = packet.decode()
-        except av.error.EOFError:
-            return
-        except av.error.InvalidDataError:
-            source.warnings.add("decode_warnings")
-            continue
-        for frame in frames:
-            for even in resampler.resample(frame):
-                yield even.to_ndarray().T.astype(np.float32, copy=False)

@@ -13,6 +13,8 @@
 | `short` | under 1 s: less than listeners had to judge by |
 | `truncated` | the file ends before its header says, or its decoder stopped |
 | `decode_warnings` | the decoder passed over damaged data |
+| `header_mismatch` | the header was wrong about the length, or files were joined: all of the audio is scored |
+| `format_change` | sample rate or channels change within the file: the rest is converted to those it begins with |
 | `segment_clamped` | the segment's end lies past the end of the clip |
 | `out_of_range` | the model's score was beyond the end of its scale, and was put on it |
 """
