@@ -37,10 +37,12 @@ LEGEND = (
 
 NARROW_LEGEND = (
     "Means over runs with other seeds, SRCC ± its sample standard deviation. **Bold**: best of its column; *italic*: "
-    f"second. {_WORDS} Lines *paper* are what the paper prints, of one run. `tables.csv` and `tables.html` have every "
-    "axis, metric and deviation."
+    f"second. {_WORDS} `tables.csv` and `tables.html` have every axis, metric and deviation."
 )
 """How to read the Markdown tables."""
+
+PAPER_LEGEND = " Lines *paper* are what the paper prints, of one run."
+"""How to read its numbers, where there are any."""
 
 
 def paper_tables(
@@ -80,7 +82,8 @@ def write_tables(
 def to_markdown(tables: Sequence[Table], note: str, page: Sequence[str] = ()) -> str:
     """The summary `page`, then narrow tables: of each set the composite's metrics, then SRCC and MSE by axis."""
     parts = ["# Results", textwrap.fill(markdown(note), 100), *page]
-    parts += ["## Tables" if tables else "", textwrap.fill(NARROW_LEGEND, 100)]
+    papers = any(entry.paper is not None for table in tables for _, entries in table.rows for entry in entries)
+    parts += ["## Tables", textwrap.fill(NARROW_LEGEND + (PAPER_LEGEND if papers else ""), 100)] if tables else []
     for name in dict.fromkeys(table.name for table in tables):
         of_name = [table for table in tables if table.name == name]
         parts.append(f"### {markdown(of_name[0].title)}")
@@ -91,9 +94,9 @@ def to_markdown(tables: Sequence[Table], note: str, page: Sequence[str] = ()) ->
 
 
 def _set_blocks(tables: Sequence[Table], place: tuple[str, str]) -> list[str]:
-    """One set's narrow tables: the first axis that there is with its metrics, then every axis by SRCC and by MSE."""
+    """One set's narrow tables: the composite, or the first axis with numbers; then all axes by SRCC and by MSE."""
     of_set = [table for table in tables if place in {(group.set, group.level) for group in table.groups}]
-    first = of_set[0]
+    first = next((table for table in of_set if _is_defined(table, place)), of_set[0])
     (group,) = [group for group in first.groups if (group.set, group.level) == place]
     metrics = [metric for metric in ("SRCC", "LCC", "KTAU", "MSE", "bias") if metric in group.metrics]
     columns = [_column(first, place, metric) for metric in metrics]
@@ -104,6 +107,11 @@ def _set_blocks(tables: Sequence[Table], place: tuple[str, str]) -> list[str]:
         parts.append(f"**{markdown(title)}: {_name(metric)} by axis**")
         parts.append(_narrow(first, names, [_column(table, place, metric) for table in of_set], whole=False))
     return parts
+
+
+def _is_defined(table: Table, place: tuple[str, str]) -> bool:
+    """Whether a set has a number of this axis: without a rated axis there is no composite."""
+    return any(entry.status == "ok" for entry, _ in _column(table, place, "MSE"))
 
 
 def _column(table: Table, place: tuple[str, str], metric: str) -> list[tuple[Entry, str]]:
