@@ -107,3 +107,11 @@ def test_every_sample_is_credited():
     assert 6 <= len(files) <= 9
     assert all(f"`{name}`" in credits_text for name in files)
     assert sum((ROOT / "samples" / name).stat().st_size for name in files) <= 2_000_000
+
+
+@pytest.mark.parametrize("place", ["Makefile", "README.md", "samples/README.md"])
+def test_samples_of_a_wrong_domain_have_a_remark(place: str):
+    rows = re.findall(r"^samples/(([a-z]+)_\S+) .*?  ([a-z]+)[^ ]*(?:, .*)?$", (ROOT / "README.md").read_text(), re.M)
+    assert len(rows) == len(list((ROOT / "samples").glob("*_*.*")))
+    remarked = re.findall(r"(\w+\.\w+)`? is \w+[^;\n]*; lite takes it for", (ROOT / place).read_text())
+    assert remarked == [name for name, domain, found in rows if found != domain]

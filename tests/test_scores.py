@@ -38,6 +38,8 @@ def test_a_score_is_read_by_its_axis_and_by_nothing_else():
     [
         (Scores(1, 2, 3, 4.005, id="a.wav"), "a.wav: CE 1.00  CU 2.00  PC 3.00  PQ 4.00"),
         (Scores(PQ=-0.5, id="a.wav", scale="-3 to 3"), "a.wav: CE -  CU -  PC -  PQ -0.50 (-3 to 3)"),
+        (Scores(PQ=4, id="a.wav", start_time=10.0, end_time=13.5), "a.wav 10-13.5 s: CE -  CU -  PC -  PQ 4.00"),
+        (Scores(PQ=4, id="a.wav", start_time=10.0), "a.wav 10- s: CE -  CU -  PC -  PQ 4.00"),
         (Scores(id="a.wav", warnings=("silent",)), "a.wav: CE -  CU -  PC -  PQ - (silent)"),
         (Scores(id="a\nb\x1b[2J", error=ClipError("not_found", "gone")), r"a\nb\x1b[2J: not_found: gone"),
     ],

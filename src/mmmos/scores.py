@@ -127,7 +127,7 @@ class Scores:
     origin: str = field(default="", compare=False)  # "scores.csv, line 12", for messages
 
     def __str__(self) -> str:
-        """One line: the id, the scores, and what is known of them.
+        """One line: the id, its start and end in s if it begins later, the scores, and what is known of them.
 
         >>> str(Scores(5.0, 5.5, 2.0, 7.25, id="a.wav", scale="0-10", domain="music", warnings=("clipped",)))
         'a.wav: CE 5.00  CU 5.50  PC 2.00  PQ 7.25 (0-10, music, clipped)'
@@ -138,7 +138,9 @@ class Scores:
             return _one_line(f"{self.id}: {self.error.code}: {self.error.message}")
         axes = "  ".join(f"{axis} {_two_digits(self[axis])}" for axis in AXES)
         facts = ", ".join(filter(None, (self.scale, self.domain, *self.warnings)))
-        return _one_line(f"{self.id}: {axes}" + f" ({facts})" * bool(facts))
+        end = "" if math.isnan(self.end_time) else f"{self.end_time:g}"
+        stretch = f" {self.start_time:g}-{end} s" * (self.start_time > 0)
+        return _one_line(f"{self.id}{stretch}: {axes}" + f" ({facts})" * bool(facts))
 
     def __repr__(self) -> str:
         return f"<Scores {self}>"

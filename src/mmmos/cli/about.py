@@ -38,15 +38,17 @@ def licenses(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a
 
 
 def license_table(console: Console) -> None:
-    """Print the licences, each with its note below the table."""
+    """Print the licences, each with its note below the table, and its source where that is narrow."""
     from mmmos.licenses import LICENSES
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_lines=True, padding=(0, 2, 0, 0))
-    for title in ("weights", "licence", "commercial use", "source"):
-        table.add_column(title, overflow="fold", no_wrap=title == "source" and console.width >= 80)
+    wide = console.width >= 80
+    for title in ("weights", "licence", "commercial use", *["source"] * wide):
+        table.add_column(title, overflow="fold", no_wrap=title == "source")
     for item in LICENSES:
-        table.add_row(item.name.partition(":")[0], item.license, item.commercial_use, item.source)
+        table.add_row(item.name.partition(":")[0], item.license, item.commercial_use, *[item.source] * wide)
     console.print(table)
     for item in LICENSES:
         name, _, role = item.name.partition(": ")
-        console.print(f"{name}{f' ({role})' * bool(role)}: {item.note}")
+        source = f" ({item.source})" * (not wide)  # words of a fourth column would be cut
+        console.print(f"{name}{f' ({role})' * bool(role)}: {item.note}{source}")
