@@ -39,7 +39,8 @@ from mmmos.ensemble import equal_weights
 from mmmos.fitting import EncoderSource, Listener, count_sets
 from mmmos.heads import HeadConfig
 from mmmos.hub import About, Member, save_ensemble
-from mmmos.manifest import LabelledClip, read_labels, unlabelled
+from mmmos.labels import read_labels
+from mmmos.manifest import LabelledClip, unlabelled
 from mmmos.model import ModelConfig
 from mmmos.models import load_model
 from mmmos.scores import AXES

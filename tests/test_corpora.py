@@ -251,7 +251,10 @@ def test_a_list_of_ones_own_keeps_its_columns(tmp_path):
 
 
 def test_a_name_of_nothing_is_answered_with_the_label_files(tmp_path):
-    with pytest.raises(ManifestError, match=r"combined\.csv is no file.*combined_train"):
+    with pytest.raises(ManifestError, match=r"combined\.csv cannot be read: there is no such file.*combined_train"):
+        read_corpus(tmp_path / "combined.csv")
+    (tmp_path / "Combined.csv").touch()
+    with pytest.raises(ManifestError, match=r"is .*/Combined\.csv meant\?"):
         read_corpus(tmp_path / "combined.csv")
 
 

@@ -14,11 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
     ("errors", "version", "licenses", "isolation", "progress"),
-    ("scores", "paper", "files", "resample", "remote", "containers", "ffmpeg", "libsndfile"),
+    ("scores", "delimited", "paper", "files", "resample", "remote", "containers", "ffmpeg", "libsndfile"),
     ("mpeg", "pcm"),
     ("joined",),
-    ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists", "limits", "claims"),
+    ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists", "ratings", "limits", "claims"),
     ("windows", "label_files", "manifest", "rows", "ceiling", "ridge"),
+    ("labels",),
     ("decoder", "inputs", "corpora", "results", "crops", "pool", "trainable", "splits"),
     ("ahead", "summary", "encoders.base", "encoders.mel", "encoders.weights"),
     ("tables", "encoders.padded", "encoders.published", "encoders.wavlm_checkpoint", "encoders.device"),

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from mmmos.clips import Clip
 from mmmos.errors import ManifestError
+from mmmos.labels import read_labels
 from mmmos.manifest import (
     LabelledClip,
     check_disjoint,
     label_array,
-    read_labels,
     resolve,
     split_groups,
     split_present,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -63,8 +62,8 @@ def test_columns_go_by_name_long_or_short(tmp_path: Path):
         ("p.csv", "id,PQ\na,nan\n", "line 2: PQ is not a number"),
         ("p.csv", "id,PQ\na\n", "line 2 has fewer fields"),
         ("p.csv", "id,PQ\na,1,2\n", "line 2 has more fields"),
-        ("p.csv", "name,PQ\na,1\n", "line 2 has none of id, sample_id"),
-        ("p.csv", "id,quality\na,1\n", "line 2 has none of the axes"),
+        ("p.csv", "name,PQ\na,1\n", "line 1: no column is called id, sample_id"),
+        ("p.csv", "id,quality\na,1\n", "line 1: no column holds scores, as CE, "),
         ("p.csv", "id,PQ\na,\n", "has no score"),
         ("p.jsonl", '{"CE": 1, "CU": 2, "PC": 3, "PQ": 4}\n', "line 1 has none of id"),
         ("p.jsonl", '{"id": "a", "PQ": 1}\n{\n', "line 2 is not JSON"),
@@ -87,21 +86,23 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str):
         read_predictions(tmp_path / name)
 
 
-def test_an_empty_file_has_no_scores(tmp_path: Path):
-    (tmp_path / "p.jsonl").write_text(json.dumps({}) * 0)
-    assert read_predictions(tmp_path / "p.jsonl") == []
+@pytest.mark.parametrize(("name", "text"), [("p.jsonl", ""), ("p.csv", ""), ("p.csv", "id,PQ\n")])
+def test_file_without_rows_is_refused(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ManifestError, match=f"{name}, line 1: there is no row; expected are id or path, and any of CE"):
+        read_predictions(tmp_path / name)
 
 
 def test_bad_rows_are_left_out_and_named(tmp_path: Path):
-    (tmp_path / "p.csv").write_text("id,PQ,CE\na,1,2\nb,nan,3\n,4,4\nc,x,y\nd,5\ne,6,6\n")
+    (tmp_path / "p.csv").write_text("id,PQ,CE\na,1,2\nb,nan,3\n,4,4\nc,x,y\nd,5\ne,6,6\nf,nan,NaN\n")
     bad: list[ManifestError] = []
     found = read_predictions(tmp_path / "p.csv", bad.append)
-    assert [item.id for item in found] == list("abce")
-    assert [item.PQ for item in found] == pytest.approx([1, math.nan, math.nan, 6], nan_ok=True)
-    assert [item.CE for item in found] == pytest.approx([2, 3, math.nan, 6], nan_ok=True)
+    assert [item.id for item in found] == list("abe")
+    assert [item.PQ for item in found] == pytest.approx([1, math.nan, 6], nan_ok=True)
+    assert [item.CE for item in found] == [2, 3, 6]
     assert [str(error).removeprefix(f"{tmp_path}/p.csv, ") for error in bad] == [
-        "line 3: PQ is not a number: 'nan' (b)",
         "line 4 has none of id, sample_id, path, data_path, audio_filepath, file",
-        "line 5: CE is not a number: 'y' (c)",
+        "line 5: CE is not a number: 'y'",
         "line 6 has fewer fields than line 1",
+        "line 8: CE is not a number: 'NaN' (f)",
     ]

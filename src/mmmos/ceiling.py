@@ -86,6 +86,17 @@ def reliability(ratings: ArrayLike) -> float:
     return _reliability(x.mean(axis=1), error_variances(x))
 
 
+def reliability_of(ratings: Sequence[Sequence[float]]) -> float:
+    """`reliability` of clips with different numbers of ratings, over those that have two or more.
+
+    >>> round(reliability_of([[1, 3], [5, 7], [4]]), 3)
+    0.875
+    """
+    several = [np.asarray(values, dtype=np.float64) for values in ratings if len(values) > 1]
+    means = np.array([values.mean() for values in several])
+    return _reliability(means, np.array([values.var(ddof=1) / len(values) for values in several]))
+
+
 def error_variances(ratings: ArrayLike) -> NDArray[np.float64]:
     """Variance of each clip's mean rating over draws of its raters: within-clip variance (ddof 1) / R.
 

@@ -19,9 +19,12 @@ from typing import Literal
 
 from mmmos.audio import probe
 from mmmos.clips import Clip
+from mmmos.delimited import not_found
 from mmmos.errors import AudioError, ManifestError
 from mmmos.label_files import LABEL_FILES, find_label_file, label_file
-from mmmos.manifest import PLACEHOLDER, LabelledClip, read_labels
+from mmmos.labels import no_rows, read_labels
+from mmmos.lists import OnBadRow, refuse
+from mmmos.manifest import PLACEHOLDER, LabelledClip
 from mmmos.scores import LABEL_RANGE, LabelRange
 
 PamSystem = Literal["kind_folder", "folder"]
@@ -115,6 +118,7 @@ def read_corpus(
     columns: Mapping[str, str] | None = None,
     where: Mapping[str, str] | None = None,
     label_range: LabelRange | None = LABEL_RANGE,
+    on_bad_row: OnBadRow = refuse,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[LabelledClip]:
     """The rows of a label file (a key of `LABEL_FILES`, or a path), with what their paths say filled in.
@@ -122,18 +126,23 @@ def read_corpus(
     `labels` is the folder of label files, else `data_root`/labels. `locate` finds the clips below `data_root`,
     else MMMOS_DATA; those of the test set in `test_audio`, else in the folder `TEST` there. What a row says
     itself stays. No row is left out because its clip is missing: `report` is told how many are, and of suspect
-    labels; `manifest.split_present` tells which. `columns`, `where` and `label_range` are those of `read_labels`.
+    labels; `manifest.split_present` tells which. `columns`, `where`, `label_range` and
+    `on_bad_row` are those of `read_labels`.
     Raises `ManifestError`.
     """
     known = str(name) in LABEL_FILES
     if not known and not Path(name).exists():
-        raise ManifestError(f"{name} is no file, and no label file: those are {', '.join(LABEL_FILES)}")
+        raise ManifestError(f"{not_found(Path(name))} (published label files: {', '.join(LABEL_FILES)})")
     path = label_file(str(name), labels or (data_root and Path(data_root, "labels"))) if known else name
     root = os.fspath(data_root or os.environ.get("MMMOS_DATA") or PLACEHOLDER)
     rows = [
         _completed(row, root, pam_system, test_audio)
-        for row in read_labels(path, data_root, columns=columns, where=where, label_range=label_range)
+        for row in read_labels(
+            path, data_root, columns=columns, where=where, label_range=label_range, on_bad_row=on_bad_row
+        )
     ]
+    if not (rows or known or where):
+        raise ManifestError(no_rows(path))
     if suspect := sum(map(is_suspect, rows)):
         report(f"{name}: {suspect} rows have suspect labels and are {'left out' if drop_suspect else 'kept'}")
     if drop_suspect:

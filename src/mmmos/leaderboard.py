@@ -6,8 +6,6 @@ brings predictions. On PC a place is among the eleven rows of the paper's Table 
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.ceiling import ceilings
-from mmmos.errors import ManifestError, UsageError
+from mmmos.delimited import to_float
+from mmmos.errors import ManifestError
 from mmmos.evaluate import JUDGED
 from mmmos.label_files import label_file
+from mmmos.lists import OnBadRow, read_rows, refuse
 from mmmos.manifest import read_ratings, shortened
 from mmmos.metrics import ALL_METRICS, METRICS, composite, shortfall, system_means
 from mmmos.paper import COLUMNS, ENTRIES, printed_figures
@@ -88,15 +88,21 @@ class Place:
     of: int  # figures, this one among them
 
 
-def read_truth(path: str | Path | None = None) -> Truth:
-    """The raters' file, given or found (and fetched where it is not). Raises `ManifestError`."""
+def read_truth(path: str | Path | None = None, on_bad_row: OnBadRow = refuse) -> Truth:
+    """The raters' file, given or found (and fetched where it is not). Raises `ManifestError`, as `read_ratings`."""
     path = label_file("track2_test") if path is None else Path(path)
-    ids, ratings = read_ratings(path)
+    ids, ratings = read_ratings(path, on_bad_row)
     systems = [_ID.fullmatch(name) for name in ids]
     wrong = [name for name, found in zip(ids, systems, strict=True) if not found]
     if wrong or not ids:
         raise ManifestError(f"{path} is not of the Track 2 test set: {shortened(wrong) or 'it is empty'}")
     return Truth(tuple(ids), tuple(found[1] for found in systems if found), ratings)
+
+
+def test_id(scores: Scores) -> str | None:
+    """The test id in the id or the path of scores."""
+    found = _ID.search(scores.id) or _ID.search(scores.path or "")
+    return found[0] if found else None
 
 
 def align(truth: Truth, predictions: Sequence[Scores]) -> tuple[NDArray[np.float64], list[str]]:
@@ -109,14 +115,14 @@ def align(truth: Truth, predictions: Sequence[Scores]) -> tuple[NDArray[np.float
     values = np.full((len(place), len(AXES)), np.nan)
     seen: dict[str, str] = {}
     for scores in predictions:
-        found = _ID.search(scores.id) or _ID.search(scores.path or "")
-        if found is None or found[0] not in place:
+        name = test_id(scores)
+        if name is None or name not in place:
             continue
-        if found[0] in seen:
-            places = f" ({seen[found[0]]} and {scores.origin})" if scores.origin else ""
-            raise ManifestError(f"two rows have scores of {found[0]}{places}")
-        seen[found[0]] = scores.origin
-        values[place[found[0]]] = [scores[axis] for axis in AXES]
+        if name in seen:
+            places = f" ({seen[name]} and {scores.origin})" if scores.origin else ""
+            raise ManifestError(f"two rows have scores of {name}{places}")
+        seen[name] = scores.origin
+        values[place[name]] = [scores[axis] for axis in AXES]
     if not seen:
         raise ManifestError("no row is of the Track 2 test set: ids are audiomos2025-track2-sysXXXXX-uttYYYYYY")
     predicted = np.asarray(np.isfinite(values).any(axis=0))
@@ -235,26 +241,26 @@ def _team(row: str) -> str:
 
 
 def _read_others(path: Path) -> list[tuple[int, tuple[str, str, str], dict[str, float]]]:
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not {"team", "axis", "level"} <= set(reader.fieldnames or ()):
-        raise UsageError(f"{path}, line 1: the columns are team, axis, level and any of {', '.join(METRICS)}")
     found = []
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        axis, level = (row["axis"] or "").strip(), (row["level"] or "").strip()
+    needed = ("team", "axis", "level")
+    for line, row in read_rows(path, needed, known=METRICS):
+        where = f"{path}, line {line}"
+        if not row.keys() >= {*needed}:
+            there = ", ".join(row)
+            raise ManifestError(
+                f"{path}, line 1: the columns are {there}; expected are team, axis, level, any of {', '.join(METRICS)}"
+            )
+        axis, level = row["axis"].strip(), row["level"].strip()
         if axis not in (*JUDGED, MEAN) or level not in LEVELS:
             raise ManifestError(f"{where}: no axis and level is called {axis!r} and {level!r}")
         figures = {name: _figure(row[name], name, where) for name in METRICS if (row.get(name) or "").strip()}
-        found.append((reader.line_num, (_team((row["team"] or "").strip()), axis, level), figures))
+        found.append((line, (_team(row["team"].strip()), axis, level), figures))
     return found
 
 
 def _figure(text: Any, name: str, where: str) -> float:
     try:
-        value = float(text)
+        value = to_float(text)
     except ValueError:
         value = math.nan
     if not (0 <= value < math.inf if name == "MSE" else -1 <= value <= 1):

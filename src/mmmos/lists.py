@@ -5,7 +5,6 @@ A JSON array is the exception: it is read as a whole.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
@@ -15,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
+from mmmos.delimited import encoding_of, table_rows
 from mmmos.errors import ManifestError
 from mmmos.remote import is_url, open_text
 
@@ -53,13 +53,13 @@ def refuse(error: ManifestError) -> None:
 
 
 def read_rows(
-    path: str | Path, needed: Collection[str] = (), on_bad_row: OnBadRow = refuse
+    path: str | Path, needed: Collection[str] = (), on_bad_row: OnBadRow = refuse, known: Collection[str] = ()
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number and fields of each row of a list, which may lie at an address; its kind is told by its name.
 
-    CSV and TSV must have one of the `needed` columns, and the first line of `.txt` must be a path. Raises
-    `ManifestError` that names the line; that of a row which is not JSON or not `id path`, or has other fields than the
-    header, is given to `on_bad_row`.
+    CSV and TSV must have one of the `needed` columns; `known` ones help to find their delimiter. The first line of
+    `.txt` must be a path. Raises `ManifestError` that names the line; that of a row which is not JSON or not `id path`,
+    or has other fields than the header, is given to `on_bad_row`.
     """
     kind = list_kind(path)
     with _open_list(path) as lines:
@@ -68,20 +68,9 @@ def read_rows(
         elif kind == ".txt":
             yield from _text_rows(lines, path)
         elif kind in (".csv", ".tsv"):
-            yield from _csv_rows(lines, path, needed, on_bad_row)
+            yield from table_rows(lines, path, needed, known, on_bad_row)
         else:
             yield from _json_rows(lines, path, on_bad_row)
-
-
-def to_float(value: Any) -> float:
-    """A number, which may be text with a decimal comma. Raises TypeError, ValueError or OverflowError.
-
-    >>> to_float("3,5"), to_float(" 3.5 "), to_float(4)
-    (3.5, 3.5, 4.0)
-    """
-    if isinstance(value, str) and "." not in value:
-        value = value.replace(",", ".")  # two of them are not a number either way
-    return float(value)
 
 
 @contextmanager
@@ -90,7 +79,9 @@ def _open_list(path: str | Path) -> Iterator[Iterable[str]]:
     try:
         with _opened(path) as lines:
             yield lines
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except UnicodeError as error:
+        raise ManifestError(f"{path} cannot be read: {error}; save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
         raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -100,7 +91,7 @@ def _opened(path: str | Path) -> AbstractContextManager[Iterable[str]]:
     errors = "surrogateescape" if list_kind(path) == ".txt" else "strict"  # paths are bytes of any kind
     if PurePath(path).suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors)
-    return open(path, encoding="utf-8-sig", errors=errors)
+    return open(path, encoding=encoding_of(path), errors=errors)
 
 
 def _json_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -153,26 +144,6 @@ def _text_rows(lines: Iterable[str], path: str | Path) -> Iterator[tuple[int, Ma
 
 def _exists(name: str, listed_in: str | Path) -> bool:
     return any(os.path.exists(os.path.join(folder, name)) for folder in ("", os.path.dirname(listed_in)))
-
-
-def _csv_rows(
-    lines: Iterable[str], path: str | Path, needed: Collection[str] = (), on_bad_row: OnBadRow = refuse
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row of CSV or TSV with one of the `needed` columns. Raises `ManifestError`."""
-    lines = iter(lines)
-    reader = csv.DictReader(lines, delimiter="\t" if list_kind(path) == ".tsv" else ",")
-    try:
-        columns = set(reader.fieldnames or ())
-        if needed and not columns & set(needed) and (columns or any(line.strip() for line in lines)):
-            raise ManifestError(f"{path}, line 1: no column is called {', '.join(needed)}")
-        for row in reader:
-            if None in row or None in row.values():
-                what = f"{'more' if None in row else 'fewer'} fields than line 1"
-                on_bad_row(ManifestError(f"{path}, line {reader.line_num} has {what}"))
-            else:
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise ManifestError(f"{path}, line {reader.line_num + 1}: {error}") from error
 
 
 def _scp_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:

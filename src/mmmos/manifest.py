@@ -10,6 +10,8 @@
 | text | `.txt` | a line: its path |
 | CSV, TSV | `.csv`, `.tsv` | a header with `path`, `data_path`, `audio_filepath` or `file`, any of CE, CU, PC, PQ |
 
+What columns of labels may be called, `mmmos.ratings` says; how a delimiter is found, `mmmos.delimited`.
+
 Each may be compressed: `.jsonl.gz`. Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` and
 `end_time`, or `offset` and `duration`, in s; `stream`, which of a file's audio streams, counted from 0; `system`;
 `domain`; `group` (what a split may not cut: song, speaker, prompt); `set` (clips whose labels are on one scale);
@@ -21,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,10 +34,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.clips import Clip
+from mmmos.delimited import described, to_float
 from mmmos.errors import ManifestError
 from mmmos.lists import OnBadRow, read_rows, refuse
+from mmmos.ratings import (
+    AXIS_COLUMNS,
+    Ratings,
+)
 from mmmos.remote import is_url
-from mmmos.scores import AXES, AXIS_NAMES, LABEL_RANGE, LabelRange, scale_name
+from mmmos.scores import AXES, LABEL_RANGE
 
 MOST_STREAMS = 2**31
 """No file has as many; the number of a stream is kept as a 64-bit integer."""
@@ -47,8 +53,7 @@ PLACEHOLDER = "/your_path/"
 # What columns may be called, here and where scores are read from a file.
 PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
 ID_COLUMNS = ("id", "sample_id")
-_TEXT_COLUMNS = ("system", "domain", "group", "set", "source", "stratum")
-AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
+TEXT_COLUMNS = ("system", "domain", "group", "set", "source", "stratum")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class LabelledClip:
     source: str = ""  # the corpus it is from
     stratum: str = ""  # what a stratified split divides in proportion
     origin: str = field(default="", compare=False)  # "ratings.csv, line 12", for messages
+    ratings: Ratings = field(default=(), compare=False)  # what the labels are means of, where a list says
+    list_rows: int = field(default=1, compare=False)  # rows of the list that are of this clip
 
 
 def stream_clips(
@@ -78,7 +85,7 @@ def stream_clips(
     start = None
     for line, row in read_rows(path, PATH_COLUMNS, on_bad_row):
         try:
-            clip = _clip(row, path, line, data_root)
+            clip = read_clip(row, path, line, data_root)
         except ManifestError as error:
             on_bad_row(error)
             continue
@@ -97,7 +104,7 @@ def _start(manifest: str | Path, data_root: str | Path | None) -> str:
         with suppress(ManifestError):  # it will be told where the row is read
             for line, row in read_rows(manifest, PATH_COLUMNS, lambda error: None):
                 with suppress(ManifestError):
-                    clip = _clip(row, manifest, line, data_root)
+                    clip = read_clip(row, manifest, line, data_root)
                     if not (clip.path and _is_relative(clip.path)):
                         continue
                     for start in ("", folder):
@@ -108,47 +115,6 @@ def _start(manifest: str | Path, data_root: str | Path | None) -> str:
 
 def _is_relative(path: str) -> bool:
     return not (is_url(path) or os.path.isabs(path))
-
-
-def read_labels(
-    path: str | Path,
-    data_root: str | Path | None = None,
-    axes: Sequence[str] = (),
-    *,
-    columns: Mapping[str, str] | None = None,
-    where: Mapping[str, str] | None = None,
-    label_range: LabelRange | None = LABEL_RANGE,
-) -> list[LabelledClip]:
-    """The labelled clips of a list; relative paths start at its folder, or at `data_root`.
-
-    `columns` maps our names of columns to those of the list: {"group": "song"}. `where` keeps the rows that
-    have these values: {"label_suspect": "0"}. Raises `ManifestError` for a label outside `label_range` (None: any
-    finite label is read) or no label at all, for a clip listed twice, and where one of `axes` has no label in any row.
-    """
-    rows = []
-    seen: dict[_Stretch, int] = {}
-    found: set[str] = set()
-    for line, row in read_rows(path, PATH_COLUMNS):
-        if absent := {*(columns or {}).values(), *(where or {})} - row.keys():
-            raise ManifestError(f"{path}, line {line} has no {', '.join(sorted(absent))}")
-        if any(str(row[name]) != str(value) for name, value in (where or {}).items()):
-            continue
-        row = {**row, **{ours: row[theirs] for ours, theirs in (columns or {}).items()}}
-        clip = _clip(row, path, line, data_root, folder=Path(path).parent)
-        first = seen.setdefault(_stretch(clip), line)
-        if first != line:
-            raise ManifestError(f"{path}, line {line}: {clip.path} stands in line {first} already")
-        text = {name: "" if row.get(name) is None else str(row[name]) for name in _TEXT_COLUMNS}
-        rows.append(LabelledClip(clip, _labels(row, path, line, label_range), **text, origin=f"{path}, line {line}"))
-        found |= row.keys()
-    if axes and not rows:
-        raise ManifestError(f"{path}, line 1: there is no row")
-    for axis in axes:
-        if not found & set(AXIS_COLUMNS[axis]):
-            raise ManifestError(f"{path}, line 1: no column is called {' or '.join(AXIS_COLUMNS[axis])}")
-        if all(math.isnan(row.labels[AXES.index(axis)]) for row in rows):
-            raise ManifestError(f"{rows[-1].origin}: no row up to here has a label of {axis}")
-    return rows
 
 
 def unlabelled(clip: Clip) -> LabelledClip:
@@ -222,37 +188,54 @@ def label_array(rows: Sequence[LabelledClip]) -> NDArray[np.float64]:
     return np.array([row.labels for row in rows], dtype=np.float64).reshape(len(rows), len(AXES))
 
 
-def read_ratings(path: str | Path) -> tuple[list[str], NDArray[np.float64]]:
+def read_ratings(path: str | Path, on_bad_row: OnBadRow = refuse) -> tuple[list[str], NDArray[np.float64]]:
     """What every rater said: ids, and ratings [N, A, R] of R raters a clip, from an AES JSONL file.
 
-    A clip's id is its `data_path`. Raises `ManifestError` that names the line where an axis is missing, has
-    another number of ratings than the first line, or has a rating outside 0-10, and for a clip listed twice.
+    A clip's id is its `data_path`. `on_bad_row` gets the `ManifestError`, which names the line, where an axis is
+    missing, has another number of ratings than the first line, or has a rating outside 0-10, and for a clip listed
+    twice; by default it is raised.
     """
     ratings: dict[str, NDArray[np.float64]] = {}
     raters = 0
-    for line, row in read_rows(path, PATH_COLUMNS):
-        name = next((str(row[key]) for key in PATH_COLUMNS if row.get(key)), None)
-        if name is None or name in ratings:
-            raise ManifestError(f"{path}, line {line} {'has no data_path' if name is None else f'has {name} again'}")
-        lists = [next((row[key] for key in names if key in row), None) for names in AXIS_COLUMNS.values()]
-        for axis, given in zip(AXES, lists, strict=True):
-            if not isinstance(given, list) or not all(type(x) in (int, float) for x in given):
-                raise ManifestError(f"{path}, line {line}: {axis} is not a list of ratings")
-            raters = raters or len(given)
-            if len(given) != raters or not given:
-                raise ManifestError(f"{path}, line {line}: {axis} has {len(given)} ratings, not {raters or 'some'}")
-            if not all(LABEL_RANGE[0] <= x <= LABEL_RANGE[1] for x in given):
-                raise ManifestError(f"{path}, line {line}: {axis} has a rating outside 0-10")
+    for line, row in read_rows(path, PATH_COLUMNS, on_bad_row):
+        try:
+            name, lists = _ratings(row, f"{path}, line {line}", raters)
+            if name in ratings:
+                raise ManifestError(f"{path}, line {line} has {name} again")
+        except ManifestError as error:
+            on_bad_row(error)
+            continue
         ratings[name] = np.array(lists, dtype=np.float64)
+        raters = raters or len(lists[0])
     return list(ratings), np.array(list(ratings.values())).reshape(len(ratings), len(AXES), raters)
 
 
-def _clip(
+def _ratings(row: Mapping[str, Any], where: str, raters: int) -> tuple[str, list[list[float]]]:
+    """The name of a clip, and a list of ratings an axis: of so many raters, or of any number if 0."""
+    name = next((str(row[key]) for key in PATH_COLUMNS if row.get(key)), None)
+    if name is None:
+        raise ManifestError(f"{where} has no data_path")
+    lists = []
+    for axis, names in AXIS_COLUMNS.items():
+        given = next((row[key] for key in names if key in row), None)
+        if not isinstance(given, list) or not all(type(x) in (int, float) for x in given):
+            raise ManifestError(f"{where}: {axis} is not a list of ratings")
+        raters = raters or len(given)
+        if len(given) != raters or not given:
+            raise ManifestError(f"{where}: {axis} has {len(given)} ratings, not {raters or 'some'}")
+        if not all(LABEL_RANGE[0] <= x <= LABEL_RANGE[1] for x in given):
+            raise ManifestError(f"{where}: {axis} has a rating outside 0-10")
+        lists.append(given)
+    return name, lists
+
+
+def read_clip(
     row: Mapping[str, Any], manifest: str | Path, line: int, data_root: str | Path | None, folder: str | Path = ""
 ) -> Clip:
+    """The clip of a row, its path resolved. Raises `ManifestError`."""
     given = next((row[name] for name in PATH_COLUMNS if row.get(name)), None)
     if not isinstance(given, str):
-        raise ManifestError(f"{manifest}, line {line} has none of {', '.join(PATH_COLUMNS)}")
+        raise ManifestError(f"{manifest}, line {line} has no path, as {described(list(row), PATH_COLUMNS)}")
     start = _number(row, ("start_time", "offset"), manifest, line)
     end = _number(row, ("end_time",), manifest, line)
     duration = _number(row, ("duration",), manifest, line)
@@ -265,10 +248,10 @@ def _clip(
     return Clip(name, resolve(given, data_root, folder), start or 0.0, end, stream=int(stream))
 
 
-_Stretch = tuple[str, float, float | None, int]
+Stretch = tuple[str, float, float | None, int]
 
 
-def _stretch(clip: Clip) -> _Stretch:
+def stretch_of(clip: Clip) -> Stretch:
     """What makes a clip the same clip: the file, the stretch and the audio stream."""
     return os.path.abspath(clip.path or clip.id), clip.start_time, clip.end_time, clip.stream
 
@@ -290,29 +273,7 @@ def _number(row: Mapping[str, Any], names: Sequence[str], manifest: str | Path, 
     for name in names:
         if row.get(name) not in (None, ""):
             try:
-                return float(row[name])
+                return to_float(row[name])
             except (TypeError, ValueError, OverflowError) as error:  # OverflowError: an integer of 400 digits
                 raise ManifestError(f"{manifest}, line {line}: {name} is not a number: {row[name]!r}") from error
     return None
-
-
-def _labels(
-    row: Mapping[str, Any], manifest: str | Path, line: int, label_range: LabelRange | None
-) -> tuple[float, ...]:
-    """One label an axis: the number given, or the mean of the list of ratings."""
-    low, high = label_range or (-sys.float_info.max, sys.float_info.max)
-    labels = []
-    for axis, names in AXIS_COLUMNS.items():
-        value = next((row[name] for name in names if row.get(name) not in (None, "")), math.nan)
-        try:
-            ratings = np.atleast_1d(np.asarray(value, dtype=np.float64))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ManifestError(f"{manifest}, line {line}: {axis} is not a number: {value!r}") from error
-        outside = ratings[(ratings < low) | (ratings > high)]
-        if len(outside):
-            scale = f"outside {scale_name(label_range)}" if label_range else "not a finite number"
-            raise ManifestError(f"{manifest}, line {line}: {axis} is {outside[0]:g}, {scale}")
-        labels.append(float(ratings.mean()) if ratings.size else math.nan)
-    if all(math.isnan(label) for label in labels):
-        raise ManifestError(f"{manifest}, line {line} has no label; the axes are {', '.join(AXES)}")
-    return tuple(labels)

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from mmmos.delimited import described, not_found, to_float
 from mmmos.errors import ManifestError
-from mmmos.lists import OnBadRow, read_rows, refuse, to_float
-from mmmos.manifest import AXIS_COLUMNS, ID_COLUMNS, PATH_COLUMNS
+from mmmos.lists import OnBadRow, read_rows, refuse
+from mmmos.manifest import ID_COLUMNS, PATH_COLUMNS
+from mmmos.ratings import AXIS_COLUMNS, LABEL_NAMES
 from mmmos.scores import AXES, Scores, parse_scale
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """File names that are tables of scores."""
+
+_NAMES = f"any of {', '.join(LABEL_NAMES)}"
 
 ANY_STREAM = -1
 """The audio stream of scores that do not say theirs."""
@@ -25,17 +29,27 @@ def read_predictions(path: str | Path, on_bad_row: OnBadRow = refuse) -> list[Sc
     """The scores of a table: rows of `mmmos score`, or any with an id or a path and an axis or more, by name.
 
     Of each clip its id, path, stretch and scores; NaN for what the table does not say. A score may be missing
-    (null, empty); one that is not a number is left out. `on_bad_row` gets the `ManifestError` of each bad row, which
-    names the line (in Parquet the row). Raises `ManifestError` for a file that has no scores at all.
+    (null, empty, NaN). `on_bad_row` gets the `ManifestError` of a row that has something else in place of a score, or
+    nothing but NaN; it names the line (in Parquet the row). Raises `ManifestError` for a file that has no scores.
     """
     path = Path(path)
-    found = []
-    for line, row in _rows(path, on_bad_row):
+    found: list[Scores] = []
+    bad: list[ManifestError] = []
+
+    def leave_out(error: ManifestError) -> None:
+        on_bad_row(error)
+        bad.append(error)
+
+    for line, row in _rows(path, leave_out):
         try:
-            found.append(_scores(row, path, line, on_bad_row))
+            found.append(_scores(row, path, line))
         except ManifestError as error:
-            on_bad_row(error)
-    if found and all(math.isnan(scores[axis]) for scores in found for axis in AXES):
+            leave_out(error)
+    if bad and not found:
+        raise ManifestError(f"{path}: all {len(bad)} rows are left out; the first: {bad[0]}")
+    if not found:
+        raise ManifestError(f"{path}, line 1: there is no row; expected are {ID_COLUMNS[0]} or path, and {_NAMES}")
+    if all(math.isnan(scores[axis]) for scores in found for axis in AXES):
         raise ManifestError(f"{path} has no score; the axes are {', '.join(AXES)}")
     return found
 
@@ -45,10 +59,15 @@ def _rows(path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, 
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
         raise ManifestError(f"{path}: scores are read from {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise ManifestError(not_found(path))
     if kind == ".parquet":
         yield from _parquet_rows(path)
         return
-    yield from read_rows(path, on_bad_row=on_bad_row)
+    for line, row in read_rows(path, (*ID_COLUMNS, *PATH_COLUMNS), on_bad_row, LABEL_NAMES):
+        if kind in (".csv", ".tsv") and not row.keys() & {*LABEL_NAMES}:
+            raise ManifestError(f"{path}, line 1: no column holds scores, as {described(list(row), LABEL_NAMES)}")
+        yield line, row
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -64,8 +83,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     yield from enumerate(table.to_pylist(), start=1)
 
 
-def _scores(row: Mapping[str, Any], path: Path, line: int, on_bad_row: OnBadRow) -> Scores:
-    """The scores of a row; one that is not a number is reported and left out."""
+def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
+    """The scores of a row. NaN is a score that is missing; raises `ManifestError` for a row with nothing but NaN."""
     file = next((str(row[name]) for name in PATH_COLUMNS if row.get(name)), None)
     name = next((str(row[key]) for key in ID_COLUMNS if row.get(key) not in (None, "")), file)
     if name is None:
@@ -74,15 +93,11 @@ def _scores(row: Mapping[str, Any], path: Path, line: int, on_bad_row: OnBadRow)
         raise ManifestError(f"{path}, line {line} has none of the axes {', '.join(AXES)}")
     start, end, duration = (_number(row, (key,), path, line) for key in ("start_time", "end_time", "duration"))
     stream = _number(row, ("stream",), path, line)
-    values, bad = [], []
-    for columns in AXIS_COLUMNS.values():
-        try:
-            values.append(_number(row, columns, path, line))
-        except ManifestError as error:
-            values.append(math.nan)
-            bad.append(error)
-    if bad:
-        on_bad_row(ManifestError(f"{bad[0]} ({name})"))
+    given = {axis: _given(row, columns) for axis, columns in AXIS_COLUMNS.items()}
+    lacking = [axis for axis, value in given.items() if _is_nan(value)]
+    if lacking and all(value is None or axis in lacking for axis, value in given.items()):
+        raise ManifestError(f"{path}, line {line}: {lacking[0]} is not a number: {given[lacking[0]]!r} ({name})")
+    values = [math.nan if axis in lacking else _number(row, AXIS_COLUMNS[axis], path, line) for axis in AXES]
     scale = str(row.get("scale"))
     return Scores(
         id=name,
@@ -96,8 +111,17 @@ def _scores(row: Mapping[str, Any], path: Path, line: int, on_bad_row: OnBadRow)
     ).with_axes(np.array(values))
 
 
+def _given(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """What a row says in the first of these columns that is not empty."""
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def _is_nan(value: Any) -> bool:
+    return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
+
+
 def _number(row: Mapping[str, Any], names: Sequence[str], path: Path, line: int) -> float:
-    value = next((row[name] for name in names if row.get(name) not in (None, "")), None)
+    value = _given(row, names)
     if value is None:
         return math.nan
     try:

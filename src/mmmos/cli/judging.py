@@ -15,11 +15,13 @@ import typer
 from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.options import (
     AcceptOption,
+    BadRows,
     DataRoot,
     DeviceOption,
     DtypeOption,
     ModelOption,
     OverwriteOption,
+    StrictOption,
     TrustOption,
     check_output,
     notes,
@@ -63,6 +65,7 @@ def evaluate(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures here, as JSON.")] = None,
     overwrite: OverwriteOption = False,
+    strict: StrictOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
@@ -74,26 +77,21 @@ def evaluate(
     Prints MSE, LCC, SRCC, KTAU and bias, with intervals. With --against it compares two models on the same clips: the
     difference of each metric, with its interval.
     """
+    from mmmos.corpora import read_corpus
     from mmmos.evaluate import compare
     from mmmos.evaluate import evaluate as agreement
-    from mmmos.manifest import read_labels
-    from mmmos.plots import check_plot
     from mmmos.plots import plot as draw
     from mmmos.rating_scales import find_scales
 
     named = context.get_parameter_source("model")
     if scores and named and named.name == "COMMANDLINE":
         raise UsageError("--scores stands in place of --model; --against compares two")
-    rows = read_labels(manifest, data_root, label_range=None)
+    bad = BadRows(manifest, strict)
+    rows = read_corpus(manifest, data_root, label_range=None, on_bad_row=bad)
     axes = _axes(axis or [], rows, manifest)
+    lists = {"labels": bad.report(sum(row.list_rows for row in rows))}
     inputs = [manifest, scores, None if scores else model, against, *(row.clip.path for row in rows)]
-    if output:
-        check_output(output, inputs, overwrite)
-    if plot:
-        check_plot(plot)
-        check_output(plot, inputs, overwrite)
-        if output and output.resolve() == plot.resolve():
-            raise UsageError(f"{plot} cannot hold both the figures (-o) and the picture (--plot)")
+    _check_outputs(output, plot, inputs, overwrite)
     by_file = [scores is not None, against is None or _is_table(against)]
     missing: list[str] = []
     if not all(by_file):  # a model needs the audio
@@ -103,18 +101,21 @@ def evaluate(
         return open_predictor(name, device, dtype, trust_checkpoint, accept_license)
 
     first = str(scores or model)
-    found, trained = _scores_of(first, by_file[0], rows, axes, open_model)
+    found, trained, lists["scores"] = _scores_of(first, by_file[0], rows, axes, open_model, strict)
     figures: dict[str, Any] = {"model": None if scores else model, "scores": str(scores) if scores else None}
     unscored = sum(all(math.isnan(item[name]) for name in AXES) for item in found)
     figures |= {"manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
     figures["trained_on"] = trained
     other: list[Scores] = []
     if against:
-        other, figures["against_trained_on"] = _scores_of(against, by_file[1], rows, axes, open_model)
+        other, trained, lists["against"] = _scores_of(against, by_file[1], rows, axes, open_model, strict)
+        figures["against_trained_on"] = trained
     scales = find_scales(rows, scale, [(first, found), *([(against, other)] if against else [])])
     parts = scales.mask(agreement(rows, found, axes=axes))
     text = agreement_table(parts)
     figures |= {"scale": scales.scores[0], "label_scale": scales.labels}
+    figures["lists"] = {name: found for name, found in lists.items() if found}
+    figures["raters"] = _raters(rows)
     figures["agreement"] = [part.to_json() for part in parts]
     if against:
         compared = scales.same_scale(compare(rows, found, other, axes=axes))
@@ -130,20 +131,53 @@ def evaluate(
         notes.print(f"mmmos: {unscored} of {len(rows)} clips have no score and were left out")
 
 
+def _check_outputs(
+    output: Path | None, plot: Path | None, inputs: Sequence[str | Path | None], overwrite: bool
+) -> None:
+    """Raise `UsageError` where figures or a picture cannot be written, or would replace an input."""
+    from mmmos.plots import check_plot
+
+    if output:
+        check_output(output, inputs, overwrite)
+    if plot:
+        check_plot(plot)
+        check_output(plot, inputs, overwrite)
+        if output and output.resolve() == plot.resolve():
+            raise UsageError(f"{plot} cannot hold both the figures (-o) and the picture (--plot)")
+
+
+def _raters(rows: Sequence[LabelledClip]) -> dict[str, dict[str, Any]]:
+    """Of each axis that several people rated: clips, ratings, and the reliability of their mean, with a note."""
+    from mmmos.ceiling import reliability_of
+
+    found: dict[str, dict[str, Any]] = {}
+    for i, axis in enumerate(AXES):
+        ratings = [row.ratings[i] for row in rows if row.ratings and row.ratings[i]]
+        if any(len(values) > 1 for values in ratings):
+            value, count = reliability_of(ratings), sum(map(len, ratings))
+            reliability = round(value, 6) if math.isfinite(value) else None
+            found[axis] = {"clips": len(ratings), "ratings": count, "reliability": reliability}
+            shown = "undefined" if reliability is None else f"{reliability:.2f}"
+            notes.print(f"mmmos: {axis}: {count} ratings of {len(ratings)} clips, reliability of their mean {shown}")
+    return found
+
+
 def _scores_of(
     name: str,
     from_file: bool,
     rows: Sequence[LabelledClip],
     axes: Sequence[str],
     open_model: Callable[[str], Predictor],
-) -> tuple[list[Scores], int | None]:
-    """Scores of the clips from a file or a model, and how many of the clips the model was trained on, if it says."""
+    strict: bool,
+) -> tuple[list[Scores], int | None, dict[str, Any]]:
+    """Scores of the clips from a file or a model, how many of them it was trained on, if it says, and rows left out."""
     from mmmos.cache import count_used
     from mmmos.evaluate import absent
 
     trained = None
+    left_out: dict[str, Any] = {}
     if from_file:
-        found = _read(Path(name), rows)
+        found, left_out = _read(Path(name), rows, strict)
     else:
         predictor = open_model(name)
         if digests := predictor.model.about.trained_on:
@@ -156,7 +190,7 @@ def _scores_of(
             f"mmmos: warning: {name} was trained on {trained} of these {len(rows)} clips: its figures say little about"
             " other clips; evaluate on clips that it has not seen"
         )
-    return found, trained
+    return found, trained, left_out
 
 
 def leaderboard(
@@ -172,13 +206,14 @@ def leaderboard(
     partial: Annotated[bool, typer.Option("--partial", help="Judge the clips there are, if some are missing.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
     overwrite: OverwriteOption = False,
+    strict: StrictOption = False,
 ) -> None:
     """Rank predictions of the AudioMOS 2025 Track 2 test set.
 
     Compares them with the published systems and with the ceiling that the raters' noise sets.
     """
     from mmmos.label_files import find_label_file
-    from mmmos.leaderboard import ABOVE_CEILING, align, judge, places, published, read_truth, to_csv, to_json
+    from mmmos.leaderboard import ABOVE_CEILING, align, judge, places, published, read_truth, test_id, to_csv, to_json
     from mmmos.manifest import shortened
     from mmmos.predictions import read_predictions
     from mmmos.rating_scales import scores_scale
@@ -187,12 +222,16 @@ def leaderboard(
         if output.suffix not in LEADERBOARD_SUFFIXES:
             raise UsageError(f"{output}: figures are written as {', '.join(LEADERBOARD_SUFFIXES)}")
         check_output(output, [predictions, labels or find_label_file("track2_test"), others], overwrite)
-    truth = read_truth(labels)
-    given = read_predictions(predictions)
+    bad_labels = BadRows(labels or "the raters' file", strict)
+    truth = read_truth(labels, bad_labels)
+    bad = BadRows(predictions, strict)
+    given = read_predictions(predictions, bad)
+    lists = {"labels": bad_labels.report(len(truth.ids)), "scores": bad.report(len(given))}
     with _naming(predictions):
         values, missing = align(truth, given)
     few = f"{len(missing)} of {len(truth.ids)} clips have no score"
-    if missing and not partial:
+    absent = {*missing} - {test_id(scores) for scores in given}  # the others have a row without a score
+    if (len(absent) > len(bad.reasons) or (missing and strict)) and not partial:
         raise UsageError(f"{predictions}: {few}: {shortened(missing)}; --partial judges the others")
     said = [f"{few} and were left out: not comparable with rows of the whole set"] if missing else []
     if (own := scores_scale(given, str(predictions))) not in (None, (scale := scale_name(LABEL_RANGE))):
@@ -204,7 +243,12 @@ def leaderboard(
     above = [item.axis for item in results if item.level == "utterance" and item.reached("LCC") > ABOVE_CEILING]
     if above:
         said.append(f"{', '.join(above)}: above what the raters' noise allows; were these labels seen in training?")
-    report = {"predictions": str(predictions), "clips": len(truth.ids) - len(missing), "missing": missing}
+    report = {
+        "predictions": str(predictions),
+        "clips": len(truth.ids) - len(missing),
+        "missing": missing,
+        "lists": lists,
+    }
     report |= to_json(results, rows, found) | {"notes": said}
     grids = standing_grids(results, rows, found)
     if output and output.suffix == ".md":
@@ -247,14 +291,16 @@ def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[Labelled
     return present, missing
 
 
-def _read(path: Path, rows: Sequence[LabelledClip]) -> list[Scores]:
-    """The scores that a file has of the clips, empty ones where it has none; how many is said."""
+def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[Scores], dict[str, Any]]:
+    """The scores that a file has of the clips, empty ones where it has none; and what is left out, with a note."""
     from mmmos.manifest import shortened
     from mmmos.matching import matched
     from mmmos.predictions import read_predictions
     from mmmos.scores import Scores
 
-    given = read_predictions(path)
+    bad = BadRows(path, strict)
+    given = read_predictions(path, bad)
+    report = bad.report(len(given))
     with _naming(path):
         found = matched(rows, given)
     without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
@@ -265,7 +311,8 @@ def _read(path: Path, rows: Sequence[LabelledClip]) -> list[Scores]:
     others = len({id(scores) for scores in given} - {id(scores) for scores in found})
     if others:
         notes.print(f"mmmos: {others} of {len(given)} rows of {path} are of clips that are not listed")
-    return [scores or Scores(id=row.clip.id) for row, scores in zip(rows, found, strict=True)]
+    report |= {"clips_without_row": without, "rows_of_other_clips": others}
+    return [scores or Scores(id=row.clip.id) for row, scores in zip(rows, found, strict=True)], report
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from mmmos.errors import UsageError
+from mmmos.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
     from mmmos.predictor import Predictor
@@ -47,6 +47,33 @@ DataRoot = Annotated[
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
+
+StrictOption = Annotated[bool, typer.Option("--strict", help="End with status 2 at a bad row of a list.")]
+
+
+class BadRows:
+    """What is done with bad rows of a list: the first are named as they are met, and all are counted."""
+
+    NAMED = 5
+
+    def __init__(self, name: str | Path, strict: bool) -> None:
+        self.name, self.strict = name, strict
+        self.reasons: list[str] = []
+
+    def __call__(self, error: ManifestError) -> None:
+        """Leave a row out. Raises the error if `strict`."""
+        if self.strict:
+            raise error
+        self.reasons.append(str(error))
+        if len(self.reasons) <= self.NAMED:
+            notes.print(f"mmmos: {error}: this row is left out")
+
+    def report(self, used: int) -> dict[str, Any]:
+        """How many rows are left out of how many, and why, with a note if there are any; `used` are the others."""
+        count = len(self.reasons)
+        if count:
+            notes.print(f"mmmos: {count} of {count + used} rows of {self.name} are left out")
+        return {"list": str(self.name), "rows": count + used, "left_out": count, "why": self.reasons}
 
 
 def check_output(path: str | Path, inputs: Iterable[str | Path | None] = (), overwrite: bool = False) -> None:

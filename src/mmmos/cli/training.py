@@ -15,9 +15,11 @@ from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.crews import Crewed, RayOption, ShardSizeOption, StallOption, WorkersOption, run_in_folder
 from mmmos.cli.options import (
     AcceptOption,
+    BadRows,
     DataRoot,
     DeviceOption,
     DtypeOption,
+    StrictOption,
     TrustOption,
     check_folder,
     notes,
@@ -83,6 +85,7 @@ def train(
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006
+    strict: StrictOption = False,
     data_root: DataRoot = None,
 ) -> None:
     """Train a model on human ratings.
@@ -94,6 +97,7 @@ def train(
     from mmmos.corpora import read_corpus
     from mmmos.fitted import agreement_lines
     from mmmos.fitting import EncoderSource, choose_fit, train_folder
+    from mmmos.manifest import shortened
     from mmmos.splits import stratum_columns
     from mmmos.trainable import choose_range, find_main_set
 
@@ -101,8 +105,11 @@ def train(
     if dev and (dev_share or stratify):
         raise UsageError("--dev names the clips to hold out: leave out --dev-share and --stratify")
     columns = stratum_columns(stratify) if stratify else {}
-    rows = read_corpus(manifest, data_root, columns=columns, label_range=None)
-    held = read_corpus(dev, data_root, label_range=None) if dev else []
+    bad, bad_held = BadRows(manifest, strict), BadRows(dev or "", strict)
+    rows = read_corpus(manifest, data_root, columns=columns, label_range=None, on_bad_row=bad)
+    held = read_corpus(dev, data_root, label_range=None, on_bad_row=bad_held) if dev else []
+    lists = [bad.report(sum(row.list_rows for row in rows))]
+    lists += [bad_held.report(sum(row.list_rows for row in held))] if dev else []
     main_set = find_main_set([*rows, *held], main_set)
     label_range = choose_range([row for row in (*rows, *held) if row.set == main_set], scale, _note)
     fraction = dev_share or (0.2 if choose_fit(fit, chosen, len(rows) + len(held)) == "gradient" else None)
@@ -128,7 +135,9 @@ def train(
         )
     for line in agreement_lines(result):
         _note(line)
-    print(json.dumps(asdict(result), allow_nan=False))
+    if lost := len(result.left_out):
+        _note(f"{lost} of {len(rows) + len(held)} clips were left out: {shortened(result.left_out)}")
+    print(json.dumps(asdict(result) | {"lists": lists}, allow_nan=False))
 
 
 def _split(
