@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from torch import Tensor
 from torchmetrics.functional import concordance_corrcoef
 
@@ -221,6 +223,16 @@ def test_dcq_is_lowest_at_the_target_plus_its_centred_rank():
     loss, slope = value_and_gradient("dcq", {}, best, t)
     assert loss < dcq(t, t) < 0
     assert slope.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("rank", "spread"), [("linear", 1 + 1 / (2 * math.sqrt(math.pi))), ("hinge", 1.0)])
+def test_dcq_linear_spreads_gaussian_predictions_1_28_times_and_hinge_does_not(rank, spread):
+    t = torch.from_numpy(norm.ppf((np.arange(1000) + 0.5) / 1000))
+    scale = torch.tensor(spread, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(dcq(scale * t, t, dcq_rank=rank), scale)
+    assert slope.item() == pytest.approx(0, abs=5e-3)
+    narrow, wide = (dcq((spread + step) * t, t, dcq_rank=rank) for step in (-0.1, 0.1))
+    assert min(narrow, wide) > dcq(spread * t, t, dcq_rank=rank) + 0.01
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.4, -2.0])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import re
+import tomllib
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from mmmos.aggregators import AGGREGATORS
+from mmmos.cli.training import train
 from mmmos.errors import UsageError
+from mmmos.experiments import CHOICES, Ensembles, read_experiment
 from mmmos.losses import LOSSES
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
 from mmmos.settings import LOSS_OPTIONS, PAPER, PRESETS, Settings, parse_setting, preset
@@ -240,3 +245,59 @@ def test_settings_are_not_changed_in_place() -> None:
     before = asdict(PAPER)
     PAPER.changed({"lr": 1.0, "loss": "ccc"})
     assert asdict(PAPER) == before
+
+
+# The paper's statements in docs/SETTINGS.md
+
+ROOT = Path(__file__).parent.parent
+
+
+def paper_rows() -> list[tuple[str, list[str], list[str], str]]:
+    """Statement, settings, defaults and reason of each row of the tables below "The paper, sentence by sentence"."""
+    text = (ROOT / "docs" / "SETTINGS.md").read_text().partition("## The paper, sentence by sentence")[2]
+    lines = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
+    rows = [cells for cells in lines if cells[0] != "statement in the paper" and set(cells[0]) != {"-"}]
+    return [(said, names.split("; "), values.split("; "), reason) for said, names, values, reason in rows]
+
+
+def default_of(name: str) -> Any:
+    """What the code has: of a setting, a key of an experiment as in `paper.toml`, or an option of `mmmos train`."""
+    experiment = tomllib.loads((ROOT / "experiments" / "paper.toml").read_text())
+    table, _, key = name.rpartition(" ")
+    if table == "[data]":
+        known = {"train", "dev", "stratify", *CHOICES}
+        assert key in known
+        return experiment["data"].get(key, CHOICES.get(key, (None,))[0])
+    if table == "[ensembles]":
+        value = getattr(Ensembles(**experiment.get("ensembles", {})), key)
+        return ", ".join(value) if isinstance(value, tuple) else value
+    if table == "[encoders]":
+        return experiment["encoders"][key]
+    if table == "train":
+        return inspect.signature(train).parameters[key.removeprefix("--").replace("-", "_")].default
+    return experiment["seeds"] if key == "seeds" else getattr(PAPER, key)
+
+
+def test_every_setting_of_the_papers_table_exists_and_has_the_default_that_it_says() -> None:
+    rows = paper_rows()
+    assert len(rows) > 30
+    for said, names, values, reason in rows:
+        assert len(reason) > 10, said
+        if names == ["fixed"]:
+            continue
+        assert len(names) == len(values), said
+        for name, value in zip(names, values, strict=True):
+            assert re.fullmatch(r"`[^`]+`", name), name
+            assert value == as_text(default_of(name.strip("`"))), name
+
+
+def test_every_setting_is_in_the_papers_table_and_every_statement_is_quoted() -> None:
+    rows = paper_rows()
+    assert {name.strip("`") for _, names, _, _ in rows for name in names} >= {
+        *NAMES,
+        *(f"[data] {key}" for key in CHOICES),
+    }
+    assert all(said == "nothing" or (said[0], said[-1]) == ('"', '"') for said, *_ in rows)
+    assert read_experiment(ROOT / "experiments" / "paper.toml").grid[0].settings == PAPER

@@ -94,7 +94,8 @@ def dcq(prediction: Tensor, target: Tensor, *, dcq_mse_weight: float = 0.0, dcq_
             max(0, -dp sign(dt))   dcq_rank="hinge": what the paper's words say, only inversions cost
 
     The linear term rewards the right order without limit: the best prediction is each target plus its
-    centred rank in (-0.5, 0.5), hence spread too widely, and the loss there is below 0. A weight of 1
+    centred rank in (-0.5, 0.5), hence spread too widely (1.28 times for Gaussian targets), and the loss there
+    is below 0. It is the default because the paper's numbers look like it (docs/SETTINGS.md). A weight of 1
     adds the squared error (MSE) that an offset shows in.
 
     Shape:
