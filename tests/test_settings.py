@@ -14,7 +14,7 @@ import pytest
 from mmmos.aggregators import AGGREGATORS
 from mmmos.cli.training import train
 from mmmos.errors import UsageError
-from mmmos.experiments import CHOICES, Ensembles, read_experiment
+from mmmos.experiments import CHOICES, Ensembles, find_experiment, read_experiment
 from mmmos.losses import LOSSES
 from mmmos.model import EncoderSpec, ModelConfig, QualityModel
 from mmmos.settings import LOSS_OPTIONS, PAPER, PRESETS, Settings, parse_setting, preset
@@ -264,7 +264,7 @@ def paper_rows() -> list[tuple[str, list[str], list[str], str]]:
 
 def default_of(name: str) -> Any:
     """What the code has: of a setting, a key of an experiment as in `paper.toml`, or an option of `mmmos train`."""
-    experiment = tomllib.loads((ROOT / "experiments" / "paper.toml").read_text())
+    experiment = tomllib.loads(find_experiment("paper").read_text())
     table, _, key = name.rpartition(" ")
     if table == "[data]":
         known = {"train", "dev", "stratify", *CHOICES}
@@ -300,4 +300,4 @@ def test_every_setting_is_in_the_papers_table_and_every_statement_is_quoted() ->
         *(f"[data] {key}" for key in CHOICES),
     }
     assert all(said == "nothing" or (said[0], said[-1]) == ('"', '"') for said, *_ in rows)
-    assert read_experiment(ROOT / "experiments" / "paper.toml").grid[0].settings == PAPER
+    assert read_experiment(find_experiment("paper")).grid[0].settings == PAPER
