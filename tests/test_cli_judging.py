@@ -152,7 +152,7 @@ def test_an_axis_that_is_nowhere_is_said(run: Run, labels: np.ndarray, tmp_path:
         (("--scores", "gone.csv"), "gone.csv cannot be read"),
         (("--scores", "a.txt"), "a.txt: scores are read from"),
         (("--scores", "other.csv"), "none of its 24 rows is of a listed clip"),
-        (("--scores", "twice.csv"), "twice.csv: 2 rows have scores of clips/0.wav"),
+        (("--scores", "twice.csv"), "2 rows have scores of clips/0.wav (labels.csv, line 2)"),
         (("--scores", "a.csv", "--axis", "PX"), "no axis is called 'PX'"),
         (("--scores", "a.csv", "-o", "no/such/f.json"), "there is no folder"),
         (("--scores", "a.csv", "--plot", "p.jpg"), "p.jpg: pictures are written as"),
@@ -176,6 +176,35 @@ def test_an_axis_asked_for_must_have_labels(run: Run, tmp_path: Path, axis: str)
     status, out, err = run("evaluate", "labels.csv", "--scores", "a.csv", "--axis", axis)
     assert (status, out) == (2, "")
     assert f"labels.csv: no row has a label of {axis}" in err
+
+
+def test_a_bad_row_costs_one_row_and_strict_ends_the_run(run: Run, labels: np.ndarray, tmp_path: Path):
+    write(tmp_path / "a.csv", labels + 0.5)
+    for name, bad in (("labels.csv", "clips/x.wav,s,,,,\n"), ("a.csv", "clips/y.wav,nan,,,\n")):
+        text = (tmp_path / name).read_text() + "\n"
+        (tmp_path / name).write_text(text + bad)
+    status, out, err = run("evaluate", "labels.csv", "--scores", "a.csv")
+    lists = json.loads(out)["lists"]
+    assert status == 0
+    assert [(item["rows"], item["left_out"]) for item in lists.values()] == [(25, 1), (25, 1)]
+    assert "labels.csv, line 26 has no label" in lists["labels"]["why"][0]
+    assert "a.csv, line 26: CE is not a number: 'nan' (clips/y.wav)" in lists["scores"]["why"][0]
+    assert "1 of 25 rows of labels.csv are left out" in err
+    assert run("evaluate", "labels.csv", "--scores", "a.csv", "--strict")[0] == 2
+
+
+def test_systems_of_the_test_set_come_from_its_ids(run: Run, tmp_path: Path):
+    names = [f"audiomos2025-track2-sys{system}000A-utt{i:06}" for system in "abc" for i in range(4)]
+    rows = [{"data_path": name, "Production_Quality": [i % 7, 5]} for i, name in enumerate(names)]
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "s.csv").write_text("\n".join(["id,PQ", *(f"{name},{i % 5}" for i, name in enumerate(names))]))
+    status, out, _ = run("evaluate", "l.jsonl", "--scores", "s.csv")
+    parts = [(part["level"], part["n"]) for part in json.loads(out)["agreement"]]
+    assert (status, parts) == (0, [("utterance", 12), ("system", 3)])
+    assert json.loads(out)["raters"]["PQ"]["ratings"] == 24
+    (tmp_path / "rows.csv").write_text("path,PQ,n_windows,model_sha256\na.wav,5,1,0\n")
+    status, _, err = run("evaluate", "rows.csv", "--scores", "s.csv")
+    assert (status, "rows.csv, line 2: these are scores of mmmos" in err) == (2, True)
 
 
 @pytest.fixture
@@ -311,6 +340,18 @@ def test_missing_predictions_are_refused_unless_it_is_said(run: Run, raters: tup
     assert "4 of 30 clips have no score and were left out" in err
 
 
+def test_a_bad_prediction_costs_one_row_of_the_leaderboard(run: Run, raters: tuple, tmp_path: Path):
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    fields = lines[-1].split(",")
+    (tmp_path / "p.csv").write_text("\n".join([*lines[:-1], ",".join([fields[0], *["nan"] * (len(fields) - 1)])]))
+    status, out, err = run("leaderboard", "p.csv", "--labels", "raters.jsonl")
+    report = json.loads(out)
+    assert (status, report["clips"], len(report["missing"])) == (0, 29, 1)
+    assert (report["lists"]["scores"]["rows"], report["lists"]["scores"]["left_out"]) == (30, 1)
+    assert "1 of 30 rows of p.csv are left out" in err
+    assert run("leaderboard", "p.csv", "--labels", "raters.jsonl", "--strict")[0] == 2
+
+
 def test_more_than_the_ceiling_is_said(run: Run, raters: tuple, tmp_path: Path):
     ids, means = raters
     rows = [f"{name}.wav,{','.join(map(str, values))}" for name, values in zip(ids, means, strict=True)]
@@ -330,7 +371,7 @@ def test_more_than_the_ceiling_is_said(run: Run, raters: tuple, tmp_path: Path):
         (("raters.jsonl", "--labels", "raters.jsonl"), "raters.jsonl, line 1: CE is not a number"),
         (("x.csv", "--labels", "raters.jsonl"), "x.csv: no row is of the Track 2 test set"),
         (("p.csv", "--labels", "raters.jsonl", "-o", "l.txt"), "l.txt: figures are written as"),
-        (("p.csv", "--labels", "raters.jsonl", "--others", "x.csv"), "x.csv, line 1: the columns are"),
+        (("p.csv", "--labels", "raters.jsonl", "--others", "x.csv"), "x.csv, line 1: no column is called team, axis or level"),
         (("p.csv",), "audiomos2025_track2_human_annotations.jsonl"),
     ],
 )
