@@ -371,7 +371,10 @@ def test_more_than_the_ceiling_is_said(run: Run, raters: tuple, tmp_path: Path):
         (("raters.jsonl", "--labels", "raters.jsonl"), "raters.jsonl, line 1: CE is not a number"),
         (("x.csv", "--labels", "raters.jsonl"), "x.csv: no row is of the Track 2 test set"),
         (("p.csv", "--labels", "raters.jsonl", "-o", "l.txt"), "l.txt: figures are written as"),
-        (("p.csv", "--labels", "raters.jsonl", "--others", "x.csv"), "x.csv, line 1: no column is called team, axis or level"),
+        (
+            ("p.csv", "--labels", "raters.jsonl", "--others", "x.csv"),
+            "x.csv, line 1: no column is called team, axis or level",
+        ),
         (("p.csv",), "audiomos2025_track2_human_annotations.jsonl"),
     ],
 )
