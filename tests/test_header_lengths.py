@@ -299,8 +299,19 @@ def test_flac_of_unknown_length():
         assert not {"truncated", "decode_warnings"} & set(report.warnings)
         part, report = read(data + rest, 0.5, 1.0)
         np.testing.assert_array_equal(part, found[RATE // 2 : RATE])
+        assert (report.duration, report.info.duration) == (2.0, 2.0)
         with pytest.raises(AudioError, match=r"ends at 2\.000 s"):
             read(data + rest, 3.0)
+
+
+def test_flac_of_unknown_length_that_is_cut():
+    whole = encoded(sweep(2.0), format="FLAC")
+    data = whole[:21] + bytes([whole[21] & 0xF0]) + bytes(4) + whole[26:-900]
+    found, report = read(data, 0.5)
+    assert 0.5 < len(found) / RATE < 1.5
+    np.testing.assert_array_equal(found, read(whole, 0.5, 0.5 + len(found) / RATE)[0])
+    assert report.duration == 0.5 + len(found) / RATE
+    assert "truncated" in report.warnings
 
 
 def test_flac_with_id3v1_keeps_its_last_block():

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 ROWS = (
     ("errors", "version", "licenses", "isolation", "progress"),
     ("scores", "delimited", "paper", "files", "resample", "remote", "containers", "ffmpeg", "libsndfile"),
-    ("mpeg", "pcm"),
+    ("mpeg", "pcm", "flac"),
     ("joined",),
     ("audio", "checks", "clips", "losses", "metrics", "terminal", "lists", "ratings", "limits", "claims"),
     ("windows", "label_files", "manifest", "rows", "ceiling", "ridge"),

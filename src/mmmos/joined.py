@@ -19,6 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mmmos.containers import FilePart, ogg_parts, read_at, size_of
+from mmmos.flac import streaminfo_with_length
 from mmmos.libsndfile import SoundFile, blocks_of, check_memory, go_to
 from mmmos.mpeg import Mp3Part, mp3_frames
 from mmmos.pcm import ID3V1_BYTES, pcm_span
@@ -47,10 +48,12 @@ def plan(file: IO[bytes]) -> Plan:
 
 
 def _plan_flac(file: IO[bytes]) -> Plan:
-    """A FLAC that does not say its length is decoded up to its end, which an ID3v1 tag is not a part of."""
-    end = size_of(file) - ID3V1_BYTES
-    known = int.from_bytes(read_at(file, 18, 8), "big") & (1 << 36) - 1
-    return Plan([FilePart(file, 0, end)] if not known and end > 0 and read_at(file, end, 3) == b"TAG" else [])
+    """A FLAC that does not say its length gets it from its last frame, before an ID3v1 tag."""
+    end = size_of(file)
+    if read_at(file, max(0, end - ID3V1_BYTES), 3) == b"TAG":
+        end -= ID3V1_BYTES
+    head = streaminfo_with_length(file, end)
+    return Plan([FilePart(file, len(head), end, head)] if head else [])
 
 
 def _plan_pcm(file: IO[bytes]) -> Plan | None:
