@@ -158,6 +158,26 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(
     assert not Path("m").exists()
 
 
+@pytest.mark.usefixtures("clips")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,PQ\n0.wav,3\n", "1 clip has a label of PQ; at least 5 are needed"),
+        ("path,PQ,group\n" + "".join(f"{i}.wav,{i},g\n" for i in range(8)), "are of 1 group (column `group`)"),
+        ("path,MOS\n0.wav,3\n", "list.csv, line 1: no column holds labels, as CE, CU, PC, PQ"),
+        ("path,PQ\n", "list.csv, line 1: there is no row below the header path, PQ"),
+        ("path,PQ\n0.wav,\n1.wav,x\n", "list.csv: all 2 rows are left out; the first: list.csv, line 2 has no label"),
+        ("path,PQ\n0.wav,3\n1.wav,\n", "1 of 2 rows of list.csv are left out"),
+    ],
+)
+def test_lists_that_no_model_can_be_trained_on(run: Run, text: str, said: str) -> None:
+    Path("list.csv").write_text(text)
+    status, out, err = run("train", "list.csv", "-o", "m")
+    assert (status, out) == (2, "")
+    assert said in err
+    assert not Path("m").exists()
+
+
 def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Path]) -> None:
     words = ("train", "ratings.csv", "-o", "model", "--encoders", "spectrum", "--set", "epochs=3", "--set", "loss=ccc")
     status, out, err = run(*words)
