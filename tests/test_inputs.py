@@ -189,6 +189,21 @@ def test_a_packed_list_that_is_cut_short_or_not_packed_is_refused(folder):
         list(expand(["list.jsonl.gz"]))
 
 
+@pytest.mark.parametrize(
+    "text", ['{"path": "a.wav"}\n{"path": 1}\n"b.wav"', '["a.wav", {"path": 1}, "b.wav"]', '[\n"a.wav"]']
+)
+def test_a_dash_may_be_json(monkeypatch, text):
+    type_in(monkeypatch, text.encode())
+    found, said = reported("-")
+    assert found == ["a.wav", "b.wav"][: 1 + text.count("b.wav")]
+    assert [sentence[:22] for sentence in said] == ["standard input, line 2"] * text.count("1")
+
+
+def test_a_path_in_brackets_on_standard_input_is_a_path(monkeypatch):
+    type_in(monkeypatch, b"[1] a.wav\n{2}.wav\n")
+    assert paths("-") == ["[1] a.wav", "{2}.wav"]
+
+
 def test_a_list_that_is_missing_is_wrong_usage():
     with pytest.raises(ManifestError, match=r"none\.csv cannot be read"):
         list(expand(["none.csv"]))

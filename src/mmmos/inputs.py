@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from mmmos.clips import Clip
 from mmmos.errors import ManifestError, UsageError
-from mmmos.lists import AUDIO_SUFFIXES, OnBadRow, list_kind, refuse
+from mmmos.lists import AUDIO_SUFFIXES, OnBadRow, is_json, list_kind, refuse
 from mmmos.manifest import stream_clips
 from mmmos.remote import files_below, filesystem, is_url, matching
 
@@ -31,7 +31,7 @@ def expand(
 
     - a file whose name says that it is a list (`lists.SUFFIXES`): its rows
     - a folder: every audio file below it, through links too; hidden files and `__MACOSX` are left out
-    - `-`: one path a line on standard input, or the bytes of one audio file
+    - `-`: one path a line on standard input, JSONL or a JSON array, or the bytes of one audio file
     - a pipe of this process, such as `<(command)`: the bytes of one audio file
     - a pattern with `*`, `?` or `[`, if no file has that very name: what it matches
     - anything else: one file, even if there is none, so that it gets its row
@@ -52,7 +52,7 @@ def expand(
 def _expand(words: Iterable[str], data_root: str | None, report: Report, on_bad_row: OnBadRow) -> Iterator[Clip]:
     for word in words:
         if word == "-":
-            yield from _standard_input()
+            yield from _standard_input(data_root, on_bad_row)
         elif os.path.isdir(word):
             yield from _files(_walk(word, report))
         elif list_kind(word):
@@ -84,7 +84,7 @@ _FIRST_BYTES = (
 """What audio files begin with. A path may, too; bytes of a file have control characters soon after."""
 
 
-def _standard_input() -> Iterator[Clip]:
+def _standard_input(data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
     """The clips that are listed on standard input, or the one whose bytes come there. Raises `UsageError`."""
     if sys.stdin is None:
         raise UsageError("- means standard input, which is closed")
@@ -92,6 +92,9 @@ def _standard_input() -> Iterator[Clip]:
     first = next(lines, b"")
     if _is_audio_data(first):
         yield Clip("-", None, data=b"".join([first, *lines]))
+    elif is_json(first):
+        text = (line.decode(errors="surrogateescape") for line in chain([first], lines))
+        yield from stream_clips("standard input", data_root, on_bad_row, text)
     else:
         yield from _files(os.fsdecode(line.rstrip(b"\r\n")) for line in chain([first], lines) if line.strip())
 

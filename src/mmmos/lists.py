@@ -70,7 +70,7 @@ def read_rows(
         elif kind in (".csv", ".tsv"):
             yield from table_rows(lines, path, needed, known, on_bad_row)
         else:
-            yield from _json_rows(lines, path, on_bad_row)
+            yield from json_rows(lines, path, on_bad_row)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _opened(path: str | Path) -> AbstractContextManager[Iterable[str]]:
     return open(path, encoding=encoding_of(path), errors=errors)
 
 
-def _json_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def json_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number and fields of each row of JSONL, or the number of each item of an array; a string is a path."""
     lines, begun = iter(lines), False
     for number, line in enumerate(lines, start=1):
@@ -109,6 +109,14 @@ def _json_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> 
                 on_bad_row(ManifestError(f"{path}, line {number} is not JSON: {error}"))
                 continue
             yield from _json_row(item, path, number, on_bad_row)
+
+
+def is_json(line: bytes) -> bool:
+    """Whether a list that begins with this line is JSONL or a JSON array: `[1] a.wav` is the path of a file."""
+    try:
+        return line.strip() == b"[" or isinstance(json.loads(line), dict | list)
+    except ValueError:
+        return False
 
 
 def _array(text: str, path: str | Path, line: int) -> list[Any]:

@@ -24,7 +24,7 @@ import hashlib
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from mmmos.clips import Clip
 from mmmos.delimited import described, to_float
 from mmmos.errors import ManifestError
-from mmmos.lists import OnBadRow, read_rows, refuse
+from mmmos.lists import OnBadRow, json_rows, read_rows, refuse
 from mmmos.ratings import (
     AXIS_COLUMNS,
     Ratings,
@@ -74,16 +74,21 @@ class LabelledClip:
 
 
 def stream_clips(
-    path: str | Path, data_root: str | Path | None = None, on_bad_row: OnBadRow = refuse
+    path: str | Path,
+    data_root: str | Path | None = None,
+    on_bad_row: OnBadRow = refuse,
+    lines: Iterable[str] | None = None,
 ) -> Iterator[Clip]:
     """Clip after clip of a list of any kind above, which may lie at an address; memory does not grow with the list.
 
     All relative paths start at one place: here, or at the list's folder if the first file that is in either of them is
     there. A list at an address has its folder. So a file that goes moves no other row, and is missing where it was.
+    `lines` are those of JSON that is open already, such as a pipe; `path` then only names them in messages.
     Raises `ManifestError` that names the line; that of a single row is given to `on_bad_row`.
     """
     start = None
-    for line, row in read_rows(path, PATH_COLUMNS, on_bad_row):
+    rows = read_rows(path, PATH_COLUMNS, on_bad_row) if lines is None else json_rows(lines, path, on_bad_row)
+    for line, row in rows:
         try:
             clip = read_clip(row, path, line, data_root)
         except ManifestError as error:
