@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mmmos.clips import Clip
 from mmmos.errors import ManifestError
-from mmmos.manifest import LabelledClip, read_labels
+from mmmos.labels import read_labels
+from mmmos.manifest import LabelledClip
 from mmmos.splits import split_stratified, stratum_columns
 
 
