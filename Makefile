@@ -23,8 +23,8 @@ check: $(VENV)/test.stamp
 	@scripts/check --fast
 
 lite: $(VENV)/test.stamp
-	$(BIN)/python scripts/build_lite.py --data $(DATA)
-	$(BIN)/python scripts/evaluate_lite.py --data $(DATA)
+	$(BIN)/python -m recipes.lite.build --data $(DATA)
+	$(BIN)/python -m recipes.lite.evaluate --data $(DATA)
 	$(BIN)/python scripts/docs.py
 
 docs: $(VENV)/test.stamp

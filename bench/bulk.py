@@ -1,4 +1,4 @@
-"""What does scoring many files cost, and what would 10^8 of them? Into docs/bench_bulk.json.
+"""What does scoring many files cost, and what would 10^8 of them? Into bench/results/bulk.json.
 
     python bench/bulk.py [--clips 120] [--seconds 5] [--rounds 3] [--rows 1000000] [--peer 6] [--work FOLDER]
 
@@ -40,20 +40,20 @@ from fsspec.spec import AbstractBufferedFile
 from pyarrow import parquet
 from score import ROOT, machine
 
-from mmmos import predictor as scoring
-from mmmos.bulk.crew import Crew, Job, LocalCrew, Outcome, Running
-from mmmos.bulk.engine import run_shards
+from mmmos.audio.clip import Clip
+from mmmos.bulk.driver import run_shards
 from mmmos.bulk.plan import SHARD_SIZE, SHARDS_PER_FILE, clips_of, committed, make_plan, publish_part
-from mmmos.bulk.ray_crew import RayCrew
+from mmmos.bulk.ray_workers import RayCrew
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.tasks import ScoreTask, Task
-from mmmos.clips import Clip
-from mmmos.inputs import expand
+from mmmos.bulk.workers import Crew, Job, LocalCrew, Outcome, Running
+from mmmos.data.inputs import expand
+from mmmos.inference import predictor as scoring
+from mmmos.inference.rows import table_row, table_schema
+from mmmos.inference.selfcheck import check_clip
+from mmmos.io.remote import READ_AHEAD
 from mmmos.progress import Progress
-from mmmos.remote import READ_AHEAD
-from mmmos.rows import table_row, table_schema
 from mmmos.scores import Provenance, Scores
-from mmmos.selfcheck import check_clip
 
 CLIPS = 10**8
 MACHINES, CORES = 1000, 16
@@ -249,7 +249,7 @@ PLANNING = """
 import resource, sys, time, json
 from mmmos.bulk.plan import make_plan
 from mmmos.bulk.stores import open_store
-from mmmos.inputs import expand
+from mmmos.data.inputs import expand
 def peak():  # not resource's ru_maxrss, which a child inherits from the process that forked it
     return next(int(line.split()[1]) * 1024 for line in open('/proc/self/status') if line.startswith('VmHWM'))
 before, begin = peak(), time.perf_counter()
@@ -429,7 +429,7 @@ def main() -> None:
     asked["shard_size"] = SHARD_SIZE
     data = {"commit": commit, "machine": machine(), **asked, "figures": figures}
     data |= {"scaled": scaled(figures), "assumed": ASSUMED, "clips_scaled": CLIPS, "machines": MACHINES, "cores": CORES}
-    (ROOT / "docs" / "bench_bulk.json").write_text(json.dumps(_rounded(data), indent=1) + "\n")
+    (ROOT / "bench" / "results" / "bulk.json").write_text(json.dumps(_rounded(data), indent=1) + "\n")
 
 
 def medians(jobs: dict[str, Callable[[], dict[str, float]]], rounds: int) -> dict[str, dict[str, float]]:

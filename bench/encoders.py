@@ -1,4 +1,4 @@
-"""What do the paper's encoders cost? Against the published ones, on one 10-second clip, into docs/bench_encoders.json.
+"""What do the paper's encoders cost? Against the published ones, on one clip of 10 s, into bench/results/encoders.json.
 
     python bench/encoders.py [--threads 1] [--rounds 5]
 
@@ -40,11 +40,11 @@ import torch
 import torch.nn.functional as F
 from score import ROOT, machine
 
-from mmmos.encoders import Encoder
-from mmmos.models import load_encoders, load_model
-from mmmos.predictor import Predictor
+from mmmos.encoders.base import Encoder
+from mmmos.inference.predictor import Predictor
+from mmmos.inference.selfcheck import check_clip
+from mmmos.model.load import load_encoders, load_model
 from mmmos.scores import AXES
-from mmmos.selfcheck import check_clip
 
 Job = Callable[[], object]
 
@@ -68,7 +68,7 @@ def clip(rate: int = 16_000) -> np.ndarray:
 
 def write_models(folder: Path) -> None:
     """The full system, and a checkpoint of the peer's shape."""
-    script = runpy.run_path(str(ROOT / "scripts" / "make_random_model.py"))
+    script = runpy.run_path(str(ROOT / "recipes" / "paper" / "random_weights.py"))
     script["write_model"](folder / "full")
     torch.manual_seed(0)
     settings = {"proj_num_layer": 5, "proj_ln": True, "proj_act_fn": "gelu", "proj_dropout": 0.0, "nth_layer": 13}
@@ -241,7 +241,7 @@ def main() -> None:
         write_models(Path(name))
         data = bench(Path(name), options.threads, options.rounds)
     print(json.dumps(data, indent=1))
-    (ROOT / "docs" / "bench_encoders.json").write_text(json.dumps(data, indent=1) + "\n")
+    (ROOT / "bench" / "results" / "encoders.json").write_text(json.dumps(data, indent=1) + "\n")
 
 
 def bench(folder: Path, threads: int, rounds: int) -> dict[str, object]:

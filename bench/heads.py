@@ -1,4 +1,4 @@
-"""How long do the paper's sixteen configurations take on cached features? Into docs/bench_heads.json.
+"""How long do the paper's sixteen configurations take on cached features? Into bench/results/heads.json.
 
     python bench/heads.py [--epochs 1] [--clips 3400] [--workers 2] [--work FOLDER]
 
@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from score import ROOT, machine
 
-from mmmos.clips import Clip
-from mmmos.dataset import Sequences, Table
-from mmmos.experiments import find_experiment, read_experiment
-from mmmos.files import replacing
-from mmmos.manifest import LabelledClip
-from mmmos.model import EncoderSpec, ModelConfig
-from mmmos.pool import run_in_processes
-from mmmos.runs import Run, train_run
+from mmmos.audio.clip import Clip
+from mmmos.data.manifest import LabelledClip
+from mmmos.experiments.config import find_experiment, read_experiment
+from mmmos.experiments.runs import Run, train_run
+from mmmos.features.extractor import Sequences, Table
+from mmmos.io.atomic import replacing
+from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.processes import run_in_processes
 from mmmos.scores import AXES
 
 WIDTHS = {"wavlm": 768, "muq": 1024, "m2d": 3840}
@@ -97,7 +97,7 @@ def main() -> None:
     commit = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     size = {"clips": options.clips, "epochs": options.epochs, "workers": options.workers}
     data = {"commit": commit, "machine": machine(), **size}
-    (ROOT / "docs" / "bench_heads.json").write_text(json.dumps({**data, "rows": rows}, indent=1) + "\n")
+    (ROOT / "bench" / "results" / "heads.json").write_text(json.dumps({**data, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast is scoring with `lite`? Times, as ratios where something compares, into docs/bench.json.
+"""How fast is scoring with `lite`? Times, as ratios where something compares, into bench/results/score.json.
 
     python bench/score.py
 
@@ -53,7 +53,7 @@ def peak_mebibytes(path: Path) -> float:
     """Most memory that scoring a file in a process of its own takes."""
     # Not resource's ru_maxrss, which a child inherits from the process that forked it.
     code = (
-        "import sys; from mmmos.predictor import from_pretrained; from_pretrained('lite').score(sys.argv[1]);"
+        "import sys; from mmmos.inference.predictor import from_pretrained; from_pretrained('lite').score(sys.argv[1]);"
         " print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
@@ -78,10 +78,10 @@ def main() -> None:
     )
 
     torch.set_num_threads(1)
-    from mmmos.encoders import load_encoder
-    from mmmos.predictor import from_pretrained
+    from mmmos.encoders.table import load_encoder
+    from mmmos.inference.predictor import from_pretrained
+    from mmmos.inference.selfcheck import check_clip
     from mmmos.scores import AXES
-    from mmmos.selfcheck import check_clip
 
     clip, rate = check_clip()
     minute, longer = (ROOT / "build" / f"bench-{minutes}.wav" for minutes in (1, 20))
@@ -114,7 +114,7 @@ def main() -> None:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
     )
     data = {"commit": commit.stdout.strip(), "machine": machine(), "figures": figures}
-    (ROOT / "docs" / "bench.json").write_text(json.dumps(data, indent=1) + "\n")
+    (ROOT / "bench" / "results" / "score.json").write_text(json.dumps(data, indent=1) + "\n")
     print(json.dumps(data, indent=1))
 
 

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "mmmos"
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "DATA", "EXPERIMENTING", "EXPERIMENTS")),
+    *(f"docs/{name}.md" for name in ("ARCHITECTURE", "COMMANDS", "DATA", "EXPERIMENTING")),
+    "dev/LOG.md",
     *(f"docs/{name}.md" for name in ("MODEL_CARD", "ROWS", "SETTINGS", "BULK")),
 )
 SCORE_TOLERANCE = 0.02
@@ -34,8 +35,8 @@ def samples() -> str:
     from rich.console import Console
 
     from mmmos.cli.score_table import score_table
-    from mmmos.inputs import expand
-    from mmmos.predictor import from_pretrained
+    from mmmos.data.inputs import expand
+    from mmmos.inference.predictor import from_pretrained
 
     out = io.StringIO()
     console = Console(file=out, width=100, highlight=False, markup=False, emoji=False)
@@ -120,7 +121,7 @@ def lite_subsets() -> str:
 
 def third_encoder() -> str:
     """What a pretrained encoder beside lite's own changes."""
-    data = json.loads((ROOT / "docs" / "experiments" / "third_encoder.json").read_text())
+    data = json.loads((ROOT / "recipes" / "paper" / "results" / "third_encoder.json").read_text())
     lines = [f"| | {' | '.join(_SUBSET_HEAD.values())} |", f"|---|{'--:|' * len(_SUBSET_HEAD)}"]
     for name in ("lite", "lite and the pretrained encoder"):
         lines.append(f"| {name} | {' | '.join(f'{data[name][key]:.2f}' for key in _SUBSET_HEAD)} |")
@@ -138,7 +139,7 @@ _SUBSET_HEAD = {axis: axis for axis in ("CE", "CU", "PC", "PQ")} | {
 
 
 def _lite() -> Any:
-    return json.loads((ROOT / "docs" / "lite.json").read_text())
+    return json.loads((ROOT / "recipes" / "lite" / "results.json").read_text())
 
 
 def _figures(chosen: Callable[[str], bool]) -> str:
@@ -153,14 +154,14 @@ def _figures(chosen: Callable[[str], bool]) -> str:
 
 def bench() -> str:
     """What bench/score.py measured last."""
-    data = json.loads((ROOT / "docs" / "bench.json").read_text())
+    data = json.loads((ROOT / "bench" / "results" / "score.json").read_text())
     lines = ["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in data["figures"].items())]
     return "\n".join([*lines, "", f"`bench/score.py` at commit {data['commit']} on {data['machine']}."])
 
 
 def bench_encoders() -> str:
     """What bench/encoders.py measured last."""
-    data = json.loads((ROOT / "docs" / "bench_encoders.json").read_text())
+    data = json.loads((ROOT / "bench" / "results" / "encoders.json").read_text())
     lines = [
         "| system | precision | s | ratio to the peer | share of peak | memory, GiB | change of scores, mean / max |",
         "|---|---|--:|--:|--:|--:|--:|",
@@ -196,8 +197,8 @@ def _help(command: str) -> str:
 
 def modules() -> str:
     """Every module with the first sentence of its docstring, in the order of the layers."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from test_layers import MODULES, ROWS
+    sys.path.insert(0, str(ROOT))
+    from tests.test_layers import MODULES, ROWS
 
     lines = ["| row | module | what it is |", "|--:|---|---|"]
     for number, row in enumerate(ROWS):
@@ -209,14 +210,14 @@ def modules() -> str:
 
 
 def warnings() -> str:
-    """The table in the docstring of `mmmos.checks`."""
-    docstring = ast.get_docstring(ast.parse((PACKAGE / "checks.py").read_text())) or ""
+    """The table in the docstring of `mmmos.audio.warnings`."""
+    docstring = ast.get_docstring(ast.parse((PACKAGE / "audio" / "warnings.py").read_text())) or ""
     return docstring[docstring.index("| warning") :].strip()
 
 
 def bench_heads() -> str:
     """What bench/heads.py measured last."""
-    data = json.loads((ROOT / "docs" / "bench_heads.json").read_text())
+    data = json.loads((ROOT / "bench" / "results" / "heads.json").read_text())
     lines = ["| precision | sixteen configurations, ten epochs each, hours | largest process, GiB |", "|---|--:|--:|"]
     lines += [f"| {row['precision']} | {row['hours']:.2f} | {row['process_peak_gib']:.1f} |" for row in data["rows"]]
     how = f"{data['clips']} clips, {data['workers']} processes of one thread, from {data['epochs']} epoch"
@@ -225,7 +226,7 @@ def bench_heads() -> str:
 
 def bench_bulk() -> str:
     """What bench/bulk.py measured last."""
-    data = json.loads((ROOT / "docs" / "bench_bulk.json").read_text())
+    data = json.loads((ROOT / "bench" / "results" / "bulk.json").read_text())
     found = data["figures"]
     plain, shard, plan = found["plain"], found["shard"], found["planning"]
     lines = ["| workers | files/s | of as many plain loops | s until the first works |", "|---|--:|--:|--:|"]
@@ -266,7 +267,7 @@ def bench_bulk() -> str:
 
 def bulk_scaled() -> str:
     """What follows from it for very many clips."""
-    data = json.loads((ROOT / "docs" / "bench_bulk.json").read_text())
+    data = json.loads((ROOT / "bench" / "results" / "bulk.json").read_text())
     far, assumed = data["scaled"], data["assumed"]
     minutes, gb = (lambda s: f"{s / 60:.0f} min"), (lambda size: f"{size / 1e9:.1f} GB")
     gets, puts = (f"{far[kind]:,.0f}" for kind in ("gets", "puts"))
@@ -315,8 +316,8 @@ def bulk_scaled() -> str:
 
 
 def experiment(name: str, tables: tuple[str, ...]) -> str:
-    """SRCC by clip of an experiment's rows, as `scripts/log_experiment.py` kept them."""
-    data = json.loads((ROOT / "docs" / "experiments" / f"{name}.json").read_text())
+    """SRCC by clip of an experiment's rows, as `recipes/paper/log.py` kept them."""
+    data = json.loads((ROOT / "recipes" / "paper" / "results" / f"{name}.json").read_text())
     rows = [row for row in data["rows"] if row["table"] in tables]
     sets = list(rows[0]["sets"])
     lines = ["| | " + " | ".join(f"{kind}, composite | mean of axes" for kind in sets) + " |"]
@@ -351,7 +352,7 @@ def errors() -> str:
 
 def corpora() -> str:
     """The corpora, how many clips the lists have of each, and where they come from."""
-    from mmmos.corpora import SOURCES
+    from mmmos.data.corpora import SOURCES
 
     lines = ["| folder | corpus | training | development | test | terms |", "|---|---|--:|--:|--:|---|"]
     for folder, about in SOURCES.items():
@@ -362,7 +363,7 @@ def corpora() -> str:
 
 def label_files() -> str:
     """The label files and their public homes."""
-    from mmmos.label_files import LABEL_FILES
+    from mmmos.data.label_files import LABEL_FILES
 
     lines = ["| name | file | clips |", "|---|---|--:|"]
     lines += [f"| `{name}` | [{item.file_name}]({item.url}) | {item.rows} |" for name, item in LABEL_FILES.items()]
@@ -371,7 +372,7 @@ def label_files() -> str:
 
 def settings() -> str:
     """Every setting, by the headings and with the comments that stand in the source of `Settings`."""
-    from mmmos.settings import LOSS_OPTIONS, PRESETS
+    from mmmos.training.settings import LOSS_OPTIONS, PRESETS
 
     others = [name for name in PRESETS if name != "paper"]
     lines = [f"| setting | values | paper | {' | '.join(others)} | |", f"|---|---|---|{'---|' * len(others)}---|"]
@@ -389,7 +390,7 @@ def settings() -> str:
 
 def _settings_source() -> list[tuple[str, str]]:
     """Name and comment of each field of `Settings`, in order; headings have no name."""
-    source = (PACKAGE / "settings.py").read_text()
+    source = (PACKAGE / "training" / "settings.py").read_text()
     body = next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "Settings").body
     names = {n.lineno: n.target.id for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
@@ -400,7 +401,7 @@ def _settings_source() -> list[tuple[str, str]]:
 
 def _values(name: str) -> str:
     """What a setting may be, in words."""
-    from mmmos.settings import Settings
+    from mmmos.training.settings import Settings
 
     words = {int: "whole number", float: "number", bool: "true, false", type(None): "none"}
     kind = get_type_hints(Settings)[name]

@@ -15,10 +15,10 @@ from typing import Any
 
 import pyarrow
 
-from mmmos.bulk.crew import Job, Lists, Outcome, Running, work_on
+from mmmos.audio.clip import Clip
 from mmmos.bulk.plan import Plan, committed, part_name
 from mmmos.bulk.stores import Store
-from mmmos.clips import Clip
+from mmmos.bulk.workers import Job, Lists, Outcome, Running, work_on
 from mmmos.progress import Progress
 
 SCHEMA = pyarrow.schema(
@@ -166,9 +166,9 @@ def tiny_model(folder: Path) -> Path:
     """A model of random weights on an encoder that needs none, quick to load."""
     import torch
 
-    from mmmos.encoders import load_encoder
-    from mmmos.hub import About, Member, save_model
-    from mmmos.model import EncoderSpec, ModelConfig, QualityModel
+    from mmmos.encoders.table import load_encoder
+    from mmmos.model.folder import About, Member, save_model
+    from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
     from mmmos.scores import Scale
 
     encoder = load_encoder("spectrum")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mmmos.settings import PRESETS, Settings
+from mmmos.training.settings import PRESETS, Settings
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "samples" / "README.md", *(ROOT / "docs").glob("*.md")])

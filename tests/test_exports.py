@@ -34,7 +34,7 @@ def test_signatures_show_every_option(function: Callable[..., object]):
 
 def test_load_takes_every_option_of_its_parts():
     options = set(inspect.signature(mmmos.load).parameters)
-    parts = (mmmos.Predictor, import_module("mmmos.models").load_model)
+    parts = (mmmos.Predictor, import_module("mmmos.model.load").load_model)
     assert options == {name for part in parts for name in inspect.signature(part).parameters} - {"model"}
 
 
@@ -52,12 +52,12 @@ def test_axes_are_in_the_one_order():
     [
         ("losses.LOSSES", {"con", "ut", "dcq", "ccc"}),
         ("encoders.ENCODERS", {"distillmos", "dnsmos", "musicnn"}),
-        ("aggregators.AGGREGATORS", {"mlp"}),
+        ("model.aggregators.AGGREGATORS", {"mlp"}),
         ("ensemble.STRATEGIES", {"all"}),
     ],
 )
 def test_tables_hold_what_they_should(table: str, names: set[str]):
-    module, name = table.split(".")
+    module, _, name = table.rpartition(".")
     assert names <= set(getattr(import_module(f"mmmos.{module}"), name))
 
 

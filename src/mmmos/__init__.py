@@ -4,7 +4,7 @@
     scorer = mmmos.load()
     scorer.score("clip.wav").PQ
 
-`mmmos.predictor` is the file to read first; docs/ARCHITECTURE.md lists the others in their order.
+`mmmos.inference.predictor` is the file to read first; docs/ARCHITECTURE.md lists the others in their order.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmmos import encoders, ensemble, losses, metrics, paper, scores
-    from mmmos.clips import Clip
+    from mmmos.audio.clip import Clip
     from mmmos.errors import AudioError, MmmosError
-    from mmmos.predictor import Predictor, from_pretrained, load
+    from mmmos.inference.predictor import Predictor, from_pretrained, load
     from mmmos.scores import AXES, Scale, Scores
     from mmmos.version import VERSION as __version__  # noqa: N811
 
@@ -42,13 +42,13 @@ __all__ = [
 _HOMES = {
     "AXES": "scores",
     "AudioError": "errors",
-    "Clip": "clips",
+    "Clip": "audio.clip",
     "MmmosError": "errors",
-    "Predictor": "predictor",
+    "Predictor": "inference.predictor",
     "Scale": "scores",
     "Scores": "scores",
-    "from_pretrained": "predictor",
-    "load": "predictor",
+    "from_pretrained": "inference.predictor",
+    "load": "inference.predictor",
 }
 
 

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import ToyEncoder, music, toy_member
-from mmmos import cli, models
-from mmmos.encoders import load_encoder
+from mmmos import cli
+from mmmos.encoders.table import load_encoder
 from mmmos.errors import AUDIO_ERROR_CODES
-from mmmos.hub import About, save_model
-from mmmos.predictor import Predictor
+from mmmos.inference.predictor import Predictor
+from mmmos.model import load as models
+from mmmos.model.folder import About, save_model
 from mmmos.scores import AXES
+from tests.conftest import ToyEncoder, music, toy_member
 
 Row = dict[str, Any]
 TOLERANCE = 1e-4

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import music
-from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 from mmmos.errors import SampleRateError
-from mmmos.predictor import Predictor
+from mmmos.inference.predictor import Predictor
 from mmmos.scores import AXES, Scores
+from tests.conftest import music
+from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 
 pytestmark = pytest.mark.slow  # from end to end
 

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from broken_files import KINDS, RATE, encode, tone, write_sounds
-from bulk_toys import tiny_model
-from mmmos.bulk.crew import LocalCrew
-from mmmos.bulk.engine import run_shards
+from mmmos.audio.clip import Clip
+from mmmos.bulk.driver import run_shards
 from mmmos.bulk.plan import make_plan, part_name
 from mmmos.bulk.stores import open_store
 from mmmos.bulk.tasks import ScoreTask
-from mmmos.clips import Clip
+from mmmos.bulk.workers import LocalCrew
 from mmmos.scores import AXES
+from tests.broken_files import KINDS, RATE, encode, tone, write_sounds
+from tests.bulk_toys import tiny_model
 
 pytestmark = pytest.mark.slow  # from end to end
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import SAMPLES, music, toy_member, toy_model
-from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes, check_row, strict_json
-from mmmos.clips import Clip
-from mmmos.decoder import IsolatedDecoder
+from mmmos.audio.clip import Clip
+from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.errors import AudioError
-from mmmos.predictor import Predictor
+from mmmos.inference.predictor import Predictor
+from tests.conftest import SAMPLES, music, toy_member, toy_model
+from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes, check_row, strict_json
 
 pytestmark = pytest.mark.slow  # from end to end
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from faults.conftest import Mmmos, axes
+from tests.faults.conftest import Mmmos, axes
 
 MakeFile = Callable[..., Path]
 

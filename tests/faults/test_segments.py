@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import soundfile
 
-from conftest import SAMPLES
-from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
-from mmmos.models import load_model
-from mmmos.predictor import Predictor
+from mmmos.inference.predictor import Predictor
+from mmmos.model.load import load_model
+from tests.conftest import SAMPLES
+from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 
 pytestmark = pytest.mark.slow  # from end to end
 
@@ -134,7 +134,7 @@ def test_23_bad_line_is_told_on_stderr_before_torch_is_loaded(tmp_path: Path) ->
     assert done.returncode == 2
     assert done.stdout == ""
     assert f"mmmos: {path}, line 1 is not JSON" in done.stderr
-    assert "mmmos.manifest" in imported
+    assert "mmmos.data.manifest" in imported
     assert "torch" not in imported
 
 

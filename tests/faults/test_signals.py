@@ -14,11 +14,11 @@ import pytest
 import soundfile
 import torch
 
-from conftest import Wave, music, toy_member, toy_model
-from faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
-from mmmos.encoders import Encoder, Features, encode_windows
-from mmmos.predictor import Predictor
-from mmmos.windows import MIN_SECONDS, Window, cut
+from mmmos.audio.windows import MIN_SECONDS, Window, cut
+from mmmos.encoders.base import Encoder, Features, encode_windows
+from mmmos.inference.predictor import Predictor
+from tests.conftest import Wave, music, toy_member, toy_model
+from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 
 pytestmark = pytest.mark.slow  # from end to end
 
@@ -119,8 +119,8 @@ def test_15_odd_rates_score_as_the_same_sound_at_16_khz(score_between: Mmmos, wr
 
 CUT_AND_TELL_MEMORY = """
 import sys
-from mmmos.clips import Clip
-from mmmos.windows import cut
+from mmmos.audio.clip import Clip
+from mmmos.audio.windows import cut
 def peak():
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(lines["VmHWM"].split()[0])
@@ -176,7 +176,7 @@ def test_17_batches_count_windows_and_not_files(
         sizes.append(len(windows))
         return encode_windows(encoders, windows, dtype)
 
-    monkeypatch.setattr("mmmos.predictor.encode_windows", spy)
+    monkeypatch.setattr("mmmos.inference.predictor.encode_windows", spy)
     lengths = (0.5, 90.5, 0.5, 11.0, 180.0, 0.5)  # s
     paths = [make_file(f"{number}.wav", seconds=seconds) for number, seconds in enumerate(lengths)]
     run = mmmos("score", *paths, "--model", toy_folder, "--batch-size", 4)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 from pyarrow import parquet
 
-from mmmos.clips import Clip
+from mmmos.audio.clip import Clip
 from mmmos.errors import BulkError, UsageError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from mmmos.errors import UsageError
-from mmmos.files import is_partial, replacing, sync_folder
-from mmmos.remote import READ_AHEAD, filesystem, is_url, told_as_os_errors
+from mmmos.io.atomic import is_partial, replacing, sync_folder
+from mmmos.io.remote import READ_AHEAD, filesystem, is_url, told_as_os_errors
 
 LOCK = "_run/lock"
 

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pyarrow
 import torch
 
-from mmmos.cache import Keep
-from mmmos.crops import How
-from mmmos.dataset import Extractor, name_of
+from mmmos.data.manifest import unlabelled
 from mmmos.encoders.device import pick_device
 from mmmos.errors import BulkError
-from mmmos.fitting import EncoderSource, Listener
-from mmmos.manifest import unlabelled
-from mmmos.models import load_model
-from mmmos.predictor import Predictor, from_pretrained
+from mmmos.features.cache import Keep
+from mmmos.features.crops import How
+from mmmos.features.extractor import Extractor, name_of
+from mmmos.inference.predictor import Predictor, from_pretrained
+from mmmos.inference.rows import encodable, table_row, table_schema
+from mmmos.model.load import load_model
 from mmmos.progress import Progress
-from mmmos.rows import encodable, table_row, table_schema
 from mmmos.scores import ClipError, Scores
-from mmmos.settings import Settings
+from mmmos.training.fit import EncoderSource, Listener
+from mmmos.training.settings import Settings
 from mmmos.version import VERSION
 
 if TYPE_CHECKING:
-    from mmmos.clips import Clip
+    from mmmos.audio.clip import Clip
 
 
 class Task(Protocol):

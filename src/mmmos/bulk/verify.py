@@ -31,12 +31,12 @@ from mmmos.bulk.plan import (
     run_id_of,
 )
 from mmmos.errors import BulkError, UsageError
+from mmmos.inference.rows import encodable, open_table, table_schema
 from mmmos.progress import NO_PROGRESS, Progress
-from mmmos.rows import encodable, open_table, table_schema
 
 if TYPE_CHECKING:
+    from mmmos.audio.clip import Clip
     from mmmos.bulk.stores import Store
-    from mmmos.clips import Clip
 
 PARTS_AHEAD = 4
 """Parts that are read while one is looked at, and so are in memory with it."""

@@ -15,11 +15,11 @@ import typer
 from mmmos.cli.about import doctor, licenses
 from mmmos.cli.bulk import merge, verify
 from mmmos.cli.data import data
+from mmmos.cli.evaluate import evaluate, leaderboard
 from mmmos.cli.help import HELP_OPTIONS, Sections
-from mmmos.cli.judging import evaluate, leaderboard
 from mmmos.cli.options import notes
-from mmmos.cli.scoring import score
-from mmmos.cli.training import experiment, extract, train
+from mmmos.cli.score import score
+from mmmos.cli.train import experiment, extract, train
 from mmmos.errors import MmmosError
 
 app = typer.Typer(

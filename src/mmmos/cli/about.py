@@ -15,7 +15,7 @@ from rich.table import Table
 
 def doctor() -> None:
     """Check this installation and the bundled model's scores."""
-    from mmmos.doctor import examine
+    from mmmos.inference.doctor import examine
 
     healthy = True
     for check in examine():
@@ -29,7 +29,7 @@ def licenses(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a
 
     Covers bundled and downloaded weights. Prints a table on a terminal, and JSON into a pipe.
     """
-    from mmmos.licenses import LICENSES
+    from mmmos.hub.licenses import LICENSES
 
     if as_json or not sys.stdout.isatty():
         print(json.dumps([asdict(item) for item in LICENSES]))
@@ -39,7 +39,7 @@ def licenses(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a
 
 def license_table(console: Console) -> None:
     """Print the licences, each with its note below the table, and its source where that is narrow."""
-    from mmmos.licenses import LICENSES
+    from mmmos.hub.licenses import LICENSES
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_lines=True, padding=(0, 2, 0, 0))
     wide = console.width >= 80

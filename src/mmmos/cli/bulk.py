@@ -9,7 +9,7 @@ import typer
 
 from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.options import OverwriteOption, check_output, notes
-from mmmos.remote import is_url
+from mmmos.io.remote import is_url
 
 if TYPE_CHECKING:
     from mmmos.bulk.verify import Verified
@@ -63,7 +63,7 @@ def merge(
     from mmmos.bulk.plan import read_plan
     from mmmos.bulk.stores import open_store
     from mmmos.bulk.verify import merge as merge_store
-    from mmmos.rows import check_target
+    from mmmos.inference.rows import check_target
 
     store = open_store(folder)
     shards = read_plan(store).shards

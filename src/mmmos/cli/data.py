@@ -14,7 +14,7 @@ import typer
 from mmmos.cli.help import Sections
 
 if TYPE_CHECKING:
-    from mmmos.corpora import CorpusStatus
+    from mmmos.data.corpora import CorpusStatus
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, cls=Sections, help="List the corpora of the paper.")
 
@@ -35,8 +35,8 @@ def status(
 
     Also says where to get what is missing.
     """
-    from mmmos.corpora import status as corpora_status
-    from mmmos.label_files import LABEL_FILES, label_file
+    from mmmos.data.corpora import status as corpora_status
+    from mmmos.data.label_files import LABEL_FILES, label_file
 
     folder = labels or (data_root and data_root / "labels")
     for name in LABEL_FILES if fetch else ():
@@ -52,7 +52,7 @@ def status(
 
 
 def _label_files(folder: Path | None) -> list[dict[str, Any]]:
-    from mmmos.label_files import LABEL_FILES, find_label_file, is_published
+    from mmmos.data.label_files import LABEL_FILES, find_label_file, is_published
 
     rows = []
     for name, known in LABEL_FILES.items():
@@ -63,7 +63,7 @@ def _label_files(folder: Path | None) -> list[dict[str, Any]]:
 
 
 def _corpus(item: CorpusStatus) -> dict[str, Any]:
-    from mmmos.corpora import SOURCES
+    from mmmos.data.corpora import SOURCES
 
     about = SOURCES[item.source]
     row = {"source": item.source, "title": about.title, "expected": item.expected, "found": item.found}

@@ -14,7 +14,7 @@ from rich.console import Console
 from mmmos.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
-    from mmmos.predictor import Predictor
+    from mmmos.inference.predictor import Predictor
 
 
 class Notes(Console):
@@ -134,7 +134,7 @@ def open_predictor(
     batch_size: int | None = None,
 ) -> Predictor:
     """The model that the options name, with a note to stderr where it is not calibrated."""
-    from mmmos.predictor import from_pretrained
+    from mmmos.inference.predictor import from_pretrained
 
     predictor = from_pretrained(
         model,

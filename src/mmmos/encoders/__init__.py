@@ -1,63 +1,24 @@
-"""The frozen encoders, and the table of their names."""
+"""The frozen encoders: base, table, device, weights, then one module each.
+
+`ENCODERS` and `load_encoder` are in `table`, `Encoder` and `Features` in `base`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmmos.encoders.base import Encoder, Features, encode_windows, wants
-from mmmos.encoders.distillmos import DistillMOS
-from mmmos.encoders.dnsmos import DNSMOS
-from mmmos.encoders.m2d import M2D
-from mmmos.encoders.muq import MuQ
-from mmmos.encoders.musicnn import MusiCNN
-from mmmos.encoders.padded import Padded
-from mmmos.encoders.published import PUBLISHED, locate
-from mmmos.encoders.spectrum import Spectrum
-from mmmos.encoders.wavlm import WavLM
-from mmmos.errors import ModelNotFoundError
-from mmmos.isolation import building
+if TYPE_CHECKING:
+    from mmmos.encoders.base import Encoder, Features
+    from mmmos.encoders.table import ENCODERS, load_encoder
 
-__all__ = ["ENCODERS", "Encoder", "Features", "encode_windows", "load_encoder", "wants"]
-
-ENCODERS: dict[str, type[Encoder]] = {
-    "distillmos": DistillMOS,
-    "dnsmos": DNSMOS,
-    "musicnn": MusiCNN,
-    "spectrum": Spectrum,
-    "wavlm": WavLM,
-    "muq": MuQ,
-    "m2d": M2D,
-}
-"""Name -> class. The first four come with the package, the others are the paper's."""
+__all__ = ["ENCODERS", "Encoder", "Features", "load_encoder"]
 
 
-def load_encoder(
-    name: str,
-    checkpoint: str | Path | None = None,
-    trust_checkpoint: bool = False,
-    accept_licenses: Collection[str] = (),
-    pad_silence: float = 0,
-    **options: Any,
-) -> Encoder:
-    """An encoder by its name, in evaluation mode, with `options` of its class.
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
 
-    A published one comes from `checkpoint` (a file or folder), else from the hub or its cache; then a
-    pickle is read too, since its sha256 is the hub's. `pad_silence` is the length in s of `Padded`, 0 for none.
-
-    Raises `ModelNotFoundError` for a name that is not in `ENCODERS` and for weights that cannot be had,
-    `LicenseError` before a download without consent, `ModelFormatError` for weights that do not fit,
-    TypeError for an unknown option, `UsageError` for a wrong `pad_silence`.
-    """
-    if name not in ENCODERS:
-        raise ModelNotFoundError(f"no encoder is called {name!r}; there are {', '.join(ENCODERS)}")
-    kind = ENCODERS[name]
-    if checkpoint is None and name in PUBLISHED:
-        checkpoint, trust_checkpoint = locate(name, accept=accept_licenses), True
-    with building():
-        if checkpoint is None:
-            encoder = kind(**options)
-        else:
-            encoder = kind.from_checkpoint(Path(checkpoint), trust_checkpoint=trust_checkpoint, **options)
-        return (Padded(encoder, pad_silence) if pad_silence else encoder).train(False)
+    if name not in __all__:
+        raise AttributeError(f"module 'mmmos.encoders' has no attribute {name!r}")
+    return getattr(
+        import_module("mmmos.encoders." + ("table" if name in ("ENCODERS", "load_encoder") else "base")), name
+    )

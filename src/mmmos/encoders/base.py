@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmmos.audio.windows import MIN_SECONDS, Window
 from mmmos.errors import AudioError, SampleRateError, UsageError
-from mmmos.windows import MIN_SECONDS, Window
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 Published by B. Stahl and H. Gamper as "Distillation and Pruning for Scalable Self-Supervised
 Representation-Based Speech Quality Assessment" (package `distillmos` 0.9.1, MIT). The network is
-written anew; `scripts/convert_distillmos.py` turns the published weights into ours.
+written anew; `recipes/lite/convert_distillmos.py` turns the published weights into ours.
 
 The position table has 384 rows, so the transformer sees segments of 7.68 s. A shorter clip is padded
 with zeros to one segment, and attention and pooling see that padding, as published: 1 s of speech
@@ -44,7 +44,7 @@ BLOCKS = 7
 class DistillMOS(Encoder):
     """Frames of 200 transformer outputs and, as column 201, the MOS (1-5) of the frame's segment.
 
-    `state` is a dict as `scripts/convert_distillmos.py` writes it; None takes the bundled weights.
+    `state` is a dict as `recipes/lite/convert_distillmos.py` writes it; None takes the bundled weights.
     Activations of the first convolution take 4 MB a second of audio: give long clips in windows.
     """
 

@@ -4,8 +4,8 @@
                                                                                             │ maximum
                                                                  opinion score ◄─ 64 ◄─ 64 ◄┘
 
-The weights, 56 thousand, are those of the PyPI package `speechmos` 0.0.1.1 (MIT), model_v8; scripts/convert_dnsmos.py
-made the file. People rated noisy speech and what noise suppressors make of it.
+The weights, 56 thousand, are those of the PyPI package `speechmos` 0.0.1.1 (MIT), model_v8;
+recipes/lite/convert_dnsmos.py made the file. People rated noisy speech and what noise suppressors make of it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DNSMOS(Encoder):
     over 9 s at a time, each a second further: some clips of 3 s differ by 0.1 for that. A longer clip is heard as a
     whole, and what counts is its loudest moment for each channel: give long clips in windows. A gain changes nothing
     here, while the package marks down what is 40 dB below full scale or less. The channels behind the score are no
-    frames: from them heads learn how a clip was damaged more than how good it is (docs/EXPERIMENTS.md).
+    frames: from them heads learn how a clip was damaged more than how good it is (dev/LOG.md).
     """
 
     name = "dnsmos"
@@ -52,7 +52,7 @@ class DNSMOS(Encoder):
     filters: Tensor
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:
-        """Weights as scripts/convert_dnsmos.py names them; the bundled ones when left out."""
+        """Weights as recipes/lite/convert_dnsmos.py names them; the bundled ones when left out."""
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in pairwise(CHANNELS))
         width = CHANNELS[-1]

@@ -30,9 +30,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.mel import mel_filters
+from mmmos.encoders.resample import resample
 from mmmos.encoders.weights import load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError, UsageError
-from mmmos.resample import resample
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@
                           1 mel × 128, 64, 32 frames: rhythm      └──────────┴── concatenated: 212 a frame ──┐
                                        200 a patch ◄── ReLU, BatchNorm ◄── dense ◄── max and mean over time ─┘
 
-The weights are those of the PyPI package `musicnn` 0.1.0 (ISC), model MSD_musicnn; scripts/convert_musicnn.py made
+The weights are those of the PyPI package `musicnn` 0.1.0 (ISC), model MSD_musicnn; recipes/lite/convert_musicnn.py made
 the file. Its training let 497 of 561 first-layer and 44 of 64 second-layer channels die: their weights are below 1e-6,
 so they give one constant whatever the sound. We leave them out; what they add to later layers is folded into a bias.
 The published 753 values a frame are our 212 and 541 constants.
@@ -117,7 +117,7 @@ class MusiCNN(Encoder):
     filters: Tensor
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:
-        """Weights as scripts/convert_musicnn.py names them; the bundled ones when left out."""
+        """Weights as recipes/lite/convert_musicnn.py names them; the bundled ones when left out."""
         super().__init__()
         self.input = _Affine(1)
         self.front = nn.ModuleList(_Front(channels, 1, mels, frames) for mels, frames, channels in FRONT)

@@ -1,0 +1,1 @@
+"""How the shipped weights, samples and published experiments were made."""

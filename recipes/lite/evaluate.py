@@ -1,0 +1,347 @@
+"""How good is `lite` on clips that it was not trained on? The figures of docs/MODEL_CARD.md.
+
+    python -m recipes.lite.evaluate --data DIR [--work build/lite] [--out recipes/lite/results.json]
+
+What is fitted is fitted again inside each fold, and music's decays are chosen there; the encoders and the weights of
+the sources were chosen with these folds in view, so the figures flatter by that much.
+
+    unseen     folds by song, by speech signal and, for free recordings, by package
+    family     each codec family left out in turn, or a family of damage: faults of an unknown kind
+    transfer   one set left out altogether: an unknown listening test
+    subsets    the same for every subset of the encoders
+    order      constructed versions of recordings: damage, several sources at once, vocals taken out of mixtures
+
+and beside each stand what others get: DistillMOS's and DNSMOS's own scores, which learned from none of these ratings,
+and the mean label of the stem, which knows what no model is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmmos.data.manifest import LabelledClip, label_array
+from mmmos.features.extractor import Table
+from mmmos.metrics import bootstrap, srcc, system_means
+from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.scores import AXES
+from mmmos.training.loop import predict
+from recipes.lite.build import ENCODERS, ROOT, encode, read_data, train_members
+from recipes.lite.heads import (
+    CLEAN,
+    CODEC,
+    DOMAINS,
+    FREE,
+    MUSIC,
+    QUALITY,
+    REMIXED,
+    Norms,
+    count_pairs,
+    damage_of,
+    damage_pairs,
+    fit_direction,
+    fit_experts,
+    fit_inputs,
+    opinions,
+    read_norms,
+)
+
+FOLDS = 5
+CODEC_FAMILIES = {"Proposed": "proposed", "Lyra": "Lyra", "AudioDec": "AudioDec", "Reference": "original"}
+NAMES = {"distillmos": "DistillMOS", "dnsmos": "DNSMOS"}  # of predictors that are encoders here
+DAMAGE_FAMILIES = {
+    "something added": ("white", "pink", "babble", "hum", "bleed"),
+    "band": ("low pass",),
+    "codecs": ("mp3", "opus", "aac", "vorbis"),
+    "amplitude": ("clipping", "quantised", "mnru"),
+    "time": ("reverb", "loss", "wow"),
+    "spectrum": ("holes", "phase", "denoised", "separated", "vocoded"),
+}
+
+Array = NDArray[Any]
+Fold = Callable[[LabelledClip], str | None]
+PC, PQ = AXES.index("PC"), AXES.index("PQ")
+
+
+def cross_predict(table: Table, config: ModelConfig, norms: dict[str, Norms], fold_of: Fold) -> tuple[Array, Array]:
+    """Predictions [N, A] and shares of the domains [N, E] by models that saw no row of a row's fold."""
+    predictions, shares = np.zeros((len(table.rows), len(AXES))), np.zeros((len(table.rows), len(DOMAINS)))
+    for held, seen in _folds(table, fold_of):
+        members = train_members(table.take(seen), config, norms)
+        unseen = table.take([table.rows[i] for i in held])
+        scores = [member.scale.to_labels(predict(member.model, unseen).numpy()) for member in members]
+        predictions[held] = np.mean(scores, axis=0)
+        reduced = unseen.inputs.batch([crops[0][0] for crops in unseen.crops])
+        with torch.no_grad():
+            told = [member.model.heads.shares(member.model.aggregator.aggregate(reduced)) for member in members]
+        shares[held] = np.mean([share.numpy() for share in told], axis=0)
+    return predictions, shares
+
+
+def cross_score(
+    table: Table,
+    config: ModelConfig,
+    norms: dict[str, Norms],
+    fold_of: Fold,
+    encoders: Sequence[str] = ENCODERS,
+    without: Callable[[LabelledClip], bool] = lambda row: False,
+    beside: Array | None = None,
+) -> Array:
+    """Scores [N, A] of one model that is told the domain, NaN where there is no fold.
+
+    Training also goes without some encoders and some rows, and has what stands in `beside` [N, E] as further inputs.
+    """
+    scores = np.full((len(table.rows), len(AXES)), np.nan)
+    heard = columns_of(config, encoders)
+    for held, seen in _folds(table, fold_of):
+        seen = [row for row in seen if not without(row)]
+        x = fit_inputs(QualityModel(config), table.take(seen), table) * heard
+        x = x if beside is None else np.concatenate([x, beside], axis=1)
+        index = {id(row): i for i, row in enumerate(table.rows)}
+        experts = fit_experts(x[[index[id(row)] for row in seen]], seen, norms, config)
+        for domain in DOMAINS:
+            here = [i for i in held if table.rows[i].domain == domain]
+            scores[here] = experts.score(x[here], domain)
+    return scores
+
+
+def _folds(table: Table, fold_of: Fold) -> list[tuple[list[int], list[LabelledClip]]]:
+    """Of each fold the rows held out, by number, and the rows to train on."""
+    folds = [fold_of(row) for row in table.rows]
+    found = []
+    for fold in sorted({name for name in folds if name is not None}):
+        held = [i for i, name in enumerate(folds) if name == fold]
+        found.append((held, [row for row, name in zip(table.rows, folds, strict=True) if name != fold]))
+    return found
+
+
+def columns_of(config: ModelConfig, encoders: Sequence[str]) -> Array:
+    """1 for the columns of the fused vector that come from these encoders, 0 for the others: [D]."""
+    parts = [np.full(2 * sum(spec.columns), float(spec.name in encoders)) for spec in config.encoders]
+    return np.concatenate(parts)
+
+
+def numbered(groups: Sequence[str], seed: int = 0) -> dict[str, str]:
+    """A fold for each group, groups shuffled once."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return {groups[at]: f"fold {i % FOLDS}" for i, at in enumerate(order)}
+
+
+def codec_family(row: LabelledClip) -> str | None:
+    """The codec that a clip's system is a setting of."""
+    if row.set != CODEC:
+        return None
+    return next(name for start, name in CODEC_FAMILIES.items() if row.system.startswith(start))
+
+
+class Evaluation:
+    """A table of all clips, and what models told of those they had not seen."""
+
+    def __init__(self, table: Table, config: ModelConfig, norms: dict[str, Norms], limits: dict[str, str]) -> None:
+        self.table, self.config, self.norms = table, config, norms
+        self.rows = list(table.rows)
+        self.labels = label_array(self.rows)
+        self.groups = np.array([row.group for row in self.rows])
+        self.systems = np.array([row.system for row in self.rows])
+        self.sets = np.array([row.set for row in self.rows])
+        self.domains = np.array([row.domain for row in self.rows])
+        self.limited = np.array([bool(limits.get(Path(str(row.clip.path)).name)) for row in self.rows])
+        self.music, self.codec = self.sets == MUSIC, self.sets == CODEC
+        self.others = {NAMES[name]: table.inputs.frames[:, i].double().numpy() for name, i in opinions(config).items()}
+        # A package's recordings resemble each other, so they are held out as a whole; so are a song and its remixes.
+        units = {row.clip: row.source or row.group for row in self.rows}
+        folds = numbered(sorted(set(units.values())))
+        self.fold_of: Fold = lambda row: folds[units[row.clip]]
+
+    def cross_score(self, fold_of: Fold, **options: Any) -> Array:
+        """See `cross_score`."""
+        return cross_score(self.table, self.config, self.norms, fold_of, **options)
+
+    def agreement(self, name: str, prediction: Array, axis: int, part: NDArray[np.bool_]) -> dict[str, Any]:
+        """SRCC with the raters, with its 95 % interval over groups."""
+        known = part & np.isfinite(prediction) & np.isfinite(self.labels[:, axis])
+        p, t, g = prediction[known], self.labels[known, axis], self.groups[known]
+        return {"figure": name, "axis": AXES[axis], **_srcc(p, t, g)}
+
+    def figures(self, unseen: Array) -> list[dict[str, Any]]:
+        """Agreement with people, of predictions for unseen clips."""
+        music, codec = self.music, self.codec
+        stems = self.stem_means()
+        found = [self.agreement("music, unseen songs", unseen[:, i], i, music) for i in range(len(AXES))]
+        for i in range(len(AXES)):
+            found.append(self.agreement("music, mean label of the stem (not a model)", stems[:, i], i, music))
+        found += [self.agreement(f"music, {name} alone", told, PQ, music) for name, told in self.others.items()]
+        found.append(self.agreement("music, trained without its ratings", self.without_music(), PQ, music))
+        for stem in sorted(set(self.systems[music])):
+            part = music & (self.systems == stem)
+            found += [
+                self.agreement(f"music, unseen songs, {stem} only", unseen[:, i], i, part) for i in range(len(AXES))
+            ]
+        by_family = self.cross_score(codec_family)[:, PQ]
+        transfer = self.cross_score(lambda row: CODEC if row.set == CODEC else None)[:, PQ]
+        found += [
+            self.agreement("speech codecs, unseen signals", unseen[:, PQ], PQ, codec),
+            self.agreement("speech codecs, unseen codec families", by_family, PQ, codec),
+            self.agreement("speech codecs, trained without their ratings", transfer, PQ, codec),
+            *(self.agreement(f"speech codecs, {name} alone", told, PQ, codec) for name, told in self.others.items()),
+        ]
+        names, target = np.unique(self.systems[codec]), system_means(self.labels[codec, PQ], self.systems[codec])
+        alone = {f"{name} alone": told for name, told in self.others.items()}
+        for name, scores in {"unseen signals": unseen[:, PQ], **alone}.items():
+            means = system_means(scores[codec], self.systems[codec])
+            found.append({"figure": f"speech codecs, {name}, per system", "axis": "PQ", **_srcc(means, target, names)})
+        return found
+
+    def without_music(self) -> Array:
+        """PQ [N] by codec ratings and the order of damage alone, songs and their remixes left out."""
+        index = [i for i, row in enumerate(self.rows) if row.set not in (MUSIC, REMIXED)]
+        seen = [self.rows[i] for i in index]
+        x = fit_inputs(QualityModel(self.config), self.table.take(seen), self.table)
+        return x @ fit_direction(x[index], seen, PQ, replace(QUALITY["sound"], music=0.0), self.config)
+
+    def stem_means(self) -> Array:
+        """For each rated excerpt of music the mean label of its stem over the other songs: [N, A]."""
+        means = np.full_like(self.labels, np.nan)
+        for i in np.flatnonzero(self.music):
+            others = self.music & (self.systems == self.systems[i]) & (self.groups != self.groups[i])
+            means[i] = self.labels[others].mean(axis=0)
+        return means
+
+    def errors(self, unseen: Array) -> dict[str, Any]:
+        """Mean absolute error on music, of predictions and of the constant that is best for the other songs."""
+        mean = np.stack([self.labels[self.music & (self.groups != g)].mean(axis=0) for g in self.groups[self.music]])
+        labels = self.labels[self.music]
+        kinds = {"lite": unseen[self.music], "the mean of the other songs": mean}
+        return {
+            name: {axis: round(float(np.abs(told - labels)[:, i].mean()), 2) for i, axis in enumerate(AXES)}
+            for name, told in kinds.items()
+        }
+
+    def order(self, scores: Array) -> dict[str, list[float]]:
+        """How often the less damaged of two versions scores higher: by domain, and there by kind; with the number."""
+        told: dict[str, list[bool]] = {}
+        for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):
+            domain, kind = self.domains[better], damage_of(self.rows[worse])[0]
+            keys = [domain, f"{domain}, {kind}", *[f"{domain}, band limited"] * bool(self.limited[worse])]
+            for key in keys:
+                told.setdefault(key, []).append(bool(scores[better] > scores[worse]))
+        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+
+    def counts(self, scores: Array) -> dict[str, list[float]]:
+        """How often more sources at once have the higher PC: by domain, and of stems of one song."""
+        told: dict[str, list[bool]] = {}
+        for fewer, more in zip(*count_pairs(self.rows, np.isin(self.sets, (FREE, REMIXED))), strict=True):
+            key = "stems of a song" if self.sets[more] == REMIXED else self.domains[more]
+            told.setdefault(key, []).append(bool(scores[more] > scores[fewer]))
+        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+
+    def separated(self, scores: Array) -> dict[str, Any]:
+        """SRCC of PQ with how cleanly vocals were taken out of their mixture: mean over songs, 95 % over songs."""
+        found = []
+        for song in np.unique(self.groups[self.sets == REMIXED]):
+            versions = {
+                i: damage_of(self.rows[i]) for i in np.flatnonzero((self.sets == REMIXED) & (self.groups == song))
+            }
+            for kind in ("bleed", "separated"):
+                severity = {i: level for i, (name, level) in versions.items() if name in (kind, CLEAN)}
+                if len(severity) > 1:
+                    found.append(srcc(scores[list(severity)], -np.array(list(severity.values()))))
+        drawn = np.random.default_rng(0).choice(found, (1000, len(found))).mean(axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return {"srcc": round(float(np.mean(found)), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+    def unseen_damage(self) -> dict[str, dict[str, list[float]]]:
+        """The order of damage of which training knew no kind like it, by family and domain."""
+        found = {}
+        for family, kinds in DAMAGE_FAMILIES.items():
+            hidden = {row.clip for row in self.rows if row.set == FREE and damage_of(row)[0] in kinds}
+            scores = self.cross_score(self.fold_of, without=lambda row, hidden=hidden: row.clip in hidden)[:, PQ]
+            told: dict[str, list[bool]] = {}
+            for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):
+                if self.rows[worse].clip in hidden:
+                    told.setdefault(self.domains[worse], []).append(bool(scores[better] > scores[worse]))
+            found[family] = {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+        return found
+
+    def subsets(self) -> list[dict[str, Any]]:
+        """The main figures for every subset of the encoders."""
+        found = []
+        for count in range(1, len(ENCODERS) + 1):
+            for names in combinations(ENCODERS, count):
+                unseen = self.cross_score(self.fold_of, encoders=names)
+                family = self.cross_score(codec_family, encoders=names)[:, PQ]
+                transfer = self.cross_score(lambda row: CODEC if row.set == CODEC else None, encoders=names)[:, PQ]
+                found.append({"encoders": names})
+                music = self.labels[self.music]
+                found[-1] |= {a: round(srcc(unseen[self.music, i], music[:, i]), 3) for i, a in enumerate(AXES)}
+                rated = self.labels[self.codec, PQ]
+                for name, scores in (("signals", unseen[:, PQ]), ("families", family), ("transfer", transfer)):
+                    found[-1][name] = round(srcc(scores[self.codec], rated), 3)
+                order = self.order(unseen[:, PQ])
+                found[-1]["order"] = round(float(np.mean([order[domain][0] for domain in DOMAINS])), 3)
+        return found
+
+    def told_domains(self, shares: Array) -> dict[str, dict[str, float]]:
+        """Of each kind of clip: how many are told to be of each domain."""
+        told = shares.argmax(axis=1)
+        kinds = np.array([f"{row.domain}, {row.set if row.set != FREE else 'free recordings'}" for row in self.rows])
+        solo = self.music & (self.systems == "vocals")
+        kinds[self.sets == REMIXED] = "music, remixed stems"
+        parts = {kind: kinds == kind for kind in sorted(set(kinds))} | {"music, solo vocals of musdb18_aes": solo}
+        return {
+            kind: {name: round(float((told[part] == i).mean()), 2) for i, name in enumerate(DOMAINS)}
+            for kind, part in parts.items()
+        }
+
+
+def _srcc(prediction: Array, target: Array, groups: Array) -> dict[str, Any]:
+    low, high = bootstrap(srcc, prediction, target, groups)
+    found = {"srcc": srcc(prediction, target), "low": low, "high": high}
+    return {"n": len(target), **{name: round(value, 3) for name, value in found.items()}}
+
+
+def main() -> None:
+    """Print the figures and keep them for the card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes, codec_mushra and labels")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "recipes" / "lite" / "results.json", help="where the figures go"
+    )
+    options = parser.parse_args()
+    rows = read_data(options.data.resolve(), options.work)
+    table, config = encode(rows, options.work / "cache")
+    with open(options.work / "corpus" / "corpus" / "manifest.csv", newline="") as file:
+        limits = {row["path"]: row["limit"] for row in csv.DictReader(file)}
+    study = Evaluation(table, config, read_norms(options.data / "labels"), limits)
+    unseen, shares = cross_predict(table, config, study.norms, study.fold_of)
+    told_quality = {"lite": unseen[:, PQ], **study.others}
+    figures = {
+        "figures": study.figures(unseen),
+        "songs": len(set(study.groups[study.music])),
+        "mean_absolute_error": study.errors(unseen),
+        "order": {name: study.order(told) for name, told in told_quality.items()},
+        "unseen_damage": study.unseen_damage(),
+        "counts": study.counts(unseen[:, PC]),
+        "separated": {name: study.separated(told) for name, told in told_quality.items()},
+        "domains": study.told_domains(shares),
+        "subsets": study.subsets(),
+    }
+    options.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    for item in figures["figures"]:
+        interval = f"[{item['low']:.2f}, {item['high']:.2f}]"
+        print(f"{item['figure']:<45} {item['axis']}  {item['srcc']:6.3f}  {interval}  n={item['n']}")
+
+
+if __name__ == "__main__":
+    main()

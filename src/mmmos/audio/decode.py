@@ -1,0 +1,250 @@
+"""Audio in: what a file says of itself, and its samples as a stream of blocks.
+
+libsndfile reads what it can (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), FFmpeg through PyAV the rest (M4A, MP4,
+WebM, WMA, ...). Neither ever holds more than one block in memory. What a header says of the length is checked
+against the file's bytes first: all of the audio that is there is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from mmmos.audio.containers import archive_kind
+from mmmos.audio.ffmpeg import open_track
+from mmmos.audio.joined import Joined, Plan, plan
+from mmmos.audio.libsndfile import SoundFile, blocks_of, check_memory, go_to
+from mmmos.errors import AudioError
+from mmmos.io.remote import COPIES, is_url
+
+BLOCK_SECONDS = 0.25
+"""Length of the blocks that a file is read in; a decoder that fails loses the block it was in."""
+
+PREROLL_SECONDS = 0.5
+"""How far before a stretch decoding begins: MP3 frames borrow bits from earlier ones, which a seek has not read."""
+
+TRUNCATED_TOLERANCE = 0.25, 0.02
+"""s, and share, of audio that a header may promise and not hold where it rounds or estimates: MPEG, and FFmpeg's
+containers, which also count encoder delay."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says."""
+
+    sample_rate: int  # Hz
+    channels: int
+    duration: float  # s; NaN when the header does not say
+    format: str  # "WAV PCM_16", "mov,mp4,m4a aac"
+    decoder: str  # "libsndfile" or "ffmpeg"
+
+
+class Source:
+    """An open file or array: its header, and one pass over its samples."""
+
+    def __init__(
+        self,
+        info: AudioInfo,
+        blocks: Iterator[NDArray[np.float32]],
+        seek: Callable[[int], int] | None = None,
+        tolerance: float = 0.0,
+        warnings: set[str] | None = None,
+    ) -> None:
+        self.info = info
+        self.warnings = set() if warnings is None else warnings  # whoever makes the blocks may add to them
+        self.seconds = 0.0  # reached so far, from the file's beginning
+        self._blocks = blocks
+        self._seek = seek  # to a sample, clamped to the file; returns where it came to
+        self._tolerance = tolerance
+
+    def blocks(self, start: float = 0.0, end: float | None = None) -> Iterator[NDArray[np.float32]]:
+        """Samples from `start` to `end` (s; the end of the file when None), as blocks [n, C] in [-1, 1].
+
+        A decoder that fails after some audio ends the stream with the warning "truncated". Raises
+        `AudioError` ("decode_failed", "non_finite_audio").
+        """
+        rate = self.info.sample_rate
+        first = round(start * rate)
+        last = math.inf if end is None else round(end * rate)
+        position = self._seek(max(0, first - round(PREROLL_SECONDS * rate))) if self._seek and first else 0
+        self.seconds = position / rate
+        for block in self._unbroken():
+            wanted = block[max(0, first - position) : int(min(len(block), last - position))]
+            position += len(block)
+            self.seconds = position / rate
+            if len(wanted):
+                if not np.isfinite(wanted).all():
+                    raise AudioError("non_finite_audio", "the audio holds NaN or infinity")
+                yield wanted
+            if position >= last:
+                return
+        if self.seconds < self.info.duration - self._tolerance:
+            self.warnings.add("truncated")
+
+    def _unbroken(self) -> Iterator[NDArray[np.float32]]:
+        started = False
+        try:
+            for block in self._blocks:
+                started = True
+                yield block
+        except (soundfile.LibsndfileError, OSError, ValueError) as error:
+            check_memory(error)
+            if not started:
+                raise AudioError("decode_failed", f"the decoder failed before any audio: {error}") from error
+            self.warnings.add("truncated")
+
+
+def probe(path: str | Path, stream: int = 0) -> AudioInfo:
+    """What the header of a file says, without decoding it. Raises `AudioError`."""
+    with open_audio(path, stream) as source:
+        return source.info
+
+
+@contextmanager
+def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
+    """Open a file with the first decoder that recognises it; an audio stream other than the first with FFmpeg.
+
+    A file at an address is fetched first. Raises `AudioError`: "not_found", "not_readable", "fetch_failed",
+    "empty_file", "no_samples", "unsupported_format".
+    """
+    if is_url(str(path)):
+        with COPIES.fetch(str(path)) as copy, open_audio(copy, stream) as source:
+            yield source
+        return
+    path = Path(path)
+    check_readable(path)
+    if path.is_fifo():
+        with _saved(path) as saved, open_audio(saved, stream) as source:
+            yield source
+        return
+    with ExitStack() as stack:
+        reading = _planned(path, stack)
+        if stream == 0:
+            try:
+                yield stack.enter_context(_open_libsndfile(path, reading))
+                return
+            except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a name in .raw, which has no header
+                check_memory(error)
+        yield stack.enter_context(_open_ffmpeg(path, stream, reading))
+
+
+def _planned(path: Path, stack: ExitStack) -> Plan:
+    """How to read a file, by its bytes, for as long as `stack` is open. Raises `AudioError` for an archive."""
+    if not path.is_file():  # a device cannot be looked through
+        return Plan()
+    file = stack.enter_context(path.open("rb"))
+    archive = archive_kind(file)
+    if archive is not None:
+        raise AudioError("unsupported_format", f"the file is a {archive} archive: unpack it and score what is in it")
+    return plan(file)
+
+
+@contextmanager
+def _saved(pipe: Path) -> Iterator[Path]:
+    """What a named pipe gives, as a file: decoders seek."""
+    with open(pipe, "rb") as reader, tempfile.NamedTemporaryFile(suffix=pipe.suffix) as copy:
+        shutil.copyfileobj(reader, copy)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def check_readable(path: str | Path) -> None:
+    """Raise `AudioError` ("not_found", "not_readable", "empty_file", "decode_failed") unless a file can be opened."""
+    try:
+        state = os.stat(path)
+        if stat.S_ISREG(state.st_mode):
+            open(path, "rb").close()
+        elif not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # a pipe can be opened only once
+    except PermissionError as error:
+        remedy = "give this user read access to the file and its folders"
+        raise AudioError("not_readable", f"{path} cannot be opened: {error.strerror}; {remedy}") from error
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null in the name
+        raise AudioError("not_found", f"no such file: {path}") from error
+    except OSError as error:
+        code = "not_found" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else "decode_failed"
+        raise AudioError(code, f"{path} cannot be opened: {error.strerror}") from error
+    if stat.S_ISDIR(state.st_mode):
+        raise AudioError("not_found", f"no such file: {path}")
+    if stat.S_ISREG(state.st_mode) and state.st_size == 0:
+        raise AudioError("empty_file", "the file has no bytes")
+
+
+def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
+    """A source over samples [S, C] that are in memory already."""
+    info = AudioInfo(sample_rate, samples.shape[1], len(samples) / sample_rate, "array", "none")
+    step = max(1, round(BLOCK_SECONDS * sample_rate))
+    return Source(info, (samples[i : i + step] for i in range(0, len(samples), step)))
+
+
+@contextmanager
+def _open_libsndfile(path: Path, reading: Plan) -> Iterator[Source]:
+    if reading.parts:
+        joined = Joined(reading, BLOCK_SECONDS)
+        info = AudioInfo(joined.sample_rate, joined.channels, joined.duration, joined.kind, "libsndfile")
+        yield Source(info, joined.blocks(), joined.seek, _tolerance(info.duration), joined.warnings)
+        return
+    with ExitStack() as stack:
+        yield _from_libsndfile(stack.enter_context(SoundFile(os.fsencode(path))), reading.warnings, stack)
+
+
+def _from_libsndfile(file: SoundFile, warnings: set[str], stack: ExitStack) -> Source:
+    length = file.length()
+    if length == 0:
+        raise AudioError("no_samples", "the file has a header and no audio")
+    begin = 0
+
+    def seek(sample: int) -> int:
+        nonlocal file, begin
+        file, begin = go_to(file, sample)
+        stack.enter_context(file)
+        return begin
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        yield from blocks_of(file, max(1, round(BLOCK_SECONDS * file.samplerate)), warnings, begin)
+
+    duration = math.nan if length is None else length / file.samplerate
+    info = AudioInfo(file.samplerate, file.channels, duration, f"{file.format} {file.subtype}", "libsndfile")
+    tolerance = _tolerance(duration) if file.format == "MP3" else 0.0
+    if file.format != "MP3" and file.subtype.startswith("MPEG"):  # in a WAV: an estimate from the bit rate
+        tolerance = math.inf
+    return Source(info, blocks(), seek if file.can_seek() else None, tolerance, warnings)
+
+
+def _tolerance(duration: float) -> float:
+    seconds, share = TRUNCATED_TOLERANCE
+    return seconds + share * duration
+
+
+@contextmanager
+def _open_ffmpeg(path: Path, stream: int, reading: Plan) -> Iterator[Source]:
+    with open_track(path, stream) as track:
+        info = AudioInfo(track.sample_rate, track.channels, track.duration, track.kind, "ffmpeg")
+        tolerance = _tolerance(track.duration) if track.exact else math.inf
+        warnings = set(reading.warnings)
+        blocks = _joined(track.frames(warnings), BLOCK_SECONDS * track.sample_rate)
+        yield Source(info, blocks, None, tolerance, warnings)
+
+
+def _joined(frames: Iterator[NDArray[np.float32]], size: float) -> Iterator[NDArray[np.float32]]:
+    """Frames of a codec (AAC: 1024 samples) as blocks of at least `size` samples, the last one shorter."""
+    held: list[NDArray[np.float32]] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(map(len, held)) >= size:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)

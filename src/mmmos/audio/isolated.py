@@ -1,0 +1,258 @@
+"""Decoding in a child process, where a decoder that hangs or crashes takes only its own clip with it.
+
+    this process                         child
+    ─────────────                        ─────
+    clip, rates ───────────────────────► open, decode, resample, cut
+    Window, Window, ... ClipReport ◄──── (blocks until each is taken: a window ahead at most)
+
+The child imports no torch. It lives as long as it answers, and ends when this process does. It may take so much
+memory and no more: what a file asks for beyond that, often by a header of a few bytes, costs that file alone.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import IO, Any
+
+from mmmos.audio.clip import Clip
+from mmmos.audio.decode import AudioInfo
+from mmmos.audio.windows import ClipReport, Window, cut, probe
+from mmmos.errors import AudioError
+from mmmos.io.remote import COPIES
+from mmmos.scores import ClipError
+
+BOOT = "import sys; sys.path[:] = sys.argv[3:]; from mmmos.audio.isolated import serve; serve(*map(int, sys.argv[1:3]))"
+"""What the child runs: this process's path and no other, so that no file of the folder it is in is imported."""
+
+DEADLINE_SECONDS = 60.0
+"""Longest wait for the decoder's next window."""
+
+MEMORY_BYTES = 1 << 30
+"""Most memory that a child may take for decoding, on top of its own programs. Sample files take 0.04 of it."""
+
+
+class IsolatedDecoder:
+    """Cuts files into windows in a child process, which is started at the first call and after a loss."""
+
+    def __init__(self, deadline: float = DEADLINE_SECONDS, memory: int = MEMORY_BYTES) -> None:
+        self.deadline = deadline  # s
+        self.memory = memory  # bytes
+        self.process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._in_use = threading.Lock()
+        self._peak_bytes = 0
+
+    def cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
+        """As `windows.cut`. Raises `AudioError`, also "decode_timeout" and "decode_crashed".
+
+        A cut that begins while another is under way, in this thread or another, gets a child of its own. The bytes of
+        a clip that has no path are decoded from a temporary file.
+        """
+        if clip.data is not None:
+            yield from self._cut_data(clip, clip.data, rates, min_seconds)
+            return
+        if clip.path is not None and clip.path.endswith("|") and not os.path.exists(clip.path):
+            raise AudioError(
+                "not_found", f"a command is never run; write its output to a file and list that: {clip.path}"
+            )
+        if not self._in_use.acquire(blocking=False):
+            with IsolatedDecoder(self.deadline, self.memory) as another:
+                yield from another.cut(clip, rates, min_seconds)
+            return
+        try:
+            yield from self._ask((clip, tuple(rates), min_seconds))
+        finally:
+            self._in_use.release()
+
+    def _cut_data(
+        self, clip: Clip, data: bytes, rates: Sequence[int], min_seconds: float
+    ) -> Iterator[Window | ClipReport]:
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(tempfile.NamedTemporaryFile())
+                file.write(data)
+                file.flush()
+            except OSError as error:
+                reason = f"no temporary file takes the {len(data)} bytes of {clip.id} (TMPDIR says where): {error}"
+                raise AudioError("decode_failed", reason) from error
+            try:
+                yield from self.cut(replace(clip, path=file.name, data=None), rates, min_seconds)
+            except AudioError as error:
+                raise AudioError(error.code, str(error).replace(file.name, clip.id)) from error
+
+    def probe(self, clip: Clip) -> AudioInfo:
+        """What the header of a clip's file says, without decoding it. Raises `AudioError` as `cut`."""
+        info: AudioInfo
+        (info,) = self._ask((clip, (), 0.0))
+        return info
+
+    def _ask(self, question: tuple[Clip, tuple[int, ...], float]) -> Iterator[Any]:
+        """The child's answers; without sample rates the only one is what `probe` says."""
+        finished = False
+        try:
+            pipe = self.start()
+            pipe.send(question)
+            while not finished:
+                if not pipe.poll(self.deadline):
+                    raise AudioError("decode_timeout", f"the decoder gave nothing for {self.deadline:g} s")
+                item = pipe.recv()
+                finished = not isinstance(item, Window)
+                if isinstance(item, ClipError):
+                    raise AudioError(item.code, item.message)
+                yield item
+        except (EOFError, ConnectionError) as error:
+            status = self.process.wait() if self.process else None
+            raise AudioError("decode_crashed", f"the decoder's process died with status {status}") from error
+        finally:
+            if not finished:
+                self.close()
+
+    def start(self) -> Connection:
+        """Start the child ahead of its first clip, so that it loads while this process does."""
+        if self.process is not None and self.process.poll() is not None:
+            self.close()  # it died between two clips, or it is the child of the process that this one was forked from
+        if self._pipe is None:
+            ours, theirs = socket.socketpair()
+            for end in (ours, theirs):
+                end.setblocking(True)  # whatever socket.setdefaulttimeout says
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.memory), *filter(None, sys.path)],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            self._pipe = Connection(ours.detach())
+        return self._pipe
+
+    def peak_bytes(self) -> int:
+        """Most memory that a child of this decoder has had in use so far; 0 where the system does not tell.
+
+        Of a child that died by itself nothing is known. `RUSAGE_CHILDREN` would not do: on Linux a new process
+        begins with the peak of the one that started it.
+        """
+        process = self.process  # another thread may end it meanwhile
+        if process is not None:
+            self._peak_bytes = max(self._peak_bytes, peak_bytes_of(process.pid))
+        return self._peak_bytes
+
+    def kill(self) -> None:
+        """End the child, from any thread; whoever waits for it gets "decode_crashed"."""
+        process = self.process
+        if process is not None:
+            process.kill()
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        self.peak_bytes()
+        self._end()
+
+    def _end(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self._pipe = self.process = None
+
+    def __enter__(self) -> IsolatedDecoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._end()
+
+
+def serve(descriptor: int, memory: int) -> None:
+    """The child: answer clip after clip on the socket of that number until it closes, in so many bytes of memory."""
+    pipe = Connection(descriptor)
+    _limit_memory(memory)
+    COPIES.keep = True  # lists often have many stretches of a file
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
+    threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
+    with _memory_file() as complaints:
+        # mpg123 tells of damaged frames on stderr only, and of files that it leaves to FFmpeg.
+        os.dup2(complaints.fileno(), 2)
+        while True:
+            try:
+                clip, rates, min_seconds = pipe.recv()
+            except (EOFError, ConnectionError):
+                return
+            complaints.seek(0)
+            complaints.truncate()
+            try:
+                for item in cut(clip, rates, min_seconds) if rates else [probe(clip)]:
+                    if isinstance(item, ClipReport) and item.info.decoder != "ffmpeg" and _complained(complaints, clip):
+                        found = tuple(sorted({*item.file_warnings, "decode_warnings"}))
+                        item = replace(item, file_warnings=found)
+                    pipe.send(item)
+            except AudioError as error:
+                pipe.send(ClipError(error.code, str(error)))
+            except ConnectionError:
+                return
+            except MemoryError:
+                message = f"the file makes its decoder take more than {memory >> 20} MiB of memory"
+                pipe.send(ClipError("decode_failed", message))
+            except Exception as error:
+                pipe.send(ClipError("decode_failed", f"{type(error).__name__}: {error}"))
+
+
+def _memory_file() -> IO[bytes]:
+    """A file for what decoders write to stderr, which needs no folder that can be written where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("complaints"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _end_with_parent(pipe: int) -> None:
+    """Leave once the other end of the pipe is closed, even out of a decoder that hangs."""
+    closed = select.poll()
+    closed.register(pipe, 0)  # hang-up is told unasked
+    closed.poll()
+    os._exit(1)
+
+
+def _limit_memory(size: int) -> None:
+    """Let this process take `size` bytes more than it has now; beyond, it gets none, and decoders fail or crash.
+
+    The limit is on what is written to: libraries and files that are mapped do not count.
+    """
+    taken = 0
+    if os.path.exists("/proc/self/statm"):
+        with open("/proc/self/statm") as file:
+            taken = int(file.read().split()[5]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = taken + size if most == resource.RLIM_INFINITY else min(taken + size, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def peak_bytes_of(process: int) -> int:
+    """Most memory that a process has had in use, or 0."""
+    try:
+        with open(f"/proc/{process}/status") as file:
+            return next((1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:")), 0)
+    except OSError:  # it is gone, or there is no /proc
+        return 0
+
+
+def _complained(stderr: IO[bytes], clip: Clip) -> bool:
+    """Whether the decoders wrote of damage. Bits missing just after a seek are none: they are not used."""
+    stderr.seek(0)
+    lines = stderr.read().splitlines()
+    return any(not (clip.start_time and b"part2_3_length" in line) for line in lines)

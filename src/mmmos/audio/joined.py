@@ -1,0 +1,184 @@
+"""What libsndfile is to read where a file's header misleads it: parts of the file, one after the other.
+
+two MP3s in one        │ part │ part │           each by its own header
+Ogg, chained           │ link │ link │           each at its own rate
+MP3, a wrong count     │Xing│   part   │         with a Xing frame that is right
+WAV, a wrong size           │   part   │         as samples without a header
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from mmmos.audio.containers import FilePart, ogg_parts, read_at, size_of
+from mmmos.audio.flac import streaminfo_with_length
+from mmmos.audio.libsndfile import SoundFile, blocks_of, check_memory, go_to
+from mmmos.audio.mpeg import Mp3Part, mp3_frames
+from mmmos.audio.pcm import ID3V1_BYTES, pcm_span
+
+MOST_FRAMES_OFF = 2
+"""Frames by which libsndfile may estimate the length of an MP3 that does not say it, tags and rounding included."""
+
+
+@dataclass
+class Plan:
+    """What to read of a file, and what its header got wrong."""
+
+    parts: list[FilePart] = field(default_factory=list)  # none: the file itself
+    options: dict[str, Any] = field(default_factory=dict)  # of soundfile, to open samples without a header
+    warnings: set[str] = field(default_factory=set)
+
+
+def plan(file: IO[bytes]) -> Plan:
+    """How libsndfile is to read a file so that it reads all of it. Looks through MP3 and Ogg, without decoding."""
+    links = ogg_parts(file)
+    if links:
+        return Plan([FilePart(file, *link) for link in links] if len(links) > 1 else [])
+    if read_at(file, 0, 4) == b"fLaC":
+        return _plan_flac(file)
+    return _plan_pcm(file) or _plan_mp3(file)
+
+
+def _plan_flac(file: IO[bytes]) -> Plan:
+    """A FLAC that does not say its length gets it from its last frame, before an ID3v1 tag."""
+    end = size_of(file)
+    if read_at(file, max(0, end - ID3V1_BYTES), 3) == b"TAG":
+        end -= ID3V1_BYTES
+    head = streaminfo_with_length(file, end)
+    return Plan([FilePart(file, len(head), end, head)] if head else [])
+
+
+def _plan_pcm(file: IO[bytes]) -> Plan | None:
+    span = pcm_span(file)
+    if span is None:
+        return None
+    size = span.format.frame_bytes
+    if not size or span.end - span.start < span.claimed + size:
+        return Plan(warnings={"truncated"} if span.cut else set())
+    options = {
+        "format": "RAW",
+        "samplerate": span.format.sample_rate,
+        "channels": span.format.channels,
+        "subtype": span.format.subtype,
+        "endian": "LITTLE" if span.format.endian == "<" else "BIG",
+    }
+    return Plan([FilePart(file, span.start, span.end)], options, {"header_mismatch"})
+
+
+def _plan_mp3(file: IO[bytes]) -> Plan:
+    parts = mp3_frames(file)
+    warnings = {"truncated"} if any(part.cut for part in parts) else set()
+    if len(parts) == 1:
+        (part,) = parts
+        if part.cut or _is_read_whole(file, part):
+            return Plan(warnings=warnings)
+        return Plan([_mended(file, part)], warnings={"header_mismatch"} if part.wrong else set())
+    views = [_mended(file, p) if p.wrong or p.claimed is None else FilePart(file, p.start, p.end) for p in parts]
+    return Plan(views, warnings=warnings | {"header_mismatch"} if views else set())
+
+
+def _mended(file: IO[bytes], part: Mp3Part) -> FilePart:
+    return FilePart(file, part.audio_start, part.end, part.info_frame())
+
+
+def _is_read_whole(file: IO[bytes], part: Mp3Part) -> bool:
+    """Whether libsndfile's length is that of all frames."""
+    if part.xing and part.claimed is not None:
+        return not part.wrong
+    try:
+        with SoundFile(FilePart(file, 0, size_of(file))) as whole:
+            off = abs(whole.frames - part.samples)
+    except soundfile.LibsndfileError as error:
+        check_memory(error)
+        return True
+    return bool(off <= MOST_FRAMES_OFF * part.frame_samples)
+
+
+class Joined:
+    """Parts of a file as one stream, at the sample rate and with the channels of the first."""
+
+    def __init__(self, plan: Plan, block_seconds: float) -> None:
+        """Raises `soundfile.LibsndfileError` if the first part cannot be opened; a later one is left out."""
+        self.warnings = set(plan.warnings)
+        self._options = plan.options
+        self._seconds = block_seconds
+        self._parts: list[tuple[FilePart, int | None, int]] = []  # view, samples, Hz
+        for part in plan.parts:
+            self._add(part)
+        self._first, self._offset = 0, 0
+
+    def _add(self, part: FilePart) -> None:
+        try:
+            with SoundFile(part, **self._options) as file:
+                form = file.samplerate, file.channels
+                if not self._parts:
+                    (self.sample_rate, self.channels), self.kind = form, f"{file.format} {file.subtype}"
+                elif form != (self.sample_rate, self.channels):
+                    self.warnings.add("format_change")
+                self._parts.append((part, file.length(), file.samplerate))
+        except soundfile.LibsndfileError as error:
+            check_memory(error)
+            if not self._parts:
+                raise
+            self.warnings.add("decode_warnings")
+
+    @property
+    def duration(self) -> float:
+        """s; NaN where a part does not say its length."""
+        return sum(math.nan if length is None else length / rate for _, length, rate in self._parts)
+
+    def seek(self, sample: int) -> int:
+        """Let `blocks` begin in the part that holds a sample; returns which sample that will be, at most this one."""
+        begin = 0
+        for number, (_, length, rate) in enumerate(self._parts):
+            self._first, self._offset = number, 0
+            if length is None:
+                break
+            size = round(length * self.sample_rate / rate)
+            if sample < begin + size or number == len(self._parts) - 1:
+                self._offset = min(sample - begin, size) if rate == self.sample_rate else 0
+                break
+            begin += size
+        return begin + self._offset
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Samples [n, C] of all parts from where `seek` went to. Raises `soundfile.LibsndfileError`."""
+        for part, _, rate in self._parts[self._first :]:
+            part.seek(0)
+            with SoundFile(part, **self._options) as first:
+                offset, self._offset = self._offset, 0
+                file, position = go_to(first, offset) if offset else (first, 0)
+                with file:
+                    blocks = blocks_of(file, max(1, round(self._seconds * rate)), self.warnings, position)
+                    yield from conformed(_from(blocks, offset - position), rate, self.sample_rate, self.channels)
+
+
+def _from(blocks: Iterator[NDArray[np.float32]], first: int) -> Iterator[NDArray[np.float32]]:
+    """Blocks without their first samples."""
+    for block in blocks:
+        yield block[first:]
+        first = max(0, first - len(block))
+
+
+def conformed(
+    blocks: Iterator[NDArray[np.float32]], rate: int, to_rate: int, to_channels: int
+) -> Iterator[NDArray[np.float32]]:
+    """Blocks [n, C] at `rate` Hz as blocks at `to_rate` with `to_channels`.
+
+    Other numbers of channels are averaged first, and what then is one channel is repeated.
+    """
+    resampler = soxr.ResampleStream(rate, to_rate, to_channels, dtype="float32") if rate != to_rate else None
+    for block in blocks:
+        if block.shape[1] != to_channels:
+            block = np.repeat(block.mean(axis=1, keepdims=True), to_channels, axis=1)
+        yield block if resampler is None else resampler.resample_chunk(np.ascontiguousarray(block))
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros((0, to_channels), np.float32), last=True)

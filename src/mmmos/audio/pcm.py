@@ -1,0 +1,223 @@
+"""Where the samples of an uncompressed file begin and end: WAV, RF64, BW64, W64, AIFF, AIFC, CAF and AU.
+
+    RIFF│fmt │LIST│data  claimed size  │LIST│id3 │            the header is right: chunks follow, up to the file's end
+    RIFF│fmt │data 0│ samples ... samples ... samples          a recorder that crashed never wrote the size
+    RIFF│fmt │data 4 MB│ samples ... samples ... samples       4 GiB and 4 MB of them: 32 bits hold no more
+
+A header's size is right if what follows it is chunks, tags or zeros; otherwise the samples go to the file's end.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from mmmos.audio.containers import CHUNK_BYTES, read_at, size_of
+
+PIPE_SIZE = 2**31 - 2**16
+"""Sizes from here on are what writers to a pipe claim, for want of anything better."""
+
+MOST_CHUNKS = 10_000
+ID3V1_BYTES = 128
+STRAY_BYTES = 4096
+"""Fewer bytes than this that are neither chunks nor a hundredth of the samples are not taken for samples."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the chunks of a format are laid out."""
+
+    first: int  # byte of the first chunk
+    name: int  # bytes of a chunk's name
+    size: str  # of `struct`, of its size
+    counted: int  # bytes of name and size that the size counts
+    step: int  # chunks begin at multiples of so many bytes
+
+    @property
+    def endian(self) -> str:
+        """Byte order, of `struct`."""
+        return self.size[0]
+
+
+RIFF, RIFX = Layout(12, 4, "<I", 0, 2), Layout(12, 4, ">I", 0, 2)
+W64, CAF = Layout(40, 16, "<Q", 24, 8), Layout(8, 4, ">Q", 0, 1)
+LAYOUTS = {b"RIFF": RIFF, b"RF64": RIFF, b"BW64": RIFF, b"RIFX": RIFX, b"FORM": RIFX, b"riff": W64, b"caff": CAF}
+W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+
+INTEGERS = {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32"}
+FLOATS = {32: "FLOAT", 64: "DOUBLE"}
+AIFC = {
+    **{
+        b"NONE": (None, ">"),
+        b"twos": (None, ">"),
+        b"sowt": (None, "<"),
+        b"alaw": ("ALAW", ">"),
+        b"ulaw": ("ULAW", ">"),
+    },
+    **{b"ALAW": ("ALAW", ">"), b"ULAW": ("ULAW", ">"), b"fl32": ("FLOAT", ">"), b"FL32": ("FLOAT", ">")},
+    **{b"fl64": ("DOUBLE", ">"), b"FL64": ("DOUBLE", ">"), b"raw ": ("PCM_U8", ">")},
+}
+"""Compression of AIFC -> libsndfile's name, None for integers, and byte order."""
+AU = {1: "ULAW", 2: "PCM_S8", 3: "PCM_16", 4: "PCM_24", 5: "PCM_32", 6: "FLOAT", 7: "DOUBLE", 27: "ALAW"}
+BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ALAW": 1, "ULAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+
+
+@dataclass(frozen=True)
+class PcmFormat:
+    """How samples are stored; the names are libsndfile's."""
+
+    sample_rate: int  # Hz
+    channels: int
+    subtype: str | None  # None for a codec that is not a plain row of samples
+    endian: str = "<"  # of `struct`
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels; 0 where frames have no size of their own."""
+        return self.channels * BYTES[self.subtype] if self.subtype else 0
+
+
+@dataclass(frozen=True)
+class PcmSpan:
+    """Where the samples are, and what the header says of it."""
+
+    start: int  # byte
+    end: int  # byte behind the last
+    claimed: int  # bytes
+    format: PcmFormat
+
+    @property
+    def cut(self) -> bool:
+        """Whether the header claims more bytes than there are, and not for want of anything better."""
+        plain = self.claimed < PIPE_SIZE or 2**32 <= self.claimed < 2**62
+        return plain and self.end - self.start < self.claimed
+
+
+def pcm_span(file: IO[bytes]) -> PcmSpan | None:
+    """Where the samples of a file are; None if it is not of one of these formats, or its header has no format."""
+    head = read_at(file, 0, 40)
+    if head[:4] in (b".snd", b"dns."):
+        return _au(file, head)
+    layout = LAYOUTS.get(head[:4])
+    if layout is None or (layout is W64 and head[:16] != W64_RIFF):
+        return None
+    form, large = PcmFormat(0, 0, None), None
+    for name, at, claimed in _chunks(file, layout):
+        if name == b"ds64":
+            large = struct.unpack("<Q", read_at(file, at + 8, 8).ljust(8, b"\0"))[0]
+        elif name in (b"fmt ", b"COMM", b"desc"):
+            body = read_at(file, at, min(claimed, 64)).ljust(64, b"\0")
+            form = {b"fmt ": _wav, b"COMM": _aiff, b"desc": _caf}[name](body, layout.endian, head[8:12])
+        elif name == b"SSND":
+            offset = int.from_bytes(read_at(file, at, 4), "big")
+            return _span(file, at + 8 + offset, claimed - 8 - offset, form, layout)
+        elif name == b"data":
+            edits = 4 if layout is CAF else 0
+            size = large if large is not None and claimed == 2**32 - 1 else claimed
+            return _span(file, at + edits, size - edits, form, layout)
+    return None
+
+
+def _chunks(file: IO[bytes], layout: Layout, at: int | None = None) -> Iterator[tuple[bytes, int, int]]:
+    """Name, first byte and claimed size of each chunk from byte `at` on (from the first, if None)."""
+    at = layout.first if at is None else at
+    head_bytes = layout.name + struct.calcsize(layout.size)
+    for _ in range(MOST_CHUNKS):
+        head = read_at(file, at, head_bytes)
+        if len(head) < head_bytes:
+            return
+        size = struct.unpack(layout.size, head[layout.name :])[0] - layout.counted
+        yield head[:4], at + head_bytes, max(0, size)
+        at += head_bytes + max(0, size)
+        at += -at % layout.step
+
+
+def _span(file: IO[bytes], start: int, claimed: int, form: PcmFormat, layout: Layout | None) -> PcmSpan | None:
+    """The samples from byte `start` to where they really end."""
+    if not (form.sample_rate > 0 and form.channels > 0):
+        return None
+    total, claimed = size_of(file), max(0, claimed)
+    # 32 bits hold the size without its multiples of 4 GiB.
+    step = 2**32 if layout in (RIFF, RIFX) else total + 1
+    for end in range(start + claimed, total, step):
+        if _is_rest(file, end, total, claimed, layout):
+            return PcmSpan(start, end, claimed, form)
+    end = total - ((total - start) % form.frame_bytes if form.frame_bytes else 0)
+    return PcmSpan(start, max(start, end), claimed, form)
+
+
+def _is_rest(file: IO[bytes], at: int, total: int, claimed: int, layout: Layout | None) -> bool:
+    """Whether no samples follow from byte `at` on: chunks up to the end, a tag, zeros, or too little to matter."""
+    if total - at < min(STRAY_BYTES, claimed // 100 + 8) or _is_tag(file, at, total):
+        return True
+    if claimed and _is_zero(file, at, total):
+        return True
+    return layout is not None and any(_are_chunks(file, start, total, layout) for start in {at, at + at % layout.step})
+
+
+def _are_chunks(file: IO[bytes], at: int, total: int, layout: Layout) -> bool:
+    end = at
+    for name, start, size in _chunks(file, layout, at):
+        if _is_tag(file, end, total) or _is_zero(file, end, total):
+            return True
+        if not all(0x20 <= byte < 0x7F for byte in name) or start + size > total + layout.step:
+            return False
+        end = start + size
+    return end > at and total - end < 8 + layout.name
+
+
+def _is_tag(file: IO[bytes], at: int, total: int) -> bool:
+    head = read_at(file, at, 10)
+    return (
+        (head[:3] == b"TAG" and total - at == ID3V1_BYTES)
+        or head[:8] == b"APETAGEX"
+        or head[:5] in (b"ID3\x02\x00", b"ID3\x03\x00", b"ID3\x04\x00")
+    )
+
+
+def _is_zero(file: IO[bytes], at: int, total: int) -> bool:
+    while at < total:
+        chunk = read_at(file, at, CHUNK_BYTES)
+        if not chunk or chunk.strip(b"\0"):
+            return not chunk
+        at += len(chunk)
+    return True
+
+
+def _wav(body: bytes, endian: str, kind: bytes) -> PcmFormat:
+    """The format of WAV and W64, from its chunk."""
+    tag, channels, rate, _, block, bits = struct.unpack(f"{endian}HHIIHH", body[:16])
+    if tag == 0xFFFE:
+        tag = struct.unpack(f"{endian}H", body[24:26])[0]
+    integers = INTEGERS | {8: "PCM_U8"}
+    subtype = {1: integers.get(bits), 3: FLOATS.get(bits), 6: "ALAW", 7: "ULAW"}.get(tag)
+    form = PcmFormat(rate, channels, subtype, endian)
+    return form if block == form.frame_bytes else PcmFormat(rate, channels, None)
+
+
+def _aiff(body: bytes, endian: str, kind: bytes) -> PcmFormat:
+    """The format of AIFF and AIFC, from its chunk; the rate is an 80-bit float."""
+    channels, _, bits, exponent, mantissa = struct.unpack(">HIHHQ", body[:18])
+    rate = round(mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63))
+    name, order = AIFC.get(body[18:22], ("", ">")) if kind == b"AIFC" else (None, ">")
+    subtype = INTEGERS.get(-(-bits // 8) * 8) if name is None else name or None
+    return PcmFormat(rate, channels, subtype, order)
+
+
+def _caf(body: bytes, endian: str, kind: bytes) -> PcmFormat:
+    """The format of CAF, from its chunk."""
+    rate, codec, flags, packet, _, channels, bits = struct.unpack(">d4sIIIII", body[:32])
+    names = FLOATS if flags & 1 else INTEGERS
+    subtype = {b"lpcm": names.get(bits), b"alaw": "ALAW", b"ulaw": "ULAW"}.get(codec)
+    form = PcmFormat(round(rate), channels, subtype, "<" if flags & 2 else ">")
+    return form if packet == form.frame_bytes else PcmFormat(round(rate), channels, None)
+
+
+def _au(file: IO[bytes], head: bytes) -> PcmSpan | None:
+    endian = ">" if head[:4] == b".snd" else "<"
+    if len(head) < 24:
+        return None
+    offset, size, codec, rate, channels = struct.unpack(f"{endian}5I", head[4:24])
+    return _span(file, offset, size, PcmFormat(rate, channels, AU.get(codec), endian), None)

@@ -1,0 +1,350 @@
+"""`mmmos evaluate` and `mmmos leaderboard`: how far scores and human labels agree."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmmos.cli.console import ConsoleProgress
+from mmmos.cli.options import (
+    AcceptOption,
+    BadRows,
+    DataRoot,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    OverwriteOption,
+    StrictOption,
+    TrustOption,
+    check_output,
+    notes,
+    open_predictor,
+)
+from mmmos.errors import ManifestError, UsageError
+from mmmos.io.atomic import write_text
+from mmmos.report.text import agreement_table, comparison_table, grid_markdown, grid_text, standing_grids
+from mmmos.scores import AXES, LABEL_RANGE, scale_name
+
+if TYPE_CHECKING:
+    from mmmos.data.manifest import LabelledClip
+    from mmmos.inference.predictor import Predictor
+    from mmmos.scores import Scores
+
+LEADERBOARD_SUFFIXES = (".json", ".md", ".csv")
+"""File names that a leaderboard is written as."""
+
+
+def evaluate(
+    context: typer.Context,
+    manifest: Annotated[Path, typer.Argument(help="Labelled clips.")],
+    model: ModelOption = "lite",
+    scores: Annotated[
+        Path | None, typer.Option(help="Scores from this file, .jsonl, .csv or .parquet, in place of a model's.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Another model, or a file of its scores, to compare with on the same clips.")
+    ] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="CE, CU, PC, PQ or composite; may be given again. All if not given.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw scores over labels: .png, .pdf or .svg. Needs mmmos[plot].")
+    ] = None,
+    scale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH", help="Lowest and highest rating of the labels; as the scores' scale by default."
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures here, as JSON.")] = None,
+    overwrite: OverwriteOption = False,
+    strict: StrictOption = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
+    data_root: DataRoot = None,
+) -> None:
+    """Compare scores with human labels.
+
+    Prints MSE, LCC, SRCC, KTAU and bias, with intervals. With --against it compares two models on the same clips: the
+    difference of each metric, with its interval.
+    """
+    from mmmos.data.corpora import read_corpus
+    from mmmos.evaluation.agreement import compare
+    from mmmos.evaluation.agreement import evaluate as agreement
+    from mmmos.evaluation.rating_scales import find_scales
+    from mmmos.report.plots import plot as draw
+
+    named = context.get_parameter_source("model")
+    if scores and named and named.name == "COMMANDLINE":
+        raise UsageError("--scores stands in place of --model; --against compares two")
+    bad = BadRows(manifest, strict)
+    rows = read_corpus(manifest, data_root, label_range=None, on_bad_row=bad)
+    axes = _axes(axis or [], rows, manifest)
+    lists = {"labels": bad.report(sum(row.list_rows for row in rows))}
+    inputs = [manifest, scores, None if scores else model, against, *(row.clip.path for row in rows)]
+    _check_outputs(output, plot, inputs, overwrite)
+    by_file = [scores is not None, against is None or _is_table(against)]
+    missing: list[str] = []
+    if not all(by_file):  # a model needs the audio
+        rows, missing = _with_audio(rows, manifest)
+
+    def open_model(name: str) -> Predictor:
+        return open_predictor(name, device, dtype, trust_checkpoint, accept_license)
+
+    first = str(scores or model)
+    found, trained, lists["scores"] = _scores_of(first, by_file[0], rows, axes, open_model, strict)
+    figures: dict[str, Any] = {"model": None if scores else model, "scores": str(scores) if scores else None}
+    unscored = sum(all(math.isnan(item[name]) for name in AXES) for item in found)
+    figures |= {"manifest": str(manifest), "clips": len(rows), "missing": missing, "unscored": unscored}
+    figures["trained_on"] = trained
+    other: list[Scores] = []
+    if against:
+        other, trained, lists["against"] = _scores_of(against, by_file[1], rows, axes, open_model, strict)
+        figures["against_trained_on"] = trained
+    scales = find_scales(rows, scale, [(first, found), *([(against, other)] if against else [])])
+    parts = scales.mask(agreement(rows, found, axes=axes))
+    text = agreement_table(parts)
+    figures |= {"scale": scales.scores[0], "label_scale": scales.labels}
+    figures["lists"] = {name: found for name, found in lists.items() if found}
+    figures["raters"] = _raters(rows)
+    figures["agreement"] = [part.to_json() for part in parts]
+    if against:
+        compared = scales.same_scale(compare(rows, found, other, axes=axes))
+        figures |= {"against": against, "against_scale": scales.scores[1]}
+        figures["comparison"] = [item.to_json() for item in compared]
+        text = f"A  {first}\nB  {against}\n\nA and the labels\n{text}\n\nA and B\n{comparison_table(compared)}"
+    if plot:
+        draw(plot, rows, found, f"{Path(first).name} against {manifest.name}", axes, scales.comparable[0])
+    _give(figures, text, output)
+    for sentence in scales.notes:
+        notes.print(f"mmmos: {sentence}")
+    if unscored:
+        notes.print(f"mmmos: {unscored} of {len(rows)} clips have no score and were left out")
+
+
+def _check_outputs(
+    output: Path | None, plot: Path | None, inputs: Sequence[str | Path | None], overwrite: bool
+) -> None:
+    """Raise `UsageError` where figures or a picture cannot be written, or would replace an input."""
+    from mmmos.report.plots import check_plot
+
+    if output:
+        check_output(output, inputs, overwrite)
+    if plot:
+        check_plot(plot)
+        check_output(plot, inputs, overwrite)
+        if output and output.resolve() == plot.resolve():
+            raise UsageError(f"{plot} cannot hold both the figures (-o) and the picture (--plot)")
+
+
+def _raters(rows: Sequence[LabelledClip]) -> dict[str, dict[str, Any]]:
+    """Of each axis that several people rated: clips, ratings, and the reliability of their mean, with a note."""
+    from mmmos.evaluation.ceiling import reliability_of
+
+    found: dict[str, dict[str, Any]] = {}
+    for i, axis in enumerate(AXES):
+        ratings = [row.ratings[i] for row in rows if row.ratings and row.ratings[i]]
+        if any(len(values) > 1 for values in ratings):
+            value, count = reliability_of(ratings), sum(map(len, ratings))
+            reliability = round(value, 6) if math.isfinite(value) else None
+            found[axis] = {"clips": len(ratings), "ratings": count, "reliability": reliability}
+            shown = "undefined" if reliability is None else f"{reliability:.2f}"
+            notes.print(f"mmmos: {axis}: {count} ratings of {len(ratings)} clips, reliability of their mean {shown}")
+    return found
+
+
+def _scores_of(
+    name: str,
+    from_file: bool,
+    rows: Sequence[LabelledClip],
+    axes: Sequence[str],
+    open_model: Callable[[str], Predictor],
+    strict: bool,
+) -> tuple[list[Scores], int | None, dict[str, Any]]:
+    """Scores of the clips from a file or a model, how many of them it was trained on, if it says, and rows left out."""
+    from mmmos.evaluation.agreement import absent
+    from mmmos.features.cache import count_used
+
+    trained = None
+    left_out: dict[str, Any] = {}
+    if from_file:
+        found, left_out = _read(Path(name), rows, strict)
+    else:
+        predictor = open_model(name)
+        if digests := predictor.model.about.trained_on:
+            trained = count_used([row.clip for row in rows], digests)
+        found = _stream(predictor, rows)
+    for sentence in absent(rows, found, axes):
+        notes.print(f"mmmos: {name}: {sentence}")
+    if trained:
+        notes.print(
+            f"mmmos: warning: {name} was trained on {trained} of these {len(rows)} clips: its figures say little about"
+            " other clips; evaluate on clips that it has not seen"
+        )
+    return found, trained, left_out
+
+
+def leaderboard(
+    predictions: Annotated[
+        Path, typer.Argument(help="Scores of the AudioMOS 2025 Track 2 test set: .csv, .jsonl or .parquet.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="The raters' file; found in MMMOS_DATA/labels, else fetched, if not given.")
+    ] = None,
+    others: Annotated[
+        Path | None, typer.Option(help="More published rows: CSV of team, axis, level, MSE, LCC, SRCC, KTAU.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Judge the clips there are, if some are missing.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
+    overwrite: OverwriteOption = False,
+    strict: StrictOption = False,
+) -> None:
+    """Rank predictions of the AudioMOS 2025 Track 2 test set.
+
+    Compares them with the published systems and with the ceiling that the raters' noise sets.
+    """
+    from mmmos.data.label_files import find_label_file
+    from mmmos.data.manifest import shortened
+    from mmmos.evaluation.leaderboard import (
+        ABOVE_CEILING,
+        align,
+        judge,
+        places,
+        published,
+        read_truth,
+        test_id,
+        to_csv,
+        to_json,
+    )
+    from mmmos.evaluation.predictions import read_predictions
+    from mmmos.evaluation.rating_scales import scores_scale
+
+    if output:
+        if output.suffix not in LEADERBOARD_SUFFIXES:
+            raise UsageError(f"{output}: figures are written as {', '.join(LEADERBOARD_SUFFIXES)}")
+        check_output(output, [predictions, labels or find_label_file("track2_test"), others], overwrite)
+    bad_labels = BadRows(labels or "the raters' file", strict)
+    truth = read_truth(labels, bad_labels)
+    bad = BadRows(predictions, strict)
+    given = read_predictions(predictions, bad)
+    lists = {"labels": bad_labels.report(len(truth.ids)), "scores": bad.report(len(given))}
+    with _naming(predictions):
+        values, missing = align(truth, given)
+    few = f"{len(missing)} of {len(truth.ids)} clips have no score"
+    absent = {*missing} - {test_id(scores) for scores in given}  # the others have a row without a score
+    if (len(absent) > len(bad.reasons) or (missing and strict)) and not partial:
+        raise UsageError(f"{predictions}: {few}: {shortened(missing)}; --partial judges the others")
+    said = [f"{few} and were left out: not comparable with rows of the whole set"] if missing else []
+    if (own := scores_scale(given, str(predictions))) not in (None, (scale := scale_name(LABEL_RANGE))):
+        said.append(f"scores are on the scale {own}, labels on {scale}: MSE and ranks by MSE do not compare")
+    results, rows = judge(truth, values), published(others)
+    found = places(results, rows)
+    if not any(result.axis == "composite" for result in results):
+        said.append("an axis has no score at all, so there is no composite and no mean of axes")
+    above = [item.axis for item in results if item.level == "utterance" and item.reached("LCC") > ABOVE_CEILING]
+    if above:
+        said.append(f"{', '.join(above)}: above what the raters' noise allows; were these labels seen in training?")
+    report = {
+        "predictions": str(predictions),
+        "clips": len(truth.ids) - len(missing),
+        "missing": missing,
+        "lists": lists,
+    }
+    report |= to_json(results, rows, found) | {"notes": said}
+    grids = standing_grids(results, rows, found)
+    if output and output.suffix == ".md":
+        write_text(output, "\n\n".join([*(grid_markdown(*item) for item in grids.items()), *said]) + "\n")
+    elif output and output.suffix == ".csv":
+        write_text(output, to_csv(results))
+    else:
+        _give(report, "\n\n".join(grid_text(*item) for item in grids.items()), output)
+    for sentence in said:
+        notes.print(f"mmmos: {sentence}")
+
+
+def _axes(named: Sequence[str], rows: Sequence[LabelledClip], manifest: Path) -> tuple[str, ...]:
+    """The axes asked for, each of which must have a label, else all; `UsageError` that names the file."""
+    from mmmos.evaluation.agreement import JUDGED, labelled
+
+    for axis in named:
+        if axis not in JUDGED:
+            raise UsageError(f"no axis is called {axis!r}; there are {', '.join(JUDGED)}")
+        if axis not in labelled(rows):
+            raise UsageError(f"{manifest}: no row has a label of {axis}")
+    return tuple(axis for axis in JUDGED if not named or axis in named)
+
+
+def _is_table(name: str) -> bool:
+    from mmmos.evaluation.predictions import SUFFIXES
+
+    return Path(name).suffix.lower() in SUFFIXES and not Path(name).is_dir()
+
+
+def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[LabelledClip], list[str]]:
+    """The rows whose clip is there, and the paths of the others."""
+    from mmmos.data.manifest import shortened, split_present
+
+    present, missing = split_present(rows)
+    if missing:
+        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {shortened(missing)}")
+    if not present:
+        raise UsageError(f"{manifest}: none of the {len(missing)} listed clips is there")
+    return present, missing
+
+
+def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[Scores], dict[str, Any]]:
+    """The scores that a file has of the clips, empty ones where it has none; and what is left out, with a note."""
+    from mmmos.data.manifest import shortened
+    from mmmos.evaluation.matching import matched
+    from mmmos.evaluation.predictions import read_predictions
+    from mmmos.scores import Scores
+
+    bad = BadRows(path, strict)
+    given = read_predictions(path, bad)
+    report = bad.report(len(given))
+    with _naming(path):
+        found = matched(rows, given)
+    without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
+    if len(without) == len(rows):
+        raise UsageError(f"{path}: none of its {len(given)} rows is of a listed clip, by id, path or file name")
+    if without:
+        notes.print(f"mmmos: {path} has no row of {len(without)} of {len(rows)} clips: {shortened(without)}")
+    others = len({id(scores) for scores in given} - {id(scores) for scores in found})
+    if others:
+        notes.print(f"mmmos: {others} of {len(given)} rows of {path} are of clips that are not listed")
+    report |= {"clips_without_row": without, "rows_of_other_clips": others}
+    return [scores or Scores(id=row.clip.id) for row, scores in zip(rows, found, strict=True)], report
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with its rows."""
+    try:
+        yield
+    except ManifestError as error:
+        raise ManifestError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _stream(predictor: Predictor, rows: Sequence[LabelledClip]) -> list[Scores]:
+    with predictor, ConsoleProgress(notes) as progress:
+        progress.start("scoring", len(rows))
+        return list(predictor.stream((row.clip for row in rows), progress=progress))
+
+
+def _give(figures: dict[str, Any], text: str, output: Path | None) -> None:
+    """Figures to a file, a table to a terminal, or JSON into a pipe."""
+    if output:
+        write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    elif sys.stdout.isatty():
+        print(text)
+    else:
+        print(json.dumps(figures, allow_nan=False))

@@ -1,0 +1,198 @@
+"""`mmmos score`: clips in, rows out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from mmmos.cli.console import ConsoleProgress, is_animated
+from mmmos.cli.options import (
+    AcceptOption,
+    DataRoot,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    OverwriteOption,
+    StrictOption,
+    TrustOption,
+    check_output,
+    notes,
+    open_predictor,
+)
+from mmmos.cli.run_folder import (
+    Crewed,
+    RayOption,
+    ShardSizeOption,
+    StallOption,
+    WorkersOption,
+    folder_of,
+    run_in_folder,
+)
+from mmmos.cli.score_table import score_table
+from mmmos.errors import ManifestError, UsageError
+from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.scores import LABEL_RANGE, LabelRange
+
+if TYPE_CHECKING:
+    from mmmos.audio.clip import Clip
+    from mmmos.scores import Scores
+
+
+def score(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, lists (.jsonl, .json, .csv, .tsv, .scp, .txt), or - for stdin."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", help="Write rows here: .jsonl, .csv or .parquet; FOLDER/ or an address for many clips."
+        ),
+    ] = None,
+    model: ModelOption = "lite",
+    segments: Annotated[bool, typer.Option("--segments", help="One row for each 10-second window.")] = False,
+    form: Annotated[
+        Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints only its four keys.")
+    ] = "mmmos",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the scores in OUTPUT.jsonl, score the rest.")] = False,
+    overwrite: OverwriteOption = False,
+    strict: StrictOption = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    shard_size: ShardSizeOption = None,
+    stall_minutes: StallOption = 30.0,
+    data_root: DataRoot = None,
+) -> None:
+    """Score clips: quality, complexity, enjoyment, usefulness.
+
+    Prints a table on a terminal, JSON lines into a pipe, or writes a file with -o. PQ is production quality, PC
+    production complexity, CE content enjoyment, CU content usefulness, on the rating scale of the model: 0 to 10 unless
+    its own labels had another. A clip that cannot be scored gets a row with an error; the others get their scores. With
+    -o FOLDER/ many processes share the work, rows are published in parts, and the same command resumes the run.
+
+    Exit status: 0 every clip scored, 1 some rows are errors, 2 wrong usage, 3 the run could not continue, 130 or 143
+    interrupted.
+    """
+    from mmmos.data.inputs import expand, named_files
+    from mmmos.inference.rows import not_done
+    from mmmos.io.lists import refuse
+
+    how = Crewed(workers, ray, shard_size, stall_minutes)
+    skipped: list[ManifestError] = []
+
+    def skip(error: ManifestError) -> None:
+        skipped.append(error)
+        notes.print(f"mmmos: {error}: this row is left out")
+
+    root = None if data_root is None else str(data_root)
+    found = expand(inputs, root, lambda sentence: notes.print(f"mmmos: {sentence}"), refuse if strict else skip)
+    if folder := folder_of(output, how):
+        if segments or form != "mmmos" or resume or overwrite:
+            raise UsageError(
+                f"{folder} is a folder: --segments, --format, --resume and --overwrite are for files; it resumes itself"
+            )
+        from mmmos.bulk.tasks import ScoreTask
+
+        found = _at_paths(found)
+        task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
+        raise typer.Exit(1 if run_in_folder(folder, found, task, how, "scoring").errors or skipped else 0)
+    file = None if output is None else Path(output)
+    if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
+        raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
+    with _output(file, form, named_files(inputs), resume or overwrite):
+        clips = list(found)
+        if not clips and skipped:
+            raise UsageError(f"nothing to score: all {len(skipped)} rows of the list are left out")
+        if not clips:
+            notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
+            with _rows_to(file, form, resume, []):
+                return
+        predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
+        if resume and file:
+            clips = not_done(clips, file, predictor.provenance)
+        failed, label_range = 0, predictor.model.about.label_range
+        with predictor, _rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
+            progress.start("scoring", len(clips))
+            for scores in predictor.stream(clips, segments=segments, progress=progress):
+                write(scores)
+                failed += scores.error is not None
+    if failed:
+        notes.print(f"mmmos: {failed} of {len(clips)} clips could not be scored; their rows say why")
+    if skipped:
+        notes.print(f"mmmos: {len(skipped)} rows of lists were left out")
+    if failed or skipped:
+        raise typer.Exit(1)
+
+
+def _at_paths(clips: Iterable[Clip]) -> Iterator[Clip]:
+    """The same clips. Raises `UsageError` for the bytes of a pipe, which a run in a folder cannot read again."""
+    for clip in clips:
+        if clip.path is None:
+            raise UsageError(f"{clip.id} is a pipe of audio; a run in a folder takes files, so save it as one")
+        yield clip
+
+
+@contextmanager
+def _output(
+    file: Path | None, form: Literal["mmmos", "audiobox"], inputs: Iterable[str], overwrite: bool
+) -> Iterator[None]:
+    """The output file to this run alone, if there is one and it destroys nothing. Raises `UsageError`."""
+    from mmmos.inference.rows import check_target
+    from mmmos.io.atomic import locked
+
+    if file is None:
+        yield
+        return
+    check_target(file, form)
+    with locked(file):
+        check_output(file, inputs, overwrite)
+        yield
+
+
+@contextmanager
+def _rows_to(
+    output: Path | None,
+    form: Literal["mmmos", "audiobox"],
+    append: bool,
+    clips: Sequence[Clip],
+    label_range: LabelRange = LABEL_RANGE,
+    segments: bool = False,
+) -> Iterator[tuple[Callable[[Scores], None], Progress]]:
+    """Where rows go, and the progress: a file, a table on a terminal, or JSONL into a pipe."""
+    from mmmos.inference.rows import open_rows
+
+    if output is None and form == "mmmos" and sys.stdout is not None and sys.stdout.isatty():
+        console = Console(highlight=False, markup=False, emoji=False)
+        names = [clip.id for clip in clips]
+        timed = segments or any(clip.start_time > 0 for clip in clips)
+        # Rows scroll by above the bar if one console prints both.
+        with (
+            ConsoleProgress(console if is_animated(console) else notes) as progress,
+            score_table(console, names, label_range, timed) as write,
+        ):
+            yield write, progress
+        return
+    if output is None and sys.stdout is None:
+        raise UsageError("standard output is closed; name a file with -o")
+    try:
+        with open_rows(output or sys.stdout, form, append) as write:
+            if output is None and sys.stdout.isatty():
+                yield write, NO_PROGRESS  # a bar would run into the rows
+                return
+            with ConsoleProgress(notes) as progress:
+                yield write, progress
+    except BrokenPipeError:  # `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None

@@ -1,0 +1,93 @@
+"""Labels of a row: one mean, or several raters' ratings, of each axis.
+
+| a row has | a column is |
+|---|---|
+| the mean | `PQ`, `Production_Quality`; in JSON also a list of ratings |
+| several raters | `PQ_1`, `PQ_2` ...; `PQ_rater1`, `PQ_rater_anna` ...; also with `Production_Quality` |
+| one rating | `PQ`, and who gave it: `rater`, `rater_id`, `listener`, `listener_id`, `annotator`, `worker_id` |
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from mmmos.errors import ManifestError
+from mmmos.io.delimited import to_float
+from mmmos.scores import AXES, AXIS_NAMES, LabelRange, scale_name
+
+AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
+"""What the column of an axis may be called, where labels and where scores are read."""
+
+RATER_COLUMNS = ("rater", "rater_id", "listener", "listener_id", "annotator", "annotator_id", "worker", "worker_id")
+
+LABEL_NAMES = (*AXES, *(AXIS_COLUMNS[axis][1] for axis in AXES))
+"""What is expected of a list of labels, for messages."""
+
+_RATER = r"(?:r|rater|listener|annotator|worker|rating)"
+_SEVERAL = {
+    axis: re.compile(rf"(?:{'|'.join(names)})[ _.-]?(?:{_RATER}?[ _.-]?\d+|{_RATER}[ _.-]\w+)")
+    for axis, names in AXIS_COLUMNS.items()
+}
+
+Ratings = tuple[tuple[float, ...], ...]
+"""By axis, in the order of `AXES`, the ratings of a clip; none where nobody was asked."""
+
+
+@lru_cache  # of each row of a list
+def rater_columns(columns: tuple[str, ...]) -> dict[str, list[str]]:
+    """By axis the columns that hold one rater's ratings each.
+
+    >>> {axis: found for axis, found in rater_columns(("path", "PQ_1", "PQ_rater2", "PQ_std")).items() if found}
+    {'PQ': ['PQ_1', 'PQ_rater2']}
+    """
+    return {axis: [name for name in columns if pattern.fullmatch(name)] for axis, pattern in _SEVERAL.items()}
+
+
+def has_labels(columns: Sequence[str]) -> bool:
+    """Whether any column is of labels."""
+    return bool({*columns} & {*LABEL_NAMES}) or any(rater_columns(tuple(columns)).values())
+
+
+def rater_of(row: Mapping[str, Any]) -> str | None:
+    """Who gave the one rating of a row; None where no column says."""
+    return next((str(row[name]).strip() for name in RATER_COLUMNS if row.get(name) not in (None, "")), None)
+
+
+def ratings_of(row: Mapping[str, Any], where: str, label_range: LabelRange | None) -> Ratings:
+    """The ratings of a row. Raises `ManifestError`, which begins with `where`, for what is not a number in range."""
+    several = rater_columns(tuple(row))
+    found = []
+    for axis, names in AXIS_COLUMNS.items():
+        value = next((row[name] for name in names if row.get(name) not in (None, "")), None)
+        values = [row[name] for name in several[axis] if row[name] not in (None, "")] if value is None else value
+        try:
+            found.append(_numbers(values, axis, where, label_range))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ManifestError(f"{where}: {axis} is not a number: {values!r}") from error
+    if not any(found):
+        raise ManifestError(f"{where} has no label; the axes are {', '.join(AXES)}")
+    return tuple(found)
+
+
+def _numbers(value: Any, axis: str, where: str, label_range: LabelRange | None) -> tuple[float, ...]:
+    """One or several numbers; none where one of them is NaN, which is what tables have in place of a missing label."""
+    values = [to_float(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+    numbers = np.atleast_1d(np.asarray(to_float(values) if isinstance(values, str) else values, dtype=np.float64))
+    low, high = label_range or (-sys.float_info.max, sys.float_info.max)
+    outside = numbers[(numbers < low) | (numbers > high)]
+    if len(outside):
+        scale = f"outside {scale_name(label_range)}" if label_range else "not a finite number"
+        raise ManifestError(f"{where}: {axis} is {outside[0]:g}, {scale}")
+    return () if np.isnan(numbers).any() else tuple(numbers.ravel().tolist())
+
+
+def means(ratings: Ratings) -> tuple[float, ...]:
+    """The mean of each axis, [A], NaN where there is no rating."""
+    return tuple(float(np.mean(values)) if values else math.nan for values in ratings)

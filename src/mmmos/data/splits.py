@@ -1,0 +1,124 @@
+"""Stratified splits: every system is in both parts in proportion, and every group of clips in one part only.
+
+The paper splits AES-PAM like this: each generation model's clips 80/20 (section III.A).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+from mmmos.data.manifest import LabelledClip
+from mmmos.errors import ManifestError
+
+FIELDS = ("system", "domain", "set", "source", "stratum")
+"""Fields of a row that a split can be stratified by; any other column of a list is read as its `stratum`."""
+
+MOST_NAMED = 5
+"""How many strata that are too small a message names."""
+
+Cell = tuple[str, str]
+"""A set and a stratum. The clips of a set are divided in proportion, too: sets have scales of their own."""
+
+
+def stratum_columns(column: str) -> dict[str, str]:
+    """What `read_labels` needs as `columns` for a split that is stratified by this column of its list."""
+    return {} if column in FIELDS else {"stratum": column}
+
+
+def split_stratified(
+    rows: Sequence[LabelledClip],
+    fraction: float,
+    seed: int,
+    column: str,
+    note: Callable[[str], None] = lambda line: None,
+) -> tuple[list[LabelledClip], list[LabelledClip]]:
+    """Rows in two parts: of each value of `column` about `fraction` in the second, no group in both.
+
+    Where groups are single clips, a stratum of n clips has `fraction * n` of them in the second part, rounded. Where
+    each group is of one stratum, it is within half of the stratum's largest group of that. Groups are visited in an
+    order that depends on their names and the seed alone. `note` is called once where strata are too small to be in both
+    parts. Raises `ManifestError` where no row has a value, and where no stratum could be divided.
+    """
+    field = column if column in FIELDS else "stratum"
+    cells = [(row.set, str(getattr(row, field))) for row in rows]
+    origin = rows[0].origin if rows else ""
+    if not any(value for _, value in cells):
+        raise ManifestError(f"{origin or 'the list'}: no row has a value of {column}, which the split is stratified by")
+    groups: dict[str, Counter[Cell]] = defaultdict(Counter)
+    for row, cell in zip(rows, cells, strict=True):
+        groups[row.group or row.clip.id][cell] += 1
+    held = _choose(groups, fraction, seed)
+    in_second = [(row.group or row.clip.id) in held for row in rows]
+    if too_small := _one_sided(cells, in_second, groups):
+        total = len(set(cells))
+        if len(too_small) == total:
+            raise ManifestError(
+                f"no value of {column} can be divided without cutting a group: {_named(too_small)};"
+                " add clips of other groups, or hold out a larger fraction"
+            )
+        note(f"{len(too_small)} of {total} values of {column} are too small to be divided: {_named(too_small)}")
+    return (
+        [row for row, second in zip(rows, in_second, strict=True) if not second],
+        [row for row, second in zip(rows, in_second, strict=True) if second],
+    )
+
+
+def _choose(groups: dict[str, Counter[Cell]], fraction: float, seed: int) -> set[str]:
+    """The groups of the second part: each that brings the sum of its strata's distances from their goals down."""
+    wanted: Counter[Cell] = Counter()
+    for sizes in groups.values():
+        wanted.update(sizes)
+    left = {cell: fraction * size for cell, size in wanted.items()}
+    held = set()
+    for group in sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()):
+        sizes = groups[group]
+        gain = sum(abs(left[cell]) - abs(left[cell] - size) for cell, size in sizes.items())
+        if gain > 1e-9:
+            held.add(group)
+            for cell, size in sizes.items():
+                left[cell] -= size
+    return held
+
+
+def _one_sided(
+    cells: Sequence[Cell], in_second: Sequence[bool], groups: dict[str, Counter[Cell]]
+) -> list[tuple[str, int, int, bool]]:
+    """Strata that are in one part only: name, clips, groups, and whether that is the second part."""
+    sides: dict[Cell, set[bool]] = defaultdict(set)
+    for cell, second in zip(cells, in_second, strict=True):
+        sides[cell].add(second)
+    clips = Counter(cells)
+    counts = Counter(cell for sizes in groups.values() for cell in sizes)
+    return [
+        (_name(cell), clips[cell], counts[cell], True in found)
+        for cell, found in sorted(sides.items())
+        if len(found) == 1
+    ]
+
+
+def _name(cell: Cell) -> str:
+    """A stratum for a message, with its set where it has one.
+
+    >>> _name(("", "musicldm")), _name(("pam", ""))
+    ('musicldm', '(empty) of set pam')
+    """
+    return (cell[1] or "(empty)") + (f" of set {cell[0]}" if cell[0] else "")
+
+
+def _named(strata: Sequence[tuple[str, int, int, bool]]) -> str:
+    """The first few strata for a message.
+
+    >>> _named([("a", 1, 1, False), ("b", 40, 2, True)])
+    'a (1 clip, 1 group; not held out), b (40 clips, 2 groups; held out)'
+    """
+    words = [
+        f"{name} ({_count(clips, 'clip')}, {_count(groups, 'group')}; {'' if second else 'not '}held out)"
+        for name, clips, groups, second in strata[:MOST_NAMED]
+    ]
+    return ", ".join(words) + (" ..." if len(strata) > MOST_NAMED else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,133 @@
+"""Scores that are in a file already: read from JSONL, CSV or Parquet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmmos.data.manifest import ID_COLUMNS, PATH_COLUMNS
+from mmmos.data.ratings import AXIS_COLUMNS, LABEL_NAMES
+from mmmos.errors import ManifestError
+from mmmos.io.delimited import described, not_found, to_float
+from mmmos.io.lists import OnBadRow, read_rows, refuse
+from mmmos.scores import AXES, Scores, parse_scale
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""File names that are tables of scores."""
+
+_NAMES = f"any of {', '.join(LABEL_NAMES)}"
+
+ANY_STREAM = -1
+"""The audio stream of scores that do not say theirs."""
+
+
+def read_predictions(path: str | Path, on_bad_row: OnBadRow = refuse) -> list[Scores]:
+    """The scores of a table: rows of `mmmos score`, or any with an id or a path and an axis or more, by name.
+
+    Of each clip its id, path, stretch and scores; NaN for what the table does not say. A score may be missing
+    (null, empty, NaN). `on_bad_row` gets the `ManifestError` of a row that has something else in place of a score, or
+    nothing but NaN; it names the line (in Parquet the row). Raises `ManifestError` for a file that has no scores.
+    """
+    path = Path(path)
+    found: list[Scores] = []
+    bad: list[ManifestError] = []
+
+    def leave_out(error: ManifestError) -> None:
+        on_bad_row(error)
+        bad.append(error)
+
+    for line, row in _rows(path, leave_out):
+        try:
+            found.append(_scores(row, path, line))
+        except ManifestError as error:
+            leave_out(error)
+    if bad and not found:
+        raise ManifestError(f"{path}: all {len(bad)} rows are left out; the first: {bad[0]}")
+    if not found:
+        raise ManifestError(f"{path}, line 1: there is no row; expected are {ID_COLUMNS[0]} or path, and {_NAMES}")
+    if all(math.isnan(scores[axis]) for scores in found for axis in AXES):
+        raise ManifestError(f"{path} has no score; the axes are {', '.join(AXES)}")
+    return found
+
+
+def _rows(path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and fields of each row."""
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        raise ManifestError(f"{path}: scores are read from {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise ManifestError(not_found(path))
+    if kind == ".parquet":
+        yield from _parquet_rows(path)
+        return
+    for line, row in read_rows(path, (*ID_COLUMNS, *PATH_COLUMNS), on_bad_row, LABEL_NAMES):
+        if kind in (".csv", ".tsv") and not row.keys() & {*LABEL_NAMES}:
+            raise ManifestError(f"{path}, line 1: no column holds scores, as {described(list(row), LABEL_NAMES)}")
+        yield line, row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from error
+    except pyarrow.ArrowInvalid as error:
+        raise ManifestError(f"{path} is not Parquet: {error}") from error
+    yield from enumerate(table.to_pylist(), start=1)
+
+
+def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
+    """The scores of a row. NaN is a score that is missing; raises `ManifestError` for a row with nothing but NaN."""
+    file = next((str(row[name]) for name in PATH_COLUMNS if row.get(name)), None)
+    name = next((str(row[key]) for key in ID_COLUMNS if row.get(key) not in (None, "")), file)
+    if name is None:
+        raise ManifestError(f"{path}, line {line} has none of {', '.join(ID_COLUMNS + PATH_COLUMNS)}")
+    if not any(column in row for columns in AXIS_COLUMNS.values() for column in columns):
+        raise ManifestError(f"{path}, line {line} has none of the axes {', '.join(AXES)}")
+    start, end, duration = (_number(row, (key,), path, line) for key in ("start_time", "end_time", "duration"))
+    stream = _number(row, ("stream",), path, line)
+    given = {axis: _given(row, columns) for axis, columns in AXIS_COLUMNS.items()}
+    lacking = [axis for axis, value in given.items() if _is_nan(value)]
+    if lacking and all(value is None or axis in lacking for axis, value in given.items()):
+        raise ManifestError(f"{path}, line {line}: {lacking[0]} is not a number: {given[lacking[0]]!r} ({name})")
+    values = [math.nan if axis in lacking else _number(row, AXIS_COLUMNS[axis], path, line) for axis in AXES]
+    scale = str(row.get("scale"))
+    return Scores(
+        id=name,
+        path=file,
+        start_time=start,
+        end_time=end,
+        duration=duration,
+        stream=ANY_STREAM if math.isnan(stream) else int(stream),
+        scale=scale if parse_scale(scale) else None,
+        origin=f"{path}, line {line}",
+    ).with_axes(np.array(values))
+
+
+def _given(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """What a row says in the first of these columns that is not empty."""
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def _is_nan(value: Any) -> bool:
+    return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
+
+
+def _number(row: Mapping[str, Any], names: Sequence[str], path: Path, line: int) -> float:
+    value = _given(row, names)
+    if value is None:
+        return math.nan
+    try:
+        number = to_float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ManifestError(f"{path}, line {line}: {names[0]} is not a number: {value!r}")
+    return number

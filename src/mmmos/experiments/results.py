@@ -1,0 +1,313 @@
+"""Results of many runs, and their means as tables with the paper's figures beside them.
+
+A result is one run's metrics on one set. A table has a row for each configuration, encoder subset or strategy
+and groups of columns, one for each set; a cell is the mean over runs with other seeds.
+`mmmos.experiments.tables` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.data.manifest import LabelledClip, label_array
+from mmmos.errors import UsageError
+from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
+from mmmos.paper import COLUMNS, METRICS, ROWS, Cell, printed
+from mmmos.report.text import SHOWN
+from mmmos.scores import AXES, AXIS_NAMES
+
+Place = tuple[str, str]
+"""A set and the level that its metrics are taken at."""
+
+Asked = Mapping[str, Sequence[str]]
+"""Table -> the rows that were to be run."""
+
+LEVELS = {"utterance": "clips", "system": "systems"}
+"""Level -> what is counted there."""
+
+AXIS_TITLES = {
+    "composite": "composite of the four axes",
+    "mean_of_axes": "mean of the four axes' metrics",
+    **{axis: AXIS_NAMES[axis] for axis in SHOWN},
+}
+"""What a result's metrics are of -> what people call it."""
+
+NEAR_CONSTANT = 0.05
+"""A run has converged if its MSE is lower than a constant's by more than this fraction of it."""
+
+BIAS = ("bias", "debiased_MSE")
+"""Columns beside the paper's four: the offset of all predictions together, and the error without it."""
+
+SUBJECTS = {
+    "I": "Production Complexity, next to other entries",
+    "II": "Which encoders (loss UT, aggregator MLP)",
+    "III": "Which loss and aggregator",
+    "IV": "Which ensemble",
+}
+"""The paper's tables -> what they compare."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run's agreement with the labels of one set. NaN where a metric is undefined."""
+
+    table: str  # "II", "III" or "IV" of the paper, or a title of one's own
+    row: str  # configuration, encoder subset or strategy
+    seed: int
+    set: str  # "Dev", "PAM", "Test" or another
+    level: str  # of `LEVELS`
+    axis: str  # of `AXIS_TITLES`
+    n: int  # clips or systems
+    MSE: float
+    LCC: float
+    SRCC: float
+    KTAU: float
+    bias: float
+    debiased_MSE: float  # noqa: N815 - as tables call it
+    constant_MSE: float = math.nan  # noqa: N815 - that of the mean label of the set, which a run should be far below
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS or self.axis not in AXIS_TITLES:
+            raise ValueError(f"no level {self.level!r} or no axis {self.axis!r}")
+        if any(math.isinf(getattr(self, metric)) for metric in (*METRICS, *BIAS)):
+            raise ValueError("a metric is infinite")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields in full precision, null for NaN."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell: the mean over its runs, and how it stands in its column."""
+
+    mean: float  # NaN without a run, and where the metric is undefined in one
+    std: float  # sample standard deviation over the runs; NaN for fewer than two
+    runs: int
+    of: int  # runs of the row that has most
+    paper: float | None  # what the paper prints there
+    rank: int = 0  # 1 best of the column, 2 second, 0 neither
+    converged: bool = True  # whether the row's MSE on the set is well below that of a constant
+
+    @property
+    def status(self) -> str:
+        """`"ok"`, `"undefined"`, or `"failed"` where there is no run."""
+        return ("undefined" if math.isnan(self.mean) else "ok") if self.runs else "failed"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The columns of one set."""
+
+    set: str
+    level: str
+    metrics: tuple[str, ...]
+    n: tuple[int, int]  # smallest and largest number of clips or systems
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table before it is written in any format."""
+
+    title: str
+    part: str  # which of the tables of this title: what the metrics are of
+    name: str  # of the results' `table`
+    axis: str
+    groups: tuple[Group, ...]
+    rows: tuple[tuple[str, tuple[Entry, ...]], ...]  # a row's entries are in the order of the groups' metrics
+
+    @property
+    def columns(self) -> tuple[tuple[Group, str], ...]:
+        """Group and metric of each column."""
+        return tuple((group, metric) for group in self.groups for metric in group.metrics)
+
+
+def results_of(
+    scores: NDArray[np.floating], rows: Sequence[LabelledClip], set_name: str, table: str, row: str, seed: int
+) -> Iterator[Result]:
+    """Metrics of scores [N, A] on one set: by clip, and by system where there are several.
+
+    The composite is the mean of a clip's four axes, taken before any metric; next to it is the mean of the
+    axes' own metrics.
+    """
+    labels = label_array(rows)
+    systems = np.array([clip.system for clip in rows])
+    subjects = {axis: (scores[:, i], labels[:, i]) for i, axis in enumerate(AXES)}
+    subjects["composite"] = composite(scores), composite(labels)
+    for level in ("utterance", "system") if len(set(systems) - {""}) > 1 else ("utterance",):
+        found = []
+        for axis, (p, t) in subjects.items():
+            known = np.isfinite(p) & np.isfinite(t) & ((systems != "") | (level == "utterance"))
+            p, t = p[known], t[known]
+            if level == "system":
+                p, t = system_means(p, systems[known]), system_means(t, systems[known])
+            metrics = utterance_metrics(p, t) | {"bias": bias(p, t), "debiased_MSE": debiased_mse(p, t)}
+            metrics["constant_MSE"] = float(np.var(t)) if len(t) else math.nan
+            found.append((axis, len(p), metrics))
+        means = {
+            name: float(np.mean([metrics[name] for axis, _, metrics in found if axis in AXES])) for name in metrics
+        }
+        for axis, n, metrics in [*found, ("mean_of_axes", found[-1][1], means)]:
+            yield Result(table, row, seed, set_name, level, axis, n, **metrics)
+
+
+def read_results(path: Path) -> list[Result]:
+    """Results from a JSONL file. Raises `UsageError` naming a line that holds none."""
+    results = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            figures = (*METRICS, *BIAS, *(("constant_MSE",) if "constant_MSE" in row else ()))
+            values = {name: math.nan if row[name] is None else float(row[name]) for name in figures}
+            results.append(Result(**(row | values)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}, line {number} is not a result: {error}") from error
+    return results
+
+
+def write_results(results: Iterable[Result], path: Path) -> None:
+    """Results as JSONL, a line each; null for NaN."""
+    lines = (json.dumps(result.to_json(), allow_nan=False) for result in results)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def tabulate(
+    results: Sequence[Result],
+    name: str,
+    axis: str = "composite",
+    groups: Sequence[Place] | None = None,
+    rows: Sequence[str] | None = None,
+    bias: bool = False,
+    paper: bool = True,
+) -> Table:
+    """The table of one name and axis.
+
+    Its rows are `rows`, by default the paper's, then others as they first appear. Its groups are `groups`, by
+    default the paper's for which there are results; of a table that is not the paper's, all that there are.
+    Systems and Test have the `BIAS` columns beside the paper's metrics, other groups if `bias`. The paper's own
+    numbers stand beside ours if `paper`: it is about other data than those of most experiments. Raises `UsageError`
+    for two results that differ in nothing but the metrics.
+    """
+    ours = [result for result in results if (result.table, result.axis) == (name, axis)]
+    runs: dict[tuple[str, Place], list[Result]] = {}
+    for result in ours:
+        runs.setdefault((result.row, (result.set, result.level)), []).append(result)
+    for found in runs.values():
+        if len({result.seed for result in found}) < len(found):
+            raise UsageError(f"two results of table {name}, {found[0].row}, {found[0].set} have the same seed")
+    order = list(dict.fromkeys((*(_paper_rows(name) if rows is None else rows), *(row for row, _ in runs))))
+    made = [_group(ours, place, bias) for place in (_paper_groups(ours, name) if groups is None else groups)]
+    columns = []
+    for group in made:
+        cells = [runs.get((row, (group.set, group.level)), []) for row in order]
+        for metric in group.metrics:
+            theirs = [
+                printed(Cell(name, row, group.set, group.level, axis, metric)) if paper else None for row in order
+            ]
+            entries = column([[getattr(run, metric) for run in cell] for cell in cells], theirs, metric)
+            columns.append([replace(one, converged=_converged(cell)) for one, cell in zip(entries, cells, strict=True)])
+    title = f"Table {name}: {SUBJECTS[name]}" if name in SUBJECTS else name
+    rows_of = [tuple(entries[i] for entries in columns) for i in range(len(order))]
+    return Table(title, AXIS_TITLES[axis], name, axis, tuple(made), tuple(zip(order, rows_of, strict=True)))
+
+
+def converged(mse: float, constant_mse: float) -> bool:
+    """Whether a run is well below the error of a constant: of the mean label of the same set.
+
+    What is not known counts as converged.
+
+    >>> converged(0.9, 1.0), converged(0.96, 1.0), converged(1.5, 1.0), converged(0.9, math.nan)
+    (True, False, False, True)
+    """
+    return not mse >= (1 - NEAR_CONSTANT) * constant_mse
+
+
+def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], metric: str) -> list[Entry]:
+    """One column: the runs' values of each row, and what the paper prints there.
+
+    The best and the second are told from the digits that are shown, so that equal ones share a rank. Lower
+    is better for errors, nearer to 0 for the bias. What is undefined has no rank.
+
+    >>> [(entry.mean, entry.rank) for entry in column([[0.5], [0.7, 0.9], [0.8], []], [None] * 4, "SRCC")]
+    [(0.5, 2), (0.8, 1), (0.8, 1), (nan, 0)]
+    """
+    means = [float(np.mean(runs)) if runs else math.nan for runs in values]
+    shown = [_badness(mean, metric) for mean in means]
+    best = sorted({x for x in shown if not math.isnan(x)})[:2]
+    return [
+        Entry(
+            mean,
+            float(np.std(runs, ddof=1)) if len(runs) > 1 else math.nan,
+            len(runs),
+            max(map(len, values)),
+            number,
+            best.index(bad) + 1 if bad in best else 0,
+        )
+        for runs, mean, bad, number in zip(values, means, shown, paper, strict=True)
+    ]
+
+
+def every_table(
+    results: Sequence[Result], asked: Asked | None = None, bias: bool = False, paper: bool = True
+) -> list[Table]:
+    """The paper's tables, then others: of the composite, then of what else there are results of.
+
+    A table of the paper has its sets alone; results of other sets or levels follow in a table of their own.
+    `asked` gives the rows that were to be run, by table: those without a run are shown as failed.
+    """
+    asked = asked or {}
+    there = {*asked, *(result.table for result in results)}
+    names = [name for name in ROWS if name in there]
+    names += [name for name in dict.fromkeys((*asked, *(result.table for result in results))) if name not in ROWS]
+    tables = []
+    for name in names:
+        ours = [result for result in results if result.table == name]
+        axes = {result.axis for result in ours} or {"composite"}
+        for axis in (axis for axis in AXIS_TITLES if axis in axes):
+            main = tabulate(ours, name, axis, rows=asked.get(name), bias=bias, paper=paper)
+            tables.append(main)
+            shown = {(group.set, group.level) for group in main.groups}
+            rest = [place for place in _groups([r for r in ours if r.axis == axis]) if place not in shown]
+            if rest:
+                other = tabulate(ours, name, axis, rest, asked.get(name), bias, paper)
+                tables.append(replace(other, part=f"{other.part}, other sets"))
+    return tables
+
+
+def _converged(runs: Sequence[Result]) -> bool:
+    """Whether every run of a cell has."""
+    return all(converged(run.MSE, run.constant_MSE) for run in runs)
+
+
+def _badness(mean: float, metric: str) -> float:
+    shown = round(mean, 3)
+    return abs(shown) if metric == "bias" else shown if "MSE" in metric else -shown
+
+
+def _group(ours: Sequence[Result], place: Place, bias: bool) -> Group:
+    sizes = [result.n for result in ours if (result.set, result.level) == place] or [0]
+    more = bias or "system" in place or "Test" in place
+    return Group(*place, METRICS + (BIAS if more else ()), (min(sizes), max(sizes)))
+
+
+def _groups(ours: Sequence[Result]) -> list[Place]:
+    return list(dict.fromkeys((result.set, result.level) for result in ours))
+
+
+def _paper_groups(ours: Sequence[Result], name: str) -> list[Place]:
+    """The paper's groups for which there are results, all if there are none for any; else what there is."""
+    there, paper = _groups(ours), COLUMNS.get(name, ())
+    return [place for place in paper if place in there] or there or list(paper)
+
+
+def _paper_rows(name: str) -> tuple[str, ...]:
+    """Rows that ought to have results: other teams' entries are not ours to run."""
+    return () if name == "I" else ROWS.get(name, ())

@@ -1,0 +1,332 @@
+"""The runs of an experiment: encode once, train each configuration with each seed, keep what came of it.
+
+    OUT/runs/<configuration>-<seed>/   a model folder; predictions.npz; result.json, written last
+    OUT/ensembles/<strategy>/          an ensemble folder, of the first seed
+    OUT/results.jsonl, tables.md, tables.csv, tables.html
+
+Configurations that differ in nothing but their place in the tables are one run. The same call again does
+what is not done yet; a run that fails is told and the others go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.data.manifest import label_array
+from mmmos.ensemble import STRATEGIES, combine
+from mmmos.errors import UsageError
+from mmmos.experiments.config import Configuration, Ensembles, Experiment, Sets
+from mmmos.experiments.results import Result, results_of, write_results
+from mmmos.experiments.tables import write_tables
+from mmmos.features.cache import Keep, file_digests
+from mmmos.features.extractor import Planned, Table, name_of
+from mmmos.inference.selfcheck import check_scores
+from mmmos.io.atomic import replacing
+from mmmos.model.folder import About, ScoringModel, combined_about, load_folder, save_ensemble, save_model
+from mmmos.model.quality import ModelConfig
+from mmmos.processes import run_in_processes
+from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.scores import AXES, LABEL_RANGE
+from mmmos.training.checkpoint import best_epoch, drop_checkpoint
+from mmmos.training.fit import EncoderSource, Listener, Note, rated_axes
+from mmmos.training.loop import fit, predict
+from mmmos.training.settings import Settings
+
+RESULT, PREDICTIONS = "result.json", "predictions.npz"
+
+IDS = "/ids"
+"""Ends the name of an array of `PREDICTIONS` that has the clips' ids: "Dev/ids" [N] next to "Dev" [N, A]."""
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model to train: a configuration and a seed."""
+
+    folder: Path
+    config: ModelConfig
+    settings: Settings
+    seed: int
+    train: str  # key of a table, as the next two
+    dev: str
+    reports: dict[str, str]  # by set
+    places: tuple[tuple[str, str], ...]  # tables and their rows that it stands in
+    cost: float  # about how long it takes, in any unit
+    trained_on: tuple[str, ...] = ()  # files of `train` and `dev`, as in `About`
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that it leaves is there."""
+        return (self.folder / RESULT).is_file()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What an experiment came to."""
+
+    folder: str
+    runs: int
+    failed: dict[str, str]  # runs that failed, with the reason
+    left_out: list[str]  # paths of clips that are missing, ids of those that are broken or silent
+
+
+def run_experiment(
+    experiment: Experiment,
+    sets: Sets,
+    out: Path,
+    cache: Path,
+    source: EncoderSource,
+    *,
+    workers: int = 1,
+    note: Note = lambda line: None,
+    progress: Progress = NO_PROGRESS,
+) -> Finished:
+    """Run all that is not done yet, then write the tables.
+
+    `source` gives device, precision and consent; which encoders is the experiment's matter. `progress` gets a stage
+    "encoding" of each set of clips, then "training" in percent of all runs, each by about how long it takes. Raises
+    what encoding raises, before the first run.
+    """
+    if experiment.ensembles is not None and experiment.ensembles.dev not in sets.reports:
+        there = ", ".join(sets.reports)
+        raise UsageError(f"ensembles are to be chosen on {experiment.ensembles.dev!r}; reported are {there}")
+    out.mkdir(parents=True, exist_ok=True)
+    plan = _Plan(experiment, sets, out, cache, source, note, progress)
+    missing = [run for run in plan.runs if not run.is_done]
+    note(f"{len(plan.runs)} runs, of which {len(plan.runs) - len(missing)} are done")
+    total = sum(run.cost for run in plan.runs)
+    progress.start("training", 100, "%", 100 - 100 * sum(run.cost for run in missing) / total if total else 100)
+    failed = {}
+    for run, error in run_in_processes(train_run, missing, plan.tables, workers):
+        progress.advance(100 * run.cost / total)
+        if error is not None:
+            failed[run.folder.name] = error
+            note(f"{run.folder.name} failed: {error}")
+    results = [result for run in plan.runs if run.is_done for result in _results(run, plan.tables)]
+    if experiment.ensembles is not None:
+        results += _ensembles(experiment, experiment.ensembles, plan, out, note)
+    write_results(results, out / "results.jsonl")
+    asked: dict[str, list[str]] = {}
+    for row in experiment.grid:
+        asked.setdefault(row.table, []).append(row.row)
+    if experiment.ensembles is not None:
+        asked[experiment.ensembles.table] = list(experiment.ensembles.strategies)
+    paper = experiment.beside_paper and experiment.has_paper_encoders
+    roles = {row.row: row.paper_row for row in experiment.grid}
+    write_tables(results, out, experiment.note, asked, paper, roles)
+    return Finished(str(out), len(plan.runs), failed, plan.left_out)
+
+
+def train_run(run: Run, tables: Mapping[str, Table]) -> None:
+    """Train one model, save it with its predictions, and mark it done."""
+    train, dev = tables[run.train], tables[run.dev]
+    main_set = Counter(row.set for row in train.rows).most_common(1)[0][0] if train.rows else ""
+    how = run.settings.training(run.seed, main_set)
+    member, history = fit(run.config, train, dev, how, run.folder)
+    predictions: dict[str, NDArray[Any]] = {}
+    rated = rated_axes(train)
+    for name, key in run.reports.items():
+        scores = member.scale.to_labels(predict(member.model, tables[key], how).double().numpy())
+        scores = np.clip(scores, *LABEL_RANGE) if run.settings.clip_output else scores
+        predictions[name] = np.where([axis in rated for axis in AXES], scores, np.nan)
+        predictions[f"{name}{IDS}"] = np.array([name_of(row.clip) for row in tables[key].rows])
+    best = best_epoch(history)
+    training = {"settings": asdict(run.settings) | {"seed": run.seed, "main_set": main_set}, "best_epoch": best.epoch}
+    about = About(
+        training=training,
+        rated=rated,
+        clip_output=run.settings.clip_output,
+        label_range=LABEL_RANGE,
+        trained_on=run.trained_on,
+    )
+    save_model(run.folder, member, about, _card(run.folder.name, "One run of an experiment", about))
+    with replacing(run.folder / PREDICTIONS) as partial, open(partial, "wb") as file:
+        np.savez(file, allow_pickle=False, **predictions)
+    drop_checkpoint(run.folder)
+    with replacing(run.folder / RESULT) as partial:
+        partial.write_text(json.dumps({"epochs": len(history), **asdict(best)}, allow_nan=False) + "\n")
+
+
+class _Plan:
+    """The runs of an experiment and the tables that they are trained on; making it encodes what has to be."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        sets: Sets,
+        out: Path,
+        cache: Path,
+        source: EncoderSource,
+        note: Note,
+        progress: Progress,
+    ) -> None:
+        self.tables: dict[str, Table] = {}
+        self.listeners: list[Listener] = []
+        self._experiment, self._sets, self._out = experiment, sets, out
+        self._note, self._progress = note, progress
+        self._left_out: dict[str, None] = {}
+        runs: dict[Path, Run] = {}
+        keep: Keep = "frames" if any(row.settings.aggregator == "blstm_t" for row in experiment.grid) else "pooled"
+        source = replace(source, names=tuple(experiment.encoders.values()))
+        for group in _by_encoder_options(experiment):
+            listener = Listener(source, group[0].settings, cache, keep)
+            self.listeners.append(listener)
+            heard: dict[tuple[str, str, int], list[Planned]] = {}
+            for row in group:
+                for run in self._runs(row, listener, heard):
+                    known = runs.get(run.folder)
+                    runs[run.folder] = replace(known, places=known.places + run.places) if known else run
+        # The longest first, so that none of them begins when the others have ended.
+        self.runs = sorted(runs.values(), key=lambda run: -run.cost)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Clips that are missing, broken or silent."""
+        return list(self._left_out)
+
+    def _runs(
+        self, row: Configuration, listener: Listener, heard: dict[tuple[str, str, int], list[Planned]]
+    ) -> Iterator[Run]:
+        names = [self._experiment.encoders[name].partition("=")[0] for name in row.encoders]
+        config = listener.config(row.settings, names)
+        keys = {}
+        for part, rows in {"train": self._sets.train, "dev": self._sets.dev, **self._sets.reports}.items():
+            how, count = row.settings.eval_crop, 1
+            if part == "train":
+                how, count = row.settings.train_crop, row.settings.epochs
+            asked = part, how, count
+            if asked not in heard:
+                # Seeds share their crops: another seed is another training, not another encoding.
+                seed = self._experiment.seeds[0]
+                heard[asked], missed = listener.hear(rows, how, count, seed, self._note, self._progress)
+                self._left_out |= dict.fromkeys(missed)
+            # What was heard, not what is listed: a clip that turns up later makes it another run.
+            used = [(plan.row.clip.id, plan.row.labels, plan.row.set) for plan in heard[asked]]
+            keys[part] = _digest(asked, used, config.encoders, config.aggregator, config.fusion)
+            if keys[part] not in self.tables:
+                self.tables[keys[part]] = listener.table(heard[asked], config)
+        train = self.tables[keys["train"]]
+        unit = len(train.inputs.frames) * (row.settings.blstm_hidden if row.settings.aggregator != "mlp" else 1)
+        trained_on = file_digests(clip.clip for part in ("train", "dev") for clip in self.tables[keys[part]].rows)
+        for seed in self._experiment.seeds:
+            contents = [self.tables[key].content for key in keys.values()]
+            digest = _digest(row.settings, config, seed, keys, contents)[:8]
+            yield Run(
+                self._out / "runs" / f"{'+'.join(names)}-{row.settings.aggregator}-{row.settings.loss}-{seed}-{digest}",
+                config,
+                row.settings,
+                seed,
+                keys["train"],
+                keys["dev"],
+                {part: key for part, key in keys.items() if part not in ("train", "dev")},
+                ((row.table, row.row),),
+                row.settings.epochs * (len(train.rows) + unit / 50),
+                trained_on,
+            )
+
+
+def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path, note: Note) -> list[Result]:
+    """Results of the ensembles of each seed; those of the first seed are saved as models, too."""
+    results: list[Result] = []
+    for seed in experiment.seeds:
+        runs = {
+            row: run
+            for run in plan.runs
+            if run.is_done and run.seed == seed
+            for table, row in run.places
+            if table == asked.of
+        }
+        listed = {row.row: row.paper_row for row in experiment.grid if row.table == asked.of}
+        if not runs:
+            continue
+        if absent := [row for row in listed if row not in runs]:
+            note(f"ensembles with seed {seed} are made without {', '.join(absent)}, which failed")
+        scores: dict[str, list[Array]] = {name: [] for name in next(iter(runs.values())).reports}
+        for run in runs.values():
+            for name, predictions in _predictions(run).items():
+                scores[name].append(predictions)
+        stacked = {name: np.stack(members) for name, members in scores.items()}
+        rows = {name: plan.tables[key].rows for name, key in next(iter(runs.values())).reports.items()}
+        # An axis without a score is not what a model is chosen by, whatever labels there are.
+        chosen = {
+            name: (values, np.where(np.isfinite(values).all(axis=0), label_array(rows[name]), np.nan))
+            for name, values in stacked.items()
+        }
+        for strategy in asked.strategies:
+            try:
+                weights = STRATEGIES[strategy](
+                    *chosen[asked.dev],
+                    names=[listed[row] for row in runs],
+                    pam=chosen.get(asked.pam),
+                    reading=asked.reading,
+                )
+            except UsageError as error:
+                note(f"{strategy} with seed {seed}: {error}")
+                continue
+            for name in stacked:
+                used = weights.any(axis=1)
+                mean, _ = combine(stacked[name][used], weights[used])
+                results += results_of(mean, rows[name], name, asked.table, strategy, seed)
+            if seed == experiment.seeds[0]:
+                _save_ensemble(
+                    out / "ensembles" / strategy, list(runs.values()), weights.astype(np.float64), plan, note
+                )
+    return results
+
+
+def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float64], plan: _Plan, note: Note) -> None:
+    if len(plan.listeners) > 1:
+        note(f"{folder.name} is not saved: its members hear through encoders of different options")
+        return
+    used = [i for i, row in enumerate(weights) if row.any()]
+    loaded = [load_folder(runs[i].folder.name, runs[i].folder) for i in used]
+    try:
+        about = combined_about([model.about for model in loaded], {"members": [model.name for model in loaded]})
+    except UsageError as error:
+        note(f"{folder.name} is not saved: {error}")
+        return
+    members = [model.members[0] for model in loaded]
+    model = ScoringModel(folder.name, tuple(members), weights[used], about, "", plan.listeners[0].encoders)
+    checked = replace(about, check=check_scores(model))
+    save_ensemble(folder, members, weights[used], checked, _card(folder.name, "An ensemble of an experiment", about))
+
+
+def _card(name: str, what: str, about: About) -> str:
+    """The model's README.md."""
+    unrated = [axis for axis in AXES if axis not in about.rated]
+    missing = f" {', '.join(unrated)}: not rated in training, so without a score." if unrated else ""
+    return f"# {name}\n\n{what}: {', '.join(about.rated)} on the scale {about.scale}.{missing} Not calibrated.\n"
+
+
+def _results(run: Run, tables: Mapping[str, Table]) -> Iterator[Result]:
+    for name, scores in _predictions(run).items():
+        for table, row in run.places:
+            yield from results_of(scores, tables[run.reports[name]].rows, name, table, row, run.seed)
+
+
+def _predictions(run: Run) -> dict[str, Array]:
+    with np.load(run.folder / PREDICTIONS) as file:
+        return {name: file[name] for name in file.files if not name.endswith(IDS)}
+
+
+def _by_encoder_options(experiment: Experiment) -> list[list[Configuration]]:
+    """Configurations in groups that want the same of their encoders."""
+    groups: dict[str, list[Configuration]] = {}
+    names = [word.partition("=")[0] for word in experiment.encoders.values()]
+    for row in experiment.grid:
+        groups.setdefault(repr([row.settings.encoder_options(name) for name in names]), []).append(row)
+    return list(groups.values())
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,75 @@
+"""Which stretches of a clip a model hears: at most 10 seconds at a time, planned ahead.
+
+A clip of up to 10 s is heard whole. Of a longer one training hears one crop an epoch and evaluation hears
+one or more and takes their mean. All of them are known before the first is encoded, so that
+every model of an experiment is trained on the same crops, each encoded once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mmmos.audio.clip import Clip
+from mmmos.audio.windows import MIN_SECONDS, WINDOW_SECONDS
+
+How = Literal["random", "windows", "first"]
+"""Random crops, all windows one after another as in scoring, or the first 10 s alone."""
+
+SLACK_SECONDS = 0.5
+"""In evaluation a clip longer than 10 s by less than this is its first window: encoders pad a file by as much."""
+
+LEAST_SECONDS = 1e-6
+"""A clip longer than 10 s by up to this is whole: it is less than a sample, and what rounded times differ by."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A stretch of a clip, and how much it weighs in the clip's mean."""
+
+    clip: Clip
+    weight: float = 1.0
+
+
+def plan_crops(clip: Clip, duration: float, how: How, count: int, seed: int) -> tuple[Crop, ...]:
+    """The crops of a clip whose file holds `duration` s of audio.
+
+    `count` is how many random crops there are: one an epoch in training, one in evaluation. The same file name,
+    stretch, count and seed give the same crops; a larger count begins with those of a smaller. Random crops start
+    anywhere between the clip's start and 10 s before its end, however little that is.
+    """
+    start = clip.start_time
+    end = duration if clip.end_time is None else min(clip.end_time, duration)
+    length = end - start
+    room = length - WINDOW_SECONDS
+    if not room > LEAST_SECONDS:  # also when it is not known
+        return (Crop(clip, min(1.0, length / WINDOW_SECONDS) if length > 0 else 1.0),)
+    if how == "random":
+        return tuple(Crop(_stretch(clip, at)) for at in _random_starts(clip, room, count, seed))
+    if how == "first" or room < SLACK_SECONDS:
+        return (Crop(_stretch(clip, start)),)
+    starts = [start + i * WINDOW_SECONDS for i in range(math.ceil(length / WINDOW_SECONDS))]
+    lengths = [min(WINDOW_SECONDS, end - at) for at in starts]
+    return tuple(
+        Crop(replace(clip, start_time=at, end_time=at + seconds), seconds / WINDOW_SECONDS)
+        for at, seconds in zip(starts, lengths, strict=True)
+        if seconds >= MIN_SECONDS
+    )
+
+
+def _random_starts(clip: Clip, room: float, count: int, seed: int) -> list[float]:
+    """Where crops start, in s: on a grid of 1 ms, or finer where the room has fewer than 100 of them."""
+    name = hashlib.sha256(f"{seed} {Path(clip.path or clip.id).name} {clip.start_time}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(name[:8], "big"))
+    start, digits = clip.start_time, 3 + max(0, math.floor(-math.log10(room)))
+    drawn = (start + float(rng.uniform(0, room)) for _ in range(count))
+    return [min(max(round(at, digits), start), start + room) for at in drawn]
+
+
+def _stretch(clip: Clip, start: float) -> Clip:
+    return replace(clip, start_time=start, end_time=start + WINDOW_SECONDS)

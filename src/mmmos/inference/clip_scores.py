@@ -1,0 +1,127 @@
+"""From the members' predictions of a clip's windows to its scores: their mean, within the scale, and its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.audio.clip import Clip
+from mmmos.audio.windows import ClipReport, Window
+from mmmos.ensemble import combine
+from mmmos.model.folder import ScoringModel
+from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores, file_state
+
+COUNTED_SHARE = 0.25
+"""Domains with at least this probability, and the most probable one, determine the basis of a score."""
+
+
+@dataclass
+class PendingClip:
+    """A clip on its way: what has come back of its windows so far."""
+
+    clip: Clip
+    windows: list[tuple[Window, NDArray[np.float64] | None, NDArray[np.float64] | None]] = field(default_factory=list)
+    report: ClipReport | None = None
+    error: ClipError | None = None
+
+    def __post_init__(self) -> None:
+        self._file_state = file_state(self.clip.path)  # before its samples are read
+
+    def add(
+        self,
+        window: Window,
+        prediction: NDArray[np.float64] | None = None,
+        shares: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Keep what came of a window: predictions [M, A] and shares of the domains, or nothing if it is silent."""
+        # The samples have done their work; an hour of them would fill the memory.
+        self.windows.append((replace(window, waves={}), prediction, shares))
+
+    def mean(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Predictions and shares over the windows that have any, weighted by how much audio they hold."""
+        heard = [(window.weight, *found) for window, *found in self.windows if found[0] is not None]
+        if not heard:
+            return None, None
+        weights, predictions, shares = zip(*heard, strict=True)
+        return np.average(predictions, axis=0, weights=weights), np.average(shares, axis=0, weights=weights)
+
+    def finish(self, model: ScoringModel, provenance: Provenance, segments: bool) -> Iterator[Scores]:
+        """The clip's row, or with `segments` one for each of its windows."""
+        clip, report = self.clip, self.report
+        given: dict[str, Any] = {"id": clip.id, "path": clip.path, "start_time": clip.start_time, "stream": clip.stream}
+        given |= dict(zip(("file_bytes", "file_mtime"), self._file_state, strict=True))
+        scores = Scores(**given, scale=model.about.scale, provenance=provenance)
+        if report is None or self.error is not None:
+            yield replace(scores, error=self.error)
+            return
+        scores = replace(
+            scores,
+            sample_rate=report.info.sample_rate,
+            channels=report.info.channels,
+            duration=report.duration,
+            warnings=report.warnings,
+        )
+        if not segments:
+            scores = replace(scores, end_time=report.end_time, n_windows=len(self.windows))
+            yield with_scores(scores, model, *self.mean())
+            return
+        for window, prediction, shares in sorted(self.windows, key=lambda item: item[0].start_time):
+            part = replace(
+                scores,
+                start_time=window.start_time,
+                end_time=window.end_time,
+                n_windows=1,
+                warnings=tuple(sorted({*report.file_warnings, *window.warnings})),
+            )
+            yield with_scores(part, model, prediction, shares)
+
+
+def with_scores(
+    scores: Scores,
+    model: ScoringModel,
+    prediction: NDArray[np.float64] | None,
+    shares: NDArray[np.float64] | None,
+) -> Scores:
+    """`scores` with the axes, their spread, the domain and the basis.
+
+    A score beyond the ends of the model's scale is put on its end, with the warning `out_of_range`. Without a
+    prediction they stay as they are.
+
+    Shape:
+        - prediction: [M, A] on the label scale
+        - shares: [domains], the probability of each of the model's domains
+    """
+    if prediction is None or shares is None:
+        return scores
+    about = model.about
+    rated = np.array([axis in about.rated for axis in AXES])
+    bounded = np.clip(prediction, *about.label_range)
+    combined = np.where(rated, bounded if about.clip_output else prediction, np.nan)
+    with np.errstate(all="ignore"):
+        mean, std = combine(combined[:, None], model.weights)
+    inside = np.clip(mean, *about.label_range)
+    clipped = (bounded != prediction)[:, rated] if about.clip_output else (inside != mean)[:, rated]
+    if clipped.any():
+        scores = replace(scores, warnings=tuple(sorted({*scores.warnings, "out_of_range"})))
+    if len(shares):
+        domain = model.domains[int(shares.argmax())]
+        counted = [model.domains[i] for i in np.flatnonzero(shares >= min(COUNTED_SHARE, shares.max()))]
+        named: dict[str, Any] = {f"{axis}_basis": word for axis, word in weakest_basis(about.basis, counted).items()}
+        scores = replace(scores, domain=domain, **named)
+    return scores.with_axes(inside[0], std[0])
+
+
+def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[str]) -> dict[str, str]:
+    """The weakest thing that an axis's score rests on in any of these domains; a word that is unknown is the weakest.
+
+    >>> weakest_basis({"music": {"PQ": "human", "PC": "human"}, "sound": {"PQ": "constructed"}}, ["music", "sound"])
+    {'PC': 'human', 'PQ': 'constructed'}
+    """
+    strength = {word: place for place, word in enumerate(reversed(BASES), 1)}
+    listed = [basis.get(domain, {}) for domain in domains]
+    by_axis = {axis: [words[axis] for words in listed if axis in words] for axis in AXES}
+    return {axis: min(words, key=lambda word: strength.get(word, 0)) for axis, words in by_axis.items() if words}

@@ -1,0 +1,194 @@
+"""From waveform to scores with gradients: a reward or a loss for a model that makes audio."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmmos.audio.clip import whole_rate
+from mmmos.audio.limits import MAX_RATE, MIN_RATE, off_scale
+from mmmos.audio.warnings import SILENCE_PEAK
+from mmmos.encoders.base import Encoder, wants
+from mmmos.encoders.resample import resample, resampled_size
+from mmmos.encoders.torch_settings import running
+from mmmos.errors import AudioError, LevelError, SampleRateError
+from mmmos.model.folder import ScoringModel
+from mmmos.scores import AXES, LabelRange
+
+MAX_PEAK = 8.0
+"""Twice that of files: noise of variance 1, which generators begin with, peaks at 4 to 6."""
+
+SOFTNESS = 1 / 50
+"""Width of the bend at either end of the scale, in lengths of the scale."""
+
+
+class DifferentiableScorer(nn.Module):
+    """Scores on the model's label scale, one window a clip. Its own weights stay frozen.
+
+    The networks are those of the predictor that it comes from. They are not registered: whatever a parent module does
+    to its parameters (`half`, `apply`, `to_empty`, `state_dict`, an optimizer), they stay as they are. Only a move to
+    another device moves them, and the predictor with them.
+
+    `torch.compile` leaves it out: it runs as it is, in compiled models, too.
+    """
+
+    def __init__(self, model: ScoringModel, encoders: Mapping[str, Encoder]) -> None:
+        super().__init__()
+        self._encoders = dict(encoders)
+        self._members = tuple(member.model for member in model.members)
+        self._range = model.about.label_range
+        self._unrated = torch.tensor([axis not in model.about.rated for axis in AXES])
+        self.sample_rate = max(encoder.sample_rate for encoder in encoders.values())  # Hz, of waves where none is given
+        self._min_seconds = wants(encoders.values())[1]
+        scales = [(member.scale.mean, member.scale.std) for member in model.members]
+        parts = model.weights, *zip(*scales, strict=True)
+        self._weights, self._mean, self._std = (
+            torch.from_numpy(np.array(part, np.float32)) for part in parts
+        )  # [M, A]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs, and its scores are."""
+        return next(iter(self._encoders.values())).device
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        waves: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        sample_rate: float | None = None,
+        bounded: bool = True,
+    ) -> Tensor:
+        """Scores of a batch, in float32.
+
+        A clip's scores and gradients do not depend on the others of the batch. Resampling is differentiable and
+        differs from that of files by about a hundredth of a point. A silent clip (no sample above -80 dBFS) has the
+        lowest score of the scale and no gradient. An axis that the model has no ratings of is NaN.
+
+        - sample_rate: Hz of the waves, any; the highest that an encoder takes (`sample_rate`) when left out
+        - bounded: whether scores are brought into the scale by `bound`; otherwise they may lie beyond its ends
+
+        Raises TypeError and ValueError for another layout, `SampleRateError`, `AudioError`: "too_short",
+        "non_finite_audio", and `LevelError`, a ValueError, for a clip with a peak beyond 8.
+
+        Shape:
+            - waves: [S], [B, S] or [B, 1, S] floating point in [-1, 1]
+            - lengths: B whole numbers of samples; all of them when left out
+            - returns: [B, A] in the order of `AXES`; of one clip [1, A]
+        """
+        rate = self.sample_rate if sample_rate is None else whole_rate(sample_rate)
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise SampleRateError(f"waves are at {MIN_RATE} to {MAX_RATE} Hz, not at {rate} Hz: resample them first")
+        with running(self.device):
+            waves = _batch(waves).to(self.device)
+            sizes = _sizes(waves, lengths)
+            self._check_sizes(sizes, rate)
+            # A filter must not carry what is behind a clip's end into the clip.
+            real = torch.arange(waves.shape[1], device=waves.device) < torch.tensor(sizes, device=waves.device)[:, None]
+            waves = torch.where(real, waves, 0)
+            peaks = waves.detach().abs().amax(dim=1).tolist() if len(waves) else []
+            _check_levels(peaks)
+            loud = [row for row, peak in enumerate(peaks) if peak >= SILENCE_PEAK]
+            low, _ = self._range
+            scores = low + 0 * waves[:, :1].expand(-1, len(AXES))
+            if loud:
+                raw = self._raw(waves[loud], [sizes[row] for row in loud], rate)
+                found = bound(raw, self._range) if bounded else raw
+                scores = scores.index_copy(0, torch.tensor(loud, device=scores.device), found)
+            return scores.masked_fill(self._unrated.to(scores.device), torch.nan)
+
+    def _raw(self, waves: Tensor, sizes: Sequence[int], rate: int) -> Tensor:
+        """Scores before they are bounded: [B, S] at `rate` -> [B, A]."""
+        at_rate = {own: resample(waves, rate, own) for own in {e.sample_rate for e in self._encoders.values()}}
+        features = {}
+        for name, encoder in self._encoders.items():
+            own = encoder.sample_rate
+            features[name] = encoder(at_rate[own], [resampled_size(size, rate, own) for size in sizes])
+        z = torch.stack([member(features) for member in self._members])
+        labels = z * self._std.unsqueeze(1) + self._mean.unsqueeze(1)
+        return torch.einsum("mba,ma->ba", labels, self._weights)
+
+    def _check_sizes(self, sizes: Sequence[int], rate: int) -> None:
+        own = max(encoder.sample_rate for encoder in self._encoders.values())
+        needed = -(-round(self._min_seconds * own) * rate // own)
+        for row, size in enumerate(sizes):
+            if size < needed:
+                raise AudioError(
+                    "too_short",
+                    f"clip {row} has {size} samples; at {rate} Hz at least {needed} are needed"
+                    f" ({1000 * self._min_seconds:.0f} ms)",
+                )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow a parent to its device; types and values stay as they are."""
+        device = fn(torch.empty(0, device=self.device)).device
+        if device.type != "meta":
+            with torch.inference_mode(False):
+                for network in (*self._encoders.values(), *self._members):
+                    network.to(device)
+                for name in ("_weights", "_mean", "_std"):
+                    setattr(self, name, getattr(self, name).to(device))
+        return self
+
+
+def bound(scores: Tensor, label_range: LabelRange) -> Tensor:
+    """Scores brought between the ends of the scale: rising everywhere, straight in the middle.
+
+    With s = (high - low) / 50 the result is low + s log(1 + exp((x - low) / s)) in the lower half, and the mirror image
+    in the upper one. On a scale from 0 to 10 it is within .001 of x from 1.1 to 8.9, at most .14 from x on the scale,
+    and the slope is .99 at .9, .5 at 0 and .007 at -1 and 11.
+
+    >>> bound(torch.tensor([0.0, 1.0, 5.0, 9.0, 14.0]), (0.0, 10.0))
+    tensor([ 0.1386,  1.0013,  5.0000,  8.9987, 10.0000])
+    """
+    low, high = label_range
+    width = SOFTNESS * (high - low)
+    from_low = low + width * F.softplus((scores - low) / width)
+    from_high = high - width * F.softplus((high - scores) / width)
+    return torch.where(scores < (low + high) / 2, from_low, from_high)
+
+
+def _batch(waves: Any) -> Tensor:
+    """Waves of any of the layouts as float32 [B, S]."""
+    if not isinstance(waves, Tensor) or not waves.is_floating_point():
+        kind = waves.dtype if isinstance(waves, Tensor) else type(waves).__name__
+        raise TypeError(f"waves are a floating-point tensor in [-1, 1], not {kind}")
+    if waves.ndim == 1:
+        waves = waves[None]
+    elif waves.ndim == 3 and waves.shape[1] == 1:
+        waves = waves[:, 0]
+    if waves.ndim != 2:
+        raise ValueError(
+            f"waves are [S], [B, S] or [B, 1, S], mono, not {tuple(waves.shape)}; waves.mean(1) is a downmix"
+        )
+    floats: Tensor = waves.float()
+    return floats
+
+
+def _sizes(waves: Tensor, lengths: Any) -> list[int]:
+    """Samples of each clip."""
+    count, samples = waves.shape
+    if lengths is None:
+        return [samples] * count
+    try:
+        sizes = [operator.index(size) for size in (lengths.tolist() if hasattr(lengths, "tolist") else lengths)]
+    except TypeError as error:
+        raise TypeError(f"lengths are {count} whole numbers of samples, not {lengths!r}") from error
+    if len(sizes) != count or not all(0 <= size <= samples for size in sizes):
+        raise ValueError(f"lengths are {count} numbers of samples from 0 to {samples}, not {sizes}")
+    return sizes
+
+
+def _check_levels(peaks: Sequence[float]) -> None:
+    for row, peak in enumerate(peaks):
+        if not math.isfinite(peak):
+            raise AudioError("non_finite_audio", f"clip {row} holds NaN or infinity")
+        if peak > MAX_PEAK:
+            raise LevelError(f"clip {row}: {off_scale(peak)}")

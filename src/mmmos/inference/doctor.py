@@ -1,0 +1,75 @@
+"""Is this installation sound? One line a check, for `mmmos doctor` and for bug reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+from mmmos.encoders.table import ENCODERS, load_encoder
+from mmmos.errors import ModelNotFoundError
+from mmmos.hub.published import PUBLISHED, locate
+from mmmos.inference.selfcheck import check_scores
+from mmmos.model.load import load_model
+from mmmos.version import VERSION
+
+CHECK_TOLERANCE = 0.01
+"""Points by which the check clip's scores may differ from those in the config: other processors round otherwise."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    finding: str
+
+
+def examine() -> Iterator[Check]:
+    """Look at versions, device, encoders and the bundled model, in that order."""
+    yield Check("mmmos", True, f"{VERSION} on Python {platform.python_version()}, {platform.platform()}")
+    yield Check("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; scoring runs on the CPU"
+    yield Check("gpu", True, gpu)
+    ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
+    decoders = f"{soundfile.__libsndfile_version__}, libavcodec {ffmpeg}, soxr {soxr.__libsoxr_version__}"
+    yield Check("decoders", True, decoders)
+    for name in ENCODERS:
+        yield _attempt(f"encoder {name}", lambda name=name: _look_at(name))  # type: ignore[misc]
+    yield _attempt("model lite", _check_lite)
+    root = os.environ.get("MMMOS_DATA")
+    yield Check("MMMOS_DATA", root is None or Path(root).is_dir(), root or "not set; needed for corpora only")
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _look_at(encoder: str) -> str:
+    if encoder in PUBLISHED:
+        try:
+            locate(encoder, local_files_only=True)  # a look must not fetch a gigabyte
+        except ModelNotFoundError:
+            return "its weights are not here, and only a model that uses it needs them"
+    return load_encoder(encoder).fingerprint()[:16]
+
+
+def _check_lite() -> str:
+    model = load_model("lite")
+    found = check_scores(model)
+    worst = np.max([abs(found[axis] - value) for axis, value in model.about.check.items()])  # NaN if any is
+    if not worst <= CHECK_TOLERANCE:
+        raise ValueError(f"its scores of the check clip are off by {worst:.3f}: {found}, not {model.about.check}")
+    return f"{model.sha256[:16]}, check clip within {worst:.4f} points"

@@ -1,0 +1,4 @@
+"""Files, lists and remote storage.
+
+In the order of data flow: atomic, remote, delimited, lists.
+"""

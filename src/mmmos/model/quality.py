@@ -1,0 +1,68 @@
+"""The small, trained half of a system: an aggregator and four heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmmos.encoders.base import Features
+from mmmos.errors import ModelFormatError
+from mmmos.model.aggregators import AGGREGATORS
+from mmmos.model.fusion import FusionConfig
+from mmmos.model.heads import HeadConfig, Heads
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder that a model was trained on, exactly enough to find it again."""
+
+    name: str  # key in `ENCODERS`
+    columns: tuple[int, ...]  # widths of its blocks of columns, sum D
+    fingerprint: str  # `Encoder.fingerprint()`: another one would give other scores
+    options: dict[str, Any] = field(default_factory=dict)  # arguments of `load_encoder`
+    checkpoint: str | None = None  # path of its weights, if it has its own; relative to the model's folder
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shape of a `QualityModel`."""
+
+    encoders: tuple[EncoderSpec, ...]  # in the order of their features in the fused vector
+    aggregator: str = "mlp"  # key in `AGGREGATORS`
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    heads: HeadConfig = field(default_factory=HeadConfig)
+
+
+class QualityModel(nn.Module):
+    """Features in, scores in z units out; `Scale` puts them on the label scale.
+
+    Shape:
+        - features[name].frames: [B, T, D] for every encoder of the config
+        - returns: [B, A] in the order of `AXES`
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if config.aggregator not in AGGREGATORS:
+            raise ModelFormatError(f"no aggregator is called {config.aggregator!r}; there are {', '.join(AGGREGATORS)}")
+        self.config = config
+        columns = {encoder.name: encoder.columns for encoder in config.encoders}
+        self.aggregator = AGGREGATORS[config.aggregator](columns, config.fusion)
+        self.heads = Heads(self.aggregator.output_dim, config.heads)
+
+    def forward(self, features: Mapping[str, Features]) -> Tensor:
+        """Features of a batch -> [B, A]."""
+        return self.from_reduced(self.aggregator.reduce(features))
+
+    def judge(self, features: Mapping[str, Features]) -> tuple[Tensor, Tensor]:
+        """Scores [B, A], and how much each clip is of each of the heads' domains [B, domains]."""
+        vectors = self.aggregator(features)
+        return self.heads(vectors), self.heads.shares(vectors)
+
+    def from_reduced(self, reduced: Features) -> Tensor:
+        """The same from `aggregator.reduce(features)`, which training computes once a clip."""
+        scores: Tensor = self.heads(self.aggregator.aggregate(reduced))
+        return scores

@@ -1,0 +1,219 @@
+"""Scores over labels as a picture, one panel an axis. Needs the extra `plot` (matplotlib)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.data.manifest import LabelledClip
+from mmmos.errors import UsageError
+from mmmos.evaluation.agreement import JUDGED, Cell, cells
+from mmmos.io.atomic import replacing
+from mmmos.metrics import lcc, mse, srcc
+from mmmos.report.text import SHOWN
+from mmmos.scores import AXIS_NAMES, LABEL_RANGE, Scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+"""Okabe and Ito's, which those who are colour-blind tell apart; domains beyond them are grey."""
+
+Limits = tuple[float, float]
+"""The lowest and the highest value of an axis of the picture."""
+
+_GREY, _INK = "#8C8C8C", "#303030"
+_WIDTH = 10.0  # inches; 1600 pixels of a PNG
+_DPI = 160
+
+
+def check_plot(path: Path) -> None:
+    """Raise `UsageError` if no picture can be written there: another suffix, no such folder, no matplotlib."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UsageError('pictures need matplotlib: pip install "mmmos[plot]"') from error
+
+
+def plot(
+    path: Path,
+    rows: Sequence[LabelledClip],
+    scores: Sequence[Scores],
+    title: str,
+    axes: Sequence[str] = JUDGED,
+    same_scale: bool = True,
+) -> None:
+    """Write the picture whole or not at all; its kind is that of the suffix. Raises `UsageError`."""
+    check_plot(path)
+    # Dates would make two runs differ.
+    metadata: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    import matplotlib
+
+    kind = path.suffix.lower()
+    with matplotlib.rc_context({"svg.hashsalt": "mmmos"}), replacing(path.resolve()) as partial:
+        scatter(rows, scores, title, axes, same_scale).savefig(partial, format=kind[1:], metadata=metadata.get(kind))
+
+
+def scatter(
+    rows: Sequence[LabelledClip],
+    scores: Sequence[Scores],
+    title: str,
+    axes: Sequence[str] = JUDGED,
+    same_scale: bool = True,
+) -> Figure:
+    """A panel an axis that has labels and scores: clips as small dots, their systems as large ones.
+
+    Colours are domains; on the dashed line score and label are equal. Without `same_scale`, scores and labels are on
+    different rating scales: there is no such line and no MSE, and each has limits of its own.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    found = [cell for cell in cells(rows, [scores], axes) if cell.part == "all"]
+    shown = [axis for axis in (*SHOWN, "composite") if any(cell.axis == axis for cell in found)]
+    columns = min(max(len(shown), 1), 3)
+    lines = math.ceil(max(len(shown), 1) / columns)
+    side = _WIDTH / 3
+    seen = {domain for cell in found for domain in cell.domains}
+    named = {name: colour for name, colour in _colours(rows).items() if name in seen and len(seen) > 1}
+    below = math.ceil((len(named) + 3) / columns) if len(shown) == lines * columns else 0  # lines of the legend
+    size = columns * side, lines * (side + 0.45) + 0.6 + 0.22 * below
+    figure = Figure(size, dpi=_DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    figure.suptitle(title, fontsize=min(12.0, 120 * size[0] / max(len(title), 1)), color=_INK, x=0.012, ha="left")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    colours = _colours(rows)
+    targets, predicted = [cell.target for cell in found], [x for cell in found for x in cell.predictions]
+    limits = (_limits([*targets, *predicted]),) * 2 if same_scale else (_limits(targets), _limits(predicted))
+    for axis, panel in zip(shown, grid.flat, strict=False):
+        of_axis = {cell.level: cell for cell in found if cell.axis == axis}
+        _draw(panel, axis, of_axis["utterance"], of_axis.get("system"), colours, limits, same_scale)
+    spare = list(grid.flat)[len(shown) :]
+    for panel in spare:
+        panel.set_axis_off()
+    systems = any(cell.level == "system" for cell in found)
+    _legend(figure, spare[-1] if spare else None, named, systems, same_scale)
+    return figure
+
+
+def _draw(
+    panel: Axes,
+    axis: str,
+    clips: Cell,
+    systems: Cell | None,
+    colours: dict[str, str],
+    limits: tuple[Limits, Limits],
+    same_scale: bool,
+) -> None:
+    few = min(1.0, 300 / len(clips.target))  # the more dots, the smaller and the fainter
+    shades = [colours[domain] for domain in clips.domains]
+    order = np.random.default_rng(0).permutation(len(shades))  # so that no domain covers the others
+    if same_scale:
+        panel.plot(*limits, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    panel.scatter(
+        clips.target[order],
+        clips.predictions[0][order],
+        s=4 + 12 * few,
+        c=[shades[i] for i in order],
+        alpha=0.25 + 0.45 * few,
+        linewidths=0,
+        zorder=2,
+        rasterized=len(shades) > 1000,  # a PDF of ten thousand dots opens slowly
+    )
+    lines = [_figures(clips, "clips", same_scale)]
+    if systems:
+        shades = [colours[domain] for domain in systems.domains]
+        panel.scatter(
+            systems.target, systems.predictions[0], s=46, c=shades, edgecolors="white", linewidths=0.9, zorder=3
+        )
+        lines.append(_figures(systems, "systems", same_scale))
+    panel.set_title(
+        f"{AXIS_NAMES.get(axis, 'Composite')}", fontsize=10.5, color=_INK, loc="left", pad=8 + 11 * len(lines)
+    )
+    for i, line in enumerate(reversed(lines)):
+        panel.annotate(
+            line,
+            (0, 1),
+            (0, 5 + 11 * i),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=7.6,
+            color="#5A5A5A",
+        )
+    _style(panel, limits)
+
+
+def _style(panel: Axes, limits: tuple[Limits, Limits]) -> None:
+    panel.set(xlim=limits[0], ylim=limits[1], box_aspect=1)
+    panel.set_xlabel("label", fontsize=8.5, color=_INK)
+    panel.set_ylabel("score", fontsize=8.5, color=_INK)
+    panel.set_xticks(_ticks(*limits[0]))
+    panel.set_yticks(_ticks(*limits[1]))
+    panel.tick_params(labelsize=8, colors="#5A5A5A", length=0)
+    panel.grid(color="#ECECEC", linewidth=0.7)
+    panel.set_axisbelow(True)
+    for side in panel.spines.values():
+        side.set_visible(False)
+
+
+def _legend(figure: Figure, spare: Axes | None, colours: dict[str, str], systems: bool, same_scale: bool) -> None:
+    """Domains, and what the sizes mean, in the panel left over or else below all."""
+    from matplotlib.lines import Line2D
+
+    def dot(label: str, colour: str, size: float) -> Line2D:
+        return Line2D([], [], linestyle="", marker="o", markersize=size, color=colour, markeredgewidth=0, label=label)
+
+    handles = [dot(name or "other", colour, 6) for name, colour in colours.items()]
+    if systems:
+        handles += [dot("a clip", _INK, 3), dot("a system, mean of its clips", _INK, 7)]
+    if same_scale:
+        handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)), label="score = label"))
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": _INK, "handletextpad": 0.6}
+    if spare is not None:
+        spare.legend(handles=handles, loc="center left", labelspacing=0.8, **style)
+    else:
+        columns = round(figure.get_figwidth() * 3 / _WIDTH)
+        figure.legend(handles=handles, loc="outside lower left", ncols=columns, **style)
+
+
+def _figures(cell: Cell, what: str, same_scale: bool) -> str:
+    p, t = cell.predictions[0], cell.target
+    named = {"SRCC": srcc(p, t), "LCC": lcc(p, t)} | ({"MSE": mse(p, t)} if same_scale else {})
+    said = "   ".join(f"{name} {'-' if math.isnan(value) else f'{value:.2f}'}" for name, value in named.items())
+    return f"{said}   ({len(t):,} {what})"
+
+
+def _ticks(low: float, high: float) -> list[int]:
+    """Whole numbers at distances of 1, 2, 5, 10, ...
+
+    >>> _ticks(0.5, 4.0), _ticks(-0.5, 10.5), _ticks(0.0, 100.0)
+    ([1, 2, 3, 4], [0, 2, 4, 6, 8, 10], [0, 20, 40, 60, 80, 100])
+    """
+    step = next((n for n in (1, 2, 5, 10, 20, 50, 100) if high - low < 7 * n), 1000)
+    return [x for x in range(math.ceil(low), math.floor(high) + 1) if x % step == 0]
+
+
+def _limits(found: Sequence[NDArray[np.float64]]) -> Limits:
+    """One pair for all panels, so that they compare: the values' range and a little more."""
+    if not found:
+        return LABEL_RANGE
+    values: NDArray[np.float64] = np.concatenate(found)
+    return math.floor(2 * values.min() - 0.4) / 2, math.ceil(2 * values.max() + 0.4) / 2
+
+
+def _colours(rows: Sequence[LabelledClip]) -> dict[str, str]:
+    """A colour for each domain; grey for the clips without one beside others, and for a system of several."""
+    names = sorted({row.domain for row in rows if row.domain})
+    colours = {name: COLOURS[i] if i < len(COLOURS) else _GREY for i, name in enumerate(names)}
+    return colours | {"": _GREY if names else COLOURS[0]}

@@ -1,0 +1,4 @@
+"""From labelled clips to a model folder.
+
+In the order of data flow: settings, loop, ridge, closed_form, checkpoint, summary, fit.
+"""

@@ -1,0 +1,117 @@
+"""Linear heads in closed form (`mmmos.training.ridge`) as an ordinary model: the fit of `mmmos train` for small data.
+
+Where the encoders are those of `lite`, its scores are the prior, and the new model is `lite` with other heads: each
+member keeps its domains, and gets the same linear function of the same inputs added.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mmmos.ensemble import combine
+from mmmos.features.extractor import Table
+from mmmos.model.folder import Member, ScoringModel
+from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.scores import AXES, Scale
+from mmmos.training.loop import FIT_FRAMES, PREDICT_CROPS, predict
+from mmmos.training.ridge import Array, Linear, Sample, cross_validate, fit_linear
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A model fitted in closed form.
+
+    Shape:
+        - weights: [M, A], columns sum to 1
+    """
+
+    members: tuple[Member, ...]
+    weights: Array
+    agreement: dict[str, dict[str, float | None]]  # by axis, of clips whose group was held out (`ridge.HeldOut`)
+    folds: int
+    chosen: dict[str, dict[str, float]]  # by axis: weight of the prior, decay
+
+
+def suits(prior: ScoringModel, config: ModelConfig) -> bool:
+    """Whether a model reads exactly these encoders in this way, in whatever order, so that it can be the prior."""
+
+    def reads(other: ModelConfig) -> tuple[object, ...]:
+        specs = [(spec.name, spec.fingerprint, spec.options, spec.checkpoint) for spec in other.encoders]
+        return sorted(specs, key=lambda spec: spec[0]), other.aggregator, other.fusion
+
+    return all(reads(member.model.config) == reads(config) for member in prior.members)
+
+
+def fit_closed_form(table: Table, config: ModelConfig, main_set: str, prior: ScoringModel | None = None) -> ClosedForm:
+    """Fit every axis that the main set has labels of.
+
+    `config` is that of the prior's members if there is a prior; the table is reduced for it. Inputs are standardised
+    as the prior does it, else on all clips of the table; neither looks at labels.
+    """
+    if prior is None:
+        model = QualityModel(config)
+        model.aggregator.fit(table.frames(most=FIT_FRAMES))
+        for head in model.heads.axes.values():
+            for parameter in head.parameters():
+                torch.nn.init.zeros_(parameter)
+        members, weights = [Member(model, Scale.fit(np.full((1, len(AXES)), np.nan)))], np.ones((1, len(AXES)))
+        scores = None
+    else:
+        members, weights = list(prior.members), prior.weights
+        own = [m.scale.to_labels(predict(m.model, table).double().numpy()) for m in members]
+        scores = np.asarray(combine(np.stack(own), weights)[0], dtype=np.float64)
+    inputs = _inputs(members[0].model, table)
+    labels = table.labels.double().numpy()
+    main = np.array([row.set == main_set for row in table.rows])
+    scale = Scale.fit(labels[main])
+    found: dict[str, Linear] = {}
+    held = {}
+    for i, axis in enumerate(AXES):
+        known = np.isfinite(labels[:, i])
+        if (known & main).any():
+            sample = _sample(table, inputs, labels[:, i], None if scores is None else scores[:, i], main_set)
+            found[axis], held[axis] = fit_linear(sample.take(known)), cross_validate(sample.take(known))
+    figures = {axis: item.figures() for axis, item in held.items()}
+    chosen = {axis: {"prior_weight": item.prior_weight, "decay": item.decay} for axis, item in found.items()}
+    made = tuple(_with_heads(member, scale, found) for member in members)
+    return ClosedForm(made, weights, figures, max(item.folds for item in held.values()), chosen)
+
+
+def _inputs(model: QualityModel, table: Table) -> Array:
+    """What linear heads read of each row's clip [N, D]: of several crops the weighted mean."""
+    count = len(table.inputs.starts) - 1
+    with torch.no_grad():
+        parts = [range(i, min(i + PREDICT_CROPS, count)) for i in range(0, count, PREDICT_CROPS)]
+        crops = torch.cat([model.aggregator.aggregate(table.inputs.batch(part)).double() for part in parts]).numpy()
+    return np.stack(
+        [np.average(crops[[i for i, _ in own]], axis=0, weights=[weight for _, weight in own]) for own in table.crops]
+    )
+
+
+def _sample(table: Table, inputs: Array, labels: Array, prior: Array | None, main_set: str) -> Sample:
+    groups = np.array([row.group or row.clip.id for row in table.rows])
+    return Sample(inputs, labels, prior, groups, np.array([row.set for row in table.rows]), main_set)
+
+
+def _with_heads(member: Member, scale: Scale, found: Mapping[str, Linear]) -> Member:
+    """The member with these linear functions as heads, its own scores among them, on another scale."""
+    model = copy.deepcopy(member.model)
+    with torch.no_grad():
+        for i, (axis, mean, std) in enumerate(zip(AXES, scale.mean, scale.std, strict=True)):
+            *_, layer = model.heads.axes[axis].children()
+            assert isinstance(layer, torch.nn.Linear)
+            fitted = found.get(axis)
+            if fitted is None:
+                continue
+            own_mean, own_std = member.scale.mean[i], member.scale.std[i]
+            weight, bias = (part.double() * fitted.slope * own_std for part in (layer.weight, layer.bias))
+            weight = weight + torch.from_numpy(fitted.direction)
+            bias = bias + fitted.slope * own_mean + fitted.intercept
+            layer.weight.copy_(weight / std)
+            layer.bias.copy_((bias - mean) / std)
+    return Member(model.eval().requires_grad_(False), scale)

@@ -1,0 +1,321 @@
+"""From labelled clips to a model folder: encode, fit, check, save. What `mmmos train` does."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmmos.data.manifest import LabelledClip, check_disjoint, shortened, split_present
+from mmmos.data.trainable import check_range, check_trainable, find_main_set
+from mmmos.encoders.base import Encoder
+from mmmos.encoders.device import pick_device
+from mmmos.encoders.table import load_encoder
+from mmmos.ensemble import combine
+from mmmos.errors import UsageError
+from mmmos.features.cache import FeatureCache, Keep, file_digests
+from mmmos.features.crops import How
+from mmmos.features.extractor import Extractor, Planned, Table, name_of
+from mmmos.inference.selfcheck import check_scores
+from mmmos.model.aggregators import AGGREGATORS
+from mmmos.model.folder import About, Member, ScoringModel, save_ensemble, save_model
+from mmmos.model.load import MODELS, load_model
+from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
+from mmmos.training.checkpoint import CHECKPOINT, Epoch, best_epoch, drop_checkpoint
+from mmmos.training.closed_form import fit_closed_form, suits
+from mmmos.training.loop import TrainConfig, predict, run_id
+from mmmos.training.loop import fit as train_loop
+from mmmos.training.settings import PRESETS, Settings
+from mmmos.training.summary import Fit, Fitted, card, figures_of
+
+Note = Callable[[str], None]
+"""Called with one line for the user."""
+
+
+OURS = (CHECKPOINT, "config.json", "ensemble.json")
+"""What tells a folder of a training run from others."""
+
+
+def _silent(*_: Any) -> None:
+    """No note, no progress."""
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Which encoders, where their weights may come from, and what they run on."""
+
+    names: tuple[str, ...]  # keys of `ENCODERS`, or NAME=PATH for one whose checkpoint lies at the path
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trust_checkpoint: bool = False  # whether a pickle of unknown origin is read
+    accept_licenses: tuple[str, ...] = ()
+
+
+class Listener:
+    """Encoders loaded once for all that is trained on them, and the clips that they have heard."""
+
+    def __init__(self, source: EncoderSource, settings: Settings, cache: Path, keep: Keep = "frames") -> None:
+        device = pick_device(source.device)
+        places = {name: place for name, _, place in (word.partition("=") for word in source.names)}
+        self.encoders: dict[str, Encoder] = {}
+        for name, place in places.items():
+            options = settings.encoder_options(name)
+            encoder = load_encoder(name, place or None, source.trust_checkpoint, source.accept_licenses, **options)
+            self.encoders[name] = encoder.to(device)
+        self.extractor = Extractor(self.encoders, FeatureCache(cache, keep), getattr(torch, source.dtype))
+        self._specs = {
+            name: EncoderSpec(
+                name,
+                encoder.columns,
+                self.extractor.fingerprints[name],
+                encoder.settings(),
+                str(Path(places[name]).resolve()) if places[name] else None,
+            )
+            for name, encoder in self.encoders.items()
+        }
+
+    def config(self, settings: Settings, encoders: Sequence[str] | None = None) -> ModelConfig:
+        """A model on these encoders, in their order; on all of them if none are named."""
+        names = tuple(encoders or self._specs)
+        specs = tuple(self._specs[name] for name in names)
+        return ModelConfig(specs, settings.aggregator, settings.fusion(names), settings.heads())
+
+    def hear(
+        self,
+        rows: Sequence[LabelledClip],
+        how: How,
+        count: int = 1,
+        seed: int = 0,
+        note: Note = _silent,
+        progress: Progress = NO_PROGRESS,
+    ) -> tuple[list[Planned], list[str]]:
+        """Plan and encode the clips. Returns the plans, and what is left out: paths that are missing, ids that failed.
+
+        `progress` gets a stage "encoding" of all the clips. Raises `UsageError` before anything is encoded if the disk
+        has no room for the features.
+        """
+        progress.start("encoding", len(rows))
+        present, missing = split_present(rows)
+        progress.advance(len(missing))
+        if missing:
+            note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
+        plans, unopened = self.extractor.plan(present, how, count, seed, progress)
+        self._make_room(plans, note)
+        failed = unopened | self.extractor.extract(plans, progress)
+        for name, reason in failed.items():
+            note(f"{name} is left out: {reason}")
+        return [plan for plan in plans if name_of(plan.row.clip) not in failed], [*missing, *failed]
+
+    def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
+        """The clips as that model is trained on them."""
+        columns = {spec.name: spec.columns for spec in config.encoders}
+        return self.extractor.table(plans, AGGREGATORS[config.aggregator](columns, config.fusion))
+
+    def _make_room(self, plans: Sequence[Planned], note: Note) -> None:
+        root = self.extractor.cache.root
+        size = self.extractor.size(plans)
+        place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(place).free
+        if size > 1 << 20:
+            crops = sum(len(plan.crops) for plan in plans)
+            note(f"encoding {crops} crops of {len(plans)} clips, about {_bytes(size)} in {root}")
+        if size > free:
+            raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
+
+
+CLOSED_FORM_CLIPS = 2000
+"""With fewer rated clips, `fit="auto"` is the closed form, if the settings are those of the preset `small`."""
+
+CLOSED_FORM_READS = (
+    "muq_sample_rate",
+    "muq_via_16k",
+    "pad_mask",
+    "eval_crop",
+    "pool",
+    "embed_norm",
+    "standardize",
+    "clip_output",
+)
+"""The settings that the closed form reads. Where another one is changed, `fit="auto"` is the gradient fit."""
+
+
+def choose_fit(fit: Literal["auto", "closed_form", "gradient"], settings: Settings, clips: int) -> Fit:
+    """The fit that "auto" stands for. Raises `UsageError` where the closed form would ignore a setting."""
+    small = PRESETS["small"]
+    names = [item.name for item in fields(Settings) if item.name not in CLOSED_FORM_READS]
+    ignored = [name for name in names if getattr(settings, name) != getattr(small, name)]
+    if fit == "closed_form" and ignored:
+        raise UsageError(
+            f"the closed form does not read {', '.join(ignored)}: keep the values of the preset small, or choose"
+            " --fit gradient"
+        )
+    if fit != "auto":
+        return fit
+    return "closed_form" if clips < CLOSED_FORM_CLIPS and not ignored else "gradient"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A fitted model, before it is saved."""
+
+    members: tuple[Member, ...]
+    weights: NDArray[np.float64]  # [M, A]
+    result: dict[str, Any]  # fields of `Fitted`
+    used: tuple[LabelledClip, ...]  # clips that decided the weights
+    training: dict[str, Any]  # fields of `About.training`
+
+
+def train_folder(
+    folder: Path,
+    train: Sequence[LabelledClip],
+    dev: Sequence[LabelledClip],
+    source: EncoderSource,
+    settings: Settings,
+    cache: Path,
+    *,
+    fit: Literal["auto", "closed_form", "gradient"] = "auto",
+    label_range: LabelRange = LABEL_RANGE,
+    seed: int = 42,
+    main_set: str = "",
+    note: Note = _silent,
+    progress: Progress = NO_PROGRESS,
+    epoch_done: Callable[[Epoch], None] = _silent,
+) -> Fitted:
+    """Train one model on clips with human labels and save it as a folder.
+
+    The gradient fit stops on `dev`. The closed form needs no `dev`: it reports held-out folds of `train`.
+    Broken off and called again, it goes on where it was: features are in `cache`, epochs in `folder`; a finished
+    folder of the same run stays as it is. Clips that are missing or cannot be decoded are left out, noted and
+    listed. Raises `ModelNotFoundError`, `TrainingError`, `UsageError`, and `ManifestError` for a label of the main
+    set outside `label_range`. `progress` gets a stage "encoding" of each part, then "training" of at most all epochs.
+    """
+    if str(folder) in MODELS:
+        raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
+    method = choose_fit(fit, settings, len(train) + len(dev))
+    main_set = find_main_set([*train, *dev], main_set)
+    check_range([row for row in (*train, *dev) if row.set == main_set], label_range)
+    check_disjoint(train, dev)
+    check_trainable(train, dev if method == "gradient" else None, main_set)
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in OURS):
+        raise UsageError(f"{folder} holds other files; give a new folder")
+    listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
+    config, prior = _config(listener, settings, method)
+    crop, count = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
+    heard, missed = listener.hear(train, crop, count, seed, note, progress)
+    dev_heard, dev_missed = listener.hear(dev, settings.eval_crop, 1, seed, note, progress)
+    parts = listener.table(heard, config), listener.table(dev_heard, config)
+    check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, [*missed, *dev_missed])
+    stored = asdict(settings) | {"seed": seed, "main_set": main_set}
+    run = hashlib.sha256(repr((method, label_range, run_id(config, *parts, stored))).encode()).hexdigest()
+    if (result := _finished(folder, run)) is not None:
+        note(f"{folder} holds the finished model of this run already")
+        return result
+    if method == "closed_form":
+        outcome = _closed_form(parts, config, main_set, prior)
+    else:
+        outcome = _gradient(parts, config, settings.training(seed, main_set), folder, epoch_done, progress)
+    counts = len(parts[0].rows), len(parts[1].rows)
+    left_out = [*missed, *dev_missed]
+    result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
+    training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}
+    training |= {"fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
+    about = About(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
+    about = replace(about, label_range=label_range, trained_on=file_digests(row.clip for row in outcome.used))
+    text = card(folder.name, result, training)
+    save_checked(folder, outcome.members, outcome.weights, about, text, listener.encoders)
+    drop_checkpoint(folder)
+    return result
+
+
+def _config(listener: Listener, settings: Settings, method: Fit) -> tuple[ModelConfig, ScoringModel | None]:
+    """The model's config, and `lite` as the prior of the closed form if it reads the same encoders in the same way."""
+    config = listener.config(settings)
+    prior = load_model("lite") if method == "closed_form" else None
+    if prior is None or not suits(prior, config):
+        return config, None
+    return prior.members[0].model.config, prior
+
+
+def _closed_form(
+    parts: tuple[Table, Table], config: ModelConfig, main_set: str, prior: ScoringModel | None
+) -> _Outcome:
+    fitted = fit_closed_form(parts[0], config, main_set, prior)
+    on = f"clips, cross-validated in {fitted.folds} folds that cut no group"
+    result: dict[str, Any] = {"agreement": fitted.agreement, "agreement_on": on}
+    if any(row.set == main_set for row in parts[1].rows):
+        own = [member.scale.to_labels(predict(member.model, parts[1]).double().numpy()) for member in fitted.members]
+        scores, _ = combine(np.stack(own), fitted.weights)
+        found = figures_of(scores, *parts, main_set)
+        result |= {"dev_srcc": {axis: figures["SRCC"] for axis, figures in found.items()}}
+    training = {"prior": prior.name if prior else None, "chosen": fitted.chosen}
+    return _Outcome(fitted.members, fitted.weights, result, parts[0].rows, training)
+
+
+def _gradient(
+    parts: tuple[Table, Table],
+    config: ModelConfig,
+    how: TrainConfig,
+    folder: Path,
+    epoch_done: Callable[[Epoch], None],
+    progress: Progress,
+) -> _Outcome:
+    member, history = train_loop(config, *parts, how, folder, epoch_done, progress)
+    best = best_epoch(history)
+    scores = member.scale.to_labels(predict(member.model, parts[1], how).double().numpy())
+    result = {"epochs": len(history), "best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
+    result |= {"agreement": figures_of(scores, *parts, how.main_set), "agreement_on": "development clips"}
+    training = {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
+    return _Outcome((member,), np.ones((1, len(AXES))), result, (*parts[0].rows, *parts[1].rows), training)
+
+
+def _finished(folder: Path, run: str) -> Fitted | None:
+    """The result of a finished folder, None if there is none yet. Raises `UsageError` for the folder of another run."""
+    if (folder / CHECKPOINT).exists() or not any((folder / name).exists() for name in ("config.json", "ensemble.json")):
+        return None
+    training = load_model(folder).about.training
+    if training.get("run") != run:
+        raise UsageError(f"{folder} holds a model of other settings or rows; give another folder, or delete it")
+    return Fitted(**training["result"] | {"folder": str(folder)})
+
+
+def save_checked(
+    folder: Path,
+    members: Sequence[Member],
+    weights: NDArray[np.float64],
+    about: About,
+    card: str,
+    encoders: Mapping[str, Encoder],
+) -> None:
+    """Save a model, or several as an ensemble weighted [M, A], with its own scores of the check clip in its config."""
+    model = ScoringModel(folder.name, tuple(members), weights, about, "", encoders)
+    about = replace(about, check=check_scores(model))
+    if len(members) == 1:
+        save_model(folder, members[0], about, card)
+    else:
+        save_ensemble(folder, members, weights, about, card)
+
+
+def rated_axes(table: Table) -> tuple[str, ...]:
+    """The axes that a table has labels of."""
+    return tuple(axis for axis, known in zip(AXES, table.labels.isfinite().any(dim=0).tolist(), strict=True) if known)
+
+
+def count_sets(table: Table) -> dict[str, Any]:
+    """How many clips and labels of each set a table has."""
+    clips = Counter(row.set for row in table.rows)
+    labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}
+    return {"clips": dict(sorted(clips.items())), "labels": labels}
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

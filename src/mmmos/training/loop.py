@@ -1,0 +1,243 @@
+"""Fitting one model: an explicit loop over tables of cached features.
+
+A batch never mixes sets, since two listening tests rarely share a scale. The main set's rows are
+fitted with the loss of the configuration; rows of every other set with another loss, by default one that only
+sees the differences within the batch, so that they teach an order and no offset. The development loss is that of
+the main set, all its rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmmos.encoders.base import Features
+from mmmos.errors import TrainingError, UsageError
+from mmmos.features.extractor import Table
+from mmmos.losses import LOSSES
+from mmmos.metrics import srcc
+from mmmos.model.folder import Member
+from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.scores import AXES, Scale
+from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
+
+FIT_FRAMES = 20_000
+"""Frames that a standardiser is fitted on, at the most."""
+
+PREDICT_CROPS = 64
+"""Crops that are predicted at a time."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is fitted. The defaults are the paper's (section IV.A); `mmmos train` has its own, for small data."""
+
+    loss: str = "ut"  # key in LOSSES, for the main set
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    other_loss: str = "con"  # key in LOSSES, for every other set
+    other_options: dict[str, Any] = field(default_factory=dict)
+    main_set: str = ""  # whose scale the scores are on
+    lr: float = 1e-4  # Adam
+    weight_decay: float = 0.0  # decoupled
+    batch_size: int = 32
+    epochs: int = 10  # at the most
+    patience: int | None = 1  # epochs without a better development loss before it ends; None: never
+    val_loss: Literal["full_set", "batch_mean"] = "full_set"  # of all development clips at once, or batch by batch
+    dev_target_stats: Literal["train", "own"] = "train"  # whose mean and deviation make z units of development labels
+    offset_calibration: Literal["none", "train_mean"] = "none"  # shift scores so that their mean on training clips fits
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; weights are float32
+    seed: int = 42
+
+
+def fit(
+    config: ModelConfig,
+    train: Table,
+    dev: Table,
+    how: TrainConfig,
+    folder: Path | None = None,
+    report: Callable[[Epoch], None] = lambda epoch: None,
+    progress: Progress = NO_PROGRESS,
+) -> tuple[Member, list[Epoch]]:
+    """Train one model and give it back as it was at its best development loss, with its history.
+
+    With a `folder`, every epoch is kept there, and the same call goes on where an earlier one was
+    broken off, to the same weights. Raises `TrainingError` for a loss that is not finite and for a
+    table without usable rows, `UsageError` if the folder holds another run.
+    """
+    _check(train, dev, how)
+    scales = {name: Scale.fit(_labels_of(train, name)) for name in _sets(train)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(how.seed)
+        model = QualityModel(config)
+    model.aggregator.fit(train.frames(most=FIT_FRAMES))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
+    run = Run(model, optimizer, run_id(config, train, dev, asdict(how)), folder)
+    history = run.resume()
+    main = [row for row in dev.rows if row.set == how.main_set]
+    own = {how.main_set: Scale.fit(_labels_of(dev, how.main_set))} if how.dev_target_stats == "own" else scales
+    parts = _z_scored(train, scales), _z_scored(dev.take(main), own)
+    progress.start("training", how.epochs, "epochs", len(history))
+    for number in range(len(history) + 1, how.epochs + 1):
+        if finished(history, how.patience):
+            break
+        history.append(_epoch(number, model, optimizer, parts[0], parts[1], how))
+        run.save(history, is_best=best_epoch(history) is history[-1])
+        report(history[-1])
+        progress.advance()
+    run.restore_best()
+    member = Member(model.eval().requires_grad_(False), scales[how.main_set])
+    if how.offset_calibration == "train_mean":
+        member = _calibrated(member, train.take([row for row in train.rows if row.set == how.main_set]), how)
+    return member, history
+
+
+def predict(model: QualityModel, table: Table, how: TrainConfig | None = None) -> Tensor:
+    """Scores of every row in z units [N, A], of a clip with several crops their weighted mean."""
+    numbers = sorted({number for crops in table.crops for number, _ in crops})
+    place = {number: i for i, number in enumerate(numbers)}
+    model.eval()
+    with torch.no_grad():
+        parts = [numbers[i : i + PREDICT_CROPS] for i in range(0, len(numbers), PREDICT_CROPS)]
+        scores = torch.cat([_forward(model, table.inputs.batch(part), how) for part in parts])
+        means = []
+        for crops in table.crops:
+            weights = torch.tensor([weight for _, weight in crops])
+            means.append(weights @ scores[[place[number] for number, _ in crops]] / weights.sum())
+    return torch.stack(means)
+
+
+def _epoch(
+    number: int, model: QualityModel, optimizer: torch.optim.Optimizer, train: Table, dev: Table, how: TrainConfig
+) -> Epoch:
+    """One pass over the training rows. Its order and dropout depend on seed and number alone."""
+    losses = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(how.seed * 1_000_003 + number)
+        model.train()
+        for batch in _batches(train, how.batch_size):
+            loss = _loss(model, train, batch, how, number)
+            if not torch.isfinite(loss):
+                clips = ", ".join(train.rows[i].clip.id for i in batch[:8])
+                raise TrainingError(f"the loss is {loss.item()} in epoch {number}, in the batch with {clips}")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.item())
+    z = predict(model, dev, how)
+    dev_loss = _dev_loss(z, dev.labels, how)
+    if not np.isfinite(dev_loss):
+        raise TrainingError(f"the development loss is {dev_loss} in epoch {number}")
+    return Epoch(number, float(np.mean(losses)), dev_loss, _srcc_by_axis(z.double().numpy(), dev.labels.numpy()))
+
+
+def _forward(model: QualityModel, reduced: Features, how: TrainConfig | None) -> Tensor:
+    """Reduced crops -> [B, A] in float32."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=how is not None and how.precision == "bfloat16"):
+        scores = model.from_reduced(reduced)
+    return scores.float()
+
+
+def _loss(model: QualityModel, table: Table, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
+    prediction, target = _forward(model, table.heard(batch, epoch), how), table.labels[batch]
+    if table.rows[batch[0]].set == how.main_set:
+        return LOSSES[how.loss](prediction, target, **how.loss_options)
+    return LOSSES[how.other_loss](prediction, target, **how.other_options)
+
+
+def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
+    size = how.batch_size if how.val_loss == "batch_mean" else len(z)
+    starts = range(0, len(z), size)
+    losses = [LOSSES[how.loss](z[i : i + size], targets[i : i + size], **how.loss_options) for i in starts]
+    return float(torch.stack(losses).mean())
+
+
+def _calibrated(member: Member, train: Table, how: TrainConfig) -> Member:
+    """The member with its scale moved so that scores and labels of the training rows have the same mean."""
+    labels = train.labels.double().numpy()
+    residual = labels - member.scale.to_labels(predict(member.model, train, how).double().numpy())
+    rated = np.isfinite(residual).any(axis=0)
+    shift = np.where(rated, np.nanmean(np.where(rated, residual, 0), axis=0), 0.0)
+    mean = tuple(float(old + by) for old, by in zip(member.scale.mean, shift, strict=True))
+    return Member(member.model, Scale(mean, member.scale.std))
+
+
+def _batches(table: Table, size: int) -> Iterator[list[int]]:
+    """Shuffled batches of one set each; a rest of one row joins the batch before it."""
+    batches: list[list[int]] = []
+    for name in _sets(table):
+        rows = _rows_of(table, name)
+        order = [rows[i] for i in torch.randperm(len(rows)).tolist()]
+        cuts = list(range(0, len(order), size))
+        if len(cuts) > 1 and len(order) - cuts[-1] == 1:
+            cuts.pop()
+        batches += [order[start:end] for start, end in zip(cuts, [*cuts[1:], len(order)], strict=True)]
+    return (batches[i] for i in torch.randperm(len(batches)).tolist())
+
+
+def _z_scored(table: Table, scales: dict[str, Scale]) -> Table:
+    """Labels in z units of each set's own training rows."""
+    z = [scales[row.set].to_z(labels) for row, labels in zip(table.rows, table.labels.double().numpy(), strict=True)]
+    return replace(table, labels=torch.from_numpy(np.stack(z)).float())
+
+
+def _srcc_by_axis(prediction: np.ndarray, target: np.ndarray) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for i, axis in enumerate(AXES):
+        known = np.isfinite(target[:, i])
+        value = srcc(prediction[known, i], target[known, i])
+        found[axis] = round(value, 4) if np.isfinite(value) else None
+    return found
+
+
+def _sets(table: Table) -> list[str]:
+    return sorted({row.set for row in table.rows})
+
+
+def _rows_of(table: Table, name: str) -> list[int]:
+    return [i for i, row in enumerate(table.rows) if row.set == name]
+
+
+def _labels_of(table: Table, name: str) -> np.ndarray:
+    return table.labels[_rows_of(table, name)].double().numpy()
+
+
+def _check(train: Table, dev: Table, how: TrainConfig) -> None:
+    for word in (how.loss, how.other_loss):
+        if word not in LOSSES:
+            raise UsageError(f"no loss is called {word!r}; there are {', '.join(LOSSES)}")
+    for name, table in (("training", train), ("development", dev)):
+        if not _rows_of(table, how.main_set):
+            sets = ", ".join(repr(other) for other in _sets(table)) or "none at all"
+            raise TrainingError(f"no usable {name} row is of the main set {how.main_set!r}; there are rows of {sets}")
+        if odd := _not_finite(table):
+            raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")
+
+
+def _not_finite(table: Table) -> list[str]:
+    """Ids of clips with a feature that is no number."""
+    starts = table.inputs.starts
+    return [
+        row.clip.id
+        for row, crops in zip(table.rows, table.crops, strict=True)
+        if not all(table.inputs.frames[starts[i] : starts[i + 1]].isfinite().all() for i, _ in crops)
+    ]
+
+
+def run_id(config: ModelConfig, train: Table, dev: Table | None, how: object) -> str:
+    """All that decides a run, as one string: the same run gives the same model."""
+    rows = [
+        [
+            (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, crops)
+            for row, crops in zip(table.rows, table.crops, strict=True)
+        ]
+        for table in (train, dev)
+        if table is not None
+    ]
+    return repr((asdict(config), how, train.content, dev and dev.content, rows))

@@ -1,0 +1,91 @@
+"""Summary of a training run: for its caller, for the user, and for the model's card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmmos.features.extractor import Table
+from mmmos.scores import AXES, Scale
+from mmmos.training.ridge import agreement
+
+Fit = Literal["closed_form", "gradient"]
+Figures = dict[str, dict[str, float | None]]
+
+HARDLY_VARIES = 0.2
+"""Predictions with less than this fraction of the labels' standard deviation say little."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Summary of a training run."""
+
+    folder: str
+    fit: Fit
+    scale: str  # of labels and scores, "1-5"
+    train_clips: int
+    dev_clips: int
+    left_out: list[str]  # paths of clips that are missing, ids of those that could not be decoded or are silent
+    epochs: int | None = None  # of the gradient fit; None in closed form
+    best_epoch: int | None = None
+    dev_srcc: dict[str, float | None] = field(default_factory=dict)  # by axis, main set, at the best epoch
+    agreement: Figures = field(default_factory=dict)  # by axis: `ridge.agreement`, on held-out clips
+    agreement_on: str = ""  # which clips those are
+
+
+def figures_of(scores: NDArray[np.floating], train: Table, dev: Table, main_set: str) -> Figures:
+    """By axis the agreement of scores [N, A] with the labels of `dev`, next to the mean label of `train`."""
+    labels = dev.labels.double().numpy()
+    mean = Scale.fit(train.labels.double().numpy()[[row.set == main_set for row in train.rows]]).mean
+    known = np.isfinite(labels) & np.array([row.set == main_set for row in dev.rows])[:, None]
+    parts = ((axis, scores[known[:, i], i], labels[known[:, i], i], mean[i]) for i, axis in enumerate(AXES))
+    return {axis: agreement(p, t, np.array(constant)) for axis, p, t, constant in parts if len(t)}
+
+
+def agreement_lines(result: Fitted) -> Iterator[str]:
+    """One line an axis for the user, and a warning where predictions hardly vary."""
+    for axis, figures in result.agreement.items():
+        shown = {name: "undefined" if value is None else f"{value:.2f}" for name, value in figures.items()}
+        yield (
+            f"{axis} on {figures['n']:.0f} {result.agreement_on}: SRCC {shown['SRCC']}, LCC {shown['LCC']},"
+            f" MSE {shown['MSE']} (a constant: {shown['constant_MSE']})"
+        )
+    for axis in hardly_varying(result.agreement):
+        std, label_std = result.agreement[axis]["std"], result.agreement[axis]["label_std"]
+        remedy = "" if result.fit == "closed_form" else ", or --fit closed_form"
+        yield (
+            f"warning: predictions of {axis} hardly vary: their standard deviation is {std:.2f}, that of the labels"
+            f" {label_std:.2f}. Scores of {axis} say little; it takes more rated clips{remedy}"
+        )
+
+
+def hardly_varying(figures: Figures) -> list[str]:
+    """The axes whose predictions are almost constant."""
+    return [
+        axis
+        for axis, found in figures.items()
+        if (found["std"] or 0.0) <= HARDLY_VARIES * (found["label_std"] or 0.0) or not found["label_std"]
+    ]
+
+
+def card(name: str, result: Fitted, training: dict[str, Any]) -> str:
+    """The model's README.md."""
+    labels = ", ".join(f"{count} {axis}" for axis, count in training["train"]["labels"].items() if count)
+    lines = [f"- {line}." for line in agreement_lines(result)]
+    if result.fit == "gradient":
+        lines.append(
+            f"- Stopped on {result.dev_clips} other clips, at epoch {result.best_epoch} of {result.epochs}: their"
+            " figures are flattered, because they chose the epoch."
+        )
+    else:
+        lines.append("- Heads in closed form (ridge regression); the regularisation was chosen on held-out groups.")
+    return (
+        f"# {name}\n\nA model of MMMOS: production quality (PQ) and complexity (PC), content enjoyment (CE) and\n"
+        f"usefulness (CU) of audio, on the scale {result.scale}.\n\n"
+        f"- Trained on {result.train_clips} clips with {labels} labels.\n" + "\n".join(lines) + "\n"
+        "- Not calibrated. Mind the licences of your data and of the encoders before any commercial use.\n"
+    )

@@ -1,0 +1,325 @@
+"""The driver: whatever dies, every clip gets one row, and the same one as in a run where nothing died."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mmmos.audio.clip import Clip
+from mmmos.bulk import workers as crew
+from mmmos.bulk.driver import Counts, run_shards
+from mmmos.bulk.plan import Plan, clips_of, committed, list_name, make_plan, part_name
+from mmmos.bulk.stores import Store, open_store
+from mmmos.bulk.workers import IN_FLIGHT, Heartbeats, Job, Lists, Outcome, Running, work_on
+from mmmos.cli import run_folder as crews
+from mmmos.cli.run_folder import Crewed, run_in_folder
+from mmmos.errors import AUDIO_ERROR_CODES, BulkError, UsageError
+from mmmos.progress import Progress
+from tests.bulk_toys import SCHEMA, DriverKilled, FakeCrew, ToyTask, ToyWork, clips_named, parts, rows_of, told
+
+TASK = ToyTask()
+
+
+def planned(store: Store, names: list[str], size: int = 3) -> Plan:
+    return make_plan(store, clips_named(*names), TASK.describe(), size)
+
+
+def expected(clip_id: str) -> str | None:
+    for word, code in (("kills", "worker_crashed"), ("raises", "scoring_failed"), ("empty", "empty_file")):
+        if word in clip_id:
+            return code
+    return None
+
+
+NAMES = st.lists(st.sampled_from(["a", "b.wav", "empty", "kills", "raises"]), max_size=14)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    names=NAMES,
+    shard=st.integers(1, 5),
+    crew=st.integers(1, 4),
+    seed=st.integers(0, 999),
+    lives=st.lists(st.integers(0, 12), max_size=3),
+)
+@example(names=["kills"] * 9, shard=3, crew=4, seed=0, lives=[2, 3])
+def test_every_clip_gets_its_row_whatever_dies(tmp_path_factory, names, shard, crew, seed, lives):
+    calm = open_store(tmp_path_factory.mktemp("calm"))
+    wild = open_store(tmp_path_factory.mktemp("wild"))
+    touched: Counter[str] = Counter()
+    for store, drivers in ((calm, [None]), (wild, [*lives, None])):
+        for number, left in enumerate(drivers):
+            plan = planned(store, names, shard)
+            unlucky = 0.0 if store is calm else 0.3
+            workers = FakeCrew(store, plan, crew, seed + number, unlucky, left)
+            try:
+                counts = run_shards(store, plan, workers)
+            except DriverKilled:
+                continue
+            finally:
+                touched += workers.touched if store is wild else Counter()
+                assert workers.most <= IN_FLIGHT * crew
+    assert parts(wild, plan) == parts(calm, plan)
+    rows = rows_of(wild, plan)
+    assert [(row["id"], row["error_code"]) for row in rows] == [
+        (clip.id, expected(clip.id)) for clip in clips_named(*names)
+    ]
+    errors = sum(row["error_code"] is not None for row in rows)
+    assert (counts.clips, counts.ok, counts.errors) == (len(rows), len(rows) - errors, errors)
+    # Once with its shard, twice alone; a driver that is killed may forget what it was just told.
+    forgotten = 2 * (2 + IN_FLIGHT * crew) * len(lives)
+    assert all(touched[row["id"]] <= 3 + forgotten for row in rows if expected(row["id"]) == "worker_crashed")
+
+
+def test_a_clip_that_is_given_up_is_named_and_kept_from_the_next_driver(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, ["a", "b", "kills", "c", "raises"])
+    counts = run_shards(store, plan, FakeCrew(store, plan, 1))
+    rows = {row["id"]: row for row in rows_of(store, plan)}
+    assert rows["2-kills"]["error_message"] == AUDIO_ERROR_CODES["worker_crashed"]
+    assert rows["4-raises"]["error_message"] == "scoring raised an error, twice: ValueError: a bad clip"
+    assert (counts.ok, counts.errors, counts.lost) == (3, 2, 6)
+    died = ["worker_crashed", "its process died with status -9"]
+    assert told(store, "_run/deaths/00000.json") == {"attempts": 1, "clips": {"2": [died, died]}}
+    store.remove(part_name(0))
+    store.remove(part_name(1))
+    again = FakeCrew(store, plan, 1)
+    assert run_shards(store, plan, again).errors == 2
+    assert set(again.touched) == {"0-a", "1-b", "3-c"}
+
+
+def test_only_what_is_not_done_is_done(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abcdefgh"))
+    with pytest.raises(DriverKilled):
+        run_shards(store, plan, FakeCrew(store, plan, 1, lives=2))
+    done = set(committed(store))
+    told_counts: list[Counts] = []
+    rest = FakeCrew(store, plan, 1)
+    counts = run_shards(store, plan, rest, report=told_counts.append)
+    assert len(done) == 2
+    assert rest.touched == Counter(clip.id for shard in set(range(3)) - done for clip in clips_of(store, plan, shard))
+    assert told_counts[0].shards == 2
+    assert told_counts[0].new_clips == 0
+    assert (counts.shards, counts.clips) == (3, 8)
+    assert counts.new_clips == 8 - told_counts[0].clips
+
+
+def test_an_empty_list_is_done_at_once(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, [])
+    assert run_shards(store, plan, FakeCrew(store, plan)).clips == 0
+
+
+class DeafCrew(FakeCrew):
+    """Never ends a job; for `alive` waits it finishes windows, or with `clips` clips of its shard."""
+
+    alive = 0
+    clips = False
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        self.alive -= 1
+        return []
+
+    def running(self) -> list[Running]:
+        done = -max(self.alive, 0)
+        return [Running(job, done, 0) if self.clips else Running(job, 0, done) for job in self.waiting]
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_run_shards_gives_up_when_no_window_is_finished(tmp_path, clips):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    crew = DeafCrew(store, plan)
+    crew.alive, crew.clips = 1000, clips
+    with pytest.raises(BulkError, match=r"no window of audio was finished.*same command"):
+        run_shards(store, plan, crew, stall_s=1e-4)
+    assert crew.alive < 0, "windows are signs of life"
+    assert run_shards(store, plan, FakeCrew(store, plan)).clips == 3
+
+
+class BusyCrew(FakeCrew):
+    """Reports a clip of its shard and two windows of the next at each wait, and ends the job at last."""
+
+    waits = 0
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        self.waits += 1
+        return super().wait(seconds) if self.waits > 2 else []
+
+    def running(self) -> list[Running]:
+        return [Running(job, self.waits, 2) for job in self.waiting]
+
+
+def test_run_shards_counts_clips_of_shards_in_progress(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    seen: list[Counts] = []
+    counts = run_shards(store, plan, BusyCrew(store, plan, 1), report=seen.append)
+    assert [(item.clips, item.unpublished, item.windows) for item in seen[:3]] == [(0, 0, 0), (0, 1, 2), (0, 2, 2)]
+    assert (counts.clips, counts.unpublished, counts.windows) == (3, 0, 0)
+
+
+class HangingCrew(FakeCrew):
+    """Whoever touches a clip that hangs is never heard of again."""
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        hung = [job for job in self.waiting if self.hangs(job)]
+        self.waiting = deque(job for job in self.waiting if not self.hangs(job))
+        outcomes = super().wait(seconds)
+        self.waiting.extend(hung)
+        return outcomes
+
+    def hangs(self, job: Job) -> bool:
+        clips = clips_of(self.store, self.plan, job.shard)
+        return not job.lost and any("hangs" in clip.id for clip in (clips if job.clip is None else [clips[job.clip]]))
+
+    def running(self) -> list[Running]:
+        return [Running(job) for job in self.waiting if self.hangs(job)]
+
+
+def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, ["a", "b", "hangs", "c", "d", "e", "f"])
+    for _ in range(3):  # with its shard, and twice alone
+        with pytest.raises(BulkError, match="no window of audio was finished"):
+            run_shards(store, plan, HangingCrew(store, plan), stall_s=0.02)
+        assert store.names("_run/deaths") == ["00000.json"]
+    counts = run_shards(store, plan, HangingCrew(store, plan))
+    assert (counts.ok, counts.errors) == (6, 1)
+    row = rows_of(store, plan)[2]
+    assert (row["id"], row["error_code"]) == ("2-hangs", "worker_hung")
+    assert re.fullmatch(
+        f"{AUDIO_ERROR_CODES['worker_hung']}: no window of audio was finished for .* minutes", row["error_message"]
+    )
+
+
+class IdleCrew(DeafCrew):
+    """Hangs on its first job; the second waits behind it."""
+
+    def running(self) -> list[Running]:
+        return [Running(job) for job in list(self.waiting)[:1]]
+
+
+def test_a_shard_that_waited_behind_one_that_hangs_is_not_held_lost(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abcdef"))
+    with pytest.raises(BulkError, match="no window of audio was finished"):
+        run_shards(store, plan, IdleCrew(store, plan, 1), stall_s=1e-4)
+    assert store.names("_run/deaths") == ["00000.json"]
+
+
+def test_losses_one_after_another_are_the_machines_and_end_the_run(tmp_path):
+    store = open_store(tmp_path)
+    names = ["kills"] * 40
+    plan = planned(store, names, 40)
+    with pytest.raises(BulkError, match=r"one clip after another.*status -9"):
+        run_shards(store, plan, FakeCrew(store, plan, 1))
+    with pytest.raises(BulkError):  # each call gives up some of them
+        run_shards(store, plan, FakeCrew(store, plan, 1))
+    for _ in range(8):
+        try:
+            assert run_shards(store, plan, FakeCrew(store, plan, 1)).errors == 40
+            break
+        except BulkError:
+            continue
+    assert {row["error_code"] for row in rows_of(store, plan)} == {"worker_crashed"}
+
+
+def test_a_damaged_list_is_no_clips_fault_and_the_next_command_writes_it_anew(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    for damaged in (None, b"", b"PAR1 and so on"):
+        store.remove(list_name(0)) if damaged is None else store.publish(list_name(0), damaged)
+        with pytest.raises(BulkError, match=r"list of clips is damaged, _run/clips-00000\.parquet: .*again"):
+            run_shards(store, plan, FakeCrew(store, plan, 1))
+        assert store.names("_run/deaths") == []
+    assert run_shards(store, planned(store, list("abc")), FakeCrew(store, plan, 1)).ok == 3
+
+
+def test_a_list_is_read_once_for_all_clips_of_a_shard(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abcdef"))
+    reads: list[int] = []
+    monkeypatch.setattr(crew, "clips_of", lambda *of: reads.append(of[2]) or clips_of(*of))
+    lists, work = Lists(store, plan), TASK.start()
+    for shard, clip in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        assert work_on(store, plan, work, Job(shard, clip), lists=lists).rows == 1
+    assert reads == [0, 1]
+
+
+def test_heartbeats_count_clips_and_the_windows_of_the_next(monkeypatch):
+    monkeypatch.setattr(crew, "BEAT_SECONDS", 0.0)
+    sent: list[Running] = []
+    beats = Heartbeats(sent.append)
+    beats.begin(Job(3))
+    for event in "wwaww":
+        beats.windows() if event == "w" else beats.advance()
+    assert [(item.clips, item.windows) for item in sent] == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    beats.begin(Job(4))
+    assert beats.running == Running(Job(4), 0, 0)
+
+
+class NamedWork(ToyWork):
+    schema = SCHEMA.append(pyarrow.field("model", pyarrow.string()))
+
+    def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
+        return (row | {"model": "./toy"} for row in super().rows(clips, progress))
+
+    def beside_bytes(self) -> int:
+        return 1 << 40
+
+
+def test_rows_call_the_model_what_the_plan_does_and_memory_is_that_of_all_processes(tmp_path):
+    store = open_store(tmp_path)
+    plan = planned(store, ["a", "empty"])
+    result = work_on(store, plan, NamedWork(TASK), Job(0))
+    work_on(store, plan, NamedWork(TASK), Job(0))
+    assert [row["model"] for row in rows_of(store, plan)] == ["toy", "toy"]
+    assert result.peak_bytes > 1 << 40
+
+
+def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    plan = planned(store, list("abc"))
+    work = TASK.start()
+    monkeypatch.setattr(work, "rows", lambda clips, progress: iter([]))
+    with pytest.raises(ValueError, match="3 clips gave 0 rows"):
+        work_on(store, plan, work, Job(0))
+    assert committed(store) == {}
+
+
+@pytest.mark.parametrize(
+    ("clips", "workers", "told"),
+    [
+        (3, 2, "mmmos: 1 shard for 2 workers, so 1 has nothing to do"),
+        (6, 5, "mmmos: 2 shards for 5 workers, so 3 have nothing to do"),
+        (6, 2, ""),
+        (0, 2, ""),
+    ],
+)
+def test_idle_workers_are_told_while_it_helps(tmp_path, monkeypatch, capsys, clips, workers, told):
+    monkeypatch.setattr(crews, "_crew", lambda store, plan, task, how: FakeCrew(store, plan, workers))
+    lines = []
+    for size in (3, None):  # it goes on with the same size, and then says nothing of it
+        how = Crewed(workers, None, size, 30.0)
+        assert run_in_folder(f"{tmp_path}/run", clips_named(*["a"] * clips), TASK, how, "scoring").ok == clips
+        lines.append(" ".join(capsys.readouterr().err.split()))
+    assert lines[0].startswith(told)
+    assert ("another folder and a smaller --shard-size" in lines[0]) == bool(told)
+    assert "nothing to do" not in lines[1]
+
+
+@pytest.mark.parametrize("below", ["", "/", "/run/"])
+def test_a_file_in_place_of_a_folder_is_told(tmp_path, below):
+    (tmp_path / "afile").write_text("mine")
+    with pytest.raises(UsageError, match="afile is a file; give a folder"):
+        run_in_folder(f"{tmp_path}/afile{below}", clips_named("a"), TASK, Crewed(2, None, None, 30.0), "scoring")
+    assert (tmp_path / "afile").read_text() == "mine"

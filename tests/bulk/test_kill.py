@@ -1,0 +1,228 @@
+"""Runs in which processes really die: workers by a clip or by the system, the driver at any moment."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmmos.bulk.driver import Counts, run_shards
+from mmmos.bulk.plan import committed, make_plan, read_plan
+from mmmos.bulk.stores import Store, open_store
+from mmmos.bulk.workers import LocalCrew
+from mmmos.errors import BulkError
+from tests.bulk_toys import FakeCrew, ToyTask, clips_named, parts, rows_of, tiny_model, touched
+from tests.conftest import music
+
+CLIPS, SHARD = 60, 4
+
+LISTED = 40
+"""Clips of a run that is killed as a command."""
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_a_clip_that_kills_its_worker_gets_a_row_and_costs_one_shard(tmp_path):
+    store, log = open_store(tmp_path / "run"), tmp_path / "log"
+    task = ToyTask(str(log))
+    names = [*"abcdefghij", "kills", *"klmnop", "raises"]
+    plan = make_plan(store, clips_named(*names), task.describe(), SHARD)
+    with closing(LocalCrew(store, plan, task, 2)) as crew:
+        counts = run_shards(store, plan, crew)
+    calm = open_store(tmp_path / "calm")
+    make_plan(calm, clips_named(*names), task.describe(), SHARD)
+    run_shards(calm, plan, FakeCrew(calm, plan))
+    rows = {row["id"]: row["error_code"] for row in rows_of(store, plan)}
+    assert rows == dict.fromkeys(rows) | {"10-kills": "worker_crashed", "17-raises": "scoring_failed"}
+    assert len(rows) == len(names) == counts.clips
+    assert parts(store, plan) == parts(calm, plan)
+    times = Counter(touched(log))
+    assert times["10-kills"] == 3  # once with its shard and twice alone
+    assert {clip for clip, count in times.items() if count > 1} <= {
+        clip.id for shard in (2, 4) for clip in clips_named(*names)[SHARD * shard : SHARD * (shard + 1)]
+    }
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_system_kills_costs_at_most_its_shard(tmp_path):
+    store, log = open_store(tmp_path / "run"), tmp_path / "log"
+    task = ToyTask(str(log), seconds=0.02)
+    plan = make_plan(store, clips_named(*["a"] * CLIPS), task.describe(), SHARD)
+    killed: list[int] = []
+
+    def kill_one(counts: Counts) -> None:
+        if counts.shards >= 4 * (len(killed) + 1) and len(killed) < 2:
+            process = int(log.read_text().split()[-1])
+            if process not in killed:
+                killed.append(process)
+                os.kill(process, signal.SIGKILL)
+
+    with closing(LocalCrew(store, plan, task, 2)) as crew:
+        counts = run_shards(store, plan, crew, report=kill_one)
+    assert len(killed) == 2
+    assert counts.clips == CLIPS == len(rows_of(store, plan))
+    assert counts.errors == 0
+    assert sum(Counter(touched(log)).values()) - CLIPS <= SHARD * len(killed)
+
+
+@pytest.mark.parametrize(
+    ("starts", "why"), [("raises", "RuntimeError: no such weights"), ("dies", "status -9, 3 times")]
+)
+def test_a_worker_that_cannot_start_is_no_clips_fault(tmp_path, starts, why):
+    store = open_store(tmp_path)
+    task = ToyTask(starts=starts)
+    plan = make_plan(store, clips_named(*"abc"), task.describe(), SHARD)
+    with closing(LocalCrew(store, plan, task, 1)) as crew, pytest.raises(BulkError, match=why):
+        run_shards(store, plan, crew)
+    assert store.names("_run/deaths") == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_ends_the_run_once_nothing_else_is_left(tmp_path):
+    store = open_store(tmp_path)
+    task = ToyTask()
+    plan = make_plan(store, clips_named("hangs", "b", "c"), task.describe(), 1)
+    with (
+        closing(LocalCrew(store, plan, task, 2)) as crew,
+        pytest.raises(BulkError, match="no window of audio was finished"),
+    ):
+        run_shards(store, plan, crew, stall_s=2.0)
+    assert sorted(committed(store)) == [1, 2] or sorted(committed(store)) == [1]  # one may have waited behind it
+    assert store.names("_run/deaths") == ["00000.json"]  # which is not held against that one
+
+
+@pytest.mark.slow
+def test_a_clip_longer_than_the_stall_limit_is_no_hung_worker(tmp_path):
+    store = open_store(tmp_path)
+    task = ToyTask(seconds=9.0, windows=30)
+    plan = make_plan(store, clips_named("long"), task.describe())
+    seen: list[Counts] = []
+    with closing(LocalCrew(store, plan, task, 1)) as crew:
+        counts = run_shards(store, plan, crew, report=seen.append, stall_s=6.0)
+    assert (counts.ok, counts.lost) == (1, 0)
+    assert max(item.windows for item in seen) > 20
+
+
+class Command:
+    """`mmmos score` on the same list, again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.list = folder, folder / "list.jsonl"
+        self.model = tiny_model(folder / "model")
+        self.started: list[subprocess.Popen[str]] = []
+        soundfile.write(folder / "long.wav", np.tile(music(LISTED, 44_100)[:, None], (1, 2)), 44_100)
+        (folder / "empty.wav").write_bytes(b"")
+        self.write_list(LISTED)
+
+    def write_list(self, clips: int) -> None:
+        """Ten seconds each, so that a shard takes a while."""
+        rows = [{"id": f"clip {i}", "path": str(self.folder / "long.wav"), "start_time": i / 2} for i in range(clips)]
+        rows = [row | {"end_time": row["start_time"] + 10} for row in rows]
+        rows[7]["path"] = str(self.folder / "empty.wav")
+        self.list.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def words(self, out: str) -> list[object]:
+        words: list[object] = ["score", self.list, "-o", f"{self.folder / out}/", "--workers", 2, "--shard-size", 2]
+        return [*words, "--model", self.model]
+
+    def start(self, out: str) -> subprocess.Popen[str]:
+        """In a process that may be killed."""
+        call = [sys.executable, "-m", "mmmos", *map(str, self.words(out))]
+        self.started.append(subprocess.Popen(call, stderr=subprocess.PIPE, text=True, start_new_session=True))
+        return self.started[-1]
+
+    def close(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.communicate()
+
+
+def wait_for(store: Store, shards: int, process: subprocess.Popen[str]) -> None:
+    """Until so many shards are published."""
+    while len(store.names("_run/commits")) < shards:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+
+
+def children_of(process: int) -> list[int]:
+    return [int(word) for path in Path(f"/proc/{process}/task").glob("*/children") for word in path.read_text().split()]
+
+
+def family_of(process: int) -> list[int]:
+    """The workers, and their decoders."""
+    return [member for child in children_of(process) for member in (child, *family_of(child))]
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Command]:
+    with closing(Command(tmp_path)) as command:
+        yield command
+
+
+@pytest.mark.slow
+def test_a_run_whose_driver_and_workers_are_killed_is_the_run_that_was_left_alone(
+    tmp_path: Path, command: Command, run_mmmos: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert run_mmmos(*command.words("calm"))[0] == 1  # one clip is empty
+    store = open_store(tmp_path / "wild")
+    kept: dict[str, int] = {}
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        process = command.start("wild")
+        wait_for(store, len(store.names("_run/commits")) + 2, process)
+        if how == signal.SIGTERM:
+            os.kill(max(children_of(process.pid)), signal.SIGKILL)  # a worker, which is replaced
+            wait_for(store, len(store.names("_run/commits")) + 1, process)
+        family = family_of(process.pid)
+        assert len(family) >= 2
+        if how == signal.SIGTERM:
+            process.send_signal(signal.SIGSTOP)  # so that it is still there when the other looks
+            status, _, err = run_mmmos(*command.words("wild"))
+            assert (status, "another run is at work" in err) == (2, True)
+            process.send_signal(signal.SIGCONT)
+        time.sleep(random.uniform(0, 0.05))
+        process.send_signal(how)
+        err = process.communicate(timeout=180)[1]
+        assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM), err
+        until = time.monotonic() + 60
+        while any(map(alive, family)) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not any(map(alive, family)), "workers and decoders end with their driver"
+        now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "wild").glob("part-*")}
+        assert now.items() >= kept.items(), "what was published is not done again"
+        kept = {f"part-{shard:05d}.parquet": now[f"part-{shard:05d}.parquet"] for shard in committed(store)}
+    command.write_list(LISTED - 1)
+    status, _, err = run_mmmos(*command.words("wild"))
+    assert (status, f"another list ({LISTED} clips, now {LISTED - 1})" in " ".join(err.split())) == (2, True)
+    command.write_list(LISTED)
+    status, _, err = run_mmmos(*command.words("wild"))
+    assert (status, f"{LISTED - 1} ok, 1 errors" in " ".join(err.split())) == (1, True)
+    plan = read_plan(store)
+    assert parts(store, plan) == parts(open_store(tmp_path / "calm"), plan)
+    assert [row["id"] for row in rows_of(store, plan)] == [f"clip {i}" for i in range(LISTED)]
+    store.sweep(0)  # what was half written as its process was killed, of which no reader knows
+    assert not list((tmp_path / "wild").rglob(".*.part"))

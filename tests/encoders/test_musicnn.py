@@ -1,0 +1,198 @@
+"""musicnn: our network against TensorFlow's run of the published one, our front end against librosa, our promises."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from mmmos.encoders.musicnn import (
+    FRAME_DIM,
+    HOP,
+    MELS,
+    PATCH,
+    SAMPLE_RATE,
+    SHORTEST_TAIL,
+    MusiCNN,
+    _Front,
+    mel_filters,
+)
+from mmmos.encoders.weights import bundled_state
+from mmmos.errors import AudioError, ModelFormatError
+
+BUNDLED = files("mmmos") / "bundled" / "musicnn.safetensors"
+GOLDEN = Path(__file__).parents[2] / "golden" / "musicnn.npz"
+PUBLISHED_DIM = 753
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The network is too small to share out: threads that wait for each other took four times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return MusiCNN()
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def columns():
+    """The published column that each of ours is."""
+    with safe_open(str(BUNDLED), "np") as stored:
+        return np.array(json.loads(stored.metadata()["source"])["columns"])
+
+
+def sound(seconds, seed=0, n=1, level=0.1):
+    """Made-up music [n, S]: decaying notes over noise."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch = 110 * 2 ** (rng.integers(0, 48, (n, 1, 1)) / 12) * np.arange(1, 5)[:, None]
+    notes = np.sin(2 * np.pi * pitch * t).sum(1) * np.exp(-4 * (t % 0.5))
+    return torch.from_numpy(level * (notes + 0.1 * rng.normal(size=notes.shape))).float()
+
+
+@pytest.mark.parametrize("patch", ["whole", "tail"])
+def test_network_equals_tensorflow(encoder, golden, columns, patch):
+    """TensorFlow ran on the float16 kernels that we ship, so only float32 rounding is left: 2e-6 of values up to 71."""
+    ours = encoder.patch(torch.from_numpy(golden[f"{patch}_log_mel"]).float()).numpy()
+    frames, summary = ours[:, golden["frame_index"], :FRAME_DIM], ours[:, :, FRAME_DIM:]
+    np.testing.assert_allclose(frames, golden[f"{patch}_frames"][:, :, columns], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(summary[:, 0], golden[f"{patch}_penultimate"], atol=1e-4)
+    assert (summary == summary[:, :1]).all()
+
+
+@pytest.mark.parametrize("patch", ["whole", "tail"])
+def test_tags_follow_from_the_penultimate_layer(encoder, golden, patch):
+    """Float16 moves the published tags' logits, which go down to -11, by under 0.01."""
+    ours = encoder.patch(torch.from_numpy(golden[f"{patch}_log_mel"]).float()).numpy()
+    logits = ours[:, 0, FRAME_DIM:] @ golden["output_kernel"] + golden["output_bias"]
+    np.testing.assert_allclose(logits, golden[f"{patch}_logits"], atol=1e-4)
+    np.testing.assert_allclose(logits, golden[f"{patch}_logits_float32"], atol=0.01)
+
+
+def test_columns_left_out_are_constants(golden, columns):
+    left_out = np.setdiff1d(np.arange(PUBLISHED_DIM), columns)
+    assert (len(columns), len(left_out)) == (FRAME_DIM, 541)
+    for patch in ("whole", "tail"):
+        assert golden[f"{patch}_deviation"][:, left_out].max() < 1e-6
+    values = np.concatenate([golden[f"{patch}_frames"][..., left_out].reshape(-1, 541) for patch in ("whole", "tail")])
+    assert np.ptp(values, axis=0).max() < 1e-6
+
+
+def test_maximum_over_frequency_comes_after_the_norm():
+    """The trick for falling norms against the plain order: convolution, ReLU, norm, maximum."""
+    torch.manual_seed(0)
+    unit = _Front(6, 1, 5, 4).requires_grad_(False)
+    for tensor in (unit.weight, unit.bias, unit.scale, unit.shift):
+        tensor.normal_()
+    unit.scale[:3] = torch.tensor([-1.5, 0.0, 1.5])
+    x = torch.randn(2, 1, 12, 20)
+    y = torch.conv2d(torch.nn.functional.pad(x, (1, 2)), unit.weight, unit.bias).relu()
+    expected = (y * unit.scale[:, None, None] + unit.shift[:, None, None]).amax(2)
+    torch.testing.assert_close(unit(x), expected)
+
+
+def test_log_mel_equals_librosa(encoder):
+    librosa = pytest.importorskip("librosa")
+    wave = sound(2.0)[0]
+    power = librosa.feature.melspectrogram(
+        y=wave.numpy(), sr=SAMPLE_RATE, n_fft=512, hop_length=HOP, n_mels=MELS, pad_mode="reflect"
+    )
+    ours = encoder.log_mel(wave[None])[0].T.numpy()
+    np.testing.assert_allclose(ours, np.log10(10000 * power + 1), atol=1e-4)
+    np.testing.assert_allclose(
+        mel_filters(22_050, 1024, 40), librosa.filters.mel(sr=22_050, n_fft=1024, n_mels=40), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 2.99, 3.0, 3.1, 10.0, 23.0])
+def test_every_length(encoder, seconds):
+    features = encoder.encode(sound(seconds))
+    assert features.frames.shape == (1, 1 + round(seconds * SAMPLE_RATE) // HOP, encoder.dim)
+    assert features.rate_hz == 62.5
+    assert features.mask.all()
+    assert features.frames.isfinite().all()
+
+
+def test_below_a_tenth_of_a_second_is_too_short(encoder):
+    with pytest.raises(AudioError, match=r"0\.100 s"):
+        encoder.encode(sound(0.09))
+
+
+@pytest.mark.parametrize(
+    ("frames", "patches"),
+    [
+        (PATCH - 1, [PATCH - 1]),
+        (PATCH, [PATCH]),
+        (PATCH + SHORTEST_TAIL - 1, [PATCH + SHORTEST_TAIL - 1]),
+        (PATCH + SHORTEST_TAIL, [PATCH, SHORTEST_TAIL]),
+        (2 * PATCH, [PATCH, PATCH]),
+        (2 * PATCH + 1, [PATCH, PATCH + 1]),
+    ],
+)
+def test_patches(encoder, frames, patches):
+    """Each patch's features are those of the network on that patch alone."""
+    waves = sound((frames - 1) * HOP / SAMPLE_RATE, n=2)
+    parts = encoder.log_mel(waves).split(patches, dim=1)
+    expected = torch.cat([encoder.patch(part) for part in parts], 1)
+    torch.testing.assert_close(encoder.frames(waves), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_neighbours_and_padding_change_nothing(encoder):
+    seconds = (0.1, 3.5, 5.0, 5.0)
+    clips = [sound(s, seed)[0] for seed, s in enumerate(seconds)]
+    waves = torch.full((len(clips), max(map(len, clips)) + 777), 0.5)  # padding that would be heard
+    for row, clip in zip(waves, clips, strict=True):
+        row[: len(clip)] = clip
+    together = encoder.encode(waves, torch.tensor([len(clip) for clip in clips]))
+    for frames, mask, clip in zip(together.frames, together.mask, clips, strict=True):
+        torch.testing.assert_close(frames[mask], encoder.encode(clip[None]).frames[0], rtol=1e-4, atol=1e-4)
+        assert (frames[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("level", [0.1, 0.0])
+def test_gradient_reaches_the_waveform(encoder, level):
+    waves = sound(4.5, n=2, level=level).requires_grad_()
+    encoder(waves).frames.square().mean().backward()
+    assert waves.grad.isfinite().all()
+    assert bool(waves.grad.any()) == (level > 0)
+
+
+def test_stays_frozen(encoder):
+    encoder.train()
+    assert not any(module.training for module in encoder.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not encoder.encode(sound(1.0).requires_grad_()).frames.requires_grad
+
+
+def test_weights_are_loaded_strictly(encoder):
+    state = bundled_state("musicnn")
+    assert MusiCNN(state).fingerprint() == encoder.fingerprint()
+    del state["penultimate.bias"]
+    with pytest.raises(ModelFormatError, match=r"missing penultimate\.bias"):
+        MusiCNN(state)
+
+
+def test_bundled_file_says_where_it_is_from():
+    with safe_open(str(BUNDLED), "np") as stored:
+        notes = json.loads(stored.metadata()["source"])
+        kinds = {name: stored.get_tensor(name).dtype for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    assert (notes["package"], notes["version"]) == ("musicnn", "0.1.0")
+    assert notes["license"].startswith("ISC")
+    assert len(notes["wheel_sha256"]) == 64
+    assert all(kind == (np.float16 if name.endswith("weight") else np.float32) for name, kind in kinds.items())

@@ -1,0 +1,104 @@
+"""The trained half of a system, put together from its config."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from mmmos.encoders.base import Features
+from mmmos.errors import ModelFormatError
+from mmmos.model.aggregators import AGGREGATORS
+from mmmos.model.fusion import FusionConfig
+from mmmos.model.heads import HeadConfig
+from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
+from tests.conftest import ToyEncoder, toy_config
+
+CONFIG = ModelConfig(
+    (EncoderSpec("a", (3, 1), ""), EncoderSpec("b", (5,), "")),
+    fusion=FusionConfig("mean_std", "none", standardize=True),
+    heads=HeadConfig(layers=2, hidden=3),
+)
+CONFIGS = [
+    CONFIG,
+    replace(CONFIG, aggregator="blstm_h"),
+    replace(CONFIG, aggregator="blstm_h", fusion=FusionConfig(blstm_hidden=3, blstm_h_input="tokens")),
+    replace(CONFIG, aggregator="blstm_t", fusion=FusionConfig(blstm_hidden=3, align="repeat", align_rate_hz=25.0)),
+    replace(
+        CONFIG,
+        encoders=(EncoderSpec("b", (5,), ""), EncoderSpec("wavlm", (2, 2), "")),
+        fusion=FusionConfig(wavlm_output="weighted_per_axis"),
+    ),
+]
+
+
+def features(clips: int) -> dict[str, Features]:
+    mask = torch.arange(6) < torch.arange(1, clips + 1)[:, None]
+    dims = {"b": 5, "a": 4, "wavlm": 4}
+    return {name: Features(torch.randn(clips, 6, dim) * mask[..., None], mask, 50.0) for name, dim in dims.items()}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_scores_are_the_heads_of_the_aggregated_features(config: ModelConfig) -> None:
+    model, batch = QualityModel(config).eval(), features(5)
+    reduced = model.aggregator.reduce(batch)
+    model.aggregator.fit(reduced.frames[reduced.mask])
+    scores = model(batch)
+    assert scores.shape == (5, 4)
+    assert torch.equal(scores, model.heads(model.aggregator.aggregate(reduced)))
+    assert torch.equal(scores, model.from_reduced(reduced))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_clips_scores_do_not_depend_on_the_batch(config: ModelConfig) -> None:
+    model, batch = QualityModel(config).eval(), features(5)
+    together = model(batch)
+    for i in range(5):
+        real = {
+            name: Features(part.frames[i : i + 1, : i + 1], part.mask[i : i + 1, : i + 1], 50.0)
+            for name, part in batch.items()
+        }
+        torch.testing.assert_close(model(real), together[i : i + 1], rtol=1e-5, atol=1e-5)
+
+
+def test_order_of_the_config_decides_and_that_of_the_features_does_not() -> None:
+    batch = features(3)
+    torch.manual_seed(0)
+    model = QualityModel(CONFIG).eval()
+    torch.manual_seed(0)
+    turned = QualityModel(replace(CONFIG, encoders=CONFIG.encoders[::-1])).eval()
+    assert torch.equal(model(batch), model(dict(reversed(batch.items()))))
+    assert not torch.allclose(model(batch), turned(batch))
+
+
+def test_published_shape_is_one_linear_map_an_axis() -> None:
+    assert sum(p.numel() for p in QualityModel(toy_config()).parameters()) == 4 * (4 + 1)
+
+
+def test_unknown_aggregator_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ModelFormatError, match=r"'lstm'.*mlp"):
+        QualityModel(toy_config(aggregator="lstm"))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_config_survives_json_and_makes_a_model_that_takes_the_weights(config: ModelConfig) -> None:
+    saved = json.loads(json.dumps(asdict(config)))
+    fusion, heads = FusionConfig(**saved["fusion"]), HeadConfig(**saved["heads"])
+    again = QualityModel(ModelConfig(config.encoders, saved["aggregator"], fusion, heads)).eval()
+    assert again.config == config
+    model, batch = QualityModel(config).eval(), features(3)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(batch), model(batch))
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_gradient_flows_from_the_scores_to_the_waveforms(toy_encoder: ToyEncoder, name: str) -> None:
+    model = QualityModel(toy_config(aggregator=name, fusion=FusionConfig(blstm_hidden=3))).eval().requires_grad_(False)
+    waves = torch.randn(2, 1000, requires_grad=True)
+    model({"toy": toy_encoder(waves, torch.tensor([1000, 400]))}).sum().backward()
+    assert waves.grad.isfinite().all()
+    assert waves.grad[0, :960].count_nonzero() > 950
+    assert waves.grad[1, :320].count_nonzero() > 310
+    assert not waves.grad[1, 320:].any()

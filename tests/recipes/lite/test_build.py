@@ -1,0 +1,35 @@
+"""The bundled model is what its script builds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmmos.model.load import load_model
+
+ROOT = Path(__file__).parents[3]
+DATA = Path(os.environ.get("MMMOS_DATA", "no-data"))
+WORK = ROOT / "build" / "lite"
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif(
+    not all(folder.is_dir() for folder in (DATA / "musdb18_aes", DATA / "codec_mushra", DATA / "labels", WORK)),
+    reason="MMMOS_DATA names no folder with musdb18_aes, codec_mushra and labels, or lite was never built here",
+)
+def test_the_script_gives_the_same_model_again(tmp_path: Path) -> None:
+    words = ["--data", DATA, "--work", WORK, "--out", tmp_path / "lite"]
+    subprocess.run([sys.executable, ROOT / "recipes" / "lite" / "build.py", *words], check=True, capture_output=True)
+    built, bundled = load_model(tmp_path / "lite"), load_model("lite")
+    assert built.about.training == bundled.about.training
+    assert built.about.check == pytest.approx(bundled.about.check, abs=0.01)
+
+
+def test_the_bundled_model_is_small_enough_for_a_wheel() -> None:
+    folder = ROOT / "src" / "mmmos" / "bundled"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12_000_000

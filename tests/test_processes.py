@@ -1,0 +1,150 @@
+"""Jobs in processes: each is done once, and what fails or dies is told and costs no other job."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mmmos.errors import BulkError, UsageError
+from mmmos.processes import Over, Tell, Worker, cores, finished, run_in_processes
+
+pytestmark = pytest.mark.slow  # processes of its own
+
+DEATHS = {"exits": "its process died with status 9", "is killed": f"its process died with status {-signal.SIGKILL}"}
+
+
+def work(job: str, folder: Path) -> None:
+    """Note that the job was begun; then do what its name says."""
+    import torch  # here, as the other processes of these tests do not need it
+
+    with open(folder / "begun", "a") as file:
+        file.write(f"{job},{os.getpid()},{torch.get_num_threads()}\n")
+    if "fails" in job:
+        raise ValueError(job)
+    if "exits" in job:
+        os._exit(9)
+    if "is killed" in job:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begun(folder: Path) -> list[list[str]]:
+    return [line.split(",") for line in (folder / "begun").read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def test_every_job_is_done_once_and_what_fails_or_dies_costs_no_other(tmp_path: Path) -> None:
+    jobs = ["fails", "a", "exits", "b", "c", "is killed", "d"]
+    over = dict(run_in_processes(work, jobs, tmp_path, workers=2))
+    assert over == dict.fromkeys("abcd") | {"fails": "ValueError: fails"} | DEATHS
+    found = begun(tmp_path)
+    assert sorted(job for job, _, _ in found) == sorted(jobs)
+    assert {threads for _, _, threads in found} == {"1"}  # as with any number of workers
+    assert len({process for _, process, _ in found}) > len(DEATHS)  # those that died were replaced
+    assert str(os.getpid()) not in {process for _, process, _ in found}
+
+
+def test_one_worker_does_the_jobs_in_their_order(tmp_path: Path) -> None:
+    assert list(run_in_processes(work, ["c", "a", "b"], tmp_path, workers=1)) == [("c", None), ("a", None), ("b", None)]
+    assert [job for job, _, _ in begun(tmp_path)] == ["c", "a", "b"]
+
+
+def test_no_jobs_take_no_process(tmp_path: Path) -> None:
+    assert list(run_in_processes(work, [], tmp_path, workers=2)) == []
+    assert not (tmp_path / "begun").exists()
+
+
+def test_there_are_no_more_processes_than_jobs_and_none_once_it_is_closed(tmp_path: Path) -> None:
+    running = run_in_processes(work, ["a", "b"], tmp_path, workers=8)
+    next(running)
+    assert len(multiprocessing.active_children()) == 2
+    running.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_what_a_process_cannot_be_given_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="pickle"):
+        list(run_in_processes(work, ["a", "b"], lambda: None, workers=2))
+
+
+def prepare(how: str, tell: Tell) -> Callable[[int], int]:
+    """A function that halves even numbers."""
+    if how == "raises":
+        raise UsageError("no such model")
+    if how == "dies":
+        os._exit(3)
+
+    def half(number: int) -> int:
+        tell(number)
+        if number < 0:
+            raise BulkError("the disk is full")
+        if number % 2:
+            raise ValueError(f"{number} is odd")
+        return number // 2
+
+    return half
+
+
+def all_over(worker: Worker[int, int]) -> list[Over[int, int]]:
+    found = []
+    while worker.jobs:
+        found += [over for _, over in finished([worker])]
+    return found
+
+
+def test_a_worker_gives_results_in_their_order_and_tells_of_the_way_there() -> None:
+    with closing(Worker(partial(prepare, "well"))) as worker:
+        for number in (4, 3, 8):
+            worker.submit(number)
+        assert all_over(worker) == [Over(4, 2), Over(3, reason="ValueError: 3 is odd"), Over(8, 4)]
+        assert worker.told == 8
+        assert finished([worker], seconds=0.01) == []
+        worker.submit(6)
+        worker.restart()
+        worker.submit(2)
+        assert all_over(worker) == [Over(6, 3), Over(2, 1)]
+
+
+def test_a_worker_that_dies_between_two_jobs_loses_none() -> None:
+    with closing(Worker(partial(prepare, "well"))) as worker:
+        worker.submit(4)
+        assert all_over(worker) == [Over(4, 2)]
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        process.join()
+        worker.submit(6)
+        assert all_over(worker) == [Over(6, 3)]
+
+
+@pytest.mark.parametrize(
+    ("how", "job", "error", "why"),
+    [
+        ("raises", 2, UsageError, "no such model"),
+        ("dies", 2, BulkError, "cannot start: its process died with status 3, 3 times"),
+        ("well", -2, BulkError, "the disk is full"),
+    ],
+)
+def test_what_is_no_jobs_fault_is_raised(how: str, job: int, error: type[Exception], why: str) -> None:
+    with closing(Worker(partial(prepare, how))) as worker:
+        worker.submit(job)
+        with pytest.raises(error, match=why):
+            all_over(worker)
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
+    assert cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == 64
