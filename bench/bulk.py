@@ -41,8 +41,9 @@ from pyarrow import parquet
 from score import ROOT, machine
 
 from mmmos.audio.clip import Clip
+from mmmos.bulk.commits import committed, publish_part
 from mmmos.bulk.driver import run_shards
-from mmmos.bulk.plan import SHARD_SIZE, SHARDS_PER_FILE, clips_of, committed, make_plan, publish_part
+from mmmos.bulk.plan import SHARD_SIZE, SHARDS_PER_FILE, clips_of, make_plan
 from mmmos.bulk.ray_workers import RayCrew
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.tasks import ScoreTask, Task

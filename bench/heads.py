@@ -23,13 +23,14 @@ from score import ROOT, machine
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
+from mmmos.encoders.base import EncoderSpec
 from mmmos.experiments.config import find_experiment, read_experiment
 from mmmos.experiments.runs import Run, train_run
-from mmmos.features.extractor import Sequences, Table
 from mmmos.io.atomic import replacing
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.model.quality import ModelConfig
 from mmmos.processes import run_in_processes
 from mmmos.scores import AXES
+from mmmos.training.dataset import Sequences, Table
 
 WIDTHS = {"wavlm": 768, "muq": 1024, "m2d": 3840}
 FRAMES = 62

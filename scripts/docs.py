@@ -200,12 +200,15 @@ def modules() -> str:
     sys.path.insert(0, str(ROOT))
     from tests.test_layers import MODULES, ROWS
 
-    lines = ["| row | module | what it is |", "|--:|---|---|"]
-    for number, row in enumerate(ROWS):
-        for name in row:
+    lines = ["| row | package | what it is | its modules |", "|--:|---|---|---|"]
+    for number, names in enumerate(ROWS, 1):
+        for name in names:
             path = MODULES[name]
             summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
-            lines.append(f"| {number} | `{path.relative_to(PACKAGE)}` | {summary} |")
+            inside = ", ".join(f"`{other.split('.')[1]}`" for other in MODULES if other.startswith(f"{name}."))
+            lines.append(
+                f"| {number} | `{path.relative_to(PACKAGE)}` | {summary} | {inside} |".replace("/__init__.py", "/")
+            )
     return "\n".join(lines)
 
 

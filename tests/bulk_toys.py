@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow
 
 from mmmos.audio.clip import Clip
-from mmmos.bulk.plan import Plan, committed, part_name
+from mmmos.bulk.commits import committed, part_name
+from mmmos.bulk.plan import Plan
 from mmmos.bulk.stores import Store
 from mmmos.bulk.workers import Job, Lists, Outcome, Running, work_on
 from mmmos.progress import Progress
@@ -166,9 +167,11 @@ def tiny_model(folder: Path) -> Path:
     """A model of random weights on an encoder that needs none, quick to load."""
     import torch
 
+    from mmmos.encoders.base import EncoderSpec
     from mmmos.encoders.table import load_encoder
-    from mmmos.model.folder import About, Member, save_model
-    from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
+    from mmmos.model.folder import save_model
+    from mmmos.model.quality import ModelConfig, QualityModel
+    from mmmos.model.system import About, Member
     from mmmos.scores import Scale
 
     encoder = load_encoder("spectrum")

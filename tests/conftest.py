@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmmos import cli
-from mmmos.encoders.base import Encoder
+from mmmos.encoders.base import Encoder, EncoderSpec
 from mmmos.encoders.table import ENCODERS
 from mmmos.inference.predictor import Predictor, from_pretrained
-from mmmos.model.folder import About, Member, ScoringModel
-from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.system import About, Member, ScoringModel
 from mmmos.scores import Scale
 
 settings.register_profile("untimed", deadline=None)  # a busy machine does not fail a test

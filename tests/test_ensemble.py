@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mmmos.ensemble import RULES, STRATEGIES, best_first, combine, composite_metrics, in_both
+from mmmos.ensemble import RULES, STRATEGIES, best_first, composite_metrics, in_both
 from mmmos.errors import UsageError
+from mmmos.model.system import combine
 from mmmos.paper import CHECK_MARKED, CONFIGURATIONS, DEV_RANKING, PAM_RANKING, printed_figures
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 8), st.just(4))

@@ -35,14 +35,16 @@ from mmmos.audio.clip import Clip
 from mmmos.data.labels import read_labels
 from mmmos.data.manifest import LabelledClip, unlabelled
 from mmmos.ensemble import equal_weights
-from mmmos.features.extractor import Table
+from mmmos.features.extractor import EncoderSource, Listener
 from mmmos.inference.selfcheck import check_scores
-from mmmos.model.folder import About, Member, save_ensemble
+from mmmos.model.folder import save_ensemble
 from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig
+from mmmos.model.system import About, Member
 from mmmos.scores import AXES
-from mmmos.training.fit import EncoderSource, Listener, count_sets
+from mmmos.training.dataset import Table
+from mmmos.training.fit import count_sets
 from mmmos.training.settings import PRESETS
 from recipes.lite.corpus import SONGS_LICENCE, make_corpus
 from recipes.lite.heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms

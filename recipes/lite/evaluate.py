@@ -31,10 +31,10 @@ import torch
 from numpy.typing import NDArray
 
 from mmmos.data.manifest import LabelledClip, label_array
-from mmmos.features.extractor import Table
 from mmmos.metrics import bootstrap, srcc, system_means
 from mmmos.model.quality import ModelConfig, QualityModel
 from mmmos.scores import AXES
+from mmmos.training.dataset import Table
 from mmmos.training.loop import predict
 from recipes.lite.build import ENCODERS, ROOT, encode, read_data, train_members
 from recipes.lite.heads import (

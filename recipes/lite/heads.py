@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 from scipy.linalg import solve
 from torch.nn import functional as F
 
-from mmmos.data.manifest import LabelledClip, label_array, read_ratings
-from mmmos.features.extractor import Table
+from mmmos.data.manifest import LabelledClip, label_array
+from mmmos.data.ratings import read_ratings
 from mmmos.metrics import srcc
-from mmmos.model.folder import Member
 from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
+from mmmos.training.dataset import Table
 
 DOMAINS = ("speech", "music", "sound")
 MUSIC, CODEC, FREE, REMIXED = "musdb18_aes", "codec_mushra", "free", "remixed"  # sets

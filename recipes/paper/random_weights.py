@@ -24,14 +24,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.m2d import M2D, M2DConfig
 from mmmos.encoders.muq import FIELDS, MuQ, MuQConfig
 from mmmos.encoders.table import load_encoder
 from mmmos.encoders.wavlm import GATES, WavLM
 from mmmos.encoders.wavlm_checkpoint import HUB_NAMES, HUB_ONLY, SIZES, WavLMConfig
 from mmmos.io.atomic import replacing
-from mmmos.model.folder import About, Member, save_ensemble
-from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
+from mmmos.model.folder import save_ensemble
+from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.system import About, Member
 from mmmos.scores import AXES, Scale
 
 TINY_WAVLM = WavLMConfig(

@@ -195,3 +195,12 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+def peak_bytes_of(process: int) -> int:
+    """Most memory that a process has had in use, or 0."""
+    try:
+        with open(f"/proc/{process}/status") as file:
+            return next((1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:")), 0)
+    except OSError:  # it is gone, or there is no /proc
+        return 0

@@ -266,3 +266,7 @@ class Scale:
         """Back from z units [..., A] to the label scale."""
         labels: NDArray[np.floating] = np.asarray(z) * np.array(self.std) + np.array(self.mean)
         return labels
+
+
+SHOWN = ("PQ", "PC", "CE", "CU")
+"""The order of the axes for people, as the paper prints them."""

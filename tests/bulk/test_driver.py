@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
 from mmmos.bulk import workers as crew
+from mmmos.bulk.commits import committed, part_name
 from mmmos.bulk.driver import Counts, run_shards
-from mmmos.bulk.plan import Plan, clips_of, committed, list_name, make_plan, part_name
+from mmmos.bulk.plan import Plan, clips_of, list_name, make_plan
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import IN_FLIGHT, Heartbeats, Job, Lists, Outcome, Running, work_on
 from mmmos.cli import run_folder as crews

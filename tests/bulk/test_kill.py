@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from mmmos.bulk.commits import committed
 from mmmos.bulk.driver import Counts, run_shards
-from mmmos.bulk.plan import committed, make_plan, read_plan
+from mmmos.bulk.plan import make_plan, read_plan
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import LocalCrew
 from mmmos.errors import BulkError

@@ -20,17 +20,9 @@ from pyarrow import parquet
 
 from mmmos.audio.clip import Clip
 from mmmos.bulk import plan as plans
+from mmmos.bulk.commits import Commit, committed, part_name, publish_part, read_commits
 from mmmos.bulk.failures import Losses, publish_losses, read_losses
-from mmmos.bulk.plan import (
-    Commit,
-    clips_of,
-    committed,
-    make_plan,
-    part_name,
-    publish_part,
-    read_commits,
-    read_plan,
-)
+from mmmos.bulk.plan import clips_of, make_plan, read_plan
 from mmmos.bulk.stores import LocalStore, Store, open_store
 from mmmos.errors import BulkError, UsageError
 from tests.bulk_toys import SCHEMA, ToyTask, clips_named, told

@@ -19,8 +19,9 @@ import pytest
 
 from mmmos.audio.clip import Clip
 from mmmos.bulk import ray_workers as ray_crew
+from mmmos.bulk.commits import committed, part_name
 from mmmos.bulk.driver import Counts, run_shards
-from mmmos.bulk.plan import Plan, committed, make_plan, part_name
+from mmmos.bulk.plan import Plan, make_plan
 from mmmos.bulk.ray_cluster import OBJECT_BYTES, reach
 from mmmos.bulk.ray_workers import RayCrew
 from mmmos.bulk.stores import LocalStore, Store, open_store

@@ -15,7 +15,8 @@ import fsspec
 import pytest
 
 from mmmos.audio.clip import Clip
-from mmmos.bulk.plan import commit_name, make_plan, part_name
+from mmmos.bulk.commits import commit_name, part_name
+from mmmos.bulk.plan import make_plan
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.tasks import ScoreTask
 from mmmos.bulk.workers import Job, work_on

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mmmos.audio.clip import Clip
-from mmmos.bulk.plan import Plan, clips_of, commit_name, committed, make_plan, part_name, publish_part
+from mmmos.bulk.commits import commit_name, committed, part_name, publish_part
+from mmmos.bulk.plan import Plan, clips_of, make_plan
 from mmmos.bulk.stores import LocalStore, Store, open_store
 from mmmos.bulk.verify import merge, verify
 from mmmos.bulk.workers import Job, work_on

@@ -34,7 +34,9 @@ from mmmos.data.corpora import (
     status,
 )
 from mmmos.data.label_files import LABEL_FILES
-from mmmos.data.manifest import LabelledClip, check_disjoint, label_array, read_ratings, split_groups, split_present
+from mmmos.data.manifest import LabelledClip, label_array
+from mmmos.data.ratings import read_ratings
+from mmmos.data.splits import check_disjoint, split_groups, split_present
 from mmmos.errors import ManifestError
 from mmmos.scores import AXES
 

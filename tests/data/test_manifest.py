@@ -17,15 +17,8 @@ from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
 from mmmos.data.labels import read_labels
-from mmmos.data.manifest import (
-    LabelledClip,
-    check_disjoint,
-    label_array,
-    resolve,
-    split_groups,
-    split_present,
-    stream_clips,
-)
+from mmmos.data.manifest import LabelledClip, label_array, resolve, stream_clips
+from mmmos.data.splits import check_disjoint, split_groups, split_present
 from mmmos.errors import ManifestError
 from mmmos.scores import AXES, AXIS_NAMES
 

@@ -26,9 +26,10 @@ from mmmos.encoders.base import encode_windows
 from mmmos.encoders.muq import MuQ, MuQConfig, read_config
 from mmmos.encoders.resample import resample
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
+from mmmos.features.extractor import EncoderSource
 from mmmos.model.load import load_model
 from mmmos.scores import AXES
-from mmmos.training.fit import EncoderSource, train_folder
+from mmmos.training.fit import train_folder
 from mmmos.training.settings import PRESETS
 from tests.conftest import music
 

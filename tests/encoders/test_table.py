@@ -19,8 +19,9 @@ from torch import nn
 from mmmos.encoders.base import Features
 from mmmos.encoders.padded import Padded
 from mmmos.encoders.table import ENCODERS, load_encoder
-from mmmos.encoders.weights import bundled_state, hash_file, load_strictly, read_checkpoint
+from mmmos.encoders.weights import bundled_state, load_strictly, read_checkpoint
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
+from mmmos.io.atomic import hash_file
 from tests.conftest import ToyEncoder
 
 BUNDLED = ("distillmos", "dnsmos", "musicnn")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmmos.data.manifest import read_ratings
+from mmmos.data.ratings import read_ratings
 from mmmos.errors import ManifestError
 from mmmos.evaluation.ceiling import (
     Ceiling,

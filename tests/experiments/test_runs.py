@@ -24,18 +24,18 @@ from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.spectrum import Spectrum
 from mmmos.encoders.table import ENCODERS
-from mmmos.ensemble import combine
 from mmmos.errors import MmmosError, UsageError
 from mmmos.experiments import runs
 from mmmos.experiments.config import Sets, read_experiment, read_sets
 from mmmos.experiments.results import BIAS, Result, read_results, results_of, write_results
 from mmmos.experiments.runs import Finished, Run, run_experiment
 from mmmos.features.cache import file_digests
+from mmmos.features.extractor import EncoderSource
 from mmmos.inference.predictor import from_pretrained
 from mmmos.model.folder import load_folder
+from mmmos.model.system import combine
 from mmmos.paper import METRICS
 from mmmos.scores import AXES, LABEL_RANGE
-from mmmos.training.fit import EncoderSource
 from tests.conftest import ToyEncoder, music
 from tests.recorded_progress import RecordedProgress
 

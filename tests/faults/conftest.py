@@ -20,7 +20,8 @@ from mmmos.encoders.table import load_encoder
 from mmmos.errors import AUDIO_ERROR_CODES
 from mmmos.inference.predictor import Predictor
 from mmmos.model import load as models
-from mmmos.model.folder import About, save_model
+from mmmos.model.folder import save_model
+from mmmos.model.system import About
 from mmmos.scores import AXES
 from tests.conftest import ToyEncoder, music, toy_member
 

@@ -19,8 +19,9 @@ import pytest
 from pyarrow import parquet
 
 from mmmos.audio.clip import Clip
+from mmmos.bulk.commits import part_name
 from mmmos.bulk.driver import run_shards
-from mmmos.bulk.plan import make_plan, part_name
+from mmmos.bulk.plan import make_plan
 from mmmos.bulk.stores import open_store
 from mmmos.bulk.tasks import ScoreTask
 from mmmos.bulk.workers import LocalCrew

@@ -27,9 +27,10 @@ from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.base import Encoder, Features
 from mmmos.encoders.padded import Padded
 from mmmos.features.cache import FeatureCache, clip_key
-from mmmos.features.extractor import Extractor, Planned, Sequences, Table
+from mmmos.features.extractor import Extractor, Planned
 from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.model.fusion import FusionConfig
+from mmmos.training.dataset import Sequences, Table
 from tests.conftest import ToyEncoder, music
 from tests.recorded_progress import RecordedProgress
 

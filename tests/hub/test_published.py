@@ -17,10 +17,12 @@ from huggingface_hub import close_session, constants
 
 from mmmos.encoders.table import load_encoder
 from mmmos.errors import LicenseError, ModelFormatError, ModelNotFoundError
-from mmmos.hub.published import CONSENT, PUBLISHED, locate, reason
+from mmmos.hub.fetch import fetch_folder, reason
+from mmmos.hub.published import CONSENT, PUBLISHED, locate
 from mmmos.inference.predictor import Predictor, from_pretrained
-from mmmos.model.folder import About, fetch_folder, save_ensemble
+from mmmos.model.folder import save_ensemble
 from mmmos.model.load import load_model
+from mmmos.model.system import About
 from tests.conftest import ToyEncoder, music, toy_member
 from tests.hub_server import COMMIT, HubServer
 

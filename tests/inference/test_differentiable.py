@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.table import ENCODERS
 from mmmos.errors import AudioError, SampleRateError
 from mmmos.inference.differentiable import bound
 from mmmos.inference.predictor import Predictor
-from mmmos.model.folder import About
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.model.quality import ModelConfig
+from mmmos.model.system import About
 from mmmos.scores import AXES
 from tests.conftest import ToyEncoder, music, toy_config, toy_member, toy_model
 

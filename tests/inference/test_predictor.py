@@ -23,15 +23,16 @@ import torch
 import mmmos
 from mmmos.audio.clip import Clip
 from mmmos.audio.windows import ClipReport, cut
-from mmmos.encoders.base import encode_windows
+from mmmos.encoders.base import EncoderSpec, encode_windows
 from mmmos.encoders.table import ENCODERS
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
 from mmmos.inference.predictor import Predictor, from_pretrained
-from mmmos.model.folder import About, save_ensemble
+from mmmos.model.folder import save_ensemble
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.model.quality import ModelConfig
+from mmmos.model.system import About
 from mmmos.scores import AXES, Scale, Scores
 from mmmos.version import VERSION
 from tests.conftest import SAMPLES, ToyEncoder, music, toy_config, toy_member, toy_model

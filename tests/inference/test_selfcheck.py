@@ -8,8 +8,8 @@ import torch
 
 from mmmos.inference.predictor import Predictor
 from mmmos.inference.selfcheck import check_clip, check_scores
-from mmmos.model.folder import Member
 from mmmos.model.load import load_model
+from mmmos.model.system import Member
 from mmmos.scores import AXES
 from tests.conftest import ToyEncoder, toy_member, toy_model
 

@@ -15,17 +15,9 @@ from torch import Tensor, nn
 
 from mmmos.encoders.base import Features
 from mmmos.model import aggregators
-from mmmos.model.aggregators import (
-    AGGREGATORS,
-    Aggregator,
-    Blstm,
-    BlstmH,
-    BlstmT,
-    MlpAggregator,
-    Standardizer,
-    StateSum,
-)
+from mmmos.model.aggregators import AGGREGATORS, Aggregator, BlstmH, BlstmT, MlpAggregator
 from mmmos.model.fusion import FusionConfig, Reduction, fuse_pooled, pool
+from mmmos.model.layers import Blstm, Standardizer, StateSum
 
 COLUMNS = {"wavlm": (2, 2, 2), "muq": (3,), "m2d": (4, 1)}
 RATES = {"wavlm": 20.0, "muq": 10.0, "m2d": 2.5}

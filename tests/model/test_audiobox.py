@@ -26,7 +26,7 @@ from mmmos.encoders.wavlm_checkpoint import SIZES, WavLMConfig
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.inference.predictor import Predictor
 from mmmos.model.audiobox import STATES, is_audiobox, load_audiobox
-from mmmos.model.folder import About, ScoringModel
+from mmmos.model.system import About, ScoringModel
 from mmmos.scores import AXES, Scores
 from tests.conftest import Wave, music
 

@@ -16,13 +16,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmmos.encoders.base import Features
+from mmmos.encoders.base import EncoderSpec, Features
 from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError, UsageError
-from mmmos.model.folder import About, Member, combined_about, load_folder, save_ensemble, save_model
+from mmmos.model.folder import load_folder, save_ensemble, save_model
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.model.quality import ModelConfig
+from mmmos.model.system import About, Member, combined_about
 from mmmos.scores import AXES, Scale
 from tests.conftest import toy_config, toy_member
 

@@ -14,13 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.table import ENCODERS
 from mmmos.encoders.weights import load_strictly
 from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError, UsageError
 from mmmos.model import load as models
-from mmmos.model.folder import About, load_folder, save_model
+from mmmos.model.folder import load_folder, save_model
 from mmmos.model.load import load_encoders, load_model
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.model.quality import ModelConfig
+from mmmos.model.system import About
 from tests.conftest import ToyEncoder, toy_member, toy_model
 
 FOUND = object()

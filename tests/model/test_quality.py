@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from mmmos.encoders.base import Features
+from mmmos.encoders.base import EncoderSpec, Features
 from mmmos.errors import ModelFormatError
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel
 from tests.conftest import ToyEncoder, toy_config
 
 CONFIG = ModelConfig(

@@ -16,11 +16,12 @@ import soundfile
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import UsageError
+from mmmos.features.extractor import EncoderSource
 from mmmos.inference.predictor import from_pretrained
 from mmmos.metrics import srcc
 from mmmos.model.load import load_model
 from mmmos.scores import AXES
-from mmmos.training.fit import CLOSED_FORM_CLIPS, EncoderSource, choose_fit, train_folder
+from mmmos.training.fit import CLOSED_FORM_CLIPS, choose_fit, train_folder
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted, agreement_lines, hardly_varying
 from tests.conftest import ToyEncoder, music

@@ -22,13 +22,14 @@ from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.data.manifest import LabelledClip, unlabelled
 from mmmos.encoders.table import ENCODERS
 from mmmos.errors import ManifestError, ModelNotFoundError, UsageError
+from mmmos.features.extractor import EncoderSource, Listener
 from mmmos.inference.predictor import from_pretrained
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.load import load_model
 from mmmos.scores import AXES
 from mmmos.training.checkpoint import Epoch
-from mmmos.training.fit import EncoderSource, Fitted, Listener, count_sets, train_folder
+from mmmos.training.fit import Fitted, count_sets, train_folder
 from mmmos.training.loop import predict
 from mmmos.training.settings import PRESETS, Settings
 from tests.conftest import ToyEncoder, music

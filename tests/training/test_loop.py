@@ -18,17 +18,18 @@ from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
+from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import TrainingError, UsageError
-from mmmos.features.extractor import Sequences, Table
 from mmmos.losses import LOSSES
 from mmmos.metrics import srcc
 from mmmos.model.aggregators import AGGREGATORS
-from mmmos.model.folder import Member
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.model.quality import ModelConfig
+from mmmos.model.system import Member
 from mmmos.scores import AXES
 from mmmos.training.checkpoint import Epoch
+from mmmos.training.dataset import Sequences, Table
 from mmmos.training.loop import PREDICT_CROPS, TrainConfig, _batches, fit, predict
 
 DIM = 6

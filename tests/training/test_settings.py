@@ -12,11 +12,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from mmmos.cli.train import train
+from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import UsageError
 from mmmos.experiments.config import CHOICES, Ensembles, find_experiment, read_experiment
 from mmmos.losses import LOSSES
 from mmmos.model.aggregators import AGGREGATORS
-from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel
 from mmmos.training.loop import TrainConfig
 from mmmos.training.settings import LOSS_OPTIONS, PAPER, PRESETS, Settings, parse_setting, preset
 

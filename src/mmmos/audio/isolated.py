@@ -32,6 +32,7 @@ from mmmos.audio.decode import AudioInfo
 from mmmos.audio.windows import ClipReport, Window, cut, probe
 from mmmos.errors import AudioError
 from mmmos.io.remote import COPIES
+from mmmos.processes import peak_bytes_of
 from mmmos.scores import ClipError
 
 BOOT = "import sys; sys.path[:] = sys.argv[3:]; from mmmos.audio.isolated import serve; serve(*map(int, sys.argv[1:3]))"
@@ -240,15 +241,6 @@ def _limit_memory(size: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = taken + size if most == resource.RLIM_INFINITY else min(taken + size, most)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
-
-
-def peak_bytes_of(process: int) -> int:
-    """Most memory that a process has had in use, or 0."""
-    try:
-        with open(f"/proc/{process}/status") as file:
-            return next((1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:")), 0)
-    except OSError:  # it is gone, or there is no /proc
-        return 0
 
 
 def _complained(stderr: IO[bytes], clip: Clip) -> bool:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import pyarrow
 
+from mmmos.bulk.commits import committed, publish_part
 from mmmos.bulk.failures import Losses, publish_losses, read_losses
-from mmmos.bulk.plan import Plan, committed, publish_part, publishing
-from mmmos.bulk.stores import Store
+from mmmos.bulk.plan import Plan
+from mmmos.bulk.stores import Store, publishing
 from mmmos.bulk.workers import IN_FLIGHT, Crew, Job, Outcome, Running
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError
 from mmmos.scores import ClipError

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from mmmos.bulk.plan import publishing, read_all
+from mmmos.bulk.stores import publishing, read_all
 from mmmos.errors import AUDIO_ERROR_CODES
 
 if TYPE_CHECKING:

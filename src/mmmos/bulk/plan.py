@@ -15,8 +15,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,8 @@ import pyarrow
 from pyarrow import parquet
 
 from mmmos.audio.clip import Clip
-from mmmos.errors import BulkError, UsageError
+from mmmos.bulk.stores import publishing
+from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
     from mmmos.bulk.stores import Store
@@ -36,8 +35,6 @@ SHARD_SIZE = 1000
 SHARDS_PER_FILE = 100
 """Row groups of a file of the list, which is written in memory: 100 of a thousand clips take 50 MB."""
 
-READERS = 16
-"""Files that are read at a time: an object store answers each in tens of milliseconds."""
 
 RUN = "_run/run.json"
 
@@ -70,27 +67,6 @@ class Plan:
     def rows(self, shard: int) -> int:
         """Clips of a shard, and so rows of its part."""
         return min(self.shard_size, self.clips - shard * self.shard_size)
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A part that was published."""
-
-    shard: int
-    rows: int
-    ok: int
-    errors: int  # rows with an `error_code`
-    sha256: str  # of the part's bytes
-    bytes: int
-
-
-def part_name(shard: int) -> str:
-    """The name of a shard's rows.
-
-    >>> part_name(12)
-    'part-00012.parquet'
-    """
-    return f"part-{shard:05d}.parquet"
 
 
 def make_plan(store: Store, clips: Iterable[Clip], description: dict[str, Any], shard_size: int | None = None) -> Plan:
@@ -179,74 +155,6 @@ def clips_in(file: parquet.ParquetFile, shard: int) -> list[Clip]:
     ]
 
 
-def publish_part(store: Store, plan: Plan, shard: int, table: pyarrow.Table) -> Commit:
-    """Write a shard's rows and, once they are there, its commit. The same rows give the same bytes."""
-    about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plan.task.items()}
-    out = io.BytesIO()
-    parquet.write_table(
-        table.combine_chunks().replace_schema_metadata({"run_id": plan.run_id} | about),
-        out,
-        row_group_size=max(table.num_rows, 1),
-    )
-    data = out.getvalue()
-    errors = table.num_rows - table.column("error_code").null_count
-    digest = hashlib.sha256(data).hexdigest()
-    commit = Commit(shard, table.num_rows, table.num_rows - errors, errors, digest, len(data))
-    with publishing(store):
-        store.publish(part_name(shard), data)
-        store.publish(commit_name(shard), json.dumps(asdict(commit)).encode() + b"\n")
-    return commit
-
-
-def committed(store: Store) -> dict[int, Commit]:
-    """The shards that are done. One whose part was taken away is not, nor is one whose commit is damaged."""
-    parts = set(store.names(""))
-    return {shard: commit for shard, commit in read_commits(store)[0].items() if part_name(shard) in parts}
-
-
-def read_commits(store: Store) -> tuple[dict[int, Commit], list[str]]:
-    """By shard what was noted of its part, in order, and the names of the notes that are damaged."""
-    found, damaged = {}, []
-    for name, text in read_all(store, "_run/commits"):
-        commit = _parse_commit(text)
-        if commit is None or name != commit_name(commit.shard):
-            damaged.append(name)
-        else:
-            found[commit.shard] = commit
-    return dict(sorted(found.items())), damaged
-
-
-def read_all(store: Store, folder: str) -> Iterator[tuple[str, bytes]]:
-    """The files of a folder, several read at a time."""
-    names = [f"{folder}/{name}" for name in store.names(folder)]
-    with ThreadPoolExecutor(READERS) as readers:
-        yield from zip(names, readers.map(store.read, names), strict=True)
-
-
-def _parse_commit(text: bytes) -> Commit | None:
-    """What was noted of a part; None if the note is damaged: its shard is then not done."""
-    try:
-        commit = Commit(**json.loads(text))
-    except (ValueError, TypeError):
-        return None
-    counts = commit.shard, commit.rows, commit.ok, commit.errors, commit.bytes
-    sound = all(type(count) is int and count >= 0 for count in counts) and type(commit.sha256) is str
-    return commit if sound else None
-
-
-@contextmanager
-def publishing(store: Store) -> Iterator[None]:
-    """Where the place itself fails, a full disk or a lost connection: a `BulkError` that says so."""
-    try:
-        yield
-    except OSError as error:
-        where = str(error.filename or "")
-        where = where if where.startswith(store.url) else store.url
-        raise BulkError(
-            f"{where}: {error.strerror or error}; what is published stays, run the same command again to go on"
-        ) from error
-
-
 def _check_same(store: Store, there: Plan, description: dict[str, Any], shard_size: int) -> None:
     """Refuse to go on with a run of another task. The model is the same whatever it is called, if its sha256 is."""
     given = _flat(description | {"shard size": shard_size})
@@ -323,11 +231,6 @@ def _listed(clip: Clip) -> dict[str, Any]:
 def list_name(shard: int) -> str:
     """The name of the file that lists a shard's clips."""
     return f"_run/clips-{shard // SHARDS_PER_FILE:05d}.parquet"
-
-
-def commit_name(shard: int) -> str:
-    """The name of the note that a shard is done."""
-    return f"_run/commits/{shard:05d}.json"
 
 
 def _bytes(name: str) -> bytes:

@@ -11,12 +11,13 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from mmmos.errors import UsageError
+from mmmos.errors import BulkError, UsageError
 from mmmos.io.atomic import is_partial, replacing, sync_folder
 from mmmos.io.remote import READ_AHEAD, filesystem, is_url, told_as_os_errors
 
@@ -201,3 +202,27 @@ def open_store(url: str | Path) -> Store:
         return LocalStore(os.path.abspath(text.removeprefix("file://")))
     filesystem(text)  # now rather than in the middle of a run
     return ObjectStore(text.rstrip("/"))
+
+
+READERS = 16
+"""Files that are read at a time: an object store answers each in tens of milliseconds."""
+
+
+def read_all(store: Store, folder: str) -> Iterator[tuple[str, bytes]]:
+    """The files of a folder, several read at a time."""
+    names = [f"{folder}/{name}" for name in store.names(folder)]
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from zip(names, readers.map(store.read, names), strict=True)
+
+
+@contextmanager
+def publishing(store: Store) -> Iterator[None]:
+    """Where the place itself fails, a full disk or a lost connection: a `BulkError` that says so."""
+    try:
+        yield
+    except OSError as error:
+        where = str(error.filename or "")
+        where = where if where.startswith(store.url) else store.url
+        raise BulkError(
+            f"{where}: {error.strerror or error}; what is published stays, run the same command again to go on"
+        ) from error

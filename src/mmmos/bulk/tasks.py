@@ -18,13 +18,12 @@ from mmmos.encoders.device import pick_device
 from mmmos.errors import BulkError
 from mmmos.features.cache import Keep
 from mmmos.features.crops import How
-from mmmos.features.extractor import Extractor, name_of
+from mmmos.features.extractor import EncoderSource, Extractor, Listener, name_of
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.inference.rows import encodable, table_row, table_schema
 from mmmos.model.load import load_model
 from mmmos.progress import Progress
 from mmmos.scores import ClipError, Scores
-from mmmos.training.fit import EncoderSource, Listener
 from mmmos.training.settings import Settings
 from mmmos.version import VERSION
 

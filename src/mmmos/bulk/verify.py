@@ -16,20 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 from pyarrow import parquet
 
-from mmmos.bulk.plan import (
-    RUN,
-    SHARDS_PER_FILE,
-    Commit,
-    Plan,
-    clips_in,
-    commit_name,
-    list_name,
-    noted,
-    part_name,
-    read_commits,
-    read_plan,
-    run_id_of,
-)
+from mmmos.bulk.commits import Commit, commit_name, part_name, read_commits
+from mmmos.bulk.plan import RUN, SHARDS_PER_FILE, Plan, clips_in, list_name, noted, read_plan, run_id_of
 from mmmos.errors import BulkError, UsageError
 from mmmos.inference.rows import encodable, open_table, table_schema
 from mmmos.progress import NO_PROGRESS, Progress

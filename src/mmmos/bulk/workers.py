@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow
 
-from mmmos.audio.isolated import peak_bytes_of
-from mmmos.bulk.plan import Plan, clips_of, list_name, publish_part, publishing
+from mmmos.bulk.commits import publish_part
+from mmmos.bulk.plan import Plan, clips_of, list_name
+from mmmos.bulk.stores import publishing
 from mmmos.errors import BulkError
 from mmmos.inference.rows import encodable
-from mmmos.processes import Tell, Worker, cores, finished
+from mmmos.processes import Tell, Worker, cores, finished, peak_bytes_of
 from mmmos.scores import ClipError
 
 if TYPE_CHECKING:

@@ -15,11 +15,14 @@ import typer
 from mmmos.cli.about import doctor, licenses
 from mmmos.cli.bulk import merge, verify
 from mmmos.cli.data import data
-from mmmos.cli.evaluate import evaluate, leaderboard
+from mmmos.cli.evaluate import evaluate
+from mmmos.cli.experiment import experiment
+from mmmos.cli.extract import extract
 from mmmos.cli.help import HELP_OPTIONS, Sections
+from mmmos.cli.leaderboard import leaderboard
 from mmmos.cli.options import notes
 from mmmos.cli.score import score
-from mmmos.cli.train import experiment, extract, train
+from mmmos.cli.train import train
 from mmmos.errors import MmmosError
 
 app = typer.Typer(

@@ -136,7 +136,8 @@ def _check_folder(folder: Path) -> None:
 
 def _note_idle(store: Store, plan: Plan, workers: int) -> None:
     """Tell of workers that have nothing to do, as long as little is lost by beginning anew."""
-    from mmmos.bulk.plan import committed, publishing
+    from mmmos.bulk.commits import committed
+    from mmmos.bulk.stores import publishing
 
     if not 0 < plan.shards < workers:
         return

@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from mmmos.report.text import SHOWN, printable
-from mmmos.scores import LabelRange, Scores, scale_name
+from mmmos.report.text import printable
+from mmmos.scores import SHOWN, LabelRange, Scores, scale_name
 
 NARROW = 60
 """Columns of a terminal below which scores stand closer, and notes on lines of their own."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,12 +22,9 @@ from mmmos.cli.options import (
     check_folder,
     notes,
 )
-from mmmos.cli.run_folder import Crewed, RayOption, ShardSizeOption, StallOption, WorkersOption, run_in_folder
 from mmmos.errors import UsageError
-from mmmos.io.remote import is_url
 
 if TYPE_CHECKING:
-    from mmmos.audio.clip import Clip
     from mmmos.data.manifest import LabelledClip
 
 SetOption = Annotated[
@@ -97,8 +93,9 @@ def train(
     from mmmos.data.manifest import shortened
     from mmmos.data.splits import stratum_columns
     from mmmos.data.trainable import choose_range, find_main_set
+    from mmmos.features.extractor import EncoderSource
     from mmmos.training import settings
-    from mmmos.training.fit import EncoderSource, choose_fit, train_folder
+    from mmmos.training.fit import choose_fit, train_folder
     from mmmos.training.summary import agreement_lines
 
     chosen = settings.preset(preset).changed(dict(map(settings.parse_setting, change)))
@@ -143,135 +140,11 @@ def train(
 def _split(
     rows: Sequence[LabelledClip], fraction: float, seed: int, stratify: str | None
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    from mmmos.data.manifest import split_groups
-    from mmmos.data.splits import split_stratified
+    from mmmos.data.splits import split_groups, split_stratified
 
     if stratify:
         return split_stratified(rows, fraction, seed, stratify, _note)
     return split_groups(rows, fraction, seed)
-
-
-def experiment(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="A TOML file of data, encoders and settings, or a bundled one: musdb18, paper, presets, random.",
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of runs and tables; the same call resumes it.")
-    ],
-    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT-cache.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per core.")] = None,
-    change: SetOption = [],  # noqa: B006
-    labels: Annotated[Path | None, typer.Option(help="Folder of the label files; by default DATA_ROOT/labels.")] = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    trust_checkpoint: TrustOption = False,
-    accept_license: AcceptOption = [],  # noqa: B006
-    data_root: DataRoot = None,
-) -> None:
-    """Train and compare a grid of configurations.
-
-    Configurations share their encodings; the results are tables and ensembles.
-
-    Exit status: 0 all runs finished, 1 some failed and the tables have the others, 2 wrong usage, 130 or 143
-    interrupted.
-    """
-    from mmmos.experiments.config import bundled_experiments, find_experiment, read_experiment, read_sets
-    from mmmos.experiments.runs import run_experiment
-    from mmmos.processes import cores
-    from mmmos.training import settings
-    from mmmos.training.fit import EncoderSource
-
-    path = find_experiment(name)
-    asked = read_experiment(path, dict(map(settings.parse_setting, change)))
-    root = data_root or os.environ.get("MMMOS_DATA")
-    folder = Path() if path in bundled_experiments().values() else path.parent
-    sets = read_sets(asked.data, folder, root, labels, _note)
-    source = EncoderSource((), device, _precision(dtype), trust_checkpoint, tuple(accept_license))
-    with ConsoleProgress(notes) as progress:
-        result = run_experiment(
-            asked,
-            sets,
-            output,
-            cache or output.parent / f"{output.resolve().name}-cache",
-            source,
-            workers=workers or cores(),
-            note=_note,
-            progress=progress,
-        )
-    print(json.dumps(asdict(result), allow_nan=False))
-    raise typer.Exit(1 if result.failed else 0)
-
-
-def extract(
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders, patterns, lists, or - for paths on stdin.")],
-    cache: Annotated[Path, typer.Option(help="Folder of the feature cache.")],
-    encoders: EncodersOption = ENCODERS,
-    keep: Annotated[
-        Literal["frames", "pooled"], typer.Option(help="All frames, or only their mean and standard deviation.")
-    ] = "frames",
-    crop: Annotated[
-        Literal["windows", "first", "random"], typer.Option(help="Which parts of clips over 10 s are encoded.")
-    ] = "windows",
-    crops: Annotated[int, typer.Option(min=1, help="Number of random crops.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the random crops.")] = 42,
-    change: SetOption = [],  # noqa: B006
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    trust_checkpoint: TrustOption = False,
-    accept_license: AcceptOption = [],  # noqa: B006
-    workers: WorkersOption = None,
-    ray: RayOption = None,
-    shard_size: ShardSizeOption = None,
-    stall_minutes: StallOption = 30.0,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of a run with workers; by default CACHE/run.")
-    ] = None,
-    data_root: DataRoot = None,
-) -> None:
-    """Encode clips into a cache of features.
-
-    `train` and `experiment` find them there.
-    With --workers or --ray many processes share the work, and a folder holds one row per clip.
-    """
-    from mmmos.data.inputs import expand
-    from mmmos.data.manifest import unlabelled
-    from mmmos.training import settings
-    from mmmos.training.fit import EncoderSource, Listener
-
-    found = _files_alone(expand(inputs, None if data_root is None else str(data_root)))
-    names = tuple(encoders.split(","))
-    source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
-    chosen = settings.preset("paper").changed(dict(map(settings.parse_setting, change)))
-    how = Crewed(workers, ray, shard_size, stall_minutes)
-    if how.asked:
-        from mmmos.bulk.tasks import ExtractTask
-
-        task = ExtractTask(source, chosen, cache, keep, crop, crops, seed)
-        folder = output or cache / "run"
-        counts = run_in_folder(str(folder), found, task, how, "encoding")
-        print(json.dumps({"cache": str(cache), "run": str(folder), "clips": counts.ok, "errors": counts.errors}))
-        raise typer.Exit(1 if counts.errors else 0)
-    if output is not None:
-        raise UsageError("-o is for a run with --workers or --ray")
-    rows = [unlabelled(clip) for clip in found]
-    listener = Listener(source, chosen, cache, keep)
-    with ConsoleProgress(notes) as progress:
-        plans, left_out = listener.hear(rows, crop, crops, seed, _note, progress)
-    told = {"cache": str(cache), "clips": len(plans), "crops": sum(len(plan.crops) for plan in plans)}
-    print(json.dumps({**told, "left_out": left_out}))
-    raise typer.Exit(1 if left_out else 0)
-
-
-def _files_alone(clips: Iterable[Clip]) -> Iterator[Clip]:
-    """The same clips. A feature is kept under the sha256 of its file, which at an address would be fetched for it."""
-    for clip in clips:
-        if is_url(clip.path or ""):
-            raise UsageError(f"{clip.path} is an address; extract reads files, so copy it here first")
-        yield clip
 
 
 def _precision(dtype: str) -> Literal["float32", "bfloat16"]:

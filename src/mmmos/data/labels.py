@@ -13,17 +13,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mmmos.audio.clip import Clip
-from mmmos.data.manifest import PATH_COLUMNS, TEXT_COLUMNS, LabelledClip, Stretch, read_clip, stretch_of
-from mmmos.data.ratings import (
-    AXIS_COLUMNS,
-    LABEL_NAMES,
-    Ratings,
-    has_labels,
-    means,
-    rater_columns,
-    rater_of,
-    ratings_of,
-)
+from mmmos.data.columns import AXIS_COLUMNS, LABEL_NAMES, PATH_COLUMNS, TEXT_COLUMNS
+from mmmos.data.manifest import LabelledClip, Stretch, read_clip, stretch_of
+from mmmos.data.ratings import Ratings, has_labels, means, rater_columns, rater_of, ratings_of
 from mmmos.errors import ManifestError
 from mmmos.io.delimited import described, encoding_of
 from mmmos.io.lists import OnBadRow, list_kind, read_rows, refuse

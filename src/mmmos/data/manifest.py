@@ -20,10 +20,8 @@ Each may be compressed: `.jsonl.gz`. Columns are read by name. Optional ones: `i
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,26 +32,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.audio.clip import Clip
-from mmmos.data.ratings import (
-    AXIS_COLUMNS,
-    Ratings,
-)
+from mmmos.data.columns import ID_COLUMNS, PATH_COLUMNS
+from mmmos.data.ratings import Ratings
 from mmmos.errors import ManifestError
 from mmmos.io.delimited import described, to_float
 from mmmos.io.lists import OnBadRow, json_rows, read_rows, refuse
 from mmmos.io.remote import is_url
-from mmmos.scores import AXES, LABEL_RANGE
+from mmmos.scores import AXES
 
 MOST_STREAMS = 2**31
 """No file has as many; the number of a stream is kept as a 64-bit integer."""
 
 PLACEHOLDER = "/your_path/"
 """What the published label files have in place of the folder that the corpora lie in."""
-
-# What columns may be called, here and where scores are read from a file.
-PATH_COLUMNS = ("path", "data_path", "audio_filepath", "file")
-ID_COLUMNS = ("id", "sample_id")
-TEXT_COLUMNS = ("system", "domain", "group", "set", "source", "stratum")
 
 
 @dataclass(frozen=True)
@@ -127,111 +118,14 @@ def unlabelled(clip: Clip) -> LabelledClip:
     return LabelledClip(clip, (math.nan,) * len(AXES))
 
 
-def check_disjoint(train: Sequence[LabelledClip], dev: Sequence[LabelledClip]) -> None:
-    """Refuse audio that is in both parts: a `ManifestError` that names both lines and counts the others."""
-    by_file: dict[tuple[str, int], list[LabelledClip]] = defaultdict(list)
-    for row in train:
-        by_file[_file(row.clip)].append(row)
-    both = [(row, other) for row in dev for other in by_file.get(_file(row.clip), ()) if _overlap(row.clip, other.clip)]
-    if both:
-        held, trained = both[0]
-        more = f", and {len(both) - 1} more" if len(both) > 1 else ""
-        raise ManifestError(
-            f"{held.clip.path or held.clip.id} is to be trained on and held out:"
-            f" {trained.origin or 'training rows'} and {held.origin or 'development rows'}{more}"
-        )
-
-
-def _file(clip: Clip) -> tuple[str, int]:
-    return os.path.abspath(clip.path or clip.id), clip.stream
-
-
-def _overlap(one: Clip, other: Clip) -> bool:
-    ends = (math.inf if clip.end_time is None else clip.end_time for clip in (one, other))
-    return max(one.start_time, other.start_time) < min(ends)
-
-
-def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[str]]:
-    """The rows whose audio is there, and the paths of the others, so that they can be told."""
-    present = [row for row in rows if row.clip.path and Path(row.clip.path).is_file()]
-    return present, [str(row.clip.path) for row in rows if not (row.clip.path and Path(row.clip.path).is_file())]
-
-
 def shortened(paths: Sequence[str], most: int = 3) -> str:
     """The first few of many paths, for a message."""
     return ", ".join(paths[:most]) + (" ..." if len(paths) > most else "")
 
 
-def split_groups(
-    rows: Sequence[LabelledClip], share: float, seed: int
-) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    """Rows in two parts, about `share` of every set in the second, no group in both.
-
-    Groups go one after another in an order that depends on their names and the seed alone, so a row
-    added later moves at most the groups at the border.
-    """
-    groups: dict[tuple[str, str], list[LabelledClip]] = defaultdict(list)
-    for row in rows:
-        groups[row.set, row.group or row.clip.id].append(row)
-    order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed} {key[1]}".encode()).digest())
-    wanted = {name: share * sum(row.set == name for row in rows) for name in {row.set for row in rows}}
-    held: set[str] = set()
-    for name, group in order:
-        if wanted[name] > 0 and group not in held:
-            held.add(group)
-            for other in wanted:  # a group of that name may have rows in several sets
-                wanted[other] -= len(groups.get((other, group), ()))
-    in_second = [(row.group or row.clip.id) in held for row in rows]
-    return (
-        [row for row, second in zip(rows, in_second, strict=True) if not second],
-        [row for row, second in zip(rows, in_second, strict=True) if second],
-    )
-
-
 def label_array(rows: Sequence[LabelledClip]) -> NDArray[np.float64]:
     """Labels of the rows, [N, A], NaN where there is none."""
     return np.array([row.labels for row in rows], dtype=np.float64).reshape(len(rows), len(AXES))
-
-
-def read_ratings(path: str | Path, on_bad_row: OnBadRow = refuse) -> tuple[list[str], NDArray[np.float64]]:
-    """What every rater said: ids, and ratings [N, A, R] of R raters a clip, from an AES JSONL file.
-
-    A clip's id is its `data_path`. `on_bad_row` gets the `ManifestError`, which names the line, where an axis is
-    missing, has another number of ratings than the first line, or has a rating outside 0-10, and for a clip listed
-    twice; by default it is raised.
-    """
-    ratings: dict[str, NDArray[np.float64]] = {}
-    raters = 0
-    for line, row in read_rows(path, PATH_COLUMNS, on_bad_row):
-        try:
-            name, lists = _ratings(row, f"{path}, line {line}", raters)
-            if name in ratings:
-                raise ManifestError(f"{path}, line {line} has {name} again")
-        except ManifestError as error:
-            on_bad_row(error)
-            continue
-        ratings[name] = np.array(lists, dtype=np.float64)
-        raters = raters or len(lists[0])
-    return list(ratings), np.array(list(ratings.values())).reshape(len(ratings), len(AXES), raters)
-
-
-def _ratings(row: Mapping[str, Any], where: str, raters: int) -> tuple[str, list[list[float]]]:
-    """The name of a clip, and a list of ratings an axis: of so many raters, or of any number if 0."""
-    name = next((str(row[key]) for key in PATH_COLUMNS if row.get(key)), None)
-    if name is None:
-        raise ManifestError(f"{where} has no data_path")
-    lists = []
-    for axis, names in AXIS_COLUMNS.items():
-        given = next((row[key] for key in names if key in row), None)
-        if not isinstance(given, list) or not all(type(x) in (int, float) for x in given):
-            raise ManifestError(f"{where}: {axis} is not a list of ratings")
-        raters = raters or len(given)
-        if len(given) != raters or not given:
-            raise ManifestError(f"{where}: {axis} has {len(given)} ratings, not {raters or 'some'}")
-        if not all(LABEL_RANGE[0] <= x <= LABEL_RANGE[1] for x in given):
-            raise ManifestError(f"{where}: {axis} has a rating outside 0-10")
-        lists.append(given)
-    return name, lists
 
 
 def read_clip(

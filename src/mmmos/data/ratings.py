@@ -14,21 +14,17 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mmmos.data.columns import AXIS_COLUMNS, LABEL_NAMES, PATH_COLUMNS, RATER_COLUMNS
 from mmmos.errors import ManifestError
 from mmmos.io.delimited import to_float
-from mmmos.scores import AXES, AXIS_NAMES, LabelRange, scale_name
-
-AXIS_COLUMNS = {axis: (axis, AXIS_NAMES[axis].replace(" ", "_")) for axis in AXES}
-"""What the column of an axis may be called, where labels and where scores are read."""
-
-RATER_COLUMNS = ("rater", "rater_id", "listener", "listener_id", "annotator", "annotator_id", "worker", "worker_id")
-
-LABEL_NAMES = (*AXES, *(AXIS_COLUMNS[axis][1] for axis in AXES))
-"""What is expected of a list of labels, for messages."""
+from mmmos.io.lists import OnBadRow, read_rows, refuse
+from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 
 _RATER = r"(?:r|rater|listener|annotator|worker|rating)"
 _SEVERAL = {
@@ -91,3 +87,44 @@ def _numbers(value: Any, axis: str, where: str, label_range: LabelRange | None) 
 def means(ratings: Ratings) -> tuple[float, ...]:
     """The mean of each axis, [A], NaN where there is no rating."""
     return tuple(float(np.mean(values)) if values else math.nan for values in ratings)
+
+
+def read_ratings(path: str | Path, on_bad_row: OnBadRow = refuse) -> tuple[list[str], NDArray[np.float64]]:
+    """What every rater said: ids, and ratings [N, A, R] of R raters a clip, from an AES JSONL file.
+
+    A clip's id is its `data_path`. `on_bad_row` gets the `ManifestError`, which names the line, where an axis is
+    missing, has another number of ratings than the first line, or has a rating outside 0-10, and for a clip listed
+    twice; by default it is raised.
+    """
+    ratings: dict[str, NDArray[np.float64]] = {}
+    raters = 0
+    for line, row in read_rows(path, PATH_COLUMNS, on_bad_row):
+        try:
+            name, lists = _ratings(row, f"{path}, line {line}", raters)
+            if name in ratings:
+                raise ManifestError(f"{path}, line {line} has {name} again")
+        except ManifestError as error:
+            on_bad_row(error)
+            continue
+        ratings[name] = np.array(lists, dtype=np.float64)
+        raters = raters or len(lists[0])
+    return list(ratings), np.array(list(ratings.values())).reshape(len(ratings), len(AXES), raters)
+
+
+def _ratings(row: Mapping[str, Any], where: str, raters: int) -> tuple[str, list[list[float]]]:
+    """The name of a clip, and a list of ratings an axis: of so many raters, or of any number if 0."""
+    name = next((str(row[key]) for key in PATH_COLUMNS if row.get(key)), None)
+    if name is None:
+        raise ManifestError(f"{where} has no data_path")
+    lists = []
+    for axis, names in AXIS_COLUMNS.items():
+        given = next((row[key] for key in names if key in row), None)
+        if not isinstance(given, list) or not all(type(x) in (int, float) for x in given):
+            raise ManifestError(f"{where}: {axis} is not a list of ratings")
+        raters = raters or len(given)
+        if len(given) != raters or not given:
+            raise ManifestError(f"{where}: {axis} has {len(given)} ratings, not {raters or 'some'}")
+        if not all(LABEL_RANGE[0] <= x <= LABEL_RANGE[1] for x in given):
+            raise ManifestError(f"{where}: {axis} has a rating outside 0-10")
+        lists.append(given)
+    return name, lists

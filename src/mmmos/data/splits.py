@@ -6,9 +6,13 @@ The paper splits AES-PAM like this: each generation model's clips 80/20 (section
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import ManifestError
 
@@ -122,3 +126,59 @@ def _named(strata: Sequence[tuple[str, int, int, bool]]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def check_disjoint(train: Sequence[LabelledClip], dev: Sequence[LabelledClip]) -> None:
+    """Refuse audio that is in both parts: a `ManifestError` that names both lines and counts the others."""
+    by_file: dict[tuple[str, int], list[LabelledClip]] = defaultdict(list)
+    for row in train:
+        by_file[_file(row.clip)].append(row)
+    both = [(row, other) for row in dev for other in by_file.get(_file(row.clip), ()) if _overlap(row.clip, other.clip)]
+    if both:
+        held, trained = both[0]
+        more = f", and {len(both) - 1} more" if len(both) > 1 else ""
+        raise ManifestError(
+            f"{held.clip.path or held.clip.id} is to be trained on and held out:"
+            f" {trained.origin or 'training rows'} and {held.origin or 'development rows'}{more}"
+        )
+
+
+def _file(clip: Clip) -> tuple[str, int]:
+    return os.path.abspath(clip.path or clip.id), clip.stream
+
+
+def _overlap(one: Clip, other: Clip) -> bool:
+    ends = (math.inf if clip.end_time is None else clip.end_time for clip in (one, other))
+    return max(one.start_time, other.start_time) < min(ends)
+
+
+def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[str]]:
+    """The rows whose audio is there, and the paths of the others, so that they can be told."""
+    present = [row for row in rows if row.clip.path and Path(row.clip.path).is_file()]
+    return present, [str(row.clip.path) for row in rows if not (row.clip.path and Path(row.clip.path).is_file())]
+
+
+def split_groups(
+    rows: Sequence[LabelledClip], share: float, seed: int
+) -> tuple[list[LabelledClip], list[LabelledClip]]:
+    """Rows in two parts, about `share` of every set in the second, no group in both.
+
+    Groups go one after another in an order that depends on their names and the seed alone, so a row
+    added later moves at most the groups at the border.
+    """
+    groups: dict[tuple[str, str], list[LabelledClip]] = defaultdict(list)
+    for row in rows:
+        groups[row.set, row.group or row.clip.id].append(row)
+    order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed} {key[1]}".encode()).digest())
+    wanted = {name: share * sum(row.set == name for row in rows) for name in {row.set for row in rows}}
+    held: set[str] = set()
+    for name, group in order:
+        if wanted[name] > 0 and group not in held:
+            held.add(group)
+            for other in wanted:  # a group of that name may have rows in several sets
+                wanted[other] -= len(groups.get((other, group), ()))
+    in_second = [(row.group or row.clip.id) in held for row in rows]
+    return (
+        [row for row, second in zip(rows, in_second, strict=True) if not second],
+        [row for row, second in zip(rows, in_second, strict=True) if second],
+    )

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +169,14 @@ def _pad(clips: list[Tensor], dim: int, rate_hz: float) -> Features:
     frames = torch.stack([nn.functional.pad(clip, (0, 0, 0, longest - len(clip))) for clip in clips])
     lengths = torch.tensor([len(clip) for clip in clips], device=frames.device)
     return Features(frames, torch.arange(longest, device=frames.device) < lengths[:, None], rate_hz)
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder that a model was trained on, exactly enough to find it again."""
+
+    name: str  # key in `ENCODERS`
+    columns: tuple[int, ...]  # widths of its blocks of columns, sum D
+    fingerprint: str  # `Encoder.fingerprint()`: another one would give other scores
+    options: dict[str, Any] = field(default_factory=dict)  # arguments of `load_encoder`
+    checkpoint: str | None = None  # path of its weights, if it has its own; relative to the model's folder

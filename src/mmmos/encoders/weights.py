@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from importlib.resources import as_file, files
@@ -85,12 +84,3 @@ def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelFormatError(f"{path} cannot be read: {reason}") from error
-
-
-def hash_file(path: str | Path, prefix: bytes = b"") -> str:
-    """sha256 of `prefix` and a file's bytes, read a mebibyte at a time."""
-    digest = hashlib.sha256(prefix)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.data.label_files import label_file
-from mmmos.data.manifest import read_ratings, shortened
+from mmmos.data.manifest import shortened
+from mmmos.data.ratings import read_ratings
 from mmmos.errors import ManifestError
 from mmmos.evaluation.agreement import JUDGED
 from mmmos.evaluation.ceiling import ceilings

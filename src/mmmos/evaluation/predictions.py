@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmmos.data.manifest import ID_COLUMNS, PATH_COLUMNS
-from mmmos.data.ratings import AXIS_COLUMNS, LABEL_NAMES
+from mmmos.data.columns import AXIS_COLUMNS, ID_COLUMNS, LABEL_NAMES, PATH_COLUMNS
 from mmmos.errors import ManifestError
 from mmmos.io.delimited import described, not_found, to_float
 from mmmos.io.lists import OnBadRow, read_rows, refuse

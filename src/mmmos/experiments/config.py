@@ -25,8 +25,8 @@ from typing import Any
 
 from mmmos.data.corpora import read_corpus
 from mmmos.data.label_files import LABEL_FILES
-from mmmos.data.manifest import LabelledClip, check_disjoint, split_groups
-from mmmos.data.splits import split_stratified, stratum_columns
+from mmmos.data.manifest import LabelledClip
+from mmmos.data.splits import check_disjoint, split_groups, split_stratified, stratum_columns
 from mmmos.ensemble import STRATEGIES
 from mmmos.errors import UsageError
 from mmmos.experiments.row_names import LABELS, PAPER_ENCODERS, encoder_words, is_papers

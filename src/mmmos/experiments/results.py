@@ -21,8 +21,7 @@ from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.errors import UsageError
 from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
 from mmmos.paper import COLUMNS, METRICS, ROWS, Cell, printed
-from mmmos.report.text import SHOWN
-from mmmos.scores import AXES, AXIS_NAMES
+from mmmos.scores import AXES, AXIS_NAMES, SHOWN
 
 Place = tuple[str, str]
 """A set and the level that its metrics are taken at."""

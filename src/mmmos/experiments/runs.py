@@ -22,22 +22,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.data.manifest import label_array
-from mmmos.ensemble import STRATEGIES, combine
+from mmmos.ensemble import STRATEGIES
 from mmmos.errors import UsageError
 from mmmos.experiments.config import Configuration, Ensembles, Experiment, Sets
 from mmmos.experiments.results import Result, results_of, write_results
 from mmmos.experiments.tables import write_tables
 from mmmos.features.cache import Keep, file_digests
-from mmmos.features.extractor import Planned, Table, name_of
+from mmmos.features.extractor import EncoderSource, Listener, Note, Planned, name_of
 from mmmos.inference.selfcheck import check_scores
 from mmmos.io.atomic import replacing
-from mmmos.model.folder import About, ScoringModel, combined_about, load_folder, save_ensemble, save_model
+from mmmos.model.folder import load_folder, save_ensemble, save_model
 from mmmos.model.quality import ModelConfig
+from mmmos.model.system import About, ScoringModel, combine, combined_about
 from mmmos.processes import run_in_processes
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.training.checkpoint import best_epoch, drop_checkpoint
-from mmmos.training.fit import EncoderSource, Listener, Note, rated_axes
+from mmmos.training.dataset import Table
+from mmmos.training.fit import rated_axes
 from mmmos.training.loop import fit, predict
 from mmmos.training.settings import Settings
 

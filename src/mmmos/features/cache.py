@@ -27,9 +27,8 @@ from torch import Tensor
 from mmmos.audio.clip import Clip
 from mmmos.audio.windows import WINDOW_SECONDS
 from mmmos.encoders.base import Features
-from mmmos.encoders.weights import hash_file
 from mmmos.errors import AudioError, UsageError
-from mmmos.io.atomic import replacing
+from mmmos.io.atomic import hash_file, replacing
 
 Keep = Literal["frames", "pooled"]
 """What is kept of a crop. Models on pooled vectors want no frames, which take a hundred times the room."""

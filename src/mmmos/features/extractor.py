@@ -12,28 +12,34 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.windows import WINDOW_SECONDS, ClipReport, Window
-from mmmos.data.manifest import LabelledClip, label_array
-from mmmos.encoders.base import Encoder, Features, encode_windows, wants
-from mmmos.errors import AudioError
-from mmmos.features.cache import FeatureCache, clip_key
+from mmmos.data.manifest import LabelledClip, label_array, shortened
+from mmmos.data.splits import split_present
+from mmmos.encoders.base import Encoder, EncoderSpec, Features, encode_windows, wants
+from mmmos.encoders.device import pick_device
+from mmmos.encoders.table import load_encoder
+from mmmos.errors import AudioError, UsageError
+from mmmos.features.cache import FeatureCache, Keep, clip_key
 from mmmos.features.crops import Crop, How, plan_crops
 from mmmos.io.atomic import replacing
-from mmmos.model.aggregators import Aggregator
+from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.model.fusion import fuse_pooled
+from mmmos.model.quality import ModelConfig
 from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.training.dataset import Sequences, Table
+from mmmos.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -43,79 +49,6 @@ class Planned:
     row: LabelledClip
     how: How
     crops: tuple[Crop, ...]
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Reduced crops of different lengths, end to end.
-
-    Shape:
-        - frames: [sum of T, D], float32 or float16
-        - starts: [M + 1], where each of the M crops begins, and the end
-    """
-
-    frames: Tensor
-    starts: tuple[int, ...]
-    rate_hz: float
-    file: Path | None = None  # where the frames lie if they are a file mapped into memory, which copies then share
-
-    def __reduce__(self) -> Any:
-        if self.file is None:
-            return Sequences, (self.frames, self.starts, self.rate_hz)
-        return Sequences.mapped, (self.file, self.starts, self.frames.shape[1], self.rate_hz)
-
-    @classmethod
-    def mapped(cls, file: Path, starts: tuple[int, ...], dim: int, rate_hz: float) -> Sequences:
-        """Frames of `dim` values from a file of them, whose suffix is their type."""
-        dtype = {".float16": torch.float16, ".float32": torch.float32}[file.suffix]
-        frames = torch.from_file(str(file), size=starts[-1] * dim, dtype=dtype) if starts[-1] else torch.zeros(0)
-        return cls(frames.view(starts[-1], dim), starts, rate_hz, file)
-
-    def batch(self, crops: Sequence[int]) -> Features:
-        """Some of the crops as a padded batch [B, T, D] in float32."""
-        if len(self.frames) == len(self.starts) - 1:  # one frame each, as pooled vectors are
-            vectors = self.frames[list(crops)].float().unsqueeze(1)
-            return Features(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool), self.rate_hz)
-        pieces = [self.frames[self.starts[i] : self.starts[i + 1]].float() for i in crops]
-        lengths = torch.tensor([len(piece) for piece in pieces])
-        padded = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True)
-        return Features(padded, torch.arange(padded.shape[1]) < lengths[:, None], self.rate_hz)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows ready for training.
-
-    Shape:
-        - inputs: M crops, each what `aggregator.reduce` makes of its features
-        - crops: for each of the N rows its crops' numbers in `inputs` and their weights
-        - labels: [N, A] on each set's own scale, NaN where there is none
-
-    `content` says what the inputs are: audio, crops, encoders, precision and reduction.
-    """
-
-    rows: tuple[LabelledClip, ...]
-    inputs: Sequences
-    crops: tuple[tuple[tuple[int, float], ...], ...]
-    labels: Tensor
-    content: str = ""
-
-    def take(self, rows: Sequence[LabelledClip]) -> Table:
-        """The part of the table that holds these rows, in their order."""
-        index = {id(row): i for i, row in enumerate(self.rows)}
-        chosen = [index[id(row)] for row in rows]
-        return replace(self, rows=tuple(rows), crops=tuple(self.crops[i] for i in chosen), labels=self.labels[chosen])
-
-    def heard(self, rows: Sequence[int], epoch: int) -> Features:
-        """Of each of these rows the crop that training hears in an epoch, counted from 1: [B, T, D]."""
-        return self.inputs.batch([self.crops[i][(epoch - 1) % len(self.crops[i])][0] for i in rows])
-
-    def frames(self, most: int) -> Tensor:
-        """Frames of the table's crops [n, D] in float32, evenly spread where there are more than `most`."""
-        own = sorted({number for crops in self.crops for number, _ in crops})
-        spans = [range(self.inputs.starts[i], self.inputs.starts[i + 1]) for i in own]
-        places = [place for span in spans for place in span]
-        return self.inputs.frames[places[:: math.ceil(len(places) / most) or 1]].float()
 
 
 class Extractor:
@@ -296,3 +229,98 @@ def _duration(decoder: IsolatedDecoder, row: LabelledClip, progress: Progress) -
         else:
             progress.windows()
     return duration
+
+
+Note = Callable[[str], None]
+"""Called with one line for the user."""
+
+
+def _silent(*_: Any) -> None:
+    """No note, no progress."""
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Which encoders, where their weights may come from, and what they run on."""
+
+    names: tuple[str, ...]  # keys of `ENCODERS`, or NAME=PATH for one whose checkpoint lies at the path
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trust_checkpoint: bool = False  # whether a pickle of unknown origin is read
+    accept_licenses: tuple[str, ...] = ()
+
+
+class Listener:
+    """Encoders loaded once for all that is trained on them, and the clips that they have heard."""
+
+    def __init__(self, source: EncoderSource, settings: Settings, cache: Path, keep: Keep = "frames") -> None:
+        device = pick_device(source.device)
+        places = {name: place for name, _, place in (word.partition("=") for word in source.names)}
+        self.encoders: dict[str, Encoder] = {}
+        for name, place in places.items():
+            options = settings.encoder_options(name)
+            encoder = load_encoder(name, place or None, source.trust_checkpoint, source.accept_licenses, **options)
+            self.encoders[name] = encoder.to(device)
+        self.extractor = Extractor(self.encoders, FeatureCache(cache, keep), getattr(torch, source.dtype))
+        self._specs = {
+            name: EncoderSpec(
+                name,
+                encoder.columns,
+                self.extractor.fingerprints[name],
+                encoder.settings(),
+                str(Path(places[name]).resolve()) if places[name] else None,
+            )
+            for name, encoder in self.encoders.items()
+        }
+
+    def config(self, settings: Settings, encoders: Sequence[str] | None = None) -> ModelConfig:
+        """A model on these encoders, in their order; on all of them if none are named."""
+        names = tuple(encoders or self._specs)
+        specs = tuple(self._specs[name] for name in names)
+        return ModelConfig(specs, settings.aggregator, settings.fusion(names), settings.heads())
+
+    def hear(
+        self,
+        rows: Sequence[LabelledClip],
+        how: How,
+        count: int = 1,
+        seed: int = 0,
+        note: Note = _silent,
+        progress: Progress = NO_PROGRESS,
+    ) -> tuple[list[Planned], list[str]]:
+        """Plan and encode the clips. Returns the plans, and what is left out: paths that are missing, ids that failed.
+
+        `progress` gets a stage "encoding" of all the clips. Raises `UsageError` before anything is encoded if the disk
+        has no room for the features.
+        """
+        progress.start("encoding", len(rows))
+        present, missing = split_present(rows)
+        progress.advance(len(missing))
+        if missing:
+            note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
+        plans, unopened = self.extractor.plan(present, how, count, seed, progress)
+        self._make_room(plans, note)
+        failed = unopened | self.extractor.extract(plans, progress)
+        for name, reason in failed.items():
+            note(f"{name} is left out: {reason}")
+        return [plan for plan in plans if name_of(plan.row.clip) not in failed], [*missing, *failed]
+
+    def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
+        """The clips as that model is trained on them."""
+        columns = {spec.name: spec.columns for spec in config.encoders}
+        return self.extractor.table(plans, AGGREGATORS[config.aggregator](columns, config.fusion))
+
+    def _make_room(self, plans: Sequence[Planned], note: Note) -> None:
+        root = self.extractor.cache.root
+        size = self.extractor.size(plans)
+        place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(place).free
+        if size > 1 << 20:
+            crops = sum(len(plan.crops) for plan in plans)
+            note(f"encoding {crops} crops of {len(plans)} clips, about {_bytes(size)} in {root}")
+        if size > free:
+            raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mmmos.audio.clip import Clip
 from mmmos.audio.windows import ClipReport, Window
-from mmmos.ensemble import combine
-from mmmos.model.folder import ScoringModel
+from mmmos.model.system import ScoringModel, combine
 from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores, file_state
 
 COUNTED_SHARE = 0.25

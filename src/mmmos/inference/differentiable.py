@@ -19,7 +19,7 @@ from mmmos.encoders.base import Encoder, wants
 from mmmos.encoders.resample import resample, resampled_size
 from mmmos.encoders.torch_settings import running
 from mmmos.errors import AudioError, LevelError, SampleRateError
-from mmmos.model.folder import ScoringModel
+from mmmos.model.system import ScoringModel
 from mmmos.scores import AXES, LabelRange
 
 MAX_PEAK = 8.0

@@ -27,8 +27,8 @@ from mmmos.encoders.device import pick_device
 from mmmos.encoders.torch_settings import building, running
 from mmmos.errors import AudioError, UsageError
 from mmmos.inference.clip_scores import PendingClip
-from mmmos.model.folder import ScoringModel
 from mmmos.model.load import load_encoders, load_model
+from mmmos.model.system import ScoringModel
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, ClipError, Provenance, Scores
 from mmmos.version import VERSION

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.inference.predictor import Predictor
-from mmmos.model.folder import ScoringModel
+from mmmos.model.system import ScoringModel
 
 
 def check_clip() -> tuple[NDArray[np.float32], int]:

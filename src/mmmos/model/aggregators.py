@@ -10,7 +10,7 @@ Before that, where the config says so, WavLM's states are summed with learned we
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -18,109 +18,7 @@ from torch import Tensor, nn
 
 from mmmos.encoders.base import Features
 from mmmos.model.fusion import FusionConfig, Reduction, fuse_aligned, fuse_pooled, normalise, pool
-from mmmos.scores import AXES
-
-CLIP_DEVIATIONS = 6.0
-"""Standardised values are clipped here: a feature that training hardly saw must not decide a score."""
-
-FIT_ROWS = 1024
-"""Rows that statistics are taken of at once."""
-
-
-class Standardizer(nn.Module):
-    """z-scores fitted on training rows, clipped, each block of columns scaled by 1 / sqrt(its width).
-
-    So 200 values of a network's frames and its one verdict have the same say before training begins.
-    """
-
-    center: Tensor
-    factor: Tensor
-
-    weight: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("center", torch.zeros_like(weight))
-        self.register_buffer("factor", torch.ones_like(weight))
-        self.register_buffer("weight", weight, persistent=False)
-
-    def fit(self, parts: Iterable[Tensor]) -> None:
-        """Take means and deviations from rows [..., D], given in parts; a value that never varies is left out."""
-        count, mean, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        for part in parts:
-            rows = part.double().flatten(0, -2)
-            variance, own = torch.var_mean(rows, dim=0, correction=0)
-            share, count = len(rows), count + len(rows)
-            squares = squares + share * variance + (own - mean).square() * (share * (count - share) / count)
-            mean = mean + (own - mean) * (share / count)
-        std = (squares / count).sqrt()
-        varies = std > 1e-4 * (1 + mean.abs())  # less is what float16 in the cache leaves of a constant
-        self.center.copy_(mean)
-        self.factor.copy_(torch.where(varies, 1 / std.clamp(min=1e-12), torch.zeros_like(std)))
-
-    def forward(self, fused: Tensor) -> Tensor:
-        """[..., D] -> [..., D]."""
-        z = ((fused - self.center) * self.factor).clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)
-        return z * self.weight
-
-
-class StateSum(nn.Module):
-    """Sums of states with softmax weights that are learned and begin equal: one for all axes, or one an axis.
-
-    Pooling and aligning are linear, so they may trade places with this sum (Audiobox Aesthetics).
-    """
-
-    def __init__(self, states: int, by_axis: bool) -> None:
-        super().__init__()
-        names = AXES if by_axis else ("all",)
-        self.weights = nn.ParameterDict({name: nn.Parameter(torch.full((states,), 1 / states)) for name in names})
-
-    def forward(self, states: Tensor) -> Tensor:
-        """[..., states × D] -> [..., sums, D]."""
-        weights = torch.stack(list(self.weights.values())).softmax(dim=-1)  # [sums, states]
-        mixed: Tensor = weights @ torch.unflatten(states, -1, (weights.shape[1], -1))
-        return mixed
-
-
-class Blstm(nn.Module):
-    """One bidirectional LSTM layer over sequences of any lengths, biases as one, drawn as torch's own are.
-
-    Padding comes last and has gates of 0: forward it is too late to matter, backward it leaves a state of 0 as it is.
-    So a clip's states are those of the clip alone. All inputs go through one product, and in training, where they
-    are constants, none is spent on their gradient.
-
-    Shape:
-        - frames: [B, T, D]
-        - mask: [B, T] bool, True where a frame is real
-        - returns: [B, T, 2 H], states forward and backward; what stands in the padding means nothing
-    """
-
-    def __init__(self, input_dim: int, hidden: int) -> None:
-        super().__init__()
-        self.read = nn.Linear(input_dim, 2 * 4 * hidden)  # directions, then input, forget, output gate and candidate
-        self.recur = nn.Parameter(torch.empty(2, hidden, 4 * hidden))
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)
-
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, 2 H]."""
-        read = self.read(frames[mask])
-        read = read.to(torch.promote_types(read.dtype, torch.float32))
-        padded = read.new_zeros(*mask.shape, read.shape[-1]).index_put((mask,), read)
-        ahead, back = padded.chunk(2, dim=-1)
-        hidden = self.recur.shape[1]
-        state = cell = read.new_zeros(2, len(mask), hidden)
-        states = []
-        with torch.autocast(read.device.type, enabled=False):  # many small steps: their errors would add up
-            for given in torch.stack([ahead, back.flip(1)]).unbind(dim=2):
-                gates = given.baddbmm(state, self.recur)  # [2, B, 4 H]
-                opened, candidate = torch.split(gates, [3 * hidden, hidden], dim=-1)
-                enter, keep, leave = opened.sigmoid().chunk(3, dim=-1)
-                cell = keep * cell + enter * candidate.tanh()
-                state = leave * cell.tanh()
-                states.append(state)
-        ahead, back = torch.stack(states, dim=2)
-        return torch.cat([ahead, back.flip(1)], dim=-1)
+from mmmos.model.layers import FIT_ROWS, Blstm, Standardizer, StateSum
 
 
 class Aggregator(nn.Module, ABC):

@@ -24,13 +24,15 @@ import torch
 from torch import Tensor
 
 from mmmos.audio.windows import WINDOW_SECONDS
+from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.wavlm import WavLM
-from mmmos.encoders.weights import hash_file, load_strictly, read_checkpoint
+from mmmos.encoders.weights import load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError
-from mmmos.model.folder import About, Member, ScoringModel
+from mmmos.io.atomic import hash_file
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.system import About, Member, ScoringModel
 from mmmos.scores import AXES, Scale
 
 STATES = 13

@@ -14,126 +14,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mmmos.encoders.base import Encoder
+from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.weights import load_strictly
-from mmmos.errors import ModelFormatError, ModelNotFoundError, UsageError
-from mmmos.hub.published import reason, verify
+from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.io.atomic import replacing
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import EncoderSpec, ModelConfig, QualityModel
-from mmmos.scores import AXES, LABEL_RANGE, LabelRange, Scale, scale_name
+from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.system import _LATER_FIELDS, About, Member, ScoringModel, T
+from mmmos.scores import AXES, Scale
 
 FORMAT = 1
 """Version of the folder's layout."""
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class About:
-    """What a user must know of a model besides its numbers; stands in its config."""
-
-    calibrated: bool = False  # whether its scores were checked against raters outside its training data
-    commercial_use: bool = False  # whether the licences of weights and training data allow it
-    training: dict[str, Any] = field(default_factory=dict)  # data, settings, result on the development set
-    rated: tuple[str, ...] = AXES  # axes that training had labels of; the others get no score
-    clip_output: bool = False  # whether scores are brought into the range of the labels
-    basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> what its score rests on
-    check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
-    label_range: LabelRange = LABEL_RANGE  # lowest and highest rating on the scale of the labels, and so of the scores
-    trained_on: tuple[str, ...] = ()  # training files, by `cache.file_digests`
-
-    def __post_init__(self) -> None:
-        low, high = map(float, self.label_range)  # JSON has lists
-        if not -math.inf < low < high < math.inf:
-            raise ValueError(f"label_range is {low:g} to {high:g}; it must be two numbers, the lower first")
-        object.__setattr__(self, "label_range", (low, high))
-        object.__setattr__(self, "rated", tuple(self.rated))
-        object.__setattr__(self, "trained_on", tuple(self.trained_on))
-
-    @property
-    def scale(self) -> str:
-        """The name of the rating scale, "0-10"."""
-        return scale_name(self.label_range)
-
-
-_LATER_FIELDS = ("label_range", "trained_on")
-"""Fields of `About` that folders of earlier versions do not have; they take their defaults."""
-
-
-def combined_about(members: Sequence[About], training: Mapping[str, Any]) -> About:
-    """What holds for an ensemble of these members: the axes that all were rated on, and the files that any has seen.
-
-    It is not calibrated: that would have to be checked of the ensemble. Raises `UsageError` for members on different
-    scales, and for some whose output is clipped among others.
-    """
-    first, *others = members
-    for what in ("scale", "clip_output"):
-        found = sorted({str(getattr(member, what)) for member in members})
-        if len(found) > 1:
-            raise UsageError(f"members of an ensemble differ in {what}: {' and '.join(found)}; combine like ones")
-    return About(
-        commercial_use=all(member.commercial_use for member in members),
-        training=dict(training),
-        rated=tuple(axis for axis in AXES if all(axis in member.rated for member in members)),
-        clip_output=first.clip_output,
-        basis=first.basis if all(other.basis == first.basis for other in others) else {},
-        label_range=first.label_range,
-        trained_on=tuple(sorted({digest for member in members for digest in member.trained_on})),
-    )
-
-
-@dataclass(frozen=True)
-class Member:
-    """One trained model with the scale it was trained on."""
-
-    model: QualityModel
-    scale: Scale
-
-
-@dataclass(frozen=True)
-class ScoringModel:
-    """One model or an ensemble, ready for a `Predictor`.
-
-    Shape:
-        - weights: [M, A], columns sum to 1
-    """
-
-    name: str
-    members: tuple[Member, ...]
-    weights: NDArray[np.float64]
-    about: About
-    sha256: str  # of every file that decides a score
-    loaded: Mapping[str, Encoder] = field(default_factory=dict)  # encoders that came in the model's own file
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """The domains that the members tell apart, all of them alike; none if they do not."""
-        found = {member.model.config.heads.domains for member in self.members}
-        return next(iter(found)) if len(found) == 1 else ()
-
-    @property
-    def encoders(self) -> tuple[EncoderSpec, ...]:
-        """The encoders of all members, each once."""
-        found: dict[str, EncoderSpec] = {}
-        for member in self.members:
-            for spec in member.model.config.encoders:
-                if found.setdefault(spec.name, spec) != spec:
-                    raise ModelFormatError(f"{self.name}: its members disagree on the encoder {spec.name}")
-        return tuple(found.values())
 
 
 def save_model(folder: Path, member: Member, about: About, card: str) -> None:
@@ -173,36 +76,6 @@ def save_ensemble(
     table = [dict(zip(AXES, map(float, row), strict=True)) for row in weights]
     ensemble = {"format": FORMAT, "members": names, "weights": table, "about": asdict(about)}
     _write_json(folder / "ensemble.json", ensemble)
-
-
-def fetch_folder(
-    name: str,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    token: str | None = None,
-) -> Path:
-    """The local copy of a hub model's folder; nothing but the files of such a folder is fetched.
-
-    Raises `ModelNotFoundError`, and `ModelFormatError` for weights that are not what the hub announced.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is its HTTP library's
-        HFValidationError,
-        HTTPError,
-    )
-
-    where: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
-    try:
-        patterns = ["*.json", "*.safetensors", "README.md"]
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, **where))
-    except (HTTPError, HFValidationError, OSError) as error:
-        why = f" at {revision}: {reason(error)}" if revision else f": {reason(error)}"
-        raise ModelNotFoundError(f"no model {name!r}: not a folder, and the hub does not give it{why}") from error
-    for path in folder.rglob("*.safetensors"):
-        verify(path)
-    return folder
 
 
 def load_folder(name: str, folder: Path) -> ScoringModel:

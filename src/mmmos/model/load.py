@@ -12,9 +12,11 @@ from mmmos.encoders.base import Encoder
 from mmmos.encoders.table import load_encoder
 from mmmos.encoders.torch_settings import building
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.hub.fetch import fetch_folder
 from mmmos.hub.published import PUBLISHED, locate
 from mmmos.model.audiobox import is_audiobox, load_audiobox
-from mmmos.model.folder import About, ScoringModel, fetch_folder, load_folder
+from mmmos.model.folder import load_folder
+from mmmos.model.system import About, ScoringModel
 
 MODELS = ("lite", "audiobox")
 """Names that are never taken for folders: lite is in the package, audiobox on a hub."""

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 
-from mmmos.encoders.base import Features
+from mmmos.encoders.base import EncoderSpec, Features
 from mmmos.errors import ModelFormatError
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig, Heads
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """An encoder that a model was trained on, exactly enough to find it again."""
-
-    name: str  # key in `ENCODERS`
-    columns: tuple[int, ...]  # widths of its blocks of columns, sum D
-    fingerprint: str  # `Encoder.fingerprint()`: another one would give other scores
-    options: dict[str, Any] = field(default_factory=dict)  # arguments of `load_encoder`
-    checkpoint: str | None = None  # path of its weights, if it has its own; relative to the model's folder
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from mmmos.errors import UsageError
 from mmmos.evaluation.agreement import JUDGED, Cell, cells
 from mmmos.io.atomic import replacing
 from mmmos.metrics import lcc, mse, srcc
-from mmmos.report.text import SHOWN
-from mmmos.scores import AXIS_NAMES, LABEL_RANGE, Scores
+from mmmos.scores import AXIS_NAMES, LABEL_RANGE, SHOWN, Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

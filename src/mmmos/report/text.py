@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmmos.scores import SHOWN
+
 if TYPE_CHECKING:
     from mmmos.evaluation.agreement import Agreement, Comparison
     from mmmos.evaluation.leaderboard import Place, Published, Result
-
-SHOWN = ("PQ", "PC", "CE", "CU")
-"""The order of the axes for people, as the paper prints them."""
 
 
 def printable(name: str) -> str:

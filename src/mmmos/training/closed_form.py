@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmmos.ensemble import combine
-from mmmos.features.extractor import Table
-from mmmos.model.folder import Member, ScoringModel
 from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.system import Member, ScoringModel, combine
 from mmmos.scores import AXES, Scale
+from mmmos.training.dataset import Table
 from mmmos.training.loop import FIT_FRAMES, PREDICT_CROPS, predict
 from mmmos.training.ridge import Array, Linear, Sample, cross_validate, fit_linear
 

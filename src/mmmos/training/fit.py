@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,126 +10,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mmmos.data.manifest import LabelledClip, check_disjoint, shortened, split_present
+from mmmos.data.manifest import LabelledClip
+from mmmos.data.splits import check_disjoint
 from mmmos.data.trainable import check_range, check_trainable, find_main_set
 from mmmos.encoders.base import Encoder
-from mmmos.encoders.device import pick_device
-from mmmos.encoders.table import load_encoder
-from mmmos.ensemble import combine
 from mmmos.errors import UsageError
-from mmmos.features.cache import FeatureCache, Keep, file_digests
-from mmmos.features.crops import How
-from mmmos.features.extractor import Extractor, Planned, Table, name_of
+from mmmos.features.cache import file_digests
+from mmmos.features.extractor import EncoderSource, Listener, Note, _silent
 from mmmos.inference.selfcheck import check_scores
-from mmmos.model.aggregators import AGGREGATORS
-from mmmos.model.folder import About, Member, ScoringModel, save_ensemble, save_model
+from mmmos.model.folder import save_ensemble, save_model
 from mmmos.model.load import MODELS, load_model
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.model.quality import ModelConfig
+from mmmos.model.system import About, Member, ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.training.checkpoint import CHECKPOINT, Epoch, best_epoch, drop_checkpoint
 from mmmos.training.closed_form import fit_closed_form, suits
+from mmmos.training.dataset import Table
 from mmmos.training.loop import TrainConfig, predict, run_id
 from mmmos.training.loop import fit as train_loop
 from mmmos.training.settings import PRESETS, Settings
 from mmmos.training.summary import Fit, Fitted, card, figures_of
 
-Note = Callable[[str], None]
-"""Called with one line for the user."""
-
-
 OURS = (CHECKPOINT, "config.json", "ensemble.json")
 """What tells a folder of a training run from others."""
-
-
-def _silent(*_: Any) -> None:
-    """No note, no progress."""
-
-
-@dataclass(frozen=True)
-class EncoderSource:
-    """Which encoders, where their weights may come from, and what they run on."""
-
-    names: tuple[str, ...]  # keys of `ENCODERS`, or NAME=PATH for one whose checkpoint lies at the path
-    device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    trust_checkpoint: bool = False  # whether a pickle of unknown origin is read
-    accept_licenses: tuple[str, ...] = ()
-
-
-class Listener:
-    """Encoders loaded once for all that is trained on them, and the clips that they have heard."""
-
-    def __init__(self, source: EncoderSource, settings: Settings, cache: Path, keep: Keep = "frames") -> None:
-        device = pick_device(source.device)
-        places = {name: place for name, _, place in (word.partition("=") for word in source.names)}
-        self.encoders: dict[str, Encoder] = {}
-        for name, place in places.items():
-            options = settings.encoder_options(name)
-            encoder = load_encoder(name, place or None, source.trust_checkpoint, source.accept_licenses, **options)
-            self.encoders[name] = encoder.to(device)
-        self.extractor = Extractor(self.encoders, FeatureCache(cache, keep), getattr(torch, source.dtype))
-        self._specs = {
-            name: EncoderSpec(
-                name,
-                encoder.columns,
-                self.extractor.fingerprints[name],
-                encoder.settings(),
-                str(Path(places[name]).resolve()) if places[name] else None,
-            )
-            for name, encoder in self.encoders.items()
-        }
-
-    def config(self, settings: Settings, encoders: Sequence[str] | None = None) -> ModelConfig:
-        """A model on these encoders, in their order; on all of them if none are named."""
-        names = tuple(encoders or self._specs)
-        specs = tuple(self._specs[name] for name in names)
-        return ModelConfig(specs, settings.aggregator, settings.fusion(names), settings.heads())
-
-    def hear(
-        self,
-        rows: Sequence[LabelledClip],
-        how: How,
-        count: int = 1,
-        seed: int = 0,
-        note: Note = _silent,
-        progress: Progress = NO_PROGRESS,
-    ) -> tuple[list[Planned], list[str]]:
-        """Plan and encode the clips. Returns the plans, and what is left out: paths that are missing, ids that failed.
-
-        `progress` gets a stage "encoding" of all the clips. Raises `UsageError` before anything is encoded if the disk
-        has no room for the features.
-        """
-        progress.start("encoding", len(rows))
-        present, missing = split_present(rows)
-        progress.advance(len(missing))
-        if missing:
-            note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
-        plans, unopened = self.extractor.plan(present, how, count, seed, progress)
-        self._make_room(plans, note)
-        failed = unopened | self.extractor.extract(plans, progress)
-        for name, reason in failed.items():
-            note(f"{name} is left out: {reason}")
-        return [plan for plan in plans if name_of(plan.row.clip) not in failed], [*missing, *failed]
-
-    def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
-        """The clips as that model is trained on them."""
-        columns = {spec.name: spec.columns for spec in config.encoders}
-        return self.extractor.table(plans, AGGREGATORS[config.aggregator](columns, config.fusion))
-
-    def _make_room(self, plans: Sequence[Planned], note: Note) -> None:
-        root = self.extractor.cache.root
-        size = self.extractor.size(plans)
-        place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(place).free
-        if size > 1 << 20:
-            crops = sum(len(plan.crops) for plan in plans)
-            note(f"encoding {crops} crops of {len(plans)} clips, about {_bytes(size)} in {root}")
-        if size > free:
-            raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
 
 
 CLOSED_FORM_CLIPS = 2000
@@ -315,7 +220,3 @@ def count_sets(table: Table) -> dict[str, Any]:
     clips = Counter(row.set for row in table.rows)
     labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}
     return {"clips": dict(sorted(clips.items())), "labels": labels}
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

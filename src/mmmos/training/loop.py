@@ -19,14 +19,14 @@ from torch import Tensor
 
 from mmmos.encoders.base import Features
 from mmmos.errors import TrainingError, UsageError
-from mmmos.features.extractor import Table
 from mmmos.losses import LOSSES
 from mmmos.metrics import srcc
-from mmmos.model.folder import Member
 from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.system import Member
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
 from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
+from mmmos.training.dataset import Table
 
 FIT_FRAMES = 20_000
 """Frames that a standardiser is fitted on, at the most."""

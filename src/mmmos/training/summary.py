@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.features.extractor import Table
 from mmmos.scores import AXES, Scale
+from mmmos.training.dataset import Table
 from mmmos.training.ridge import agreement
 
 Fit = Literal["closed_form", "gradient"]

@@ -10,8 +10,9 @@ import torch
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip, unlabelled
-from mmmos.features.extractor import Sequences, Table
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.encoders.base import EncoderSpec
+from mmmos.model.quality import ModelConfig
+from mmmos.training.dataset import Sequences, Table
 from recipes.lite import evaluate as study
 
 CONFIG = ModelConfig(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip, unlabelled
-from mmmos.model.quality import EncoderSpec, ModelConfig
+from mmmos.encoders.base import EncoderSpec
+from mmmos.model.quality import ModelConfig
 from recipes.lite import degradations as damage
 from recipes.lite import heads
 from tests.conftest import music

@@ -1,0 +1,70 @@
+"""`mmmos experiment`: a table of configurations, trained and evaluated."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmmos.cli.console import ConsoleProgress
+from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
+from mmmos.cli.train import SetOption, _note, _precision
+
+
+def experiment(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="A TOML file of data, encoders and settings, or a bundled one: musdb18, paper, presets, random.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of runs and tables; the same call resumes it.")
+    ],
+    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT-cache.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per core.")] = None,
+    change: SetOption = [],  # noqa: B006
+    labels: Annotated[Path | None, typer.Option(help="Folder of the label files; by default DATA_ROOT/labels.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    trust_checkpoint: TrustOption = False,
+    accept_license: AcceptOption = [],  # noqa: B006
+    data_root: DataRoot = None,
+) -> None:
+    """Train and compare a grid of configurations.
+
+    Configurations share their encodings; the results are tables and ensembles.
+
+    Exit status: 0 all runs finished, 1 some failed and the tables have the others, 2 wrong usage, 130 or 143
+    interrupted.
+    """
+    from mmmos.experiments.config import bundled_experiments, find_experiment, read_experiment, read_sets
+    from mmmos.experiments.runs import run_experiment
+    from mmmos.features.extractor import EncoderSource
+    from mmmos.processes import cores
+    from mmmos.training import settings
+
+    path = find_experiment(name)
+    asked = read_experiment(path, dict(map(settings.parse_setting, change)))
+    root = data_root or os.environ.get("MMMOS_DATA")
+    folder = Path() if path in bundled_experiments().values() else path.parent
+    sets = read_sets(asked.data, folder, root, labels, _note)
+    source = EncoderSource((), device, _precision(dtype), trust_checkpoint, tuple(accept_license))
+    with ConsoleProgress(notes) as progress:
+        result = run_experiment(
+            asked,
+            sets,
+            output,
+            cache or output.parent / f"{output.resolve().name}-cache",
+            source,
+            workers=workers or cores(),
+            note=_note,
+            progress=progress,
+        )
+    print(json.dumps(asdict(result), allow_nan=False))
+    raise typer.Exit(1 if result.failed else 0)
