@@ -44,10 +44,10 @@ from mmmos.audio.clip import Clip
 from mmmos.bulk.commits import committed, publish_part
 from mmmos.bulk.driver import run_shards
 from mmmos.bulk.plan import SHARD_SIZE, SHARDS_PER_FILE, clips_of, make_plan
-from mmmos.bulk.ray_workers import RayCrew
+from mmmos.bulk.ray_workers import RayWorkers
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.tasks import ScoreTask, Task
-from mmmos.bulk.workers import Crew, Job, LocalCrew, Outcome, Running
+from mmmos.bulk.workers import Job, LocalWorkers, Outcome, Running, WorkerPool
 from mmmos.data.inputs import expand
 from mmmos.inference import predictor as scoring
 from mmmos.inference.rows import table_row, table_schema
@@ -95,8 +95,8 @@ class NoWork:
         """A row a clip."""
         for number, clip in enumerate(clips):
             values = {axis: number * 0.001 % 10 for axis in ("CE", "CU", "PC", "PQ")}
-            about = {"id": clip.id, "path": clip.path, "domain": "speech", "n_windows": 1, "end_time": 10.0}
-            yield table_row(Scores(**values, **about, provenance=self.provenance))
+            info = {"id": clip.id, "path": clip.path, "domain": "speech", "n_windows": 1, "end_time": 10.0}
+            yield table_row(Scores(**values, **info, provenance=self.provenance))
             progress.advance()
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class NoWork:
 class Watched:
     """A crew, with what came of its jobs and when."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: WorkerPool) -> None:
         self.crew, self.seen = crew, list[tuple[float, Outcome]]()
 
     @property
@@ -123,33 +123,35 @@ class Watched:
         return self.crew.size
 
     def submit(self, job: Job) -> None:
-        """See `Crew`."""
+        """See `WorkerPool`."""
         self.crew.submit(job)
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """See `Crew`."""
+        """See `WorkerPool`."""
         found = self.crew.wait(seconds)
         self.seen += [(time.perf_counter(), outcome) for outcome in found]
         return found
 
     def running(self) -> list[Running]:
-        """See `Crew`."""
+        """See `WorkerPool`."""
         return self.crew.running()
 
     def close(self) -> None:
-        """See `Crew`."""
+        """See `WorkerPool`."""
         self.crew.close()
 
 
-def crew_of(kind: str, workers: int) -> Callable[..., Crew]:
+def crew_of(kind: str, workers: int) -> Callable[..., WorkerPool]:
     """Local processes, or actors of a Ray on this machine."""
     return (
-        partial(LocalCrew, workers=workers) if kind == "local" else partial(RayCrew, address="local", workers=workers)
+        partial(LocalWorkers, workers=workers)
+        if kind == "local"
+        else partial(RayWorkers, address="local", workers=workers)
     )
 
 
 def by_crew(
-    make: Callable[..., Crew], task: Task, clips: Sequence[Clip], shard_size: int, folder: Path
+    make: Callable[..., WorkerPool], task: Task, clips: Sequence[Clip], shard_size: int, folder: Path
 ) -> dict[str, float]:
     """Score with a crew: clips a second while all workers are at work, and seconds until the first one was."""
     shutil.rmtree(folder, ignore_errors=True)

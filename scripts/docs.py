@@ -44,7 +44,7 @@ def samples() -> str:
     clips = list(expand(["samples"]))
     wrong = []
     with from_pretrained("lite", device="cpu") as predictor:
-        label_range = predictor.model.about.label_range
+        label_range = predictor.model.info.label_range
         with score_table(console, [clip.id for clip in clips], label_range) as write:
             for scores in predictor.stream(clips):
                 write(scores)
@@ -358,9 +358,9 @@ def corpora() -> str:
     from mmmos.data.corpora import SOURCES
 
     lines = ["| folder | corpus | training | development | test | terms |", "|---|---|--:|--:|--:|---|"]
-    for folder, about in SOURCES.items():
-        counts = f"{about.train or ''} | {about.dev or ''} | {about.test or ''}"
-        lines.append(f"| `{folder}` | [{about.title}]({about.home}) | {counts} | {about.terms} |")
+    for folder, info in SOURCES.items():
+        counts = f"{info.train or ''} | {info.dev or ''} | {info.test or ''}"
+        lines.append(f"| `{folder}` | [{info.title}]({info.home}) | {counts} | {info.terms} |")
     return "\n".join(lines)
 
 
@@ -384,10 +384,10 @@ def settings() -> str:
             lines.append(f"| **{comment}** | | | {'| ' * len(others)}|")
             continue
         losses = [loss for loss, options in LOSS_OPTIONS.items() if name in options]
-        about = "; ".join(filter(None, [comment, f"of {' and '.join(losses)}" if losses else ""]))
+        info = "; ".join(filter(None, [comment, f"of {' and '.join(losses)}" if losses else ""]))
         paper, *rest = [_plain(getattr(PRESETS[preset], name)) for preset in ("paper", *others)]
         cells = [paper, *("" if value == paper else value for value in rest)]
-        lines.append(f"| `{name}` | {_values(name)} | {' | '.join(cells)} | {about} |")
+        lines.append(f"| `{name}` | {_values(name)} | {' | '.join(cells)} | {info} |")
     return "\n".join(lines)
 
 

@@ -94,7 +94,7 @@ class DriverKilled(BaseException):
     """Nothing catches it."""
 
 
-class FakeCrew:
+class FakeWorkers:
     """A crew of no processes, which ends its jobs in any order, and loses those that a clip's name says it should.
 
     Some are lost for nothing: `unlucky` of all whole shards. After `lives` jobs the driver is killed.
@@ -171,7 +171,7 @@ def tiny_model(folder: Path) -> Path:
     from mmmos.encoders.table import load_encoder
     from mmmos.model.folder import save_model
     from mmmos.model.quality import ModelConfig, QualityModel
-    from mmmos.model.system import About, Member
+    from mmmos.model.system import Member, ModelInfo
     from mmmos.scores import Scale
 
     encoder = load_encoder("spectrum")
@@ -179,5 +179,5 @@ def tiny_model(folder: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = QualityModel(ModelConfig((spec,))).eval()
-    save_model(folder, Member(model, Scale((5.0,) * 4, (1.0,) * 4)), About(), "# toy\n")
+    save_model(folder, Member(model, Scale((5.0,) * 4, (1.0,) * 4)), ModelInfo(), "# toy\n")
     return folder

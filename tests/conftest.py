@@ -24,7 +24,7 @@ from mmmos.encoders.base import Encoder, EncoderSpec
 from mmmos.encoders.table import ENCODERS
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.quality import ModelConfig, QualityModel
-from mmmos.model.system import About, Member, ScoringModel
+from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import Scale
 
 settings.register_profile("untimed", deadline=None)  # a busy machine does not fail a test
@@ -147,7 +147,7 @@ def toy_model(*members: Member, weights: NDArray[np.float64] | None = None) -> S
     """The members as an ensemble, all alike if no weights [M, A] are given."""
     if weights is None:
         weights = np.full((len(members), 4), 1 / len(members))
-    return ScoringModel("toys", members, weights, About(), "0" * 64)
+    return ScoringModel("toys", members, weights, ModelInfo(), "0" * 64)
 
 
 @pytest.fixture(scope="session")

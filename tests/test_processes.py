@@ -21,7 +21,7 @@ DEATHS = {"exits": "its process died with status 9", "is killed": f"its process 
 
 
 def work(job: str, folder: Path) -> None:
-    """Note that the job was begun; then do what its name says."""
+    """Log that the job was begun; then do what its name says."""
     import torch  # here, as the other processes of these tests do not need it
 
     with open(folder / "begun", "a") as file:

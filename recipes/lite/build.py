@@ -41,7 +41,7 @@ from mmmos.model.folder import save_ensemble
 from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import About, Member
+from mmmos.model.system import Member, ModelInfo
 from mmmos.scores import AXES
 from mmmos.training.dataset import Table
 from mmmos.training.fit import count_sets
@@ -71,7 +71,7 @@ def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
     missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
     if missing:
         raise SystemExit(f"{len(missing)} clips are missing, {missing[0]} first; lite is built from all or not at all")
-    plans, left_out = listener.hear(rows, "windows", note=print)
+    plans, left_out = listener.hear(rows, "windows", log=print)
     if left_out:
         print(f"{len(left_out)} clips are silent or broken and left out: {', '.join(left_out)}")
     config = replace(listener.config(SETTINGS), heads=HEADS)
@@ -143,11 +143,11 @@ def main() -> None:
     table, config = encode(rows, options.work / "cache")
     members = train_members(table, config, read_norms(options.data / "labels"))
     training = count_sets(table)
-    about = About(calibrated=False, commercial_use=False, training=training, basis=BASIS)
+    info = ModelInfo(calibrated=False, commercial_use=False, training=training, basis=BASIS)
     weights = equal_weights(np.zeros((len(members), 1, len(AXES))), np.zeros((1, len(AXES))))
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
-    save_ensemble(options.out, members, weights, about, card)
-    checked = replace(about, check=check_scores(load_model(options.out)))
+    save_ensemble(options.out, members, weights, info, card)
+    checked = replace(info, check=check_scores(load_model(options.out)))
     save_ensemble(options.out, members, weights, checked, card)
     print(f"{options.out}: {load_model(options.out).sha256}")
 

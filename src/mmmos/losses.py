@@ -202,4 +202,4 @@ def _check_size(name: str, value: float) -> None:
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"con": contrastive, "ut": utmos, "dcq": dcq, "ccc": ccc}
-"""Losses by the names that the training configuration uses."""
+"""Failures by the names that the training configuration uses."""

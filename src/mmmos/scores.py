@@ -35,7 +35,7 @@ LabelRange = tuple[float, float]
 """Lowest and highest rating that a listening test allows."""
 
 LABEL_RANGE: LabelRange = (0.0, 10.0)
-"""The range of AES ratings, and of every model that does not declare its own (`About.label_range`)."""
+"""The range of AES ratings, and of every model that does not declare its own (`ModelInfo.label_range`)."""
 
 
 def scale_name(label_range: LabelRange) -> str:
@@ -147,9 +147,9 @@ class Scores:
 
     def _repr_html_(self) -> str:
         """A table of one row, for notebooks."""
-        note = ", ".join(self.warnings) if self.error is None else f"{self.error.code}: {self.error.message}"
+        log = ", ".join(self.warnings) if self.error is None else f"{self.error.code}: {self.error.message}"
         heads = ("id", *AXES, "scale", "domain", "warnings" if self.error is None else "error")
-        cells = (self.id, *(_two_digits(self[axis]) for axis in AXES), self.scale or "", self.domain or "", note)
+        cells = (self.id, *(_two_digits(self[axis]) for axis in AXES), self.scale or "", self.domain or "", log)
         row = "".join(f"<td>{escape(_one_line(cell))}</td>" for cell in cells)
         return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr><tr>{row}</tr></table>"
 

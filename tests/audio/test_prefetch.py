@@ -16,7 +16,7 @@ import soundfile
 from mmmos.audio import prefetch as ahead
 from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import DEADLINE_SECONDS, IsolatedDecoder
-from mmmos.audio.prefetch import ITEMS_AHEAD, DecodersAhead
+from mmmos.audio.prefetch import ITEMS_AHEAD, PrefetchingDecoder
 from mmmos.audio.windows import ClipReport, Window, cut
 from mmmos.errors import AudioError, ManifestError
 from mmmos.inference.predictor import Predictor
@@ -44,8 +44,8 @@ def children_of(process: int) -> set[int]:
 
 
 @pytest.fixture
-def decoders() -> Iterator[DecodersAhead]:
-    with DecodersAhead(2) as decoders:
+def decoders() -> Iterator[PrefetchingDecoder]:
+    with PrefetchingDecoder(2) as decoders:
         yield decoders
 
 
@@ -89,7 +89,7 @@ def plain(item: Item) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_windows_come_as_if_cut_one_after_the_other(mixed: list[Clip], count: int) -> None:
-    with DecodersAhead(count) as decoders:
+    with PrefetchingDecoder(count) as decoders:
         found = [all_of(clip, items) for clip, items in decoders.cut(mixed, RATES, 0.1)]
     wanted = [all_of(clip, cut(clip, RATES, 0.1)) for clip in mixed]
     assert [name for name, _ in found] == [clip.id for clip in mixed]
@@ -110,7 +110,7 @@ def test_scores_are_those_of_one_after_the_other(mixed: list[Clip], segments: bo
     assert {row["status"] for row in rows[0]} == {"ok", "error"}
 
 
-def test_children_serve_one_list_after_the_other(decoders: DecodersAhead, mixed: list[Clip]) -> None:
+def test_children_serve_one_list_after_the_other(decoders: PrefetchingDecoder, mixed: list[Clip]) -> None:
     for _ in range(2):
         assert len([all_of(*pair) for pair in decoders.cut(mixed, RATES, 0.1)]) == len(mixed)
         children = [decoder.process for decoder in decoders.decoders]
@@ -120,7 +120,7 @@ def test_children_serve_one_list_after_the_other(decoders: DecodersAhead, mixed:
 
 
 def test_what_waits_is_bounded_whatever_the_lengths(
-    decoders: DecodersAhead, make_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    decoders: PrefetchingDecoder, make_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = 0
     lock = threading.Lock()
@@ -172,7 +172,7 @@ class Impatient(IsolatedDecoder):
 
 
 def test_a_child_that_hangs_costs_its_clip_alone(
-    decoders: DecodersAhead, make_file: Callable[..., Path], stuck: Clip
+    decoders: PrefetchingDecoder, make_file: Callable[..., Path], stuck: Clip
 ) -> None:
     good = Clip("good", str(make_file("good.wav")))
     decoders.decoders = [Impatient(good), Impatient(good)]
@@ -192,7 +192,7 @@ def has_open(decoder: IsolatedDecoder, path: str | None) -> bool:
 
 
 def test_a_child_that_dies_costs_its_clip_alone(
-    decoders: DecodersAhead, make_file: Callable[..., Path], stuck: Clip
+    decoders: PrefetchingDecoder, make_file: Callable[..., Path], stuck: Clip
 ) -> None:
     good = Clip("good", str(make_file("good.wav")))
 
@@ -212,7 +212,7 @@ def test_a_child_that_dies_costs_its_clip_alone(
 
 
 def test_it_ends_promptly_when_the_consumer_stops(
-    make_file: Callable[..., Path], stuck: Clip, decoders: DecodersAhead
+    make_file: Callable[..., Path], stuck: Clip, decoders: PrefetchingDecoder
 ) -> None:
     good, long = (
         Clip(name, str(make_file(f"{name}.wav", seconds=size))) for name, size in [("good", 1), ("long", 200)]
@@ -244,7 +244,9 @@ def test_a_stream_left_midway_leaves_nothing_running(make_file: Callable[..., Pa
     assert children_of(os.getpid()) == children
 
 
-def test_windows_left_do_not_reach_into_the_next_clip(decoders: DecodersAhead, make_file: Callable[..., Path]) -> None:
+def test_windows_left_do_not_reach_into_the_next_clip(
+    decoders: PrefetchingDecoder, make_file: Callable[..., Path]
+) -> None:
     clips = [Clip(name, str(make_file(f"{name}.wav", seconds=95, rate=8_000))) for name in "abcde"]
     for number, (clip, items) in enumerate(decoders.cut(clips, (8_000,), 0.1)):
         for window in [next(items) for _ in range(number)]:
@@ -254,7 +256,7 @@ def test_windows_left_do_not_reach_into_the_next_clip(decoders: DecodersAhead, m
             items.close()
 
 
-def test_two_lists_at_once_do_not_mix(decoders: DecodersAhead, make_file: Callable[..., Path]) -> None:
+def test_two_lists_at_once_do_not_mix(decoders: PrefetchingDecoder, make_file: Callable[..., Path]) -> None:
     ones, others = (
         [Clip(f"{rate}", str(make_file(f"{rate}-{i}.wav", rate=rate))) for i in range(6)] for rate in (8_000, 12_000)
     )
@@ -267,7 +269,7 @@ def test_two_lists_at_once_do_not_mix(decoders: DecodersAhead, make_file: Callab
 
 
 def test_what_is_wrong_with_a_list_comes_after_the_clips_before_it(
-    decoders: DecodersAhead, make_file: Callable[..., Path]
+    decoders: PrefetchingDecoder, make_file: Callable[..., Path]
 ) -> None:
     good = Clip("good", str(make_file("good.wav")))
 
@@ -282,7 +284,7 @@ def test_what_is_wrong_with_a_list_comes_after_the_clips_before_it(
 
 
 def test_an_error_that_nobody_foresaw_is_raised_in_the_consumer(
-    decoders: DecodersAhead, monkeypatch: pytest.MonkeyPatch
+    decoders: PrefetchingDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: IsolatedDecoder, *_: object) -> Iterator[Window]:
         raise RuntimeError("unforeseen")

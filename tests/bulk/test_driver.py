@@ -20,10 +20,10 @@ from mmmos.bulk.plan import Plan, clips_of, list_name, make_plan
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import IN_FLIGHT, Heartbeats, Job, Lists, Outcome, Running, work_on
 from mmmos.cli import run_folder as crews
-from mmmos.cli.run_folder import Crewed, run_in_folder
+from mmmos.cli.run_folder import RunOptions, run_in_folder
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError, UsageError
 from mmmos.progress import Progress
-from tests.bulk_toys import SCHEMA, DriverKilled, FakeCrew, ToyTask, ToyWork, clips_named, parts, rows_of, told
+from tests.bulk_toys import SCHEMA, DriverKilled, FakeWorkers, ToyTask, ToyWork, clips_named, parts, rows_of, told
 
 TASK = ToyTask()
 
@@ -59,7 +59,7 @@ def test_every_clip_gets_its_row_whatever_dies(tmp_path_factory, names, shard, c
         for number, left in enumerate(drivers):
             plan = planned(store, names, shard)
             unlucky = 0.0 if store is calm else 0.3
-            workers = FakeCrew(store, plan, crew, seed + number, unlucky, left)
+            workers = FakeWorkers(store, plan, crew, seed + number, unlucky, left)
             try:
                 counts = run_shards(store, plan, workers)
             except DriverKilled:
@@ -82,7 +82,7 @@ def test_every_clip_gets_its_row_whatever_dies(tmp_path_factory, names, shard, c
 def test_a_clip_that_is_given_up_is_named_and_kept_from_the_next_driver(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, ["a", "b", "kills", "c", "raises"])
-    counts = run_shards(store, plan, FakeCrew(store, plan, 1))
+    counts = run_shards(store, plan, FakeWorkers(store, plan, 1))
     rows = {row["id"]: row for row in rows_of(store, plan)}
     assert rows["2-kills"]["error_message"] == AUDIO_ERROR_CODES["worker_crashed"]
     assert rows["4-raises"]["error_message"] == "scoring raised an error, twice: ValueError: a bad clip"
@@ -91,7 +91,7 @@ def test_a_clip_that_is_given_up_is_named_and_kept_from_the_next_driver(tmp_path
     assert told(store, "_run/deaths/00000.json") == {"attempts": 1, "clips": {"2": [died, died]}}
     store.remove(part_name(0))
     store.remove(part_name(1))
-    again = FakeCrew(store, plan, 1)
+    again = FakeWorkers(store, plan, 1)
     assert run_shards(store, plan, again).errors == 2
     assert set(again.touched) == {"0-a", "1-b", "3-c"}
 
@@ -100,10 +100,10 @@ def test_only_what_is_not_done_is_done(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, list("abcdefgh"))
     with pytest.raises(DriverKilled):
-        run_shards(store, plan, FakeCrew(store, plan, 1, lives=2))
+        run_shards(store, plan, FakeWorkers(store, plan, 1, lives=2))
     done = set(committed(store))
     told_counts: list[Counts] = []
-    rest = FakeCrew(store, plan, 1)
+    rest = FakeWorkers(store, plan, 1)
     counts = run_shards(store, plan, rest, report=told_counts.append)
     assert len(done) == 2
     assert rest.touched == Counter(clip.id for shard in set(range(3)) - done for clip in clips_of(store, plan, shard))
@@ -116,10 +116,10 @@ def test_only_what_is_not_done_is_done(tmp_path):
 def test_an_empty_list_is_done_at_once(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, [])
-    assert run_shards(store, plan, FakeCrew(store, plan)).clips == 0
+    assert run_shards(store, plan, FakeWorkers(store, plan)).clips == 0
 
 
-class DeafCrew(FakeCrew):
+class DeafCrew(FakeWorkers):
     """Never ends a job; for `alive` waits it finishes windows, or with `clips` clips of its shard."""
 
     alive = 0
@@ -143,10 +143,10 @@ def test_run_shards_gives_up_when_no_window_is_finished(tmp_path, clips):
     with pytest.raises(BulkError, match=r"no window of audio was finished.*same command"):
         run_shards(store, plan, crew, stall_s=1e-4)
     assert crew.alive < 0, "windows are signs of life"
-    assert run_shards(store, plan, FakeCrew(store, plan)).clips == 3
+    assert run_shards(store, plan, FakeWorkers(store, plan)).clips == 3
 
 
-class BusyCrew(FakeCrew):
+class BusyCrew(FakeWorkers):
     """Reports a clip of its shard and two windows of the next at each wait, and ends the job at last."""
 
     waits = 0
@@ -168,7 +168,7 @@ def test_run_shards_counts_clips_of_shards_in_progress(tmp_path):
     assert (counts.clips, counts.unpublished, counts.windows) == (3, 0, 0)
 
 
-class HangingCrew(FakeCrew):
+class HangingCrew(FakeWorkers):
     """Whoever touches a clip that hangs is never heard of again."""
 
     def wait(self, seconds: float) -> list[Outcome]:
@@ -222,12 +222,12 @@ def test_losses_one_after_another_are_the_machines_and_end_the_run(tmp_path):
     names = ["kills"] * 40
     plan = planned(store, names, 40)
     with pytest.raises(BulkError, match=r"one clip after another.*status -9"):
-        run_shards(store, plan, FakeCrew(store, plan, 1))
+        run_shards(store, plan, FakeWorkers(store, plan, 1))
     with pytest.raises(BulkError):  # each call gives up some of them
-        run_shards(store, plan, FakeCrew(store, plan, 1))
+        run_shards(store, plan, FakeWorkers(store, plan, 1))
     for _ in range(8):
         try:
-            assert run_shards(store, plan, FakeCrew(store, plan, 1)).errors == 40
+            assert run_shards(store, plan, FakeWorkers(store, plan, 1)).errors == 40
             break
         except BulkError:
             continue
@@ -240,9 +240,9 @@ def test_a_damaged_list_is_no_clips_fault_and_the_next_command_writes_it_anew(tm
     for damaged in (None, b"", b"PAR1 and so on"):
         store.remove(list_name(0)) if damaged is None else store.publish(list_name(0), damaged)
         with pytest.raises(BulkError, match=r"list of clips is damaged, _run/clips-00000\.parquet: .*again"):
-            run_shards(store, plan, FakeCrew(store, plan, 1))
+            run_shards(store, plan, FakeWorkers(store, plan, 1))
         assert store.names("_run/deaths") == []
-    assert run_shards(store, planned(store, list("abc")), FakeCrew(store, plan, 1)).ok == 3
+    assert run_shards(store, planned(store, list("abc")), FakeWorkers(store, plan, 1)).ok == 3
 
 
 def test_a_list_is_read_once_for_all_clips_of_a_shard(tmp_path, monkeypatch):
@@ -257,7 +257,7 @@ def test_a_list_is_read_once_for_all_clips_of_a_shard(tmp_path, monkeypatch):
 
 
 def test_heartbeats_count_clips_and_the_windows_of_the_next(monkeypatch):
-    monkeypatch.setattr(crew, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(crew, "HEARTBEAT_SECONDS", 0.0)
     sent: list[Running] = []
     beats = Heartbeats(sent.append)
     beats.begin(Job(3))
@@ -307,10 +307,10 @@ def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypat
     ],
 )
 def test_idle_workers_are_told_while_it_helps(tmp_path, monkeypatch, capsys, clips, workers, told):
-    monkeypatch.setattr(crews, "_crew", lambda store, plan, task, how: FakeCrew(store, plan, workers))
+    monkeypatch.setattr(crews, "_crew", lambda store, plan, task, how: FakeWorkers(store, plan, workers))
     lines = []
     for size in (3, None):  # it goes on with the same size, and then says nothing of it
-        how = Crewed(workers, None, size, 30.0)
+        how = RunOptions(workers, None, size, 30.0)
         assert run_in_folder(f"{tmp_path}/run", clips_named(*["a"] * clips), TASK, how, "scoring").ok == clips
         lines.append(" ".join(capsys.readouterr().err.split()))
     assert lines[0].startswith(told)
@@ -322,5 +322,5 @@ def test_idle_workers_are_told_while_it_helps(tmp_path, monkeypatch, capsys, cli
 def test_a_file_in_place_of_a_folder_is_told(tmp_path, below):
     (tmp_path / "afile").write_text("mine")
     with pytest.raises(UsageError, match="afile is a file; give a folder"):
-        run_in_folder(f"{tmp_path}/afile{below}", clips_named("a"), TASK, Crewed(2, None, None, 30.0), "scoring")
+        run_in_folder(f"{tmp_path}/afile{below}", clips_named("a"), TASK, RunOptions(2, None, None, 30.0), "scoring")
     assert (tmp_path / "afile").read_text() == "mine"

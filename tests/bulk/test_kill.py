@@ -23,9 +23,9 @@ from mmmos.bulk.commits import committed
 from mmmos.bulk.driver import Counts, run_shards
 from mmmos.bulk.plan import make_plan, read_plan
 from mmmos.bulk.stores import Store, open_store
-from mmmos.bulk.workers import LocalCrew
+from mmmos.bulk.workers import LocalWorkers
 from mmmos.errors import BulkError
-from tests.bulk_toys import FakeCrew, ToyTask, clips_named, parts, rows_of, tiny_model, touched
+from tests.bulk_toys import FakeWorkers, ToyTask, clips_named, parts, rows_of, tiny_model, touched
 from tests.conftest import music
 
 CLIPS, SHARD = 60, 4
@@ -46,11 +46,11 @@ def test_a_clip_that_kills_its_worker_gets_a_row_and_costs_one_shard(tmp_path):
     task = ToyTask(str(log))
     names = [*"abcdefghij", "kills", *"klmnop", "raises"]
     plan = make_plan(store, clips_named(*names), task.describe(), SHARD)
-    with closing(LocalCrew(store, plan, task, 2)) as crew:
+    with closing(LocalWorkers(store, plan, task, 2)) as crew:
         counts = run_shards(store, plan, crew)
     calm = open_store(tmp_path / "calm")
     make_plan(calm, clips_named(*names), task.describe(), SHARD)
-    run_shards(calm, plan, FakeCrew(calm, plan))
+    run_shards(calm, plan, FakeWorkers(calm, plan))
     rows = {row["id"]: row["error_code"] for row in rows_of(store, plan)}
     assert rows == dict.fromkeys(rows) | {"10-kills": "worker_crashed", "17-raises": "scoring_failed"}
     assert len(rows) == len(names) == counts.clips
@@ -76,7 +76,7 @@ def test_a_worker_that_the_system_kills_costs_at_most_its_shard(tmp_path):
                 killed.append(process)
                 os.kill(process, signal.SIGKILL)
 
-    with closing(LocalCrew(store, plan, task, 2)) as crew:
+    with closing(LocalWorkers(store, plan, task, 2)) as crew:
         counts = run_shards(store, plan, crew, report=kill_one)
     assert len(killed) == 2
     assert counts.clips == CLIPS == len(rows_of(store, plan))
@@ -91,7 +91,7 @@ def test_a_worker_that_cannot_start_is_no_clips_fault(tmp_path, starts, why):
     store = open_store(tmp_path)
     task = ToyTask(starts=starts)
     plan = make_plan(store, clips_named(*"abc"), task.describe(), SHARD)
-    with closing(LocalCrew(store, plan, task, 1)) as crew, pytest.raises(BulkError, match=why):
+    with closing(LocalWorkers(store, plan, task, 1)) as crew, pytest.raises(BulkError, match=why):
         run_shards(store, plan, crew)
     assert store.names("_run/deaths") == []
 
@@ -102,7 +102,7 @@ def test_a_worker_that_hangs_ends_the_run_once_nothing_else_is_left(tmp_path):
     task = ToyTask()
     plan = make_plan(store, clips_named("hangs", "b", "c"), task.describe(), 1)
     with (
-        closing(LocalCrew(store, plan, task, 2)) as crew,
+        closing(LocalWorkers(store, plan, task, 2)) as crew,
         pytest.raises(BulkError, match="no window of audio was finished"),
     ):
         run_shards(store, plan, crew, stall_s=2.0)
@@ -116,7 +116,7 @@ def test_a_clip_longer_than_the_stall_limit_is_no_hung_worker(tmp_path):
     task = ToyTask(seconds=9.0, windows=30)
     plan = make_plan(store, clips_named("long"), task.describe())
     seen: list[Counts] = []
-    with closing(LocalCrew(store, plan, task, 1)) as crew:
+    with closing(LocalWorkers(store, plan, task, 1)) as crew:
         counts = run_shards(store, plan, crew, report=seen.append, stall_s=6.0)
     assert (counts.ok, counts.lost) == (1, 0)
     assert max(item.windows for item in seen) > 20

@@ -21,7 +21,7 @@ from pyarrow import parquet
 from mmmos.audio.clip import Clip
 from mmmos.bulk import plan as plans
 from mmmos.bulk.commits import Commit, committed, part_name, publish_part, read_commits
-from mmmos.bulk.failures import Losses, publish_losses, read_losses
+from mmmos.bulk.failures import Failures, publish_failures, read_failures
 from mmmos.bulk.plan import clips_of, make_plan, read_plan
 from mmmos.bulk.stores import LocalStore, Store, open_store
 from mmmos.errors import BulkError, UsageError
@@ -200,9 +200,9 @@ def test_a_part_and_its_commit_say_what_they_are(store):
     data = store.read(part_name(1))
     assert committed(store) == {1: commit} == {1: Commit(1, 3, 1, 2, commit.sha256, len(data))}
     assert told(store, "_run/commits/00001.json")["errors"] == 2
-    about = parquet.read_schema(pyarrow.BufferReader(data)).metadata
-    assert {about[name].decode() for name in (b"run_id", b"model", b"version")} == {plan.run_id, "toy", "1"}
-    assert about[b"settings"] == b'{"device": "cpu"}'
+    info = parquet.read_schema(pyarrow.BufferReader(data)).metadata
+    assert {info[name].decode() for name in (b"run_id", b"model", b"version")} == {plan.run_id, "toy", "1"}
+    assert info[b"settings"] == b'{"device": "cpu"}'
 
 
 def test_the_same_rows_are_the_same_bytes_however_they_came(store):
@@ -232,17 +232,17 @@ def test_a_commit_with_a_value_that_cannot_be_is_damaged(store, change):
 
 
 def test_what_is_no_note_of_losses_is_passed_over(store):
-    publish_losses(store, 3, Losses(1))
+    publish_failures(store, 3, Failures(1))
     for name, text in (("notes.txt", b"?"), ("00004.json", b"{"), ("x.json", b"{}"), ("00005.json", b'{"clips": 1}')):
         store.publish(f"_run/deaths/{name}", text)
     store.publish("_run/deaths/6.json", b'{"attempts": 1, "clips": {"0": [["a word", "why"]]}}')
-    assert read_losses(store) == {3: Losses(1)}
+    assert read_failures(store) == {3: Failures(1)}
 
 
 def test_losses_are_kept(store):
-    losses = Losses(1, {17: [("worker_crashed", "its process died with status -9")]})
-    publish_losses(store, 3, losses)
-    assert read_losses(store) == {3: losses}
+    losses = Failures(1, {17: [("worker_crashed", "its process died with status -9")]})
+    publish_failures(store, 3, losses)
+    assert read_failures(store) == {3: losses}
 
 
 def test_a_full_disk_ends_the_run_in_one_line(store, monkeypatch):

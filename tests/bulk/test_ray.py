@@ -23,12 +23,12 @@ from mmmos.bulk.commits import committed, part_name
 from mmmos.bulk.driver import Counts, run_shards
 from mmmos.bulk.plan import Plan, make_plan
 from mmmos.bulk.ray_cluster import OBJECT_BYTES, reach
-from mmmos.bulk.ray_workers import RayCrew
+from mmmos.bulk.ray_workers import RayWorkers
 from mmmos.bulk.stores import LocalStore, Store, open_store
 from mmmos.bulk.tasks import ScoreTask
 from mmmos.bulk.workers import Job, work_on
 from mmmos.errors import BulkError, MissingExtraError, UsageError
-from tests.bulk_toys import FakeCrew, ToyTask, clips_named, parts, rows_of, tiny_model, touched
+from tests.bulk_toys import FakeWorkers, ToyTask, clips_named, parts, rows_of, tiny_model, touched
 
 NOBODY = "127.0.0.1:1"
 """An address at which nothing answers."""
@@ -88,7 +88,7 @@ def machines() -> Iterator[Machines]:
 
 
 def run(store: Store, plan: Plan, task: Any, address: str, workers: int | None = None, **options: Any) -> Counts:
-    with closing(RayCrew(store, plan, task, address, workers)) as crew:
+    with closing(RayWorkers(store, plan, task, address, workers)) as crew:
         return run_shards(store, plan, crew, **options)
 
 
@@ -101,7 +101,7 @@ def test_two_machines_publish_what_is_published_without_processes_whatever_is_in
     for store in stores:
         plan = make_plan(store, clips_named(*names), task.describe(), 3)
     counts = run(stores[0], plan, task, machines.address, 2)
-    assert run_shards(stores[1], plan, FakeCrew(stores[1], plan)).lost == counts.lost
+    assert run_shards(stores[1], plan, FakeWorkers(stores[1], plan)).lost == counts.lost
     assert parts(stores[0], plan) == parts(stores[1], plan)
     assert [row["id"] for row in rows_of(stores[0], plan)] == [clip.id for clip in clips_named(*names)]
     assert (counts.ok, counts.errors) == (len(names) - 3, 3)
@@ -141,7 +141,7 @@ def test_a_machine_that_is_lost_costs_no_clip_and_one_that_joins_is_used(machine
 def test_a_long_clip_goes_on_and_a_hung_one_is_found(machines: Machines, tmp_path: Path, name: str):
     store, task = open_store(tmp_path), ToyTask(seconds=15.0 if name == "long" else 0, windows=50)
     plan = make_plan(store, clips_named(name), task.describe())
-    with closing(RayCrew(store, plan, task, machines.address, 1, beat_seconds=1.0)) as crew:
+    with closing(RayWorkers(store, plan, task, machines.address, 1, heartbeat_seconds=1.0)) as crew:
         if name == "long":
             assert run_shards(store, plan, crew, stall_s=10.0).lost == 0
         else:
@@ -198,7 +198,7 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_the_same_command_go
 def test_workers_that_cannot_start_end_the_run(
     machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: ToyTask, said: str
 ):
-    monkeypatch.setattr(ray_crew, "LOST_STARTS", 2)
+    monkeypatch.setattr(ray_crew, "MAX_FAILED_STARTS", 2)
     store = open_store(tmp_path)
     plan = make_plan(store, clips_named("a"), task.describe())
     with pytest.raises(BulkError, match=said):
@@ -215,10 +215,10 @@ def test_a_cluster_without_a_worker_to_give_or_without_a_head_or_of_another_mode
     wants_gpu = replace(plan, task=plan.task | {"settings": {"device": "cuda"}})
     with (
         pytest.raises(BulkError, match=r"no worker has started .* 0 of 0 GPUs free\); one takes 1 CPU and a GPU"),
-        closing(RayCrew(store, wants_gpu, task, machines.address, start_seconds=0.1)) as crew,
+        closing(RayWorkers(store, wants_gpu, task, machines.address, start_seconds=0.1)) as crew,
     ):
         run_shards(store, wants_gpu, crew)
-    with closing(RayCrew(store, plan, ToyTask(seconds=600), machines.address, 1)) as crew:
+    with closing(RayWorkers(store, plan, ToyTask(seconds=600), machines.address, 1)) as crew:
         monkeypatch.setattr(ray_crew, "HEAD_SECONDS", 0)
         monkeypatch.setattr(ray_crew, "reach", lambda address: reach(NOBODY))
         with pytest.raises(BulkError, match=f"the head of the Ray cluster at {machines.address} is gone: .*refused"):
@@ -233,10 +233,10 @@ def test_an_address_where_nothing_answers_is_told(tmp_path: Path, monkeypatch: p
     store, task = open_store(tmp_path), ToyTask()
     plan = make_plan(store, clips_named("a"), task.describe())
     with pytest.raises(BulkError, match=f"no Ray cluster answers at {NOBODY}"):
-        RayCrew(store, plan, task, NOBODY)
+        RayWorkers(store, plan, task, NOBODY)
     for wrong in ("nonsense", "ray://127.0.0.1:1", "127.0.0.1:http"):
         with pytest.raises(UsageError, match="give local, auto or HOST:PORT"):
-            RayCrew(store, plan, task, wrong)
+            RayWorkers(store, plan, task, wrong)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mmmos\[ray\]'"):
-        RayCrew(store, plan, task, "local")
+        RayWorkers(store, plan, task, "local")

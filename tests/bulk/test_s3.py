@@ -145,10 +145,10 @@ def test_a_run_on_a_full_disk_ends_and_goes_on_once_there_is_space(tmp_path: Pat
     told, verified = json.loads(done.stdout)
     statuses, notes, parts = zip(*told, strict=True)
     assert statuses == (3, 3, 0), notes
-    for note in notes[:2]:
-        assert note.splitlines()[-1].startswith(f"mmmos: {disk}/run: No space left on device; ")
-        assert note.count("No space left") == 1
-        assert "Traceback" not in note
+    for log in notes[:2]:
+        assert log.splitlines()[-1].startswith(f"mmmos: {disk}/run: No space left on device; ")
+        assert log.count("No space left") == 1
+        assert "Traceback" not in log
     assert (len(parts[0]), len(parts[2])) == (0, 6)
     assert 0 < len(parts[1]) < 6, "what was published before the disk was full stays"
     assert verified.startswith("whole: 6 of 6 shards, 12 of 12 clips")

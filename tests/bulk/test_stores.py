@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mmmos.bulk.plan import make_plan
 from mmmos.bulk.stores import LOCK, LocalStore, ObjectStore, Store, open_store
-from mmmos.cli.run_folder import Crewed, run_in_folder
+from mmmos.cli.run_folder import RunOptions, run_in_folder
 from mmmos.errors import MissingExtraError, UsageError
 from tests.bulk_toys import ToyTask, clips_named
 
@@ -205,7 +205,7 @@ def test_a_folder_is_not_swept_before_it_is_known_to_be_a_run_s(tmp_path: Path):
     for path in (old, tmp_path / "part-00000.parquet"):
         path.touch()
     age(old)
-    how = Crewed(workers=1, ray=None, shard_size=None, stall_minutes=1.0)
+    how = RunOptions(workers=1, ray=None, shard_size=None, stall_minutes=1.0)
     with pytest.raises(UsageError, match=r"folder of other files, such as part-00000\.parquet"):
         run_in_folder(str(tmp_path), clips_named("a"), ToyTask(), how, "testing")
     assert old.exists()

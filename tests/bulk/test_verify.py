@@ -205,10 +205,10 @@ def test_what_is_told_to_be_done_mends_it(store: Store, kind: str):
     DAMAGE[kind][0](store, plan)
     for _ in range(2 if kind == "another list" else 1):  # whose parts are looked at once the list is right
         found = verify(store)
-        assert found.mendable == (kind not in NOT_MENDABLE)
+        assert found.recoverable == (kind not in NOT_MENDABLE)
         for name in found.remove:
             store.remove(name)
-        if found.mendable:
+        if found.recoverable:
             assert make_plan(store, clips_named(*NAMES), TOY.describe(), 2) == plan
             for shard in sorted(set(range(plan.shards)) - committed(store).keys()):
                 work_on(store, plan, TOY.start(), Job(shard))

@@ -64,6 +64,6 @@ def test_licenses_are_a_table_that_fits(columns: int):
     license_table(Console(file=out, width=columns, highlight=False, markup=False, emoji=False))
     text = out.getvalue()
     assert max(map(cell_len, text.splitlines())) <= columns
-    assert all(" ".join(item.note.split()) in " ".join(text.split()) for item in LICENSES)
+    assert all(" ".join(item.log.split()) in " ".join(text.split()) for item in LICENSES)
     words = set(text.replace("(", " ").replace(")", " ").split())
     assert all(word in words for item in LICENSES for word in (*item.license.split(), *item.source.split()))

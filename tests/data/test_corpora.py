@@ -25,8 +25,8 @@ from mmmos.data.corpora import (
     STEMS,
     SUFFIXES,
     TEST,
+    ClipMetadata,
     CorpusStatus,
-    Facts,
     facts,
     is_suspect,
     locate,
@@ -96,25 +96,31 @@ def touch(root: Path, *paths: str) -> None:
     [
         (
             "unbalanced_train_segments/audio/-9VPvTfV1_4_50000_60000.flac",
-            Facts("unbalanced_train_segments", "", "sound", "youtube/-9VPvTfV1_4"),
+            ClipMetadata("unbalanced_train_segments", "", "sound", "youtube/-9VPvTfV1_4"),
         ),
-        ("musiccaps/-0vPFx-wRRI.wav", Facts("musiccaps", "", "music", "youtube/-0vPFx-wRRI")),
-        ("MUSDB18/train/St. A - B/vocals.wav", Facts("MUSDB18", "", "music", "MUSDB18/St. A - B")),
-        ("EARS/p002/emo_cuteness_sentences.wav", Facts("EARS", "", "speech", "EARS/p002")),
-        ("LibriTTS/train-clean-100/1363/139304/1363_139304_11_0.wav", Facts("LibriTTS", "", "speech", "LibriTTS/1363")),
+        ("musiccaps/-0vPFx-wRRI.wav", ClipMetadata("musiccaps", "", "music", "youtube/-0vPFx-wRRI")),
+        ("MUSDB18/train/St. A - B/vocals.wav", ClipMetadata("MUSDB18", "", "music", "MUSDB18/St. A - B")),
+        ("EARS/p002/emo_cuteness_sentences.wav", ClipMetadata("EARS", "", "speech", "EARS/p002")),
+        (
+            "LibriTTS/train-clean-100/1363/139304/1363_139304_11_0.wav",
+            ClipMetadata("LibriTTS", "", "speech", "LibriTTS/1363"),
+        ),
         (
             "cv-corpus-13.0-2023-03-09/en/clips/common_voice_en_119647.mp3",
-            Facts("cv-corpus-13.0-2023-03-09", "", "speech", ""),
+            ClipMetadata("cv-corpus-13.0-2023-03-09", "", "speech", ""),
         ),
         (
             "PAM/human_eval/audio/audiogen_m/generated_audio_index_387.wav",
-            Facts("PAM", "audio/audiogen_m", "sound", "PAM/audio/generated_audio_index_387"),
+            ClipMetadata("PAM", "audio/audiogen_m", "sound", "PAM/audio/generated_audio_index_387"),
         ),
-        ("PAM/human_eval/music/real/-0vPFx-wRRI.wav", Facts("PAM", "music/real", "music", "youtube/-0vPFx-wRRI")),
-        (TEST_ID, Facts(TEST, "0v1wm", "", "")),
-        (f"{TEST}/{TEST_ID}.wav", Facts(TEST, "0v1wm", "", "")),
-        ("PAM/a.wav", Facts("PAM")),
-        ("EARS", Facts("EARS", "", "speech", "")),
+        (
+            "PAM/human_eval/music/real/-0vPFx-wRRI.wav",
+            ClipMetadata("PAM", "music/real", "music", "youtube/-0vPFx-wRRI"),
+        ),
+        (TEST_ID, ClipMetadata(TEST, "0v1wm", "", "")),
+        (f"{TEST}/{TEST_ID}.wav", ClipMetadata(TEST, "0v1wm", "", "")),
+        ("PAM/a.wav", ClipMetadata("PAM")),
+        ("EARS", ClipMetadata("EARS", "", "speech", "")),
         ("ears/p001/a.wav", None),
         ("a.wav", None),
         ("", None),
@@ -290,10 +296,10 @@ def test_status_counts_what_is_there(make_labels, make_file, tmp_path):
 
 def test_without_label_files_status_knows_what_to_expect(tmp_path):
     assert [(item.expected, item.found) for item in status(tmp_path)] == [
-        (about.train + about.dev + about.test, None) for about in SOURCES.values()
+        (info.train + info.dev + info.test, None) for info in SOURCES.values()
     ]
-    assert sum(about.train for about in SOURCES.values()) == LABEL_FILES["combined_train"].rows
-    assert sum(about.dev for about in SOURCES.values()) == LABEL_FILES["combined_dev"].rows
+    assert sum(info.train for info in SOURCES.values()) == LABEL_FILES["combined_train"].rows
+    assert sum(info.dev for info in SOURCES.values()) == LABEL_FILES["combined_dev"].rows
 
 
 def test_the_command_writes_json_into_a_pipe(make_labels, tmp_path):
@@ -371,8 +377,8 @@ def test_every_file_has_the_rows_it_should_in_either_form(tmp_path, name):
 @needs_labels
 def test_the_counts_of_every_source():
     train, dev = (Counter(row.source for row in published(name)) for name in ("combined_train", "combined_dev"))
-    for source, about in SOURCES.items():
-        assert (train[source], dev[source]) == (about.train, about.dev)
+    for source, info in SOURCES.items():
+        assert (train[source], dev[source]) == (info.train, info.dev)
     assert {row.source for row in published("track2_test")} == {TEST}
 
 

@@ -98,9 +98,9 @@ def test_split_names_the_strata_that_are_too_small():
     first, second = split_stratified(rows, 0.2, 0, "system", notes.append)
     assert (systems(first)["large"], systems(second)["large"]) == (8, 2)
     assert systems(second).keys() == {"large"}
-    (note,) = notes
-    assert note.startswith("2 of 3 values of system are too small to be divided: one (1 clip, 1 group; not held out), ")
-    assert note.endswith("two speakers (10 clips, 2 groups; not held out)")
+    (log,) = notes
+    assert log.startswith("2 of 3 values of system are too small to be divided: one (1 clip, 1 group; not held out), ")
+    assert log.endswith("two speakers (10 clips, 2 groups; not held out)")
 
 
 def test_split_refuses_what_cannot_be_divided_at_all():

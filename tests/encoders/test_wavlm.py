@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mmmos.encoders.wavlm import WavLM, buckets, frames_heard
+from mmmos.encoders.wavlm import WavLM, buckets, valid_frames
 from mmmos.encoders.wavlm_checkpoint import WavLMConfig
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, UsageError
 from tests.conftest import music
@@ -269,7 +269,7 @@ def test_padded_clips_are_masked_by_the_published_rule(unilm: nn.Module, encoder
         found = list(encoder.states(waves, lengths))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     _, frame_padding = unilm.extract_features(waves, padding)
-    assert torch.equal(frames_heard(lengths, 32_000, frame_padding.shape[1]), ~frame_padding)
+    assert torch.equal(valid_frames(lengths, 32_000, frame_padding.shape[1]), ~frame_padding)
 
 
 def test_buckets_are_the_published_ones(unilm: nn.Module, hub: nn.Module) -> None:

@@ -80,7 +80,7 @@ def test_the_paper_is_seven_subsets_sixteen_configurations_and_six_ensembles() -
 def test_the_experiments_that_come_with_mmmos_are_experiments(path: Path) -> None:
     experiment = read_experiment(path)
     assert experiment.grid
-    assert experiment.note
+    assert experiment.log
     assert {source.partition("=")[0] for source in experiment.encoders.values()} <= set(ENCODERS)
 
 
@@ -210,7 +210,7 @@ def test_a_base_is_changed_by_what_follows_it(read: Callable[..., Experiment], t
     strategies = ["all"]
     """
     experiment = read(three)
-    assert (experiment.note, experiment.seeds, experiment.beside_paper) == ("two", (2, 3), False)
+    assert (experiment.log, experiment.seeds, experiment.beside_paper) == ("two", (2, 3), False)
     assert experiment.encoders == {"a": "spectrum", "b": "distillmos"}
     assert experiment.data == {"train": "t.csv", "dev": "d.csv"}  # of a list and its parts nothing is left
     assert (experiment.grid[0].settings.lr, experiment.grid[0].settings.epochs) == (0.5, 4)
@@ -311,7 +311,7 @@ def test_read_sets_stratifies_every_part_by_a_column(songs: Path) -> None:
     rows = [f"{line},{codec}" for line, codec in zip(lines[1:], codecs, strict=True)]
     (songs / "r.csv").write_text("\n".join([f"{lines[0]},codec", *rows, "odd.wav,5,odd,0,odd"]))
     notes: list[str] = []
-    sets = read_sets(PARTS | {"stratify": "codec"}, songs, note=notes.append)
+    sets = read_sets(PARTS | {"stratify": "codec"}, songs, log=notes.append)
     parts = {"train": sets.train, **sets.reports}
     for name, share in PARTS["parts"].items():
         found = Counter(row.stratum for row in parts[name])
@@ -354,14 +354,14 @@ def corpora(tmp_path: Path) -> dict[str, object]:
 
 def test_dev_is_natural_and_pam_is_apart_and_training_stops_on_both(corpora: dict[str, object], tmp_path: Path) -> None:
     notes: list[str] = []
-    sets = read_sets(corpora, tmp_path, tmp_path, note=notes.append)
+    sets = read_sets(corpora, tmp_path, tmp_path, log=notes.append)
     assert (len(sets.train), len(sets.dev)) == (6, 9)
     assert {name: len(rows) for name, rows in sets.reports.items()} == {"Dev": 4, "PAM": 5, "Test": 2}
     assert {row.source for row in sets.reports["Dev"]} == {"LibriTTS"}
     assert {row.source for row in sets.reports["PAM"]} == {"PAM"}
     assert {row.system for row in sets.reports["PAM"]} == {"audio/real", "music/real"}
     assert {row.system for row in sets.reports["Test"]} == {"ABCDE", "VWXYZ"}
-    assert any("6 of 6 clips are missing (LibriTTS 4, PAM 1, MUSDB18 1)" in note for note in notes)
+    assert any("6 of 6 clips are missing (LibriTTS 4, PAM 1, MUSDB18 1)" in log for log in notes)
 
 
 def test_what_is_stopped_on_reported_and_dropped_can_be_chosen(corpora: dict[str, object], tmp_path: Path) -> None:

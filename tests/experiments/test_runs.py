@@ -148,7 +148,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sets, Finishe
     rows = make_clips(folder, [0.4] * 20)
     sets = Sets(rows[:10], rows[10:14], {"Dev": rows[10:14], "PAM": rows[14:]})
     notes: list[str] = []
-    return folder, sets, run(folder, EXPERIMENT, sets, note=notes.append), notes
+    return folder, sets, run(folder, EXPERIMENT, sets, log=notes.append), notes
 
 
 def done(folder: Path) -> dict[str, Path]:
@@ -213,7 +213,7 @@ def test_called_again_it_trains_and_encodes_nothing(small: Small) -> None:
     notes: list[str] = []
     text = "beside_paper = false\n" + EXPERIMENT[: EXPERIMENT.rindex("[[grid]]")]  # without the one that fails
     with mock.patch.object(Spectrum, "frames", autospec=True, side_effect=Spectrum.frames) as frames:
-        finished = run(folder, text.replace('"pam_top_1", "dev_top_8", "submitted"', ""), sets, note=notes.append)
+        finished = run(folder, text.replace('"pam_top_1", "dev_top_8", "submitted"', ""), sets, log=notes.append)
     assert (finished.runs, finished.failed) == (8, {})
     assert frames.call_count == 1  # of the ensemble's check clip
     assert notes == ["8 runs, of which 8 are done"]
@@ -239,7 +239,7 @@ def test_an_ensemble_is_the_weighted_mean_of_its_runs(small: Small) -> None:
         "submitted": 1,
     }  # of the paper's eight one is here
     assert {name: len(model.members) for name, model in ensembles.items()} == sizes
-    members = ensembles["all"].about.training["members"]
+    members = ensembles["all"].info.training["members"]
     assert [name.rsplit("-", 1)[0] for name in members if "musicnn" not in name] == ["spectrum-blstm_t-ut-1"]
     rows = sets.reports["PAM"]
     stacked = np.stack([np.load(folder / "out" / "runs" / name / "predictions.npz")["PAM"] for name in members])
@@ -454,7 +454,7 @@ def test_ensemble_scores_only_rated_axes(inline: list[Run], tmp_path: Path) -> N
     rows = make_clips(tmp_path, [0.3] * 12)
     train = [replace(row, labels=(math.nan, math.nan, math.nan, row.labels[3])) for row in rows[:8]]
     notes: list[str] = []
-    finished = run(tmp_path, PAIR, Sets(train, train[4:], {"Dev": rows[8:]}), note=notes.append)
+    finished = run(tmp_path, PAIR, Sets(train, train[4:], {"Dev": rows[8:]}), log=notes.append)
     assert (finished.failed, len(inline)) == ({}, 2)
     folders = [*(tmp_path / "out" / "runs").iterdir(), *(tmp_path / "out" / "ensembles").iterdir()]
     members = list((tmp_path / "out" / "ensembles" / "all").glob("member-*"))
@@ -462,7 +462,7 @@ def test_ensemble_scores_only_rated_axes(inline: list[Run], tmp_path: Path) -> N
     for folder in (*folders, *members):
         with from_pretrained(folder, device="cpu") as scorer:
             scores = scorer.score([row.clip.path for row in rows[:2]])
-            assert scorer.model.about.rated == ("PQ",)
+            assert scorer.model.info.rated == ("PQ",)
         assert all(math.isfinite(score.PQ) for score in scores)
         assert all(math.isnan(score[axis]) for score in scores for axis in ("CE", "CU", "PC"))
     for folder in folders:
@@ -479,19 +479,19 @@ def test_ensemble_scores_only_rated_axes(inline: list[Run], tmp_path: Path) -> N
 def test_ensemble_about_is_that_of_its_members(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     run(tmp_path, PAIR + "clip_output = true\n", Sets(rows[:6], rows[6:9], {"Dev": rows[9:]}))
-    own = [load_folder(one.folder.name, one.folder).about for one in inline]
-    about = load_folder("all", tmp_path / "out" / "ensembles" / "all").about
-    assert (about.rated, about.clip_output, about.label_range) == (AXES, True, LABEL_RANGE)
+    own = [load_folder(one.folder.name, one.folder).info for one in inline]
+    info = load_folder("all", tmp_path / "out" / "ensembles" / "all").info
+    assert (info.rated, info.clip_output, info.label_range) == (AXES, True, LABEL_RANGE)
     seen = file_digests(row.clip for row in rows[:9])
     assert len(seen) == 9
-    assert about.trained_on == own[0].trained_on == own[1].trained_on == seen
+    assert info.trained_on == own[0].trained_on == own[1].trained_on == seen
 
 
 def test_ensemble_of_unlike_members_is_not_saved(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     notes: list[str] = []
     text = PAIR.replace('"{loss}"', '"{clip_output}"').replace('loss = ["ut", "ccc"]', "clip_output = [true, false]")
-    run(tmp_path, text, Sets(rows[:8], rows[4:8], {"Dev": rows[8:]}), note=notes.append)
+    run(tmp_path, text, Sets(rows[:8], rows[4:8], {"Dev": rows[8:]}), log=notes.append)
     assert "all is not saved: members of an ensemble differ in clip_output: False and True; combine like ones" in notes
     assert {result.row for result in results(tmp_path)} >= {"all", "dev_top_8"}
 
@@ -516,7 +516,7 @@ def test_ensembles_that_cannot_be_chosen_are_told(inline: list[Run], tmp_path: P
         run(tmp_path, ONE + '[ensembles]\nof = "Mine"\n', sets)
     notes: list[str] = []
     text = ONE + '[ensembles]\nof = "Mine"\ndev = "Radio"\nstrategies = ["submitted"]\n'
-    run(tmp_path, text, sets, note=notes.append)
+    run(tmp_path, text, sets, log=notes.append)
     assert notes[-1] == "submitted with seed 42: none of one is a configuration that the paper submitted"
     assert not (tmp_path / "out" / "ensembles").exists()
 

@@ -21,7 +21,7 @@ from mmmos.errors import AUDIO_ERROR_CODES
 from mmmos.inference.predictor import Predictor
 from mmmos.model import load as models
 from mmmos.model.folder import save_model
-from mmmos.model.system import About
+from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES
 from tests.conftest import ToyEncoder, music, toy_member
 
@@ -133,7 +133,7 @@ def score_between(mmmos: Mmmos, good_clips: dict[Path, list[float]]) -> Mmmos:
 def toy_folder(toy_encoder: ToyEncoder, tmp_path: Path) -> Path:
     """A model folder on a toy encoder, for long clips."""
     folder = tmp_path / "toy-model"
-    save_model(folder, toy_member(0), About(), "A toy.\n")
+    save_model(folder, toy_member(0), ModelInfo(), "A toy.\n")
     return folder
 
 

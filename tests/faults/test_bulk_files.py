@@ -24,7 +24,7 @@ from mmmos.bulk.driver import run_shards
 from mmmos.bulk.plan import make_plan
 from mmmos.bulk.stores import open_store
 from mmmos.bulk.tasks import ScoreTask
-from mmmos.bulk.workers import LocalCrew
+from mmmos.bulk.workers import LocalWorkers
 from mmmos.scores import AXES
 from tests.broken_files import KINDS, RATE, encode, tone, write_sounds
 from tests.bulk_toys import tiny_model
@@ -120,7 +120,7 @@ def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: P
     task = ScoreTask(str(model), device="cpu", deadline=5.0)
     store = open_store(tmp_path / "out")
     plan = make_plan(store, [Clip(name, str(tmp_path / name)) for name in names], task.describe(), 5)
-    with closing(LocalCrew(store, plan, task, 1)) as crew:
+    with closing(LocalWorkers(store, plan, task, 1)) as crew:
         counts = run_shards(store, plan, crew, stall_s=60)
     with store.open(part_name(0)) as file:
         codes = {row["id"]: row["error_code"] for row in parquet.read_table(file).to_pylist()}

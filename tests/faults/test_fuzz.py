@@ -17,7 +17,7 @@ import pytest
 from numpy.random import Generator
 
 from mmmos.audio.clip import Clip
-from mmmos.audio.prefetch import DecodersAhead
+from mmmos.audio.prefetch import PrefetchingDecoder
 from mmmos.audio.windows import ClipReport, Window
 from mmmos.errors import AUDIO_ERROR_CODES, AudioError
 from tests.broken_files import write_sounds
@@ -128,7 +128,7 @@ def test_damaged_headers_give_windows_or_an_error_with_a_code(tmp_path: Path) ->
     faults: list[str] = []  # of ours
     lost: list[str] = []  # children that died or hung
     began = time.monotonic()
-    with DecodersAhead(3, deadline=20.0) as decoders:
+    with PrefetchingDecoder(3, deadline=20.0) as decoders:
         for clip, items in decoders.cut(mutated(tmp_path), (16_000, 24_000), 0.1):
             outcome, message = outcome_of(items)
             outcomes[f"{clip.id.partition('.')[2]:5} {outcome}"] += 1

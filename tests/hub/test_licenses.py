@@ -31,7 +31,7 @@ def test_nothing_is_left_blank() -> None:
 
 def test_bundled_model_allows_what_its_licence_does() -> None:
     (entry,) = find("lite")
-    assert load_model("lite").about.commercial_use == (LICENSES[entry].commercial_use == "yes")
+    assert load_model("lite").info.commercial_use == (LICENSES[entry].commercial_use == "yes")
 
 
 def test_what_is_bundled_brings_its_notice() -> None:
@@ -45,5 +45,5 @@ def test_what_is_bundled_brings_its_notice() -> None:
         assert len(find(name)) == 1
         assert name in notices
     for item in bundled:
-        if item.note.startswith("Copyright"):
-            assert item.note.removeprefix("Copyright ").rstrip(".").split(",")[0].lower() in notices
+        if item.log.startswith("Copyright"):
+            assert item.log.removeprefix("Copyright ").rstrip(".").split(",")[0].lower() in notices

@@ -22,7 +22,7 @@ from mmmos.hub.published import CONSENT, PUBLISHED, locate
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.folder import save_ensemble
 from mmmos.model.load import load_model
-from mmmos.model.system import About
+from mmmos.model.system import ModelInfo
 from tests.conftest import ToyEncoder, music, toy_member
 from tests.hub_server import COMMIT, HubServer
 
@@ -62,7 +62,7 @@ def online(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.fixture
 def toy_hub(online: HubServer, toy_encoder: ToyEncoder, tmp_path: Path) -> HubServer:
     """The hub with an ensemble on the toy encoder, and files beside it that belong to no model folder."""
-    save_ensemble(tmp_path / "toy", [toy_member(0), toy_member(1)], np.full((2, 4), 0.5), About(), "# A card\n")
+    save_ensemble(tmp_path / "toy", [toy_member(0), toy_member(1)], np.full((2, 4), 0.5), ModelInfo(), "# A card\n")
     files = {str(path.relative_to(tmp_path / "toy")): path.read_bytes() for path in (tmp_path / "toy").rglob("*.*")}
     online.repositories[TOY] = files | {
         "code.py": b"raise SystemExit",

@@ -19,7 +19,7 @@ from mmmos.inference.predictor import Predictor
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import About
+from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES
 from tests.conftest import ToyEncoder, music, toy_config, toy_member, toy_model
 
@@ -118,7 +118,7 @@ def test_bound_of_huge_scores_is_the_end_of_the_scale(far: float) -> None:
 
 
 def test_bounded_scores_are_those_of_score_on_the_models_own_scale(toy_encoder: ToyEncoder) -> None:
-    model = replace(toy_model(toy_member(0)), about=About(label_range=(1.0, 5.0)))
+    model = replace(toy_model(toy_member(0)), info=ModelInfo(label_range=(1.0, 5.0)))
     predictor = Predictor(model, device="cpu")
     wave = torch.from_numpy(music(0.5))[None]
     raw, bounded = predictor.module(wave, bounded=False), predictor.module(wave)
@@ -140,7 +140,7 @@ def test_silence_has_the_lowest_score_and_no_gradient(scorer: Predictor, level: 
 
 
 def test_silence_of_another_scale_is_its_lowest(toy_encoder: ToyEncoder) -> None:
-    model = replace(toy_model(toy_member(0)), about=About(label_range=(1.0, 5.0)))
+    model = replace(toy_model(toy_member(0)), info=ModelInfo(label_range=(1.0, 5.0)))
     assert Predictor(model, device="cpu").module(torch.zeros(1, 8_000)).tolist() == [[1.0] * 4]
 
 
@@ -165,7 +165,7 @@ def test_a_pause_has_a_gradient_of_the_order_of_the_sound(scorer: Predictor) -> 
 
 
 def test_an_axis_without_ratings_is_nan_and_has_no_gradient(toy_encoder: ToyEncoder) -> None:
-    model = replace(toy_model(toy_member(0)), about=About(rated=("PQ",)))
+    model = replace(toy_model(toy_member(0)), info=ModelInfo(rated=("PQ",)))
     wave = torch.from_numpy(music(0.5))[None].requires_grad_()
     scores = Predictor(model, device="cpu").module(wave)
     assert scores.isnan().tolist() == [[axis != "PQ" for axis in AXES]]

@@ -72,7 +72,7 @@ def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("off", "ok"), [(0.002, True), (-0.02, False), (float("nan"), False)])
 def test_check_scores_that_have_moved_are_told(off: float, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("lite")
-    monkeypatch.setattr(doctor, "check_scores", lambda model: model.about.check | {"PC": model.about.check["PC"] + off})
+    monkeypatch.setattr(doctor, "check_scores", lambda model: model.info.check | {"PC": model.info.check["PC"] + off})
     monkeypatch.setattr(doctor, "load_model", lambda name: model)
     check = found()["model lite"]
     assert check.ok == ok
@@ -82,7 +82,7 @@ def test_check_scores_that_have_moved_are_told(off: float, ok: bool, monkeypatch
 def test_a_model_without_check_scores_is_not_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("lite")
     monkeypatch.setattr(doctor, "check_scores", lambda model: {})
-    monkeypatch.setattr(doctor, "load_model", lambda name: replace(model, about=replace(model.about, check={})))
+    monkeypatch.setattr(doctor, "load_model", lambda name: replace(model, info=replace(model.info, check={})))
     assert not found()["model lite"].ok
 
 

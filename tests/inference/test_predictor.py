@@ -32,7 +32,7 @@ from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import About
+from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES, Scale, Scores
 from mmmos.version import VERSION
 from tests.conftest import SAMPLES, ToyEncoder, music, toy_config, toy_member, toy_model
@@ -183,14 +183,14 @@ def test_score_that_is_no_number_is_an_error_of_its_clip(value: float) -> None:
     assert (first.status, first.error.code) == ("error", "scoring_failed")
     assert all(map(math.isnan, axes(first)))
     assert silent.warnings[0] == "silent"
-    model = replace(toys.model, about=About(rated=("CE", "CU", "PC")))
+    model = replace(toys.model, info=ModelInfo(rated=("CE", "CU", "PC")))
     assert Predictor(model, device="cpu").score(music(1.0), sample_rate=RATE).status == "ok"
 
 
 def test_scores_beyond_the_scale_are_put_on_its_end_with_a_warning(toys: Predictor) -> None:
     raw = toys.score(music(25.0), sample_rate=RATE)
     end = sorted(axes(raw))[2]  # one axis is on the end of this scale, one beyond
-    model = replace(toys.model, about=About(label_range=(-10.0, end)))
+    model = replace(toys.model, info=ModelInfo(label_range=(-10.0, end)))
     scores = Predictor(model, device="cpu").score(music(25.0), sample_rate=RATE)
     assert axes(scores) == [min(score, end) for score in axes(raw)]
     assert ("out_of_range" in raw.warnings, "out_of_range" in scores.warnings) == (False, True)
@@ -199,7 +199,7 @@ def test_scores_beyond_the_scale_are_put_on_its_end_with_a_warning(toys: Predict
 def test_members_clipped_one_by_one_are_a_warning_too(toys: Predictor) -> None:
     raw = toys.score(music(1.0), sample_rate=RATE)
     end = raw.PQ + raw.PQ_std / 2  # beyond the mean, within the spread
-    model = replace(toys.model, about=About(rated=("PQ",), label_range=(-10.0, end), clip_output=True))
+    model = replace(toys.model, info=ModelInfo(rated=("PQ",), label_range=(-10.0, end), clip_output=True))
     scores = Predictor(model, device="cpu").score(music(1.0), sample_rate=RATE)
     assert scores.PQ < raw.PQ
     assert "out_of_range" in scores.warnings
@@ -563,7 +563,7 @@ def test_a_device_that_there_is_not_is_refused(toys: Predictor, device: str, mon
 
 
 def test_provenance_is_in_every_row(toys: Predictor, tmp_path: Path) -> None:
-    model = replace(toys.model, sha256="f" * 64, about=About(calibrated=True, commercial_use=True))
+    model = replace(toys.model, sha256="f" * 64, info=ModelInfo(calibrated=True, commercial_use=True))
     predictor = Predictor(model, device="cpu")
     for scores in predictor.stream(
         [Clip("a", samples=music(1.0)[:, None], sample_rate=RATE), Clip("b", str(tmp_path / "nosuch.wav"))]
@@ -581,7 +581,7 @@ def test_provenance_is_in_every_row(toys: Predictor, tmp_path: Path) -> None:
 
 
 def test_a_trained_folder_scores_as_its_member_did(toys: Predictor, tmp_path: Path) -> None:
-    save_ensemble(tmp_path / "m", toys.model.members, toys.model.weights, About(), "")
+    save_ensemble(tmp_path / "m", toys.model.members, toys.model.weights, ModelInfo(), "")
     loaded = from_pretrained(tmp_path / "m", device="cpu")
     assert axes(loaded.score(music(1.0), sample_rate=RATE)) == axes(toys.score(music(1.0), sample_rate=RATE))
 
@@ -637,7 +637,7 @@ def test_a_score_rests_on_the_weakest_of_what_the_clip_may_be(
     member.model.heads.gate.weight.zero_()
     member.model.heads.gate.bias.copy_(torch.tensor(shares).log())
     basis = {"music": dict.fromkeys(AXES, "human"), "sound": {"PQ": "constructed"}}
-    with Predictor(replace(toy_model(member), about=About(basis=basis)), device="cpu") as predictor:
+    with Predictor(replace(toy_model(member), info=ModelInfo(basis=basis)), device="cpu") as predictor:
         scores = predictor.score(music(1.0), sample_rate=RATE)
     assert (scores.domain, scores.PQ_basis) == (domain, rests_on)
 
@@ -647,8 +647,8 @@ def test_scores_name_the_scale_of_the_model_and_are_clipped_to_it(
     toy_encoder: ToyEncoder, label_range: tuple[float, float], name: str
 ) -> None:
     member = replace(toy_member(0), scale=Scale((1000.0, -1000.0, 1000.0, -1000.0), (1.0,) * 4))
-    about = About(clip_output=True, label_range=label_range)
-    with Predictor(replace(toy_model(member), about=about), device="cpu") as predictor:
+    info = ModelInfo(clip_output=True, label_range=label_range)
+    with Predictor(replace(toy_model(member), info=info), device="cpu") as predictor:
         scores = predictor.score(music(1.0), sample_rate=RATE)
         (missing,) = predictor.score(["no-such-file.wav"])
     low, high = label_range

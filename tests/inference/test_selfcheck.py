@@ -32,7 +32,7 @@ def test_check_scores_are_those_of_a_predictor(toy_encoder: ToyEncoder) -> None:
 
 def test_the_bundled_model_says_what_it_said() -> None:
     model = load_model("lite")
-    assert check_scores(model) == pytest.approx(model.about.check, abs=0.01)
+    assert check_scores(model) == pytest.approx(model.info.check, abs=0.01)
 
 
 def test_another_weight_gives_other_check_scores(toy_encoder: ToyEncoder) -> None:

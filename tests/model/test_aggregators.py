@@ -17,7 +17,7 @@ from mmmos.encoders.base import Features
 from mmmos.model import aggregators
 from mmmos.model.aggregators import AGGREGATORS, Aggregator, BlstmH, BlstmT, MlpAggregator
 from mmmos.model.fusion import FusionConfig, Reduction, fuse_pooled, pool
-from mmmos.model.layers import Blstm, Standardizer, StateSum
+from mmmos.model.layers import Blstm, Standardizer, WeightedLayerSum
 
 COLUMNS = {"wavlm": (2, 2, 2), "muq": (3,), "m2d": (4, 1)}
 RATES = {"wavlm": 20.0, "muq": 10.0, "m2d": 2.5}
@@ -291,7 +291,7 @@ def test_each_axis_takes_its_own_sum_of_the_states(norm: str) -> None:
 
 @pytest.mark.parametrize("by_axis", [False, True])
 def test_states_have_equal_weights_before_training(by_axis: bool) -> None:
-    sums, states = StateSum(13, by_axis), torch.randn(5, 13, 4)
+    sums, states = WeightedLayerSum(13, by_axis), torch.randn(5, 13, 4)
     mixed = sums(states.flatten(1))
     assert mixed.shape == (5, 4 if by_axis else 1, 4)
     torch.testing.assert_close(mixed, states.mean(dim=1, keepdim=True).expand_as(mixed))

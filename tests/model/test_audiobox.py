@@ -26,7 +26,7 @@ from mmmos.encoders.wavlm_checkpoint import SIZES, WavLMConfig
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.inference.predictor import Predictor
 from mmmos.model.audiobox import STATES, is_audiobox, load_audiobox
-from mmmos.model.system import About, ScoringModel
+from mmmos.model.system import ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scores
 from tests.conftest import Wave, music
 
@@ -292,9 +292,9 @@ def test_clips_are_padded_to_ten_seconds_and_their_own_frames_are_kept() -> None
 
 
 def test_rows_say_which_model_it_was_and_what_it_may_be_used_for(folder: Path) -> None:
-    about = About(calibrated=True, commercial_use=True)
-    predictor = Predictor(load_audiobox("audiobox", folder, about=about), device="cpu")
-    assert load_audiobox("mine", folder).about == About(training={"source": str(folder)})  # nobody knows what it is
+    info = ModelInfo(calibrated=True, commercial_use=True)
+    predictor = Predictor(load_audiobox("audiobox", folder, info=info), device="cpu")
+    assert load_audiobox("mine", folder).info == ModelInfo(training={"source": str(folder)})  # nobody knows what it is
     row = predictor.score(sound(1.0), sample_rate=RATE).row()
     assert (row["model"], row["calibrated"], row["commercial_use"]) == ("audiobox", True, True)
     assert [row[f"{axis}_std"] for axis in AXES] == [None] * 4

@@ -23,7 +23,7 @@ from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import About, Member, combined_about
+from mmmos.model.system import Member, ModelInfo, combined_info
 from mmmos.scores import AXES, Scale
 from tests.conftest import toy_config, toy_member
 
@@ -32,7 +32,7 @@ CONFIG = ModelConfig(
     fusion=FusionConfig("mean_std", "none", standardize=True),
     heads=HeadConfig(layers=2, hidden=3, dropout=0.1),
 )
-ABOUT = About(True, False, {"data": ["a", 1, None]}, {"CE": 1.5})
+ABOUT = ModelInfo(True, False, {"data": ["a", 1, None]}, {"CE": 1.5})
 WEIGHTS = np.array([[0.25, 0.5, 1.0, 1 / 3], [0.75, 0.5, 0.0, 2 / 3]])
 
 
@@ -78,7 +78,7 @@ def assert_same(loaded: Member, saved: Member) -> None:
 def test_a_model_comes_back_to_the_bit(single: Path) -> None:
     loaded = load_model(single)
     assert_same(loaded.members[0], member(0))
-    assert loaded.about == ABOUT
+    assert loaded.info == ABOUT
     assert loaded.name == str(single)
     assert loaded.encoders == CONFIG.encoders
     np.testing.assert_array_equal(loaded.weights, np.ones((1, 4)))
@@ -89,7 +89,7 @@ def test_an_ensemble_comes_back_to_the_bit(ensemble: Path) -> None:
     loaded = load_model(str(ensemble))
     for i, found in enumerate(loaded.members):
         assert_same(found, member(i))
-    assert loaded.about == ABOUT
+    assert loaded.info == ABOUT
     np.testing.assert_array_equal(loaded.weights, WEIGHTS)
 
 
@@ -154,7 +154,7 @@ def remove(*keys: Any) -> Callable[[dict[str, Any]], None]:
         (remove("scale", "std", "PQ"), "PQ"),
         (set_in("scale", "std", "PQ", to=0.0), "positive"),
         (set_in("scale", "mean", "PQ", to=float("nan")), "finite"),
-        (set_in("about", "price", to=1), "About has missing or unknown fields: price"),
+        (set_in("about", "price", to=1), "ModelInfo has missing or unknown fields: price"),
         (set_in("about", "label_range", to=[5, 1]), "label_range is 5 to 1"),
         (set_in("about", "label_range", to=[1, float("nan")]), "label_range is 1 to nan"),
         (set_in("about", "label_range", to="1-5"), "about: "),
@@ -177,18 +177,18 @@ def test_a_config_that_is_not_exactly_right_is_refused(
 def test_folder_of_an_earlier_version_has_the_scale_0_10(single: Path, missing: tuple[str, ...]) -> None:
     for name in missing:
         edit(single / "config.json", remove("about", name))
-    about = load_model(single).about
-    assert about == ABOUT
-    assert (about.label_range, about.scale) == ((0.0, 10.0), "0-10")
+    info = load_model(single).info
+    assert info == ABOUT
+    assert (info.label_range, info.scale) == ((0.0, 10.0), "0-10")
 
 
 def test_label_range_is_kept_by_a_model_an_ensemble_and_its_members(tmp_path: Path) -> None:
-    about = replace(ABOUT, label_range=(1, 5), trained_on=("ab", "cd"))
-    save_model(tmp_path / "single", member(0), about, "")
-    save_ensemble(tmp_path / "pair", [member(0), member(1)], WEIGHTS, about, "")
+    info = replace(ABOUT, label_range=(1, 5), trained_on=("ab", "cd"))
+    save_model(tmp_path / "single", member(0), info, "")
+    save_ensemble(tmp_path / "pair", [member(0), member(1)], WEIGHTS, info, "")
     for name in ("single", "pair"):
-        assert load_model(tmp_path / name).about == about
-    assert load_model(tmp_path / "pair" / "member-1").about.scale == "1-5"
+        assert load_model(tmp_path / name).info == info
+    assert load_model(tmp_path / "pair" / "member-1").info.scale == "1-5"
 
 
 def test_a_later_format_is_told_even_when_its_fields_are_others(single: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_pickle_in_place_of_safetensors_is_refused_unread(single: Path, dump: 
         (set_in("members", 1, to="/"), "folders beside it"),
         (set_in("strategy", to="all"), "exactly the fields"),
         (set_in("format", to=0), "format 0"),
-        (set_in("about", "price", to=1), "About has missing or unknown fields: price"),
+        (set_in("about", "price", to=1), "ModelInfo has missing or unknown fields: price"),
     ],
 )
 def test_an_ensemble_that_is_not_exactly_right_is_refused(
@@ -391,7 +391,7 @@ def test_the_config_tells_all_there_is_to_tell(single: Path) -> None:
 
 def test_a_config_never_holds_what_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        save_model(tmp_path / "m", toy_member(0), About(training={"loss": float("nan")}), "")
+        save_model(tmp_path / "m", toy_member(0), ModelInfo(training={"loss": float("nan")}), "")
 
 
 def test_a_folder_without_its_config_is_not_taken_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,7 +402,7 @@ def test_a_folder_without_its_config_is_not_taken_for_a_model(tmp_path: Path, mo
 
     monkeypatch.setattr("mmmos.model.folder._write_json", full)
     with pytest.raises(OSError, match="no space"):
-        save_model(tmp_path / "m", toy_member(0, toy_config()), About(), "")
+        save_model(tmp_path / "m", toy_member(0, toy_config()), ModelInfo(), "")
     with pytest.raises(ModelNotFoundError):
         load_model(tmp_path / "m")
 
@@ -416,17 +416,19 @@ def test_sha256_is_of_names_and_bytes(single: Path) -> None:
 
 
 def test_combined_about_holds_for_every_member():
-    first = About(rated=("CE", "PQ"), clip_output=True, label_range=(1, 5), trained_on=("a", "b"), commercial_use=True)
+    first = ModelInfo(
+        rated=("CE", "PQ"), clip_output=True, label_range=(1, 5), trained_on=("a", "b"), commercial_use=True
+    )
     other = replace(first, rated=("PQ",), trained_on=("b", "c"), calibrated=True, training={"epochs": 3})
-    found = combined_about([first, other], {"members": ["x", "y"]})
-    expected = About(rated=("PQ",), clip_output=True, label_range=(1, 5), trained_on=("a", "b", "c"))
+    found = combined_info([first, other], {"members": ["x", "y"]})
+    expected = ModelInfo(rated=("PQ",), clip_output=True, label_range=(1, 5), trained_on=("a", "b", "c"))
     assert found == replace(expected, commercial_use=True, training={"members": ["x", "y"]})
     with pytest.raises(UsageError, match="differ in scale: 0-10 and 1-5"):
-        combined_about([first, replace(first, label_range=(0, 10))], {})
+        combined_info([first, replace(first, label_range=(0, 10))], {})
 
 
 def test_member_of_an_ensemble_scores_what_the_ensemble_scores(tmp_path: Path):
-    about = About(rated=("PQ",), clip_output=True, label_range=(1, 5), trained_on=("a",), check={"PQ": 3.0})
-    save_ensemble(tmp_path / "e", [toy_member(0), toy_member(1)], np.full((2, 4), 0.5), about, "")
+    info = ModelInfo(rated=("PQ",), clip_output=True, label_range=(1, 5), trained_on=("a",), check={"PQ": 3.0})
+    save_ensemble(tmp_path / "e", [toy_member(0), toy_member(1)], np.full((2, 4), 0.5), info, "")
     for name in ("member-0", "member-1"):
-        assert load_folder(name, tmp_path / "e" / name).about == replace(about, check={})
+        assert load_folder(name, tmp_path / "e" / name).info == replace(info, check={})

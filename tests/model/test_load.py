@@ -22,7 +22,7 @@ from mmmos.model import load as models
 from mmmos.model.folder import load_folder, save_model
 from mmmos.model.load import load_encoders, load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import About
+from mmmos.model.system import ModelInfo
 from tests.conftest import ToyEncoder, toy_member, toy_model
 
 FOUND = object()
@@ -42,7 +42,7 @@ class StoredEncoder(ToyEncoder):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_model(tmp_path / "model", toy_member(0), About(), "")
+    save_model(tmp_path / "model", toy_member(0), ModelInfo(), "")
     return tmp_path / "model"
 
 
@@ -102,8 +102,8 @@ def test_audiobox_is_the_published_baseline(
     where = {"revision": "abc", "cache_dir": elsewhere, "local_files_only": True, "token": "t"}
     assert load_model("audiobox", accept_licenses=("audiobox",), **where) is FOUND
     assert asked == [("audiobox", {"accept": ("audiobox",), **where})]
-    about = About(True, True, {"source": "facebook/audiobox-aesthetics"})
-    assert loaded == [("audiobox", Path("cached"), False, about)]
+    info = ModelInfo(True, True, {"source": "facebook/audiobox-aesthetics"})
+    assert loaded == [("audiobox", Path("cached"), False, info)]
 
 
 def test_audiobox_is_not_found_offline(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
     def save(checkpoint: str) -> Path:
         folder = tmp_path / "models" / "mine"
         spec = EncoderSpec("toy", encoder.columns, encoder.fingerprint(), checkpoint=checkpoint)
-        save_model(folder, toy_member(0, ModelConfig((spec,))), About(), "")
+        save_model(folder, toy_member(0, ModelConfig((spec,))), ModelInfo(), "")
         save_file(encoder.state_dict(), folder / checkpoint)
         return folder
 

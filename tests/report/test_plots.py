@@ -168,7 +168,7 @@ def test_different_scales_have_no_mse_and_no_line_of_equality():
     rows, scores = case()
     wide = [replace(item).with_axes(np.array([10 * item[axis] for axis in AXES])) for item in scores]
     figure = scatter(rows, wide, "", same_scale=False)
-    words = [note.get_text() for panel in panels(figure).values() for note in panel.texts]
+    words = [log.get_text() for panel in panels(figure).values() for log in panel.texts]
     assert words
     assert not any("MSE" in text for text in words)
     assert all("SRCC" in text for text in words)
@@ -183,4 +183,4 @@ def test_different_scales_have_no_mse_and_no_line_of_equality():
             assert low <= across.min() < across.max() <= high
             assert bottom <= up.min() < up.max() <= top
         assert 2 <= len(panel.get_yticks()) <= 10
-    assert any("MSE" in note.get_text() for panel in panels(scatter(rows, scores, "")).values() for note in panel.texts)
+    assert any("MSE" in log.get_text() for panel in panels(scatter(rows, scores, "")).values() for log in panel.texts)

@@ -89,8 +89,8 @@ def test_folder_is_an_ordinary_one_and_scores_on_the_scale_of_the_labels(
     assert (result.fit, result.scale, result.train_clips, result.epochs) == ("closed_form", "0-100", 24, None)
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     model = load_model(tmp_path / "m")
-    assert (model.about.scale, model.about.rated) == ("0-100", ("CU", "PQ"))
-    assert model.about.training["agreement"] == result.agreement
+    assert (model.info.scale, model.info.rated) == ("0-100", ("CU", "PQ"))
+    assert model.info.training["agreement"] == result.agreement
     assert "on the scale 0-100" in (tmp_path / "m" / "README.md").read_text()
     with from_pretrained(tmp_path / "m", device="cpu") as scorer:
         scores = scorer.score([row.clip.path for row in rows])
@@ -108,10 +108,10 @@ def test_same_run_twice_is_done_once_and_clips_may_have_moved(tmp_path: Path, ro
     first = train(tmp_path / "m", rows)
     before = (tmp_path / "m" / "config.json").stat().st_mtime_ns
     notes: list[str] = []
-    assert train(tmp_path / "m", rows, note=notes.append) == first
+    assert train(tmp_path / "m", rows, log=notes.append) == first
     assert notes == [f"{tmp_path / 'm'} holds the finished model of this run already"]
     assert (tmp_path / "m" / "config.json").stat().st_mtime_ns == before
-    trained_on = load_model(tmp_path / "m").about.trained_on
+    trained_on = load_model(tmp_path / "m").info.trained_on
     assert len(trained_on) == len(set(trained_on)) == 24
     assert train(tmp_path / "other", rows) == replace(first, folder=str(tmp_path / "other"))
 
@@ -121,7 +121,7 @@ def test_development_clips_are_reported_and_not_trained_on(tmp_path: Path, rows:
     assert (result.train_clips, result.dev_clips) == (16, 8)
     assert result.dev_srcc["PQ"] > 0.7
     assert result.agreement["PQ"]["n"] == 16
-    assert len(load_model(tmp_path / "m").about.trained_on) == 16
+    assert len(load_model(tmp_path / "m").info.trained_on) == 16
 
 
 def test_labels_without_a_relation_are_warned_of(tmp_path: Path, rows: list[LabelledClip]) -> None:
@@ -154,8 +154,8 @@ def test_on_the_encoders_of_lite_its_scores_are_the_prior(tmp_path: Path) -> Non
     rows = [replace(row, labels=(NAN, NAN, NAN, 1 + 0.4 * score)) for row, score in zip(rows, own, strict=True)]
     result = train(tmp_path / "m", rows[:12], LITE, dev=rows[12:], label_range=(1, 5))
     model = load_model(tmp_path / "m")
-    assert (len(model.members), model.about.training["prior"]) == (5, "lite")
-    assert model.about.training["chosen"]["PQ"]["prior_weight"] == 1.0
+    assert (len(model.members), model.info.training["prior"]) == (5, "lite")
+    assert model.info.training["chosen"]["PQ"]["prior_weight"] == 1.0
     assert result.dev_srcc["PQ"] == 1.0
     with from_pretrained(tmp_path / "m", device="cpu") as scorer:
         scores = scorer.score([row.clip.path for row in rows])

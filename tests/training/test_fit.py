@@ -105,10 +105,10 @@ def test_a_folder_comes_out_that_scores(train: Callable[..., Fitted], tmp_path: 
 def test_the_folder_tells_how_it_came_about(train: Callable[..., Fitted], tmp_path: Path) -> None:
     result = train()
     model = load_model(tmp_path / "model")
-    assert (model.about.calibrated, model.about.commercial_use) == (False, False)
-    assert model.about.check == check_scores(model)
-    assert set(model.about.check) == set(model.about.rated) == {"CE", "CU", "PQ"}
-    training = model.about.training
+    assert (model.info.calibrated, model.info.commercial_use) == (False, False)
+    assert model.info.check == check_scores(model)
+    assert set(model.info.check) == set(model.info.rated) == {"CE", "CU", "PQ"}
+    training = model.info.training
     assert training["settings"] == asdict(SETTINGS) | {"seed": 42, "main_set": ""}
     assert training["train"] == {"clips": {"": 16}, "labels": {"CE": 16, "CU": 16, "PC": 0, "PQ": 16}}
     assert training["dev"]["clips"] == {"": 8}
@@ -159,11 +159,11 @@ def test_clips_that_are_missing_or_damaged_are_left_out_and_told(
     Path(missing.path).unlink()
     Path(damaged.path).write_text("no audio")
     notes: list[str] = []
-    result = train(note=notes.append)
+    result = train(log=notes.append)
     assert result.left_out == [missing.path, damaged.id]
     assert (result.train_clips, result.dev_clips) == (15, 7)
-    assert any(missing.path in note for note in notes)
-    assert any(damaged.id in note and "unsupported_format" in note for note in notes)
+    assert any(missing.path in log for log in notes)
+    assert any(damaged.id in log and "unsupported_format" in log for log in notes)
     others = [row for row in rows if row.clip not in (missing, damaged)]
     train_folder(tmp_path / "others", others[:15], others[15:], TOY, SETTINGS, tmp_path / "cache")
     ours, expected = (load_model(tmp_path / name).members[0].model.state_dict() for name in ("model", "others"))
@@ -263,7 +263,7 @@ def test_much_to_encode_is_announced(toy_encoder: ToyEncoder, tmp_path: Path) ->
         mock.patch.object(ToyEncoder, "rate_hz", 20_000.0),
         mock.patch("mmmos.features.extractor.Extractor.extract", return_value={}),
     ):
-        listener.hear([unlabelled(Clip("long", str(path)))], "windows", note=notes.append)
+        listener.hear([unlabelled(Clip("long", str(path)))], "windows", log=notes.append)
     assert notes == [f"encoding 10 crops of 1 clips, about 16 MB in {tmp_path / 'cache'}"]
 
 
@@ -279,10 +279,10 @@ def test_a_clip_in_both_parts_is_refused_with_both_lines(
 def test_silent_clips_are_left_out_and_told(train: Callable[..., Fitted], rows: list[LabelledClip]) -> None:
     soundfile.write(rows[5].clip.path, np.zeros(16_000), 16_000)
     notes: list[str] = []
-    result = train(note=notes.append)
+    result = train(log=notes.append)
     assert result.left_out == [rows[5].clip.id]
     assert result.train_clips == 15
-    assert any(rows[5].clip.id in note and "silent" in note for note in notes)
+    assert any(rows[5].clip.id in log and "silent" in log for log in notes)
 
 
 def test_a_clip_that_breaks_off_after_its_first_window_is_left_out_whole(

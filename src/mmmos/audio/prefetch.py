@@ -25,7 +25,7 @@ ITEMS_AHEAD = 4
 Item = Window | ClipReport
 
 
-class DecodersAhead:
+class PrefetchingDecoder:
     """Cuts files into windows in several child processes at once, which are started when they are needed."""
 
     def __init__(self, decoders: int, deadline: float = DEADLINE_SECONDS, memory: int = MEMORY_BYTES) -> None:
@@ -43,7 +43,7 @@ class DecodersAhead:
         under way. Another one that begins meanwhile gets children of its own.
         """
         if not self._in_use.acquire(blocking=False):
-            with DecodersAhead(len(self.decoders), self.deadline, self.memory) as others:
+            with PrefetchingDecoder(len(self.decoders), self.deadline, self.memory) as others:
                 yield from others.cut(clips, rates, min_seconds)
             return
         crew = _Crew(self.decoders, rates, min_seconds)
@@ -62,7 +62,7 @@ class DecodersAhead:
         for decoder in self.decoders:
             decoder.close()
 
-    def __enter__(self) -> DecodersAhead:
+    def __enter__(self) -> PrefetchingDecoder:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -113,7 +113,7 @@ class _Crew:
             thread.start()
 
     def cut(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, Iterator[Item]]]:
-        """As `DecodersAhead.cut`. What is wrong with the list of clips is raised after the clips before it."""
+        """As `PrefetchingDecoder.cut`. What is wrong with the list of clips is raised after the clips before it."""
         most, waiting = ITEMS_AHEAD * len(self._members), deque[_Order]()
         source: Iterator[Clip] | None = iter(clips)
         failure: Exception | None = None

@@ -41,10 +41,10 @@ def part_name(shard: int) -> str:
 
 def publish_part(store: Store, plan: Plan, shard: int, table: pyarrow.Table) -> Commit:
     """Write a shard's rows and, once they are there, its commit. The same rows give the same bytes."""
-    about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plan.task.items()}
+    info = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plan.task.items()}
     out = io.BytesIO()
     parquet.write_table(
-        table.combine_chunks().replace_schema_metadata({"run_id": plan.run_id} | about),
+        table.combine_chunks().replace_schema_metadata({"run_id": plan.run_id} | info),
         out,
         row_group_size=max(table.num_rows, 1),
     )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import pyarrow
 
 from mmmos.bulk.commits import committed, publish_part
-from mmmos.bulk.failures import Losses, publish_losses, read_losses
+from mmmos.bulk.failures import Failures, publish_failures, read_failures
 from mmmos.bulk.plan import Plan
 from mmmos.bulk.stores import Store, publishing
-from mmmos.bulk.workers import IN_FLIGHT, Crew, Job, Outcome, Running
+from mmmos.bulk.workers import IN_FLIGHT, Job, Outcome, Running, WorkerPool
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError
 from mmmos.scores import ClipError
 
@@ -26,10 +26,10 @@ STALL_SECONDS = 30 * 60.0
 POLL_SECONDS = 1.0
 """How often progress is reported while nothing is published."""
 
-LOST_TWICE = 2
+MAX_ATTEMPTS = 2
 """Times that a clip may be lost; then it is given up."""
 
-LOST_IN_A_ROW = 20
+MAX_CONSECUTIVE_FAILURES = 20
 """Clips lost one after another, beside a few for every worker, that are rather the machine's fault than theirs."""
 
 
@@ -57,7 +57,7 @@ Report = Callable[[Counts], None]
 def run_shards(
     store: Store,
     plan: Plan,
-    crew: Crew,
+    crew: WorkerPool,
     *,
     report: Report = lambda counts: None,
     stall_s: float = STALL_SECONDS,
@@ -68,7 +68,7 @@ def run_shards(
     worker starts, no window of audio is finished for `stall_s`, or one clip after another is lost. What is published
     stays.
     """
-    run = _Run(store, plan, LOST_IN_A_ROW + 2 * IN_FLIGHT * crew.size)
+    run = _Run(store, plan, MAX_CONSECUTIVE_FAILURES + 2 * IN_FLIGHT * crew.size)
     flying: set[Job] = set()
     running, alive = crew.running(), time.monotonic()
     while True:
@@ -99,14 +99,14 @@ class _Run:
         self._store, self._plan, self._most_lost = store, plan, most_lost
         with publishing(store):
             done = committed(store)
-            self._losses = read_losses(store)
+            self._losses = read_failures(store)
         self._rows: dict[int, dict[int, pyarrow.Table]] = {}
         self._began = time.monotonic()
         self._shards = len(done)
         self._ok = sum(commit.ok for commit in done.values())
         self._errors = sum(commit.errors for commit in done.values())
         self._before = self._ok + self._errors
-        self._lost = self._lost_in_a_row = self._peak = 0
+        self._lost = self._consecutive_failures = self._peak = 0
         # What is on top goes first, so that few shards are under way at a time.
         self._jobs: list[Iterator[Job]] = [self._shards_but(set(done))]
         self._next: Job | None = None
@@ -126,7 +126,7 @@ class _Run:
         return job
 
     def take(self, outcome: Outcome) -> None:
-        """Note what came of a job."""
+        """Log what came of a job."""
         job, result = outcome.job, outcome.result
         if result is None:
             self.lose(job, "worker_crashed" if outcome.died else "scoring_failed", outcome.reason)
@@ -136,7 +136,7 @@ class _Run:
             self._count(result.ok, result.errors)
             return
         if job.lost is None:
-            self._lost_in_a_row = 0
+            self._consecutive_failures = 0
         assert result.row is not None
         rows = self._rows.setdefault(job.shard, {})
         rows[job.clip] = result.row
@@ -149,19 +149,19 @@ class _Run:
     def lose(self, job: Job, code: str, reason: str) -> None:
         """A worker died or hung on a job, or the work raised an error: note it, and have it done again."""
         shard, clip = job.shard, job.clip
-        losses = self._losses.setdefault(shard, Losses())
+        losses = self._losses.setdefault(shard, Failures())
         self._lost += 1
         if clip is None:
             losses.attempts += 1
             self._jobs.append(self._one_by_one(shard))
         else:
-            self._lost_in_a_row += 1
+            self._consecutive_failures += 1
             losses.clips.setdefault(clip, []).append((code, reason))
             self._jobs.append(iter([self._on_clip(shard, clip)]))
-        publish_losses(self._store, shard, losses)
-        if self._lost_in_a_row > self._most_lost:
+        publish_failures(self._store, shard, losses)
+        if self._consecutive_failures > self._most_lost:
             raise BulkError(
-                f"{self._store.url}: {self._lost_in_a_row} workers were lost on one clip after another, at last:"
+                f"{self._store.url}: {self._consecutive_failures} workers were lost on one clip after another, at last:"
                 f" {reason}; what is published stays, run the same command again to go on"
             )
 
@@ -190,7 +190,7 @@ class _Run:
     def _on_clip(self, shard: int, clip: int) -> Job:
         """A job on one clip, which is given up once it was lost twice."""
         times = self._losses[shard].clips.get(clip, [])
-        if len(times) < LOST_TWICE:
+        if len(times) < MAX_ATTEMPTS:
             return Job(shard, clip)
         code, reason = times[-1]
         what = "scoring raised an error, twice" if code == "scoring_failed" else AUDIO_ERROR_CODES[code]

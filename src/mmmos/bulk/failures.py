@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Losses:
+class Failures:
     """The workers lost on a shard, as they died, hung or raised an error: on the whole of it, and on single clips."""
 
     attempts: int = 0
@@ -28,13 +28,13 @@ class Losses:
     )  # by number; of each time a code and the reason
 
 
-def read_losses(store: Store) -> dict[int, Losses]:
+def read_failures(store: Store) -> dict[int, Failures]:
     """By shard the workers that were lost on it; none where a note is damaged, or is somebody else's file."""
     found = {}
     for name, text in read_all(store, "_run/deaths"):
         shard = re.fullmatch(r"_run/deaths/([0-9]+)\.json", name)
         with suppress(ValueError, KeyError, TypeError, AttributeError):
-            losses = Losses(**json.loads(text))
+            losses = Failures(**json.loads(text))
             losses.clips = {int(number): [_time(*time) for time in times] for number, times in losses.clips.items()}
             if shard and type(losses.attempts) is int:
                 found[int(shard[1])] = losses
@@ -47,7 +47,7 @@ def _time(code: str, reason: str) -> tuple[str, str]:
     return code, str(reason)
 
 
-def publish_losses(store: Store, shard: int, losses: Losses) -> None:
-    """Note the workers that were lost on a shard."""
+def publish_failures(store: Store, shard: int, losses: Failures) -> None:
+    """Log the workers that were lost on a shard."""
     with publishing(store):
         store.publish(f"_run/deaths/{shard:05d}.json", json.dumps(asdict(losses)).encode() + b"\n")

@@ -39,10 +39,10 @@ HEAD_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 """How often it is looked at how large the cluster is."""
 
-BEAT_SECONDS = 30.0
+HEARTBEAT_SECONDS = 30.0
 """How often a worker is asked for its progress."""
 
-LOST_STARTS = 5
+MAX_FAILED_STARTS = 5
 """Actors that may end one after another before any of them is ready."""
 
 News = Literal["start", "do", "beat"]
@@ -59,7 +59,7 @@ class _Actor:
     asked: float = 0.0  # when it was last asked for it; 0 if never
 
 
-class RayCrew:
+class RayWorkers:
     """Actors on a Ray cluster, one for every CPU slot but one, or for every GPU if the task runs on GPUs.
 
     There are at most `workers`. Machines that join the cluster are used, those that leave it are done without. Jobs
@@ -74,16 +74,16 @@ class RayCrew:
         address: str,
         workers: int | None = None,
         start_seconds: float = START_SECONDS,
-        beat_seconds: float = BEAT_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         """Connect to a cluster, "HOST:PORT" or "auto", or start one on this machine, "local".
 
-        Each worker is asked for its progress every `beat_seconds`. Raises `MissingExtraError` without Ray,
+        Each worker is asked for its progress every `heartbeat_seconds`. Raises `MissingExtraError` without Ray,
         `UsageError` for an address that is none, `BulkError` if nothing answers there.
         """
         self._ray = import_ray()
         self._address, self._most = address, workers
-        self._start_seconds, self._beat_seconds = start_seconds, beat_seconds
+        self._start_seconds, self._heartbeat_seconds = start_seconds, heartbeat_seconds
         settings = plan.task.get("settings", {})
         self._gpus = int(str(settings.get("device", "cpu")).startswith("cuda"))
         self._cpus = int(settings.get("threads", 1))
@@ -93,7 +93,7 @@ class RayCrew:
         self._free: deque[_Actor] = deque()  # ready and without a job; those that have ended are found when it is given
         self._told: SimpleQueue[tuple[_Actor, News, Future[Any]]] = SimpleQueue()
         self._begun, self._since, self._looked = False, time.monotonic(), 0.0
-        self._lost_starts = 0
+        self._failed_starts = 0
         self._kind = self._ray.remote(
             num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0, concurrency_groups={"news": 1}
         )(_Worker)
@@ -189,7 +189,7 @@ class RayCrew:
     def _ask_for_progress(self) -> None:
         for actor in self._actors:
             # Also one without a job, so that it is found if it has ended before a job is given to it.
-            if actor.ready and time.monotonic() - actor.asked > self._beat_seconds:
+            if actor.ready and time.monotonic() - actor.asked > self._heartbeat_seconds:
                 actor.asked = time.monotonic()
                 self._call(actor, "beat")
 
@@ -221,7 +221,7 @@ class RayCrew:
             assert job is not None
             return [Outcome(job, told.result())]
         if error is None and what == "start":
-            actor.ready, self._begun, self._lost_starts = True, True, 0
+            actor.ready, self._begun, self._failed_starts = True, True, 0
             self._free.append(actor)
             return []
         if error is None:
@@ -235,9 +235,9 @@ class RayCrew:
         if not died or actor.ready:
             self._raise_if_in_vain(error, actor.ready, reason)
             return [Outcome(actor.job, None, died, reason)] if actor.job is not None else []
-        self._lost_starts += 1
-        if self._lost_starts >= LOST_STARTS and not any(other.ready for other in self._actors):
-            raise BulkError(f"{LOST_STARTS} workers ended as they started, the last one by {last_line(error)}")
+        self._failed_starts += 1
+        if self._failed_starts >= MAX_FAILED_STARTS and not any(other.ready for other in self._actors):
+            raise BulkError(f"{MAX_FAILED_STARTS} workers ended as they started, the last one by {last_line(error)}")
         return []
 
     @staticmethod

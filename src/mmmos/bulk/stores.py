@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol, cast
 
 from mmmos.errors import BulkError, UsageError
 from mmmos.io.atomic import is_partial, replacing, sync_folder
-from mmmos.io.remote import READ_AHEAD, filesystem, is_url, told_as_os_errors
+from mmmos.io.remote import READ_AHEAD, as_os_errors, filesystem, is_url
 
 LOCK = "_run/lock"
 
@@ -138,14 +138,14 @@ class ObjectStore:
     def publish(self, name: str, data: bytes) -> None:
         """One PUT, which a store of objects makes visible when it is complete."""
         url = self._url(name)
-        with told_as_os_errors(url):
+        with as_os_errors(url):
             store, path = filesystem(url)
             store.pipe_file(path, data)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
         url = self._url(name)
-        with told_as_os_errors(url):
+        with as_os_errors(url):
             store, path = filesystem(url)
             return cast(bytes, store.cat_file(path))
 
@@ -153,7 +153,7 @@ class ObjectStore:
     def open(self, name: str) -> Iterator[BinaryIO]:
         """A file to read pieces of, `READ_AHEAD` bytes at a time."""
         url = self._url(name)
-        with told_as_os_errors(url):
+        with as_os_errors(url):
             store, path = filesystem(url)
             with store.open(path, "rb", block_size=READ_AHEAD) as file:
                 yield file
@@ -161,7 +161,7 @@ class ObjectStore:
     def names(self, folder: str) -> list[str]:
         """The sorted names of the files directly below a folder; none if there is no such folder."""
         url = self._url(folder)
-        with told_as_os_errors(url):
+        with as_os_errors(url):
             store, path = filesystem(url)
             try:
                 found = store.ls(path, detail=True)
@@ -173,7 +173,7 @@ class ObjectStore:
     def remove(self, name: str) -> None:
         """Remove a file, if there is one."""
         url = self._url(name)
-        with told_as_os_errors(url):
+        with as_os_errors(url):
             store, path = filesystem(url)
             with suppress(FileNotFoundError):
                 store.rm_file(path)

@@ -109,7 +109,7 @@ class ScoreTask:
             "model": self.model,
             "model_sha256": model.sha256,
             "version": VERSION,
-            "calibrated": model.about.calibrated,
+            "calibrated": model.info.calibrated,
             "settings": settings,
         }
 
@@ -142,7 +142,7 @@ class _Scoring:
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, error=ClipError(code, message))
-        scale = self._predictor.model.about.scale
+        scale = self._predictor.model.info.scale
         return table_row(replace(scores, scale=scale, provenance=self._predictor.provenance))
 
     def beside_bytes(self) -> int:

@@ -44,10 +44,10 @@ class Verified:
     errors: int = 0
     faults: list[str] = field(default_factory=list)  # a line each; none if all is there and as it was published
     remove: list[str] = field(default_factory=list)  # files to take away, so that the run's command mends the rest
-    mendable: bool = True  # by that command
+    recoverable: bool = True  # by that command
 
     def add(self, fault: str, remove: str) -> None:
-        """Note what is wrong, and the file that is to go for it."""
+        """Log what is wrong, and the file that is to go for it."""
         self.faults.append(fault)
         self.remove.append(remove)
 
@@ -81,7 +81,7 @@ def verify(store: Store, progress: Progress = NO_PROGRESS) -> Verified:
         found.remove = [f"_run/{name}" for name in store.names("_run") if name.startswith("clips-")]
     if run_id_of(plan.list_sha256, plan.task, plan.shard_size) != plan.run_id:
         found.faults.append(f"{RUN} is not as it was planned: its id is that of other settings")
-        found.mendable = False
+        found.recoverable = False
     found.faults += [f"{stretch} not done" for stretch in _stretches(open_shards)]
     return found
 
@@ -194,9 +194,9 @@ def _table(commit: Commit, data: bytes | None) -> pyarrow.Table:
 
 def _check_part(plan: Plan, commit: Commit, table: pyarrow.Table, clips: Sequence[Clip]) -> None:
     """Raise `BulkError` that says what is wrong with a part, if anything is; of its rows, where the list is there."""
-    name, about = part_name(commit.shard), table.schema.metadata or {}
+    name, info = part_name(commit.shard), table.schema.metadata or {}
     told = {"run_id": plan.run_id, "model": str(plan.task.get("model"))}
-    if any(about.get(key.encode()) != value.encode() for key, value in told.items()):
+    if any(info.get(key.encode()) != value.encode() for key, value in told.items()):
         raise BulkError(f"{name} is of another run")
     if len(table) != plan.rows(commit.shard):
         raise BulkError(f"{name} has {len(table)} rows for {plan.rows(commit.shard)} clips")

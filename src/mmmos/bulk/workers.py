@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 2
 """Jobs that a worker is given at most: one that it is on, and one that it need not wait for."""
 
-BEAT_SECONDS = 0.25
+HEARTBEAT_SECONDS = 0.25
 """Shortest time between two heartbeats of a worker."""
 
 
@@ -72,7 +72,7 @@ class Outcome:
     reason: str = ""
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers. Each job is done once, on any of them; a worker that dies is replaced.
 
     A death is an outcome of the one job that the worker was on; what waited behind it goes to another.
@@ -127,7 +127,7 @@ class Heartbeats:
 
     def _beat(self, running: Running) -> None:
         self.running = running
-        if time.monotonic() - self._last >= BEAT_SECONDS:
+        if time.monotonic() - self._last >= HEARTBEAT_SECONDS:
             self._last = time.monotonic()
             self._send(running)
 
@@ -190,7 +190,7 @@ def work_on(
     return Result(len(rows), ok, len(rows) - ok, single, time.monotonic() - started, peak)
 
 
-class LocalCrew:
+class LocalWorkers:
     """Processes on this machine, started as there are jobs for them: one a GPU, or one a core, if not said otherwise.
 
     Where the task is for any GPU, and there are several, the workers share them out.

@@ -43,7 +43,7 @@ def verify(folder: FolderArgument) -> None:
 
 
 def _remedy(found: Verified) -> str:
-    if not found.mendable:
+    if not found.recoverable:
         return "the plan is damaged, and no command mends it: give the command of the run another folder"
     if found.remove:
         return f"remove these files and give the command of the run again: {' '.join(found.remove)}"

@@ -65,13 +65,13 @@ def _label_files(folder: Path | None) -> list[dict[str, Any]]:
 def _corpus(item: CorpusStatus) -> dict[str, Any]:
     from mmmos.data.corpora import SOURCES
 
-    about = SOURCES[item.source]
-    row = {"source": item.source, "title": about.title, "expected": item.expected, "found": item.found}
+    info = SOURCES[item.source]
+    row = {"source": item.source, "title": info.title, "expected": item.expected, "found": item.found}
     return row | {
         "missing": None if item.missing is None else list(item.missing),
         "unreadable": None if item.unreadable is None else list(item.unreadable),
-        "home": about.home,
-        "terms": about.terms,
+        "home": info.home,
+        "terms": info.terms,
     }
 
 

@@ -177,7 +177,7 @@ def _scores_of(
         found, left_out = _read(Path(name), rows, strict)
     else:
         predictor = open_model(name)
-        if digests := predictor.model.about.trained_on:
+        if digests := predictor.model.info.trained_on:
             trained = count_used([row.clip for row in rows], digests)
         found = _stream(predictor, rows)
     for sentence in absent(rows, found, axes):
@@ -192,14 +192,14 @@ def _scores_of(
 
 def _axes(named: Sequence[str], rows: Sequence[LabelledClip], manifest: Path) -> tuple[str, ...]:
     """The axes asked for, each of which must have a label, else all; `UsageError` that names the file."""
-    from mmmos.evaluation.agreement import JUDGED, labelled
+    from mmmos.evaluation.agreement import EVALUATED_AXES, labelled
 
     for axis in named:
-        if axis not in JUDGED:
-            raise UsageError(f"no axis is called {axis!r}; there are {', '.join(JUDGED)}")
+        if axis not in EVALUATED_AXES:
+            raise UsageError(f"no axis is called {axis!r}; there are {', '.join(EVALUATED_AXES)}")
         if axis not in labelled(rows):
             raise UsageError(f"{manifest}: no row has a label of {axis}")
-    return tuple(axis for axis in JUDGED if not named or axis in named)
+    return tuple(axis for axis in EVALUATED_AXES if not named or axis in named)
 
 
 def _is_table(name: str) -> bool:

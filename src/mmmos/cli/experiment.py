@@ -63,7 +63,7 @@ def experiment(
             cache or output.parent / f"{output.resolve().name}-cache",
             source,
             workers=workers or cores(),
-            note=_note,
+            log=_note,
             progress=progress,
         )
     print(json.dumps(asdict(result), allow_nan=False))

@@ -11,7 +11,7 @@ import typer
 
 from mmmos.cli.console import ConsoleProgress
 from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
-from mmmos.cli.run_folder import Crewed, RayOption, ShardSizeOption, StallOption, WorkersOption, run_in_folder
+from mmmos.cli.run_folder import RayOption, RunOptions, ShardSizeOption, StallOption, WorkersOption, run_in_folder
 from mmmos.cli.train import ENCODERS, EncodersOption, SetOption, _note, _precision
 from mmmos.errors import UsageError
 from mmmos.io.remote import is_url
@@ -60,7 +60,7 @@ def extract(
     names = tuple(encoders.split(","))
     source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
     chosen = settings.preset("paper").changed(dict(map(settings.parse_setting, change)))
-    how = Crewed(workers, ray, shard_size, stall_minutes)
+    how = RunOptions(workers, ray, shard_size, stall_minutes)
     if how.asked:
         from mmmos.bulk.tasks import ExtractTask
 

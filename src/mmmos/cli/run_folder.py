@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmmos.bulk.plan import Plan
     from mmmos.bulk.stores import Store
     from mmmos.bulk.tasks import Task
-    from mmmos.bulk.workers import Crew
+    from mmmos.bulk.workers import WorkerPool
 
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes of a run in a folder; by default one per core or GPU.")
@@ -43,7 +43,7 @@ LEASE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Crewed:
+class RunOptions:
     """The options above, as they were given."""
 
     workers: int | None
@@ -57,7 +57,7 @@ class Crewed:
         return any(option is not None for option in (self.workers, self.ray, self.shard_size))
 
 
-def folder_of(output: str | None, how: Crewed) -> str | None:
+def folder_of(output: str | None, how: RunOptions) -> str | None:
     """The folder or address that rows go to, None if it is a file.
 
     A folder is told by its looks (it ends with "/", is an address or is there), or by what it is to be worked on with.
@@ -74,7 +74,7 @@ def folder_of(output: str | None, how: Crewed) -> str | None:
     return output
 
 
-def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: Crewed, what: str) -> Counts:
+def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: RunOptions, what: str) -> Counts:
     """Plan a run or go on with it, and have it worked on. Raises `UsageError` and `BulkError`."""
     from mmmos.bulk.driver import run_shards
     from mmmos.bulk.plan import make_plan
@@ -151,12 +151,12 @@ def _note_idle(store: Store, plan: Plan, workers: int) -> None:
     )
 
 
-def _crew(store: Store, plan: Plan, task: Task, how: Crewed) -> Crew:
+def _crew(store: Store, plan: Plan, task: Task, how: RunOptions) -> WorkerPool:
     if how.ray is not None:
-        from mmmos.bulk.ray_workers import BEAT_SECONDS, RayCrew
+        from mmmos.bulk.ray_workers import HEARTBEAT_SECONDS, RayWorkers
 
-        beat_seconds = min(BEAT_SECONDS, 60 * how.stall_minutes / 4)
-        return RayCrew(store, plan, task, how.ray, how.workers, beat_seconds=beat_seconds)
-    from mmmos.bulk.workers import LocalCrew
+        heartbeat_seconds = min(HEARTBEAT_SECONDS, 60 * how.stall_minutes / 4)
+        return RayWorkers(store, plan, task, how.ray, how.workers, heartbeat_seconds=heartbeat_seconds)
+    from mmmos.bulk.workers import LocalWorkers
 
-    return LocalCrew(store, plan, task, how.workers)
+    return LocalWorkers(store, plan, task, how.workers)

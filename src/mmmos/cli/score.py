@@ -27,8 +27,8 @@ from mmmos.cli.options import (
     open_predictor,
 )
 from mmmos.cli.run_folder import (
-    Crewed,
     RayOption,
+    RunOptions,
     ShardSizeOption,
     StallOption,
     WorkersOption,
@@ -89,7 +89,7 @@ def score(
     from mmmos.inference.rows import not_done
     from mmmos.io.lists import refuse
 
-    how = Crewed(workers, ray, shard_size, stall_minutes)
+    how = RunOptions(workers, ray, shard_size, stall_minutes)
     skipped: list[ManifestError] = []
 
     def skip(error: ManifestError) -> None:
@@ -122,7 +122,7 @@ def score(
         predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
         if resume and file:
             clips = not_done(clips, file, predictor.provenance)
-        failed, label_range = 0, predictor.model.about.label_range
+        failed, label_range = 0, predictor.model.info.label_range
         with predictor, _rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
             progress.start("scoring", len(clips))
             for scores in predictor.stream(clips, segments=segments, progress=progress):

@@ -127,7 +127,7 @@ def train(
             label_range=label_range,
             seed=seed,
             main_set=main_set,
-            note=_note,
+            log=_note,
             progress=progress,
         )
     for line in agreement_lines(result):

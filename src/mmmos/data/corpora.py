@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ClipMetadata:
     """What the path of a clip says of it."""
 
     source: str  # key of SOURCES
@@ -65,21 +65,21 @@ class CorpusStatus:
     unreadable: tuple[str, ...] | None  # paths of files that no decoder opens; None where none was tried
 
 
-def facts(path: str, pam_system: PamSystem = "kind_folder") -> Facts | None:
+def facts(path: str, pam_system: PamSystem = "kind_folder") -> ClipMetadata | None:
     """What is known of a clip from its path below the data root; None if it is of none of the corpora.
 
     A group is a song, a speaker, a YouTube video (AudioSet, MusicCaps, and PAM's music is made from captions
     of such), or a prompt of PAM. Common Voice does not tell who speaks.
 
     >>> facts("MUSDB18/test/AM Contra - Heart Peripheral/bass.wav")
-    Facts(source='MUSDB18', system='', domain='music', group='MUSDB18/AM Contra - Heart Peripheral')
+    ClipMetadata(source='MUSDB18', system='', domain='music', group='MUSDB18/AM Contra - Heart Peripheral')
     >>> facts("PAM/human_eval/music/real/-0vPFx-wRRI.wav")
-    Facts(source='PAM', system='music/real', domain='music', group='youtube/-0vPFx-wRRI')
+    ClipMetadata(source='PAM', system='music/real', domain='music', group='youtube/-0vPFx-wRRI')
     """
     parts = PurePosixPath(path).parts or ("",)
     stem = os.path.splitext(parts[-1])[0]
     if test := _TEST_ID.fullmatch(stem):
-        return Facts(TEST, test["system"])
+        return ClipMetadata(TEST, test["system"])
     source = parts[0]
     if source not in SOURCES:
         return None
@@ -95,7 +95,7 @@ def facts(path: str, pam_system: PamSystem = "kind_folder") -> Facts | None:
             group = f"youtube/{stem}"
         case ("MUSDB18", _, song, _) | ("LibriTTS", _, song, *_) | ("EARS", song, _):
             group = f"{source}/{song}"
-    return Facts(source, system, domain, group)
+    return ClipMetadata(source, system, domain, group)
 
 
 def is_suspect(row: LabelledClip) -> bool:
@@ -197,9 +197,9 @@ def status(
     rows = {name: read_corpus(name, data_root, labels) for name in lists if find_label_file(name, folder)}
     return [
         _status(source, [row.clip for part in rows.values() for row in part if row.source == source], open_files)
-        if all(name in rows for name, count in zip(lists, (about.train, about.dev, about.test), strict=True) if count)
-        else CorpusStatus(source, about.train + about.dev + about.test, None, None, None)
-        for source, about in SOURCES.items()
+        if all(name in rows for name, count in zip(lists, (info.train, info.dev, info.test), strict=True) if count)
+        else CorpusStatus(source, info.train + info.dev + info.test, None, None, None)
+        for source, info in SOURCES.items()
     ]
 
 

@@ -15,7 +15,7 @@ from mmmos.audio.clip import Clip
 from mmmos.data.manifest import stream_clips
 from mmmos.errors import ManifestError, UsageError
 from mmmos.io.lists import AUDIO_SUFFIXES, OnBadRow, is_json, list_kind, refuse
-from mmmos.io.remote import files_below, filesystem, is_url, matching
+from mmmos.io.remote import filesystem, is_url, list_files, matching
 
 Report = Callable[[str], None]
 """Takes a sentence on what is left out of the clips."""
@@ -137,7 +137,7 @@ def _at_address(url: str, data_root: str | None, report: Report, on_bad_row: OnB
         yield from _matched(matching(url), url, data_root, report, on_bad_row)
     else:
         try:
-            yield from _files(name for name in files_below(url) if name == url or _is_audio(name))
+            yield from _files(name for name in list_files(url) if name == url or _is_audio(name))
         except FileNotFoundError:
             yield from _files([url])
 

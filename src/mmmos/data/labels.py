@@ -14,7 +14,7 @@ from typing import Any
 
 from mmmos.audio.clip import Clip
 from mmmos.data.columns import AXIS_COLUMNS, LABEL_NAMES, PATH_COLUMNS, TEXT_COLUMNS
-from mmmos.data.manifest import LabelledClip, Stretch, read_clip, stretch_of
+from mmmos.data.manifest import LabelledClip, Segment, read_clip, segment_of
 from mmmos.data.ratings import Ratings, has_labels, means, rater_columns, rater_of, ratings_of
 from mmmos.errors import ManifestError
 from mmmos.io.delimited import described, encoding_of
@@ -41,7 +41,7 @@ def read_labels(
     for a table without a column of labels, for scores of mmmos, where all rows are bad, and where one of `axes` has no
     label in any row.
     """
-    clips: dict[Stretch, _Rated] = {}
+    clips: dict[Segment, _Rated] = {}
     keys: dict[str, None] = {}  # in the order of columns
     bad: list[ManifestError] = []
 
@@ -97,7 +97,7 @@ class _Rated:
 
 
 def _add_row(
-    clips: dict[Stretch, _Rated],
+    clips: dict[Segment, _Rated],
     row: Mapping[str, Any],
     path: str | Path,
     line: int,
@@ -107,10 +107,10 @@ def _add_row(
     """Add a row to the clips, as a clip or as another rater's ratings of one. Raises `ManifestError`."""
     clip = read_clip(row, path, line, data_root, folder=Path(path).parent)
     ratings, rater = ratings_of(row, f"{path}, line {line}", label_range), rater_of(row)
-    known = clips.get(stretch_of(clip))
+    known = clips.get(segment_of(clip))
     if known is None:
         text = {name: "" if row.get(name) is None else str(row[name]) for name in TEXT_COLUMNS}
-        clips[stretch_of(clip)] = _Rated(clip, line, text, ratings, [rater])
+        clips[segment_of(clip)] = _Rated(clip, line, text, ratings, [rater])
         return
     if rater is None or None in known.raters:
         hint = "" if rater else "; if rows are ratings of several people, add a column `rater`"

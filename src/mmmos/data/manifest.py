@@ -147,10 +147,10 @@ def read_clip(
     return Clip(name, resolve(given, data_root, folder), start or 0.0, end, stream=int(stream))
 
 
-Stretch = tuple[str, float, float | None, int]
+Segment = tuple[str, float, float | None, int]
 
 
-def stretch_of(clip: Clip) -> Stretch:
+def segment_of(clip: Clip) -> Segment:
     """What makes a clip the same clip: the file, the stretch and the audio stream."""
     return os.path.abspath(clip.path or clip.id), clip.start_time, clip.end_time, clip.stream
 

@@ -36,7 +36,7 @@ def split_stratified(
     fraction: float,
     seed: int,
     column: str,
-    note: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
     """Rows in two parts: of each value of `column` about `fraction` in the second, no group in both.
 
@@ -62,7 +62,7 @@ def split_stratified(
                 f"no value of {column} can be divided without cutting a group: {_named(too_small)};"
                 " add clips of other groups, or hold out a larger fraction"
             )
-        note(f"{len(too_small)} of {total} values of {column} are too small to be divided: {_named(too_small)}")
+        log(f"{len(too_small)} of {total} values of {column} are too small to be divided: {_named(too_small)}")
     return (
         [row for row, second in zip(rows, in_second, strict=True) if not second],
         [row for row, second in zip(rows, in_second, strict=True) if second],

@@ -35,14 +35,14 @@ def label_span(rows: Sequence[LabelledClip]) -> str:
     return f"{np.nanmin(labels):g} and {np.nanmax(labels):g}"
 
 
-def choose_range(rows: Sequence[LabelledClip], declared: LabelRange | None, note: Callable[[str], None]) -> LabelRange:
+def choose_range(rows: Sequence[LabelledClip], declared: LabelRange | None, log: Callable[[str], None]) -> LabelRange:
     """The scale that is declared, else the one that the labels seem to be on, which `note` reports."""
     if declared is not None or not np.isfinite(label_array(rows)).any():
         return declared or LABEL_RANGE
     inferred = infer_range(rows)
     if inferred is None:
         raise UsageError(f"labels lie between {label_span(rows)}; give their scale with --scale LOW HIGH")
-    note(f"labels lie between {label_span(rows)}: their scale is taken to be {scale_name(inferred)} (else --scale)")
+    log(f"labels lie between {label_span(rows)}: their scale is taken to be {scale_name(inferred)} (else --scale)")
     return inferred
 
 

@@ -154,7 +154,7 @@ class WavLM(Encoder):
     def states(self, waves: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
         """What enters the first block, and what leaves each: [B, S] -> 13 times [B, T, 768].
 
-        With `lengths` [B] only the frames of `frames_heard` are attended to, as in the audiobox model, which
+        With `lengths` [B] only the frames of `valid_frames` are attended to, as in the audiobox model, which
         pads clips with zeros; its GroupNorm hears the zeros all the same.
         """
         x = self.first(waves).to(self.project.weight.dtype)  # [B, T, 512]
@@ -162,16 +162,16 @@ class WavLM(Encoder):
         for conv in self.convs:
             x = F.gelu(conv(x))
         x = self.project(self.norm(x.squeeze(2).transpose(1, 2)))
-        frames, unheard = x.shape[1], None
+        frames, invalid = x.shape[1], None
         if lengths is not None:
-            unheard = ~frames_heard(lengths, waves.shape[1], frames)[:, None, None]
-            x = x.masked_fill(unheard[:, 0, 0, :, None], 0)
+            invalid = ~valid_frames(lengths, waves.shape[1], frames)[:, None, None]
+            x = x.masked_fill(invalid[:, 0, 0, :, None], 0)
         near = self.near(x.transpose(1, 2))[..., :frames]  # an even kernel gives a frame too many
         x = self.near_norm(x + F.gelu(near).transpose(1, 2))
         yield x
         bias = self._bias(frames)
         for block in self.blocks:
-            x = block(x, bias, unheard)
+            x = block(x, bias, invalid)
             yield x
 
     def _bias(self, frames: int) -> Tensor:
@@ -233,14 +233,14 @@ class _Block(nn.Module):
         self.down = nn.Linear(config.hidden, config.width)
         self.norm2 = nn.LayerNorm(config.width, config.eps)
 
-    def forward(self, x: Tensor, bias: Tensor, unheard: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, invalid: Tensor | None) -> Tensor:
         """`bias` [heads, T, T] of each pair of frames; frames `unheard` [B, 1, 1, T] are not attended to."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, T, 64]
         # The gate sees its head's share of the input itself, not q.
         a, b = self.gate(x.view(*x.shape[:2], self.heads, -1)).sigmoid().transpose(1, 2).split(1, dim=-1)
         logits = (a * (b * self.gate_scale - 1) + 2) * bias
-        if unheard is not None:
-            logits = logits.masked_fill(unheard, -torch.inf)
+        if invalid is not None:
+            logits = logits.masked_fill(invalid, -torch.inf)
         heard = F.scaled_dot_product_attention(q, k, v, attn_mask=logits.to(q.dtype))
         x = self.norm1(x + self.out(heard.transpose(1, 2).flatten(2)))
         out: Tensor = self.norm2(x + self.down(F.gelu(self.up(x))))
@@ -276,12 +276,12 @@ def buckets(distance: Tensor, count: int, far: int) -> Tensor:
     return steps.where(steps < near, near + wide.long()).clamp(max=half - 1) + half * (distance > 0)
 
 
-def frames_heard(lengths: Tensor, samples: int, frames: int) -> Tensor:
+def valid_frames(lengths: Tensor, samples: int, frames: int) -> Tensor:
     """Whether a frame of a padded clip holds sound, by the published rule: lengths [B] -> [B, frames] bool.
 
     The rule gives every frame an equal share of the samples and drops the rest.
 
-    >>> frames_heard(torch.tensor([160_000, 16_000, 400]), 160_000, 499).sum(dim=1)
+    >>> valid_frames(torch.tensor([160_000, 16_000, 400]), 160_000, 499).sum(dim=1)
     tensor([499,  50,   2])
     """
     return torch.arange(frames, device=lengths.device) * (samples // frames) < lengths[:, None]

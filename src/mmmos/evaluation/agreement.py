@@ -16,7 +16,7 @@ from mmmos.scores import AXES, Scores
 
 BOOTSTRAP_SAMPLES = 1000
 
-JUDGED = (*AXES, "composite")
+EVALUATED_AXES = (*AXES, "composite")
 """What figures are given of: the axes, and the mean of a clip's four, taken before any metric."""
 
 
@@ -24,7 +24,7 @@ JUDGED = (*AXES, "composite")
 class Agreement:
     """Agreement of scores and labels on one axis, over one part of the clips."""
 
-    axis: str  # of JUDGED
+    axis: str  # of EVALUATED_AXES
     part: str  # "all", or a domain's name
     level: str  # "utterance" or "system"
     n: int  # clips, or systems
@@ -46,7 +46,7 @@ class Agreement:
 class Comparison:
     """One figure of two models over the same clips."""
 
-    axis: str  # of JUDGED
+    axis: str  # of EVALUATED_AXES
     part: str  # "all", or a domain's name
     level: str  # "utterance" or "system"
     n: int  # clips, or systems, that both have scored
@@ -77,7 +77,7 @@ class Cell:
 
 
 def evaluate(
-    rows: Sequence[LabelledClip], scores: Sequence[Scores], seed: int = 0, axes: Sequence[str] = JUDGED
+    rows: Sequence[LabelledClip], scores: Sequence[Scores], seed: int = 0, axes: Sequence[str] = EVALUATED_AXES
 ) -> list[Agreement]:
     """Agreement on every axis that has labels: over all clips, by domain, and by system.
 
@@ -99,7 +99,7 @@ def compare(
     first: Sequence[Scores],
     second: Sequence[Scores],
     seed: int = 0,
-    axes: Sequence[str] = JUDGED,
+    axes: Sequence[str] = EVALUATED_AXES,
 ) -> list[Comparison]:
     """Every figure of two models side by side, over the clips that both have scored."""
     found = []
@@ -113,17 +113,17 @@ def compare(
 
 
 def labelled(rows: Sequence[LabelledClip]) -> list[str]:
-    """What of JUDGED there is a label of."""
+    """What of EVALUATED_AXES there is a label of."""
     known = np.isfinite(_judged(label_array(rows)))
-    return [axis for i, axis in enumerate(JUDGED) if known[:, i].any()]
+    return [axis for i, axis in enumerate(EVALUATED_AXES) if known[:, i].any()]
 
 
-def absent(rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequence[str] = JUDGED) -> list[str]:
+def absent(rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequence[str] = EVALUATED_AXES) -> list[str]:
     """A sentence on each axis that no clip has a label of, or no clip a score: nothing is told of it elsewhere."""
     labels, predictions = _judged(label_array(rows)), _judged(_score_array(scores))
     said = []
     for axis in axes:
-        i = JUDGED.index(axis)
+        i = EVALUATED_AXES.index(axis)
         known = {"label": np.isfinite(labels[:, i]), "score": np.isfinite(predictions[:, i])}
         lacking = [what for what, there in known.items() if not there.any()]
         if lacking:
@@ -134,7 +134,7 @@ def absent(rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequenc
 
 
 def cells(
-    rows: Sequence[LabelledClip], models: Sequence[Sequence[Scores]], axes: Sequence[str] = JUDGED
+    rows: Sequence[LabelledClip], models: Sequence[Sequence[Scores]], axes: Sequence[str] = EVALUATED_AXES
 ) -> Iterator[Cell]:
     """The clips of each part and axis that are labelled and that every model has scored; then their systems."""
     labels = _judged(label_array(rows))
@@ -146,7 +146,7 @@ def cells(
     parts |= {name: domains == name for name in sorted(set(domains)) if name} if len(set(domains)) > 1 else {}
     for part, chosen in parts.items():
         for axis in axes:
-            i = JUDGED.index(axis)
+            i = EVALUATED_AXES.index(axis)
             known = chosen & np.isfinite(np.array([labels[:, i], *(table[:, i] for table in tables)])).all(axis=0)
             if not known.any():
                 continue

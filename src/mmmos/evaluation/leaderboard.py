@@ -20,7 +20,7 @@ from mmmos.data.label_files import label_file
 from mmmos.data.manifest import shortened
 from mmmos.data.ratings import read_ratings
 from mmmos.errors import ManifestError
-from mmmos.evaluation.agreement import JUDGED
+from mmmos.evaluation.agreement import EVALUATED_AXES
 from mmmos.evaluation.ceiling import ceilings
 from mmmos.io.delimited import to_float
 from mmmos.io.lists import OnBadRow, read_rows, refuse
@@ -54,7 +54,7 @@ class Truth:
 class Result:
     """A model on one axis at one level."""
 
-    axis: str  # of JUDGED, or MEAN
+    axis: str  # of EVALUATED_AXES, or MEAN
     level: str  # of LEVELS
     n: int  # clips, or systems
     figures: Mapping[str, float]  # by metric
@@ -252,7 +252,7 @@ def _read_others(path: Path) -> list[tuple[int, tuple[str, str, str], dict[str, 
                 f"{path}, line 1: the columns are {there}; expected are team, axis, level, any of {', '.join(METRICS)}"
             )
         axis, level = row["axis"].strip(), row["level"].strip()
-        if axis not in (*JUDGED, MEAN) or level not in LEVELS:
+        if axis not in (*EVALUATED_AXES, MEAN) or level not in LEVELS:
             raise ManifestError(f"{where}: no axis and level is called {axis!r} and {level!r}")
         figures = {name: _figure(row[name], name, where) for name in METRICS if (row.get(name) or "").strip()}
         found.append((line, (_team(row["team"].strip()), axis, level), figures))

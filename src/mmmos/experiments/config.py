@@ -67,7 +67,7 @@ class Ensembles:
 class Experiment:
     """What a TOML file asks for."""
 
-    note: str
+    log: str
     beside_paper: bool
     seeds: tuple[int, ...]
     encoders: dict[str, str]  # name in the grid -> as `EncoderSource.names`
@@ -118,7 +118,7 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         grid = [row for entry in asked["grid"] for row in _combinations(entry, name, common, encoders, changes or {})]
         ensembles, tables = asked.get("ensembles", {}), {row.table: None for row in grid}
         return Experiment(
-            note=asked.get("note", ""),
+            log=asked.get("note", ""),
             beside_paper=asked.get("beside_paper", True),
             seeds=_seeds(asked.get("seeds", [42])),
             encoders=encoders,
@@ -137,7 +137,7 @@ def read_sets(
     folder: Path,
     data_root: str | Path | None = None,
     labels: str | Path | None = None,
-    note: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Sets:
     """The clips that an experiment's `[data]` asks for.
 
@@ -167,7 +167,7 @@ def read_sets(
         stratify = data.get("stratify", "")
         columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
         rows = read_corpus(_find(data["list"], folder, data_root), columns=columns, where=data.get("where"))
-        return _split(rows, data["parts"], data.get("parts_seed", 0), stratify, note)
+        return _split(rows, data["parts"], data.get("parts_seed", 0), stratify, log)
     _check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
     for key, choices in CHOICES.items():
         if data.get(key, choices[0]) not in choices:
@@ -180,7 +180,7 @@ def read_sets(
                 "pam_system": data.get("pam_system", "kind_folder"),
                 "drop_suspect": data.get("drop_suspect", False),
             }
-            lists[part] = read_corpus(name, data_root, labels, report=note, **options)
+            lists[part] = read_corpus(name, data_root, labels, report=log, **options)
     natural = [row for row in lists["dev"] if row.source != "PAM"]
     pam = [row for row in lists["dev"] if row.source == "PAM"]
     wanted = {"natural": natural, "combined": lists["dev"]}
@@ -273,7 +273,7 @@ def _ensembles(asked: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
     return made
 
 
-def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str, note: Callable[[str], None]) -> Sets:
+def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str, log: Callable[[str], None]) -> Sets:
     """Rows in named parts. Each is split off what the ones before it have left."""
     are_shares = isinstance(shares, dict) and all(type(x) in (int, float) and x > 0 for x in shares.values())
     if not are_shares or not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
@@ -281,7 +281,7 @@ def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str, 
     left, parts, rest = list(rows), {}, 1.0
     for name in reversed([name for name in shares if name != "train"]):
         if stratify:
-            left, parts[name] = split_stratified(left, shares[name] / rest, seed, stratify, note)
+            left, parts[name] = split_stratified(left, shares[name] / rest, seed, stratify, log)
         else:
             left, parts[name] = split_groups(left, shares[name] / rest, seed)
         rest -= shares[name]

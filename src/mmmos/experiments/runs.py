@@ -28,12 +28,12 @@ from mmmos.experiments.config import Configuration, Ensembles, Experiment, Sets
 from mmmos.experiments.results import Result, results_of, write_results
 from mmmos.experiments.tables import write_tables
 from mmmos.features.cache import Keep, file_digests
-from mmmos.features.extractor import EncoderSource, Listener, Note, Planned, name_of
+from mmmos.features.extractor import EncoderSource, Listener, Log, Planned, name_of
 from mmmos.inference.selfcheck import check_scores
 from mmmos.io.atomic import replacing
 from mmmos.model.folder import load_folder, save_ensemble, save_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import About, ScoringModel, combine, combined_about
+from mmmos.model.system import ModelInfo, ScoringModel, combine, combined_info
 from mmmos.processes import run_in_processes
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE
@@ -64,7 +64,7 @@ class Run:
     reports: dict[str, str]  # by set
     places: tuple[tuple[str, str], ...]  # tables and their rows that it stands in
     cost: float  # about how long it takes, in any unit
-    trained_on: tuple[str, ...] = ()  # files of `train` and `dev`, as in `About`
+    trained_on: tuple[str, ...] = ()  # files of `train` and `dev`, as in `ModelInfo`
 
     @property
     def is_done(self) -> bool:
@@ -90,7 +90,7 @@ def run_experiment(
     source: EncoderSource,
     *,
     workers: int = 1,
-    note: Note = lambda line: None,
+    log: Log = lambda line: None,
     progress: Progress = NO_PROGRESS,
 ) -> Finished:
     """Run all that is not done yet, then write the tables.
@@ -103,9 +103,9 @@ def run_experiment(
         there = ", ".join(sets.reports)
         raise UsageError(f"ensembles are to be chosen on {experiment.ensembles.dev!r}; reported are {there}")
     out.mkdir(parents=True, exist_ok=True)
-    plan = _Plan(experiment, sets, out, cache, source, note, progress)
+    plan = _Plan(experiment, sets, out, cache, source, log, progress)
     missing = [run for run in plan.runs if not run.is_done]
-    note(f"{len(plan.runs)} runs, of which {len(plan.runs) - len(missing)} are done")
+    log(f"{len(plan.runs)} runs, of which {len(plan.runs) - len(missing)} are done")
     total = sum(run.cost for run in plan.runs)
     progress.start("training", 100, "%", 100 - 100 * sum(run.cost for run in missing) / total if total else 100)
     failed = {}
@@ -113,10 +113,10 @@ def run_experiment(
         progress.advance(100 * run.cost / total)
         if error is not None:
             failed[run.folder.name] = error
-            note(f"{run.folder.name} failed: {error}")
+            log(f"{run.folder.name} failed: {error}")
     results = [result for run in plan.runs if run.is_done for result in _results(run, plan.tables)]
     if experiment.ensembles is not None:
-        results += _ensembles(experiment, experiment.ensembles, plan, out, note)
+        results += _ensembles(experiment, experiment.ensembles, plan, out, log)
     write_results(results, out / "results.jsonl")
     asked: dict[str, list[str]] = {}
     for row in experiment.grid:
@@ -125,7 +125,7 @@ def run_experiment(
         asked[experiment.ensembles.table] = list(experiment.ensembles.strategies)
     paper = experiment.beside_paper and experiment.has_paper_encoders
     roles = {row.row: row.paper_row for row in experiment.grid}
-    write_tables(results, out, experiment.note, asked, paper, roles)
+    write_tables(results, out, experiment.log, asked, paper, roles)
     return Finished(str(out), len(plan.runs), failed, plan.left_out)
 
 
@@ -144,14 +144,14 @@ def train_run(run: Run, tables: Mapping[str, Table]) -> None:
         predictions[f"{name}{IDS}"] = np.array([name_of(row.clip) for row in tables[key].rows])
     best = best_epoch(history)
     training = {"settings": asdict(run.settings) | {"seed": run.seed, "main_set": main_set}, "best_epoch": best.epoch}
-    about = About(
+    info = ModelInfo(
         training=training,
         rated=rated,
         clip_output=run.settings.clip_output,
         label_range=LABEL_RANGE,
         trained_on=run.trained_on,
     )
-    save_model(run.folder, member, about, _card(run.folder.name, "One run of an experiment", about))
+    save_model(run.folder, member, info, _card(run.folder.name, "One run of an experiment", info))
     with replacing(run.folder / PREDICTIONS) as partial, open(partial, "wb") as file:
         np.savez(file, allow_pickle=False, **predictions)
     drop_checkpoint(run.folder)
@@ -169,13 +169,13 @@ class _Plan:
         out: Path,
         cache: Path,
         source: EncoderSource,
-        note: Note,
+        log: Log,
         progress: Progress,
     ) -> None:
         self.tables: dict[str, Table] = {}
         self.listeners: list[Listener] = []
         self._experiment, self._sets, self._out = experiment, sets, out
-        self._note, self._progress = note, progress
+        self._note, self._progress = log, progress
         self._left_out: dict[str, None] = {}
         runs: dict[Path, Run] = {}
         keep: Keep = "frames" if any(row.settings.aggregator == "blstm_t" for row in experiment.grid) else "pooled"
@@ -237,7 +237,7 @@ class _Plan:
             )
 
 
-def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path, note: Note) -> list[Result]:
+def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path, log: Log) -> list[Result]:
     """Results of the ensembles of each seed; those of the first seed are saved as models, too."""
     results: list[Result] = []
     for seed in experiment.seeds:
@@ -252,7 +252,7 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
         if not runs:
             continue
         if absent := [row for row in listed if row not in runs]:
-            note(f"ensembles with seed {seed} are made without {', '.join(absent)}, which failed")
+            log(f"ensembles with seed {seed} are made without {', '.join(absent)}, which failed")
         scores: dict[str, list[Array]] = {name: [] for name in next(iter(runs.values())).reports}
         for run in runs.values():
             for name, predictions in _predictions(run).items():
@@ -273,41 +273,39 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
                     reading=asked.reading,
                 )
             except UsageError as error:
-                note(f"{strategy} with seed {seed}: {error}")
+                log(f"{strategy} with seed {seed}: {error}")
                 continue
             for name in stacked:
                 used = weights.any(axis=1)
                 mean, _ = combine(stacked[name][used], weights[used])
                 results += results_of(mean, rows[name], name, asked.table, strategy, seed)
             if seed == experiment.seeds[0]:
-                _save_ensemble(
-                    out / "ensembles" / strategy, list(runs.values()), weights.astype(np.float64), plan, note
-                )
+                _save_ensemble(out / "ensembles" / strategy, list(runs.values()), weights.astype(np.float64), plan, log)
     return results
 
 
-def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float64], plan: _Plan, note: Note) -> None:
+def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float64], plan: _Plan, log: Log) -> None:
     if len(plan.listeners) > 1:
-        note(f"{folder.name} is not saved: its members hear through encoders of different options")
+        log(f"{folder.name} is not saved: its members hear through encoders of different options")
         return
     used = [i for i, row in enumerate(weights) if row.any()]
     loaded = [load_folder(runs[i].folder.name, runs[i].folder) for i in used]
     try:
-        about = combined_about([model.about for model in loaded], {"members": [model.name for model in loaded]})
+        info = combined_info([model.info for model in loaded], {"members": [model.name for model in loaded]})
     except UsageError as error:
-        note(f"{folder.name} is not saved: {error}")
+        log(f"{folder.name} is not saved: {error}")
         return
     members = [model.members[0] for model in loaded]
-    model = ScoringModel(folder.name, tuple(members), weights[used], about, "", plan.listeners[0].encoders)
-    checked = replace(about, check=check_scores(model))
-    save_ensemble(folder, members, weights[used], checked, _card(folder.name, "An ensemble of an experiment", about))
+    model = ScoringModel(folder.name, tuple(members), weights[used], info, "", plan.listeners[0].encoders)
+    checked = replace(info, check=check_scores(model))
+    save_ensemble(folder, members, weights[used], checked, _card(folder.name, "An ensemble of an experiment", info))
 
 
-def _card(name: str, what: str, about: About) -> str:
+def _card(name: str, what: str, info: ModelInfo) -> str:
     """The model's README.md."""
-    unrated = [axis for axis in AXES if axis not in about.rated]
+    unrated = [axis for axis in AXES if axis not in info.rated]
     missing = f" {', '.join(unrated)}: not rated in training, so without a score." if unrated else ""
-    return f"# {name}\n\n{what}: {', '.join(about.rated)} on the scale {about.scale}.{missing} Not calibrated.\n"
+    return f"# {name}\n\n{what}: {', '.join(info.rated)} on the scale {info.scale}.{missing} Not calibrated.\n"
 
 
 def _results(run: Run, tables: Mapping[str, Table]) -> Iterator[Result]:

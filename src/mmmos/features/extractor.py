@@ -231,7 +231,7 @@ def _duration(decoder: IsolatedDecoder, row: LabelledClip, progress: Progress) -
     return duration
 
 
-Note = Callable[[str], None]
+Log = Callable[[str], None]
 """Called with one line for the user."""
 
 
@@ -285,7 +285,7 @@ class Listener:
         how: How,
         count: int = 1,
         seed: int = 0,
-        note: Note = _silent,
+        log: Log = _silent,
         progress: Progress = NO_PROGRESS,
     ) -> tuple[list[Planned], list[str]]:
         """Plan and encode the clips. Returns the plans, and what is left out: paths that are missing, ids that failed.
@@ -297,12 +297,12 @@ class Listener:
         present, missing = split_present(rows)
         progress.advance(len(missing))
         if missing:
-            note(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
+            log(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
         plans, unopened = self.extractor.plan(present, how, count, seed, progress)
-        self._make_room(plans, note)
+        self._make_room(plans, log)
         failed = unopened | self.extractor.extract(plans, progress)
         for name, reason in failed.items():
-            note(f"{name} is left out: {reason}")
+            log(f"{name} is left out: {reason}")
         return [plan for plan in plans if name_of(plan.row.clip) not in failed], [*missing, *failed]
 
     def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
@@ -310,14 +310,14 @@ class Listener:
         columns = {spec.name: spec.columns for spec in config.encoders}
         return self.extractor.table(plans, AGGREGATORS[config.aggregator](columns, config.fusion))
 
-    def _make_room(self, plans: Sequence[Planned], note: Note) -> None:
+    def _make_room(self, plans: Sequence[Planned], log: Log) -> None:
         root = self.extractor.cache.root
         size = self.extractor.size(plans)
         place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
         free = shutil.disk_usage(place).free
         if size > 1 << 20:
             crops = sum(len(plan.crops) for plan in plans)
-            note(f"encoding {crops} crops of {len(plans)} clips, about {_bytes(size)} in {root}")
+            log(f"encoding {crops} crops of {len(plans)} clips, about {_bytes(size)} in {root}")
         if size > free:
             raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
 

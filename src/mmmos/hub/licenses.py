@@ -12,7 +12,7 @@ class License:
     name: str
     license: str
     commercial_use: str  # "yes", "no" or "see note"
-    note: str
+    log: str
     source: str
 
 

@@ -53,7 +53,7 @@ class PendingClip:
         clip, report = self.clip, self.report
         given: dict[str, Any] = {"id": clip.id, "path": clip.path, "start_time": clip.start_time, "stream": clip.stream}
         given |= dict(zip(("file_bytes", "file_mtime"), self._file_state, strict=True))
-        scores = Scores(**given, scale=model.about.scale, provenance=provenance)
+        scores = Scores(**given, scale=model.info.scale, provenance=provenance)
         if report is None or self.error is not None:
             yield replace(scores, error=self.error)
             return
@@ -96,20 +96,20 @@ def with_scores(
     """
     if prediction is None or shares is None:
         return scores
-    about = model.about
-    rated = np.array([axis in about.rated for axis in AXES])
-    bounded = np.clip(prediction, *about.label_range)
-    combined = np.where(rated, bounded if about.clip_output else prediction, np.nan)
+    info = model.info
+    rated = np.array([axis in info.rated for axis in AXES])
+    bounded = np.clip(prediction, *info.label_range)
+    combined = np.where(rated, bounded if info.clip_output else prediction, np.nan)
     with np.errstate(all="ignore"):
         mean, std = combine(combined[:, None], model.weights)
-    inside = np.clip(mean, *about.label_range)
-    clipped = (bounded != prediction)[:, rated] if about.clip_output else (inside != mean)[:, rated]
+    inside = np.clip(mean, *info.label_range)
+    clipped = (bounded != prediction)[:, rated] if info.clip_output else (inside != mean)[:, rated]
     if clipped.any():
         scores = replace(scores, warnings=tuple(sorted({*scores.warnings, "out_of_range"})))
     if len(shares):
         domain = model.domains[int(shares.argmax())]
         counted = [model.domains[i] for i in np.flatnonzero(shares >= min(COUNTED_SHARE, shares.max()))]
-        named: dict[str, Any] = {f"{axis}_basis": word for axis, word in weakest_basis(about.basis, counted).items()}
+        named: dict[str, Any] = {f"{axis}_basis": word for axis, word in weakest_basis(info.basis, counted).items()}
         scores = replace(scores, domain=domain, **named)
     return scores.with_axes(inside[0], std[0])
 

@@ -43,8 +43,8 @@ class DifferentiableScorer(nn.Module):
         super().__init__()
         self._encoders = dict(encoders)
         self._members = tuple(member.model for member in model.members)
-        self._range = model.about.label_range
-        self._unrated = torch.tensor([axis not in model.about.rated for axis in AXES])
+        self._range = model.info.label_range
+        self._unrated = torch.tensor([axis not in model.info.rated for axis in AXES])
         self.sample_rate = max(encoder.sample_rate for encoder in encoders.values())  # Hz, of waves where none is given
         self._min_seconds = wants(encoders.values())[1]
         scales = [(member.scale.mean, member.scale.std) for member in model.members]

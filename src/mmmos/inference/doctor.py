@@ -69,7 +69,7 @@ def _look_at(encoder: str) -> str:
 def _check_lite() -> str:
     model = load_model("lite")
     found = check_scores(model)
-    worst = np.max([abs(found[axis] - value) for axis, value in model.about.check.items()])  # NaN if any is
+    worst = np.max([abs(found[axis] - value) for axis, value in model.info.check.items()])  # NaN if any is
     if not worst <= CHECK_TOLERANCE:
-        raise ValueError(f"its scores of the check clip are off by {worst:.3f}: {found}, not {model.about.check}")
+        raise ValueError(f"its scores of the check clip are off by {worst:.3f}: {found}, not {model.info.check}")
     return f"{model.sha256[:16]}, check clip within {worst:.4f} points"

@@ -20,7 +20,7 @@ import torch
 
 from mmmos.audio.clip import Clip, Layout, to_clip
 from mmmos.audio.isolated import IsolatedDecoder
-from mmmos.audio.prefetch import DecodersAhead
+from mmmos.audio.prefetch import PrefetchingDecoder
 from mmmos.audio.windows import ClipReport, Window, cut
 from mmmos.encoders.base import encode_windows, wants
 from mmmos.encoders.device import pick_device
@@ -91,11 +91,11 @@ class Predictor:
                 network.to(place)
         self.rates, self.min_seconds = wants(self.encoders.values())
         self.decoder = IsolatedDecoder(deadline)
-        self.ahead = DecodersAhead(decoders, deadline) if decoders else None
+        self.ahead = PrefetchingDecoder(decoders, deadline) if decoders else None
 
     def __repr__(self) -> str:
         encoders, members = "+".join(self.encoders), len(self.model.members)
-        parts = f"{encoders}, {members} member{'s' * (members > 1)}, scale {self.model.about.scale}"
+        parts = f"{encoders}, {members} member{'s' * (members > 1)}, scale {self.model.info.scale}"
         return f"<Predictor {self.model.name!r}: {parts}, {self.device}, {self.provenance.dtype}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -116,8 +116,8 @@ class Predictor:
             version=VERSION,
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
-            calibrated=self.model.about.calibrated,
-            commercial_use=self.model.about.commercial_use,
+            calibrated=self.model.info.calibrated,
+            commercial_use=self.model.info.commercial_use,
         )
 
     @overload
@@ -250,7 +250,7 @@ class Predictor:
                 z, share = (part.double().cpu().numpy() for part in member.model.judge(features))
                 predictions.append(member.scale.to_labels(z))
                 shares.append(share[:, : len(self.model.domains)])
-        rated = [axis in self.model.about.rated for axis in AXES]
+        rated = [axis in self.model.info.rated for axis in AXES]
         for i, (pending, window) in enumerate(batch):
             prediction = np.stack(predictions)[:, i]
             if not np.isfinite(prediction[:, rated]).all():

@@ -23,4 +23,4 @@ def check_scores(model: ScoringModel) -> dict[str, float]:
     samples, rate = check_clip()
     with Predictor(model, device="cpu", dtype="float32") as predictor:
         scores = predictor.score(samples, sample_rate=rate)
-    return {axis: round(scores[axis], 4) for axis in model.about.rated}
+    return {axis: round(scores[axis], 4) for axis in model.info.rated}

@@ -71,7 +71,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 @contextmanager
 def open_text(url: str) -> Iterator[TextIO]:
     """A file of UTF-8 text, unpacked if it is called `.gz`, fetched as it is read. Raises OSError."""
-    with told_as_os_errors(url):
+    with as_os_errors(url):
         store, path = filesystem(url)
         packed = "gzip" if path.lower().endswith(".gz") else None
         with (
@@ -81,16 +81,16 @@ def open_text(url: str) -> Iterator[TextIO]:
             yield text
 
 
-def files_below(url: str) -> Iterator[str]:
+def list_files(url: str) -> Iterator[str]:
     """The addresses of a folder's files, in the order of names; of a file its own. Raises OSError."""
-    with told_as_os_errors(url):
+    with as_os_errors(url):
         store, path = filesystem(url)
         yield from (_address(url, path, name) for name in _below(store, path))
 
 
 def matching(url: str) -> list[str]:
     """The addresses that a pattern matches, in the order of names. Raises `UsageError`, OSError."""
-    with told_as_os_errors(url):
+    with as_os_errors(url):
         store, path = filesystem(url)
         try:
             return sorted(_address(url, path, name) for name in store.glob(path))
@@ -112,7 +112,7 @@ class Copies:
     def fetch(self, url: str) -> Iterator[Path]:
         """A copy of a file. Raises `AudioError`: "not_found", "fetch_failed"."""
         try:
-            with told_as_os_errors(url):
+            with as_os_errors(url):
                 copy = self._take(url)
         except FileNotFoundError as error:
             raise AudioError("not_found", f"no such file: {url}") from error
@@ -186,7 +186,7 @@ def _below(store: AbstractFileSystem, path: str) -> Iterator[str]:
 
 
 @contextmanager
-def told_as_os_errors(url: str) -> Iterator[None]:
+def as_os_errors(url: str) -> Iterator[None]:
     """Have OSError, with the address, in place of what the clients of servers raise of their own."""
     try:
         yield

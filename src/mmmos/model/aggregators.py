@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmmos.encoders.base import Features
 from mmmos.model.fusion import FusionConfig, Reduction, fuse_aligned, fuse_pooled, normalise, pool
-from mmmos.model.layers import FIT_ROWS, Blstm, Standardizer, StateSum
+from mmmos.model.layers import FIT_ROWS, Blstm, Standardizer, WeightedLayerSum
 
 
 class Aggregator(nn.Module, ABC):
@@ -108,7 +108,7 @@ class Aggregator(nn.Module, ABC):
         return self.aggregate(self.reduce(features))
 
 
-def _state_sum(columns: Mapping[str, Sequence[int]], config: FusionConfig, by_axis: bool) -> StateSum | None:
+def _state_sum(columns: Mapping[str, Sequence[int]], config: FusionConfig, by_axis: bool) -> WeightedLayerSum | None:
     """The learned sum that the config asks for; `by_axis` says whether an aggregator can have one for each axis."""
     if config.summed is None:
         return None
@@ -117,7 +117,7 @@ def _state_sum(columns: Mapping[str, Sequence[int]], config: FusionConfig, by_ax
         raise ValueError(f"{config.wavlm_output} wants {config.summed} with layers='all', not with columns {widths}")
     if config.wavlm_output == "weighted_per_axis" and not by_axis:
         raise ValueError("weighted_per_axis gives four vectors a clip; of the aggregators only mlp takes them")
-    return StateSum(len(widths), config.wavlm_output == "weighted_per_axis")
+    return WeightedLayerSum(len(widths), config.wavlm_output == "weighted_per_axis")
 
 
 class MlpAggregator(Aggregator):

@@ -32,7 +32,7 @@ from mmmos.io.atomic import hash_file
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig, QualityModel
-from mmmos.model.system import About, Member, ScoringModel
+from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scale
 
 STATES = 13
@@ -58,7 +58,7 @@ def is_audiobox(path: Path) -> bool:
     return path.is_file() and path.suffix == ".pt"
 
 
-def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, about: About | None = None) -> ScoringModel:
+def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, info: ModelInfo | None = None) -> ScoringModel:
     """The baseline from its folder or file, loaded strictly.
 
     Nothing is known of a file's training but what `about` says. Raises `ModelNotFoundError`, `ModelFormatError`.
@@ -85,10 +85,10 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, about: 
         scale = Scale(*(tuple(float(target[axis][part]) for axis in AXES) for part in ("mean", "std")))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{file}: target_transform needs a mean and a std for each axis") from error
-    about = about or About(training={"source": str(path)})
+    info = info or ModelInfo(training={"source": str(path)})
     member = Member(model.eval().requires_grad_(False), scale)
     config = file.with_name("config.json").read_bytes() if file.suffix == ".safetensors" else b""
-    return ScoringModel(name, (member,), np.ones((1, len(AXES))), about, hash_file(file, config), {"wavlm": encoder})
+    return ScoringModel(name, (member,), np.ones((1, len(AXES))), info, hash_file(file, config), {"wavlm": encoder})
 
 
 def _read(file: Path, trust_checkpoint: bool) -> tuple[dict[str, Any], Mapping[str, Any], dict[str, Tensor]]:

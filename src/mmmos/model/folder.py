@@ -32,14 +32,14 @@ from mmmos.io.atomic import replacing
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig, QualityModel
-from mmmos.model.system import _LATER_FIELDS, About, Member, ScoringModel, T
+from mmmos.model.system import LATER_FIELDS, Member, ModelInfo, ScoringModel, T
 from mmmos.scores import AXES, Scale
 
 FORMAT = 1
 """Version of the folder's layout."""
 
 
-def save_model(folder: Path, member: Member, about: About, card: str) -> None:
+def save_model(folder: Path, member: Member, info: ModelInfo, card: str) -> None:
     """Write one model as a folder; `config.json` is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)  # of a model that was here before: it is whole or no more
@@ -54,12 +54,12 @@ def save_model(folder: Path, member: Member, about: About, card: str) -> None:
     for spec in model["encoders"]:
         if spec["checkpoint"] and os.path.isabs(spec["checkpoint"]):
             spec["checkpoint"] = os.path.relpath(spec["checkpoint"], folder)
-    config = {"format": FORMAT, "model": model, "scale": scale, "about": asdict(about)}
+    config = {"format": FORMAT, "model": model, "scale": scale, "about": asdict(info)}
     _write_json(folder / "config.json", config)
 
 
 def save_ensemble(
-    folder: Path, members: Sequence[Member], weights: NDArray[np.float64], about: About, card: str
+    folder: Path, members: Sequence[Member], weights: NDArray[np.float64], info: ModelInfo, card: str
 ) -> None:
     """Write an ensemble as a folder of folders; `ensemble.json` is written last.
 
@@ -70,11 +70,11 @@ def save_ensemble(
     names = [f"member-{i}" for i in range(len(members))]
     for name, member in zip(names, members, strict=True):
         # A member scores the same axes on the same scale when it is loaded alone; the check is of the ensemble.
-        own = replace(about, training={}, check={})
+        own = replace(info, training={}, check={})
         save_model(folder / name, member, own, f"One member of {folder.name}.\n")
     (folder / "README.md").write_text(card, encoding="utf-8")
     table = [dict(zip(AXES, map(float, row), strict=True)) for row in weights]
-    ensemble = {"format": FORMAT, "members": names, "weights": table, "about": asdict(about)}
+    ensemble = {"format": FORMAT, "members": names, "weights": table, "about": asdict(info)}
     _write_json(folder / "ensemble.json", ensemble)
 
 
@@ -82,8 +82,8 @@ def load_folder(name: str, folder: Path) -> ScoringModel:
     """A model or an ensemble from its folder. Raises `ModelNotFoundError`, `ModelFormatError`."""
     ensemble = folder / "ensemble.json"
     if not ensemble.is_file():
-        member, about = _load_member(folder)
-        return ScoringModel(name, (member,), np.ones((1, len(AXES))), about, _sha256(folder, [folder]))
+        member, info = _load_member(folder)
+        return ScoringModel(name, (member,), np.ones((1, len(AXES))), info, _sha256(folder, [folder]))
     data = _read_json(ensemble, {"format", "members", "weights", "about"})
     try:
         folders = [folder / str(part) for part in data["members"]]
@@ -101,11 +101,11 @@ def load_folder(name: str, folder: Path) -> ScoringModel:
             f"{ensemble}: members are folders beside it, none of them elsewhere: {', '.join(map(str, folders))}"
         )
     members = tuple(_load_member(part)[0] for part in folders)
-    about = _build_about(data["about"], ensemble)
-    return ScoringModel(name, members, weights, about, _sha256(folder, [folder, *folders]))
+    info = _build_info(data["about"], ensemble)
+    return ScoringModel(name, members, weights, info, _sha256(folder, [folder, *folders]))
 
 
-def _load_member(folder: Path) -> tuple[Member, About]:
+def _load_member(folder: Path) -> tuple[Member, ModelInfo]:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelNotFoundError(f"{folder} is no model folder: it has no config.json")
@@ -127,7 +127,7 @@ def _load_member(folder: Path) -> tuple[Member, About]:
     except (OSError, SafetensorError) as error:
         raise ModelFormatError(f"{weights} cannot be read: {error}") from error
     load_strictly(model, state, str(weights))
-    return Member(model.eval().requires_grad_(False), scale), _build_about(data["about"], path)
+    return Member(model.eval().requires_grad_(False), scale), _build_info(data["about"], path)
 
 
 def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -138,12 +138,12 @@ def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     return fields_
 
 
-def _build_about(data: Any, path: Path) -> About:
-    """`About` from JSON; fields that are younger than the folder may be missing."""
+def _build_info(data: Any, path: Path) -> ModelInfo:
+    """`ModelInfo` from JSON; fields that are younger than the folder may be missing."""
     if isinstance(data, dict):
-        data = {item.name: item.default for item in fields(About) if item.name in _LATER_FIELDS} | data
+        data = {item.name: item.default for item in fields(ModelInfo) if item.name in LATER_FIELDS} | data
     try:
-        return _build(About, data, path)
+        return _build(ModelInfo, data, path)
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: about: {error}") from error
 

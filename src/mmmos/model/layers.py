@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmmos.scores import AXES
 
-CLIP_DEVIATIONS = 6.0
+CLIP_STDS = 6.0
 """Standardised values are clipped here: a feature that training hardly saw must not decide a score."""
 
 
@@ -50,11 +50,11 @@ class Standardizer(nn.Module):
 
     def forward(self, fused: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
-        z = ((fused - self.center) * self.factor).clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)
+        z = ((fused - self.center) * self.factor).clamp(-CLIP_STDS, CLIP_STDS)
         return z * self.weight
 
 
-class StateSum(nn.Module):
+class WeightedLayerSum(nn.Module):
     """Sums of states with softmax weights that are learned and begin equal: one for all axes, or one an axis.
 
     Pooling and aligning are linear, so they may trade places with this sum (Audiobox Aesthetics).

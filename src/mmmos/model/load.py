@@ -16,7 +16,7 @@ from mmmos.hub.fetch import fetch_folder
 from mmmos.hub.published import PUBLISHED, locate
 from mmmos.model.audiobox import is_audiobox, load_audiobox
 from mmmos.model.folder import load_folder
-from mmmos.model.system import About, ScoringModel
+from mmmos.model.system import ModelInfo, ScoringModel
 
 MODELS = ("lite", "audiobox")
 """Names that are never taken for folders: lite is in the package, audiobox on a hub."""
@@ -50,9 +50,9 @@ def load_model(
             return load_folder("lite", folder)
     if str(name) == "audiobox":
         folder = locate("audiobox", accept=accept_licenses, **where)
-        about = About(calibrated=True, commercial_use=True, training={"source": PUBLISHED["audiobox"].repository})
+        info = ModelInfo(calibrated=True, commercial_use=True, training={"source": PUBLISHED["audiobox"].repository})
         with building():
-            return load_audiobox("audiobox", folder, trust_checkpoint, about)
+            return load_audiobox("audiobox", folder, trust_checkpoint, info)
     if not str(name):
         raise ModelNotFoundError(f"a model has a name; there are {', '.join(MODELS)}, folders and hub ids")
     path = Path(name)

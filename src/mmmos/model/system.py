@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class About:
+class ModelInfo:
     """What a user must know of a model besides its numbers; stands in its config."""
 
     calibrated: bool = False  # whether its scores were checked against raters outside its training data
@@ -47,11 +47,11 @@ class About:
         return scale_name(self.label_range)
 
 
-_LATER_FIELDS = ("label_range", "trained_on")
-"""Fields of `About` that folders of earlier versions do not have; they take their defaults."""
+LATER_FIELDS = ("label_range", "trained_on")
+"""Fields of `ModelInfo` that folders of earlier versions do not have; they take their defaults."""
 
 
-def combined_about(members: Sequence[About], training: Mapping[str, Any]) -> About:
+def combined_info(members: Sequence[ModelInfo], training: Mapping[str, Any]) -> ModelInfo:
     """What holds for an ensemble of these members: the axes that all were rated on, and the files that any has seen.
 
     It is not calibrated: that would have to be checked of the ensemble. Raises `UsageError` for members on different
@@ -62,7 +62,7 @@ def combined_about(members: Sequence[About], training: Mapping[str, Any]) -> Abo
         found = sorted({str(getattr(member, what)) for member in members})
         if len(found) > 1:
             raise UsageError(f"members of an ensemble differ in {what}: {' and '.join(found)}; combine like ones")
-    return About(
+    return ModelInfo(
         commercial_use=all(member.commercial_use for member in members),
         training=dict(training),
         rated=tuple(axis for axis in AXES if all(axis in member.rated for member in members)),
@@ -92,7 +92,7 @@ class ScoringModel:
     name: str
     members: tuple[Member, ...]
     weights: NDArray[np.float64]
-    about: About
+    info: ModelInfo
     sha256: str  # of every file that decides a score
     loaded: Mapping[str, Encoder] = field(default_factory=dict)  # encoders that came in the model's own file
 

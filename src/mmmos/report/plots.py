@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import UsageError
-from mmmos.evaluation.agreement import JUDGED, Cell, cells
+from mmmos.evaluation.agreement import EVALUATED_AXES, Cell, cells
 from mmmos.io.atomic import replacing
 from mmmos.metrics import lcc, mse, srcc
 from mmmos.scores import AXIS_NAMES, LABEL_RANGE, SHOWN, Scores
@@ -51,7 +51,7 @@ def plot(
     rows: Sequence[LabelledClip],
     scores: Sequence[Scores],
     title: str,
-    axes: Sequence[str] = JUDGED,
+    axes: Sequence[str] = EVALUATED_AXES,
     same_scale: bool = True,
 ) -> None:
     """Write the picture whole or not at all; its kind is that of the suffix. Raises `UsageError`."""
@@ -69,7 +69,7 @@ def scatter(
     rows: Sequence[LabelledClip],
     scores: Sequence[Scores],
     title: str,
-    axes: Sequence[str] = JUDGED,
+    axes: Sequence[str] = EVALUATED_AXES,
     same_scale: bool = True,
 ) -> Figure:
     """A panel an axis that has labels and scores: clips as small dots, their systems as large ones.

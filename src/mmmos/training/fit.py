@@ -18,12 +18,12 @@ from mmmos.data.trainable import check_range, check_trainable, find_main_set
 from mmmos.encoders.base import Encoder
 from mmmos.errors import UsageError
 from mmmos.features.cache import file_digests
-from mmmos.features.extractor import EncoderSource, Listener, Note, _silent
+from mmmos.features.extractor import EncoderSource, Listener, Log, _silent
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble, save_model
 from mmmos.model.load import MODELS, load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import About, Member, ScoringModel, combine
+from mmmos.model.system import Member, ModelInfo, ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.training.checkpoint import CHECKPOINT, Epoch, best_epoch, drop_checkpoint
@@ -77,7 +77,7 @@ class _Outcome:
     weights: NDArray[np.float64]  # [M, A]
     result: dict[str, Any]  # fields of `Fitted`
     used: tuple[LabelledClip, ...]  # clips that decided the weights
-    training: dict[str, Any]  # fields of `About.training`
+    training: dict[str, Any]  # fields of `ModelInfo.training`
 
 
 def train_folder(
@@ -92,7 +92,7 @@ def train_folder(
     label_range: LabelRange = LABEL_RANGE,
     seed: int = 42,
     main_set: str = "",
-    note: Note = _silent,
+    log: Log = _silent,
     progress: Progress = NO_PROGRESS,
     epoch_done: Callable[[Epoch], None] = _silent,
 ) -> Fitted:
@@ -116,14 +116,14 @@ def train_folder(
     listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
     config, prior = _config(listener, settings, method)
     crop, count = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
-    heard, missed = listener.hear(train, crop, count, seed, note, progress)
-    dev_heard, dev_missed = listener.hear(dev, settings.eval_crop, 1, seed, note, progress)
+    heard, missed = listener.hear(train, crop, count, seed, log, progress)
+    dev_heard, dev_missed = listener.hear(dev, settings.eval_crop, 1, seed, log, progress)
     parts = listener.table(heard, config), listener.table(dev_heard, config)
     check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, [*missed, *dev_missed])
     stored = asdict(settings) | {"seed": seed, "main_set": main_set}
     run = hashlib.sha256(repr((method, label_range, run_id(config, *parts, stored))).encode()).hexdigest()
     if (result := _finished(folder, run)) is not None:
-        note(f"{folder} holds the finished model of this run already")
+        log(f"{folder} holds the finished model of this run already")
         return result
     if method == "closed_form":
         outcome = _closed_form(parts, config, main_set, prior)
@@ -134,10 +134,10 @@ def train_folder(
     result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
     training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}
     training |= {"fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
-    about = About(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
-    about = replace(about, label_range=label_range, trained_on=file_digests(row.clip for row in outcome.used))
+    info = ModelInfo(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
+    info = replace(info, label_range=label_range, trained_on=file_digests(row.clip for row in outcome.used))
     text = card(folder.name, result, training)
-    save_checked(folder, outcome.members, outcome.weights, about, text, listener.encoders)
+    save_checked(folder, outcome.members, outcome.weights, info, text, listener.encoders)
     drop_checkpoint(folder)
     return result
 
@@ -187,7 +187,7 @@ def _finished(folder: Path, run: str) -> Fitted | None:
     """The result of a finished folder, None if there is none yet. Raises `UsageError` for the folder of another run."""
     if (folder / CHECKPOINT).exists() or not any((folder / name).exists() for name in ("config.json", "ensemble.json")):
         return None
-    training = load_model(folder).about.training
+    training = load_model(folder).info.training
     if training.get("run") != run:
         raise UsageError(f"{folder} holds a model of other settings or rows; give another folder, or delete it")
     return Fitted(**training["result"] | {"folder": str(folder)})
@@ -197,17 +197,17 @@ def save_checked(
     folder: Path,
     members: Sequence[Member],
     weights: NDArray[np.float64],
-    about: About,
+    info: ModelInfo,
     card: str,
     encoders: Mapping[str, Encoder],
 ) -> None:
     """Save a model, or several as an ensemble weighted [M, A], with its own scores of the check clip in its config."""
-    model = ScoringModel(folder.name, tuple(members), weights, about, "", encoders)
-    about = replace(about, check=check_scores(model))
+    model = ScoringModel(folder.name, tuple(members), weights, info, "", encoders)
+    info = replace(info, check=check_scores(model))
     if len(members) == 1:
-        save_model(folder, members[0], about, card)
+        save_model(folder, members[0], info, card)
     else:
-        save_ensemble(folder, members, weights, about, card)
+        save_ensemble(folder, members, weights, info, card)
 
 
 def rated_axes(table: Table) -> tuple[str, ...]:

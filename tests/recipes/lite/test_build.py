@@ -26,8 +26,8 @@ def test_the_script_gives_the_same_model_again(tmp_path: Path) -> None:
     words = ["--data", DATA, "--work", WORK, "--out", tmp_path / "lite"]
     subprocess.run([sys.executable, ROOT / "recipes" / "lite" / "build.py", *words], check=True, capture_output=True)
     built, bundled = load_model(tmp_path / "lite"), load_model("lite")
-    assert built.about.training == bundled.about.training
-    assert built.about.check == pytest.approx(bundled.about.check, abs=0.01)
+    assert built.info.training == bundled.info.training
+    assert built.info.check == pytest.approx(bundled.info.check, abs=0.01)
 
 
 def test_the_bundled_model_is_small_enough_for_a_wheel() -> None:
