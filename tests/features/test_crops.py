@@ -66,8 +66,8 @@ def test_windows_cover_the_clip_and_weigh_what_they_hold(length: float, start: f
 @pytest.mark.parametrize("seconds", [10.0, 10.7, 20.0, 20.05, 20.1, 27.3])
 @pytest.mark.parametrize("start", [0.0, 3.2])
 def test_windows_are_those_that_scoring_cuts(seconds: float, start: float) -> None:
-    clip = to_clip(music(start + seconds, 1_000), 1_000, start_time=start)
-    cuts = [item for item in cut(clip, (1_000,), MIN_SECONDS) if isinstance(item, Window)]
+    clip = to_clip(music(start + seconds, 4_000), 4_000, start_time=start)
+    cuts = [item for item in cut(clip, (4_000,), MIN_SECONDS) if isinstance(item, Window)]
     crops = plan_crops(clip, start + seconds, "windows", 1, 0)
     assert [crop.weight for crop in crops] == pytest.approx([window.weight for window in cuts])
     assert [crop.clip.start_time for crop in crops] == pytest.approx([window.start_time for window in cuts])
