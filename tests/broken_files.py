@@ -19,6 +19,8 @@ import numpy as np
 import soundfile
 from numpy.random import Generator
 
+from tests.sounds import chord
+
 RATE = 16_000
 CONTAINERS = {"wav": "WAV", "flac": "FLAC", "mp3": "MP3", "ogg": "OGG", "opus": "OGG", "aiff": "AIFF", "m4a": "ipod"}
 
@@ -37,16 +39,9 @@ class Kind:
     codes: tuple[Code, ...]  # what its row may have; None for a score
 
 
-def tone(seconds: float, seed: int = 0) -> np.ndarray:
-    """A chord over noise, [S]."""
-    t = np.arange(round(seconds * RATE)) / RATE
-    noise = np.random.default_rng(seed).standard_normal(len(t))
-    return (sum(0.1 * np.sin(2 * np.pi * hz * t) for hz in (220, 330, 1320)) + 0.01 * noise).astype(np.float32)
-
-
 def write_sounds(seconds: float = 0.4, seed: int = 0) -> dict[str, bytes]:
     """The same short sound in every container, whole."""
-    return {name: encode(tone(seconds, seed), name) for name in CONTAINERS}
+    return {name: encode(chord(seconds, seed), name) for name in CONTAINERS}
 
 
 def encode(samples: np.ndarray, name: str) -> bytes:
@@ -166,7 +161,7 @@ def zipped(sounds: Sounds) -> bytes:
 
 def floats(value: float) -> Callable[[Sounds], bytes]:
     def make(sounds: Sounds) -> bytes:
-        samples = tone(0.4)
+        samples = chord(0.4)
         samples[100] = value
         return wav(samples.astype("<f4").tobytes(), bits=32, tag=3)
 
@@ -230,7 +225,7 @@ KINDS = {
     "infinite": Kind(".wav", content(floats(np.inf)), ("non_finite_audio",)),
     "silent": Kind(".wav", content(lambda sounds: wav(silence(6400))), SCORED),
     "one sample": Kind(".wav", content(lambda sounds: wav(noise(1))), ("too_short",)),
-    "25 ms": Kind(".flac", content(lambda sounds: encode(tone(0.025), "flac")), ("too_short",)),
+    "25 ms": Kind(".flac", content(lambda sounds: encode(chord(0.025), "flac")), ("too_short",)),
     "aiff cut": Kind(".aiff", cut_to("aiff", 0.6), SCORED),
     "flac named wav": Kind(".wav", content(lambda sounds: sounds["flac"]), SCORED),
     "mp3 named flac": Kind(".flac", content(lambda sounds: sounds["mp3"]), SCORED),

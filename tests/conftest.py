@@ -1,4 +1,4 @@
-"""What the tests share: sounds made from formulas, the sample clips, the bundled scorer."""
+"""Fixtures of all tests: files of sound, the command in this process, the bundled scorer, a bucket."""
 
 from __future__ import annotations
 
@@ -15,39 +15,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import settings
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from mmmos import cli
-from mmmos.encoders.base import Encoder, EncoderSpec
 from mmmos.encoders.table import ENCODERS
 from mmmos.inference.predictor import Predictor, from_pretrained
-from mmmos.model.quality import ModelConfig, QualityModel
-from mmmos.model.system import Member, ModelInfo, ScoringModel
-from mmmos.scores import Scale
-
-settings.register_profile("untimed", deadline=None)  # a busy machine does not fail a test
-settings.load_profile("untimed")
+from tests.sounds import music
+from tests.toys import ToyEncoder
 
 # Test processes share the cores; more threads than cores make each of them slower.
 torch.set_num_threads(1)
 os.environ["HF_HUB_OFFLINE"] = "1"
-# How long an example takes depends on what else the machine does.
+# A busy machine does not fail a test.
 hypothesis.settings.register_profile("mmmos", deadline=None)
 hypothesis.settings.load_profile("mmmos")
-
-SAMPLES = Path(__file__).parent.parent / "samples"
-
-Wave = NDArray[np.float32]
-
-
-def music(seconds: float, rate: int = 16_000, seed: int = 0) -> Wave:
-    """A plucked chord over faint noise, [S]: wide-band, not silent, not clipped."""
-    t = np.arange(round(seconds * rate)) / rate
-    chord = sum(np.sin(2 * np.pi * hz * t) for hz in (220.0, 277.2, 329.6, 1318.5))
-    noise = np.random.default_rng(seed).standard_normal(len(t))
-    return (0.1 * np.exp(-3 * (t % 0.5)) * chord + 0.01 * noise).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -98,56 +78,11 @@ def scorer() -> Iterator[Predictor]:
     predictor.close()
 
 
-class ToyEncoder(Encoder):
-    """Log power of 10-ms frames along four directions: all that an encoder is, without a network."""
-
-    name = "toy"
-    sample_rate = 16_000
-    dim = 4
-    columns = (3, 1)
-    rate_hz = 100.0
-    min_samples = 160
-
-    def __init__(self, gain: float = 1.0) -> None:
-        super().__init__()
-        self.gain = gain
-        directions = torch.randn(4, 160, generator=torch.Generator().manual_seed(0))
-        self.directions = nn.Parameter(directions / directions.norm(dim=1, keepdim=True))
-        self.drop = nn.Dropout(0.5)  # tells when the encoder is not in evaluation mode
-
-    def settings(self) -> dict[str, float]:
-        return {"gain": self.gain}
-
-    def frames(self, waves: Tensor) -> Tensor:
-        heard = self.drop(nn.functional.linear(waves.unfold(1, 160, 160), self.directions))
-        return (self.gain * heard.square() + 1e-4).log()
-
-
 @pytest.fixture
 def toy_encoder(monkeypatch: pytest.MonkeyPatch) -> ToyEncoder:
     """A `ToyEncoder`, which `load_encoder("toy")` finds as long as the test lasts."""
     monkeypatch.setitem(ENCODERS, "toy", ToyEncoder)
     return ToyEncoder().train()
-
-
-def toy_config(**options: object) -> ModelConfig:
-    """A model on `ToyEncoder`; `options` are other fields of its config."""
-    return ModelConfig((EncoderSpec("toy", ToyEncoder.columns, ToyEncoder().fingerprint()),), **options)
-
-
-def toy_member(seed: int, config: ModelConfig | None = None) -> Member:
-    """A model of random weights with the scale 5 ± 1 on every axis."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = QualityModel(config or toy_config()).eval().requires_grad_(False)
-    return Member(model, Scale((5.0,) * 4, (1.0,) * 4))
-
-
-def toy_model(*members: Member, weights: NDArray[np.float64] | None = None) -> ScoringModel:
-    """The members as an ensemble, all alike if no weights [M, A] are given."""
-    if weights is None:
-        weights = np.full((len(members), 4), 1 / len(members))
-    return ScoringModel("toys", members, weights, ModelInfo(), "0" * 64)
 
 
 @pytest.fixture(scope="session")

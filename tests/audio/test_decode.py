@@ -22,7 +22,7 @@ from mmmos.audio.clip import Clip
 from mmmos.audio.decode import BLOCK_SECONDS, AudioInfo, Source, from_array, open_audio, probe
 from mmmos.audio.windows import cut
 from mmmos.errors import AudioError
-from tests.conftest import music
+from tests.sounds import music
 
 RATE = 48_000
 SOUND = np.stack([music(3, RATE, seed=0), 0.5 * music(3, RATE, seed=1)], axis=1)  # [S, C]

@@ -19,15 +19,9 @@ from mmmos.audio.decode import open_audio, probe
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.windows import ClipReport, cut
 from mmmos.errors import AudioError
+from tests.sounds import sweep
 
 RATE = 16_000
-
-
-def sweep(seconds: float, first: float = 200.0, rate: int = RATE, channels: int = 1) -> np.ndarray:
-    """A tone that rises by 100 Hz a second, [S, C]: each moment of it is like no other."""
-    t = np.arange(round(seconds * rate)) / rate
-    wave = 0.4 * np.sin(2 * np.pi * (first + 50 * t) * t)
-    return np.stack([wave / (channel + 1) for channel in range(channels)], axis=1).astype(np.float32)
 
 
 def encoded(samples: np.ndarray, rate: int = RATE, **options: object) -> bytes:

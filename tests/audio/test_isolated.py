@@ -22,7 +22,7 @@ from mmmos.audio.isolated import DEADLINE_SECONDS, MEMORY_BYTES, IsolatedDecoder
 from mmmos.audio.windows import ClipReport, Window, cut, probe
 from mmmos.errors import AudioError
 from tests.broken_files import album, bomb, noise, sparse, wav, write_sounds
-from tests.conftest import SAMPLES
+from tests.sounds import SAMPLES
 
 pytestmark = pytest.mark.slow  # processes of its own
 

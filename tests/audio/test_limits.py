@@ -11,7 +11,7 @@ import pytest
 
 from mmmos.audio.limits import MAX_PEAK, SCAN_SECONDS, off_scale, within_scale
 from mmmos.errors import AudioError, LevelError
-from tests.conftest import music
+from tests.sounds import music
 
 RATE = 4_000
 

@@ -20,7 +20,8 @@ from mmmos.audio.prefetch import ITEMS_AHEAD, PrefetchingDecoder
 from mmmos.audio.windows import ClipReport, Window, cut
 from mmmos.errors import AudioError, ManifestError
 from mmmos.inference.predictor import Predictor
-from tests.conftest import SAMPLES, ToyEncoder, music, toy_member, toy_model
+from tests.sounds import SAMPLES, music
+from tests.toys import ToyEncoder, toy_member, toy_model
 
 pytestmark = pytest.mark.slow  # processes of its own
 

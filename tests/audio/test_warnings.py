@@ -9,12 +9,11 @@ import pytest
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import signal
 
 import mmmos.audio.warnings
 from mmmos.audio.clip import to_clip
 from mmmos.audio.windows import ClipReport, cut
-from tests.conftest import music
+from tests.sounds import bass_string, dark_noise, harmonics, music, noise, sine
 
 RATES = (16_000, 22_050, 44_100)
 
@@ -26,41 +25,8 @@ def warnings_of(samples: np.ndarray, rate: int) -> set[str]:
     return set(report.warnings)
 
 
-def noise(seconds: float, rate: int, slope: float = 0.0, seed: int = 0) -> np.ndarray:
-    """Noise whose power falls with frequency to the power of `slope`: 0 white, 1 pink, 2 brown."""
-    size = round(seconds * rate)
-    hz = np.fft.rfftfreq(size, 1 / rate)
-    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(size)) * (hz > 20)
-    wave = np.fft.irfft(spectrum / np.maximum(hz, 20) ** (slope / 2), size)
-    return 0.5 * wave / np.abs(wave).max()
-
-
-def bass(rate: int) -> np.ndarray:
-    """A plucked 55 Hz string through a four-pole low-pass at 300 Hz, as of an amplifier: 30 dB an octave."""
-    t = np.arange(2 * rate) / rate
-    partials = np.zeros(rate + 1, complex)  # half a hertz a step
-    partials[110::110] = rate / np.arange(1, len(partials[110::110]) + 1)
-    string = signal.sosfilt(signal.butter(4, 300, fs=rate, output="sos"), np.fft.irfft(1j * partials))
-    return 0.2 * string * np.exp(-2 * (t % 1))
-
-
-def dark(rate: int) -> np.ndarray:
-    """Noise that falls by 24 dB an octave above 2 kHz, as heard through a wall."""
-    return signal.sosfilt(signal.butter(4, 2_000, fs=rate, output="sos"), noise(2, rate))
-
-
-def harmonics(rate: int) -> np.ndarray:
-    """A flute-like tone: each partial 2 dB under the one before, without any noise."""
-    t = np.arange(2 * rate) / rate
-    return 0.3 * sum(np.exp(-k / 4) * np.sin(2 * np.pi * 110 * k * t) for k in range(1, 60))
-
-
 def sixteen_bit(wave: np.ndarray) -> np.ndarray:
     return np.round(wave * 32_767).astype(np.int16)
-
-
-def sine(rate: int, hz: float = 440.0, level: float = 0.3, seconds: float = 2.0) -> np.ndarray:
-    return level * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
 
 
 def in_channels(*gains: float) -> np.ndarray:
@@ -102,8 +68,8 @@ def test_the_table_lists_every_warning():
         lambda rate: noise(2, rate, slope=4),
         lambda rate: music(2, rate),
         lambda rate: 0.003 * music(2, rate),
-        bass,
-        dark,
+        bass_string,
+        dark_noise,
         harmonics,
     ],
     ids=["white", "pink", "brown", "black", "music", "quiet music", "bass", "dark", "harmonics"],
@@ -116,7 +82,7 @@ def test_sounds_that_are_well_get_no_warning(make, bits, rate):
 @pytest.mark.parametrize("hz", [440, 3_000, 4_500, 7_000, 10_000])
 @pytest.mark.parametrize("rate", [22_050, 48_000])
 def test_a_single_tone_is_no_wall(rate, hz):
-    assert warnings_of(sixteen_bit(sine(rate, hz)), rate) == set()
+    assert warnings_of(sixteen_bit(sine(hz, rate=rate)), rate) == set()
 
 
 @pytest.mark.parametrize("source", [44_100, 48_000])

@@ -17,7 +17,7 @@ from mmmos.audio.warnings import SignalChecks
 from mmmos.audio.windows import WINDOW_SECONDS, ClipReport, Window, cut, probe
 from mmmos.errors import AudioError
 from tests.audio.test_decode import write_ffmpeg
-from tests.conftest import music
+from tests.sounds import faded_sine, music
 
 ODD_RATES = (44_101, 47_999, 22_051, 384_000)
 
@@ -182,7 +182,7 @@ def test_a_window_is_silent_by_itself():
 
 
 def test_sound_at_one_rate_is_sound_at_all():
-    whistle = 0.1 * np.hanning(96_000) * np.sin(2 * np.pi * 10_000 * np.arange(96_000) / 48_000)
+    whistle = faded_sine(10_000, 2.0, level=0.1)
     (window,), _ = cut_all(to_clip(whistle, 48_000), (16_000, 48_000))
     assert not window.silent
 

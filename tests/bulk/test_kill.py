@@ -26,7 +26,7 @@ from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import LocalWorkers
 from mmmos.errors import BulkError
 from tests.bulk_toys import FakeWorkers, ToyTask, clips_named, parts, rows_of, tiny_model, touched
-from tests.conftest import music
+from tests.sounds import music
 
 CLIPS, SHARD = 60, 4
 

@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 import mmmos
 from mmmos.io.atomic import locked
-from tests.conftest import SAMPLES
+from tests.sounds import SAMPLES
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from mmmos.experiments.config import Experiment, Sets, bundled_experiments
 from mmmos.experiments.runs import Finished
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted
-from tests.conftest import music
+from tests.sounds import music
 
 pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
 

@@ -17,24 +17,13 @@ from torch import Tensor, nn
 from mmmos.encoders.distillmos import DistillMOS, compress
 from mmmos.encoders.weights import bundled_state
 from mmmos.errors import AudioError, ModelFormatError
+from tests.sounds import speech
 
 pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
 
 RATE = 16_000
 SEGMENT = 122_880
 CONVERSION = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "lite" / "convert_distillmos.py"))
-
-
-def speech(seconds: float, seed: int = 0, noise: float = 0.01) -> Tensor:
-    """Something like speech [S]: harmonics of a moving pitch, syllables, noise under it all."""
-    draw = torch.Generator().manual_seed(seed)
-    time = torch.arange(round(seconds * RATE), dtype=torch.float64) / RATE
-    low, syllables, tilt = (torch.rand(3, generator=draw) * torch.tensor([100.0, 3.0, 1.0])).tolist()
-    phase = 2 * math.pi * torch.cumsum(90 + low + 20 * torch.sin(2 * math.pi * 0.7 * time), 0) / RATE
-    voice = sum(torch.sin(k * phase) / k ** (0.7 + tilt) for k in range(1, 30))
-    envelope = torch.sin(math.pi * (2 + syllables) * time).clamp(min=0) ** 0.5
-    hiss = torch.randn(len(time), generator=draw)
-    return (0.1 * voice * envelope + noise * hiss).float()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,7 +61,7 @@ def published_frames(network: nn.Module, waves: Tensor) -> tuple[Tensor, Tensor]
 SEGMENTS = torch.stack(
     [
         speech(7.68, seed=1),
-        0.01 * speech(7.68, seed=2, noise=0.1),
+        0.01 * speech(7.68, seed=2, hiss=0.1),
         F.pad(speech(3.0, seed=4), (SEGMENT // 2, SEGMENT - SEGMENT // 2 - 3 * RATE)),
     ]
 )

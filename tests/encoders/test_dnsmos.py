@@ -14,6 +14,7 @@ from safetensors import safe_open
 from mmmos.encoders.dnsmos import DNSMOS, FRAME, HOP, MELS, POOLED, RATE, SHORTEST
 from mmmos.encoders.weights import bundled_state
 from mmmos.errors import AudioError, ModelFormatError
+from tests.sounds import white_noise
 
 BUNDLED = files("mmmos") / "bundled" / "dnsmos.safetensors"
 GOLDEN = Path(__file__).parents[2] / "golden" / "dnsmos.npz"
@@ -34,10 +35,6 @@ def golden() -> dict[str, np.ndarray]:
 def wave(golden: dict[str, np.ndarray]) -> torch.Tensor:
     """Three seconds [1, S], which the package's network heard three times in a row."""
     return torch.from_numpy(golden["wave"].astype(np.float32) / 2**15)[None]
-
-
-def noise(seconds: float, seed: int = 0, n: int = 1, level: float = 0.1) -> torch.Tensor:
-    return level * torch.randn(n, round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
 
 
 def test_log_mel_equals_the_package_s(encoder: DNSMOS, golden: dict[str, np.ndarray], wave: torch.Tensor) -> None:
@@ -77,7 +74,7 @@ def test_bfloat16_hardly_moves_it(encoder: DNSMOS, wave: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 8.99, 9.0, 9.01, 23.0])
 def test_every_length(encoder: DNSMOS, seconds: float) -> None:
-    features = encoder.encode(noise(seconds))
+    features = encoder.encode(white_noise(seconds))
     assert features.frames.shape == (1, -(-round(seconds * RATE) // FRAME), 1)
     assert features.rate_hz == 12.5
     assert features.mask.all()
@@ -87,7 +84,7 @@ def test_every_length(encoder: DNSMOS, seconds: float) -> None:
 
 def test_below_a_tenth_of_a_second_is_too_short(encoder: DNSMOS) -> None:
     with pytest.raises(AudioError, match=r"0\.100 s"):
-        encoder.encode(noise(0.09))
+        encoder.encode(white_noise(0.09))
 
 
 @pytest.mark.parametrize("gain", [1e-4, 0.1, 3.0])
@@ -96,13 +93,15 @@ def test_a_gain_changes_nothing_here(encoder: DNSMOS, wave: torch.Tensor, gain: 
 
 
 def test_noise_lowers_the_score(encoder: DNSMOS, wave: torch.Tensor) -> None:
-    clean, noisy, noisier = (encoder.encode(wave + noise(3.0, level=level)).frames[0, 0] for level in (0, 0.01, 0.03))
+    clean, noisy, noisier = (
+        encoder.encode(wave + white_noise(3.0, level=level)).frames[0, 0] for level in (0, 0.01, 0.03)
+    )
     assert clean > noisy > noisier
 
 
 def test_neighbours_and_padding_change_nothing(encoder: DNSMOS) -> None:
     seconds = (0.1, 3.5, 9.5, 9.5)
-    clips = [noise(s, seed)[0] for seed, s in enumerate(seconds)]
+    clips = [white_noise(s, seed)[0] for seed, s in enumerate(seconds)]
     waves = torch.full((len(clips), max(map(len, clips)) + 777), 0.5)  # padding that would be heard
     for row, clip in zip(waves, clips, strict=True):
         row[: len(clip)] = clip
@@ -114,7 +113,7 @@ def test_neighbours_and_padding_change_nothing(encoder: DNSMOS) -> None:
 
 @pytest.mark.parametrize("level", [0.1, 0.0])
 def test_gradient_reaches_the_waveform(encoder: DNSMOS, level: float) -> None:
-    waves = noise(4.5, n=2, level=level).requires_grad_()
+    waves = white_noise(4.5, level=level, clips=2).requires_grad_()
     encoder(waves).frames.square().mean().backward()
     assert waves.grad is not None
     assert waves.grad.isfinite().all()

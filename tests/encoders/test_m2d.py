@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmmos.encoders.m2d import M2D, NORM_STATS, M2DConfig, parse_folder
 from mmmos.encoders.mel import mel_filters
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError
-from tests.conftest import music
+from tests.sounds import music_noise_silence
 
 FOLDER = "m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly"
 TINY = M2DConfig(input_size=(32, 41), patch_size=(16, 4), width=128, depth=2, hidden=192)
@@ -26,14 +26,6 @@ TINY_32K = M2DConfig(input_size=(32, 41), patch_size=(16, 4), sample_rate=32_000
 FINE_TUNED = "module.ar.runtime.backbone."
 
 State = dict[str, Tensor]
-
-
-def wave(samples: int, rate: int = 16_000, seed: int = 0) -> Tensor:
-    """Music, then hiss, then silence, a third each: [1, samples]."""
-    clip = torch.from_numpy(music(samples / rate, rate, seed))
-    clip[samples // 3 : 2 * samples // 3] = 0.3 * torch.randn(2 * samples // 3 - samples // 3)
-    clip[2 * samples // 3 :] = 0
-    return clip[None]
 
 
 def published(config: M2DConfig = TINY, norm_stats: tuple[float, float] | None = (-6.5, 3.9)) -> State:
@@ -184,14 +176,14 @@ def encoder(weights: State, tmp_path: Path) -> M2D:
 def test_frames_equal_the_reference_at_every_turn_of_the_chunks(
     encoder: M2D, weights: State, frames: int, rest: int
 ) -> None:
-    compare(encoder, Reference(weights, TINY), wave(160 * (frames - 1) + rest))
+    compare(encoder, Reference(weights, TINY), music_noise_silence(160 * (frames - 1) + rest))
 
 
 def test_frames_equal_the_reference_at_32_khz(tmp_path: Path) -> None:
     state = published(TINY_32K)
     encoder = load(write(tmp_path, state, "m2d_as_vit_tiny-32x41p16x4p32k-240413_AS-FT_enconly"))
     assert (encoder.sample_rate, encoder.min_samples, encoder.rate_hz) == (32_000, 3_200, 25.0)
-    compare(encoder, Reference(state, TINY_32K), wave(40_000, 32_000))
+    compare(encoder, Reference(state, TINY_32K), music_noise_silence(40_000, 32_000))
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +200,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[M2D, Reference]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "steps"), [(0.3, 2), (1, 7), (2.5, 16), (5, 32), (10, 62), (10.01, 63), (30, 186)])
 def test_full_size_equals_the_reference(full: tuple[M2D, Reference], seconds: float, steps: int) -> None:
-    assert compare(*full, wave(round(16_000 * seconds))).shape == (1, steps, 3840)
+    assert compare(*full, music_noise_silence(round(16_000 * seconds))).shape == (1, steps, 3840)
 
 
 @pytest.mark.slow
 def test_full_size_in_bfloat16_points_the_same_way(full: tuple[M2D, Reference]) -> None:
     encoder = full[0]
-    clip = wave(160_000)
+    clip = music_noise_silence(160_000)
     exact = encoder.encode(clip).frames
     with torch.autocast("cpu", torch.bfloat16):
         rough = encoder.encode(clip).frames
@@ -234,7 +226,7 @@ def test_silence_lies_under_the_mean_and_padding_on_it(encoder: M2D) -> None:
     encoder.front.norm_stats.copy_(torch.tensor(NORM_STATS))
     log_mel = encoder.front(torch.zeros(1, 1600))
     torch.testing.assert_close(log_mel, torch.full((1, 32, 11), (math.log(1.1920929e-07) + 7.1) / 4.2))
-    log_mel = encoder.front(wave(1600))
+    log_mel = encoder.front(music_noise_silence(1600))
     torch.testing.assert_close(encoder._chunk(log_mel), encoder._chunk(F.pad(log_mel, (0, 1))))
 
 
@@ -293,7 +285,7 @@ def test_every_published_layout_gives_the_same_encoder(encoder: M2D, weights: St
     assert read.fingerprint() == encoder.fingerprint()
     assert read.config == TINY
     assert not any(parameter.requires_grad for parameter in read.parameters())
-    clip = wave(16_000)
+    clip = music_noise_silence(16_000)
     assert torch.equal(read.encode(clip).frames, encoder.encode(clip).frames)
 
 
@@ -476,7 +468,7 @@ def test_too_short_clip_is_refused_and_the_shortest_is_not(encoder: M2D) -> None
 
 
 def test_neighbours_and_padding_change_nothing(encoder: M2D) -> None:
-    clips = [wave(samples, seed=i)[0] for i, samples in enumerate((1600, 6560, 20_000, 20_000))]
+    clips = [music_noise_silence(samples, seed=i)[0] for i, samples in enumerate((1600, 6560, 20_000, 20_000))]
     waves = nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=0.5)  # would be heard
     together = encoder.encode(waves, torch.tensor([len(clip) for clip in clips]))
     for clip, frames, mask in zip(clips, together.frames, together.mask, strict=True):
@@ -486,7 +478,7 @@ def test_neighbours_and_padding_change_nothing(encoder: M2D) -> None:
 
 def test_end_of_a_whole_chunk_is_not_heard(encoder: M2D) -> None:
     """Of 41 frames, 10 patches of 4 hear 40; the window of frame 39 ends 200 samples behind its centre."""
-    clip = wave(6559)
+    clip = music_noise_silence(6559)
     louder = clip.clone()
     louder[:, 39 * 160 + 200 :] += 0.5
     assert not torch.equal(encoder.front(clip), encoder.front(louder))
@@ -495,7 +487,7 @@ def test_end_of_a_whole_chunk_is_not_heard(encoder: M2D) -> None:
 
 @pytest.mark.parametrize("level", [1.0, 0.0])
 def test_gradient_reaches_the_waveform(encoder: M2D, level: float) -> None:
-    clip = (level * wave(12_000)).requires_grad_()
+    clip = (level * music_noise_silence(12_000)).requires_grad_()
     encoder(clip).frames.square().mean().backward()
     assert clip.grad is not None
     assert clip.grad.isfinite().all()
@@ -511,7 +503,7 @@ def test_stays_frozen(encoder: M2D) -> None:
 
 @pytest.mark.parametrize("way", ["to", "autocast"])
 def test_bfloat16_leaves_the_front_end_float32(encoder: M2D, way: str) -> None:
-    clip = wave(16_000)
+    clip = music_noise_silence(16_000)
     exact, log_mel = encoder.encode(clip).frames, encoder.front(clip)
     if way == "to":
         encoder.to(torch.bfloat16)

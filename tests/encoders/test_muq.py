@@ -31,7 +31,7 @@ from mmmos.model.load import load_model
 from mmmos.scores import AXES
 from mmmos.training.fit import train_folder
 from mmmos.training.settings import PRESETS
-from tests.conftest import music
+from tests.sounds import faded_sine, music, music_noise_silence
 
 RATE = 24_000
 STAT = {"melspec_2048_cnt": 14282760192, "melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623}
@@ -102,14 +102,6 @@ NEEDLESS = (
 )
 
 State = dict[str, Tensor]
-
-
-def wave(samples: int, seed: int = 0) -> Tensor:
-    """Music, then hiss, then silence, a third each: [1, samples]."""
-    clip = torch.from_numpy(music(samples / RATE, RATE, seed))
-    clip[samples // 3 : 2 * samples // 3] = 0.3 * torch.randn(2 * samples // 3 - samples // 3)
-    clip[2 * samples // 3 :] = 0
-    return clip[None]
 
 
 class Block(nn.Module):
@@ -218,7 +210,7 @@ def changed(folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("samples", [2400, 7200, 24_000, 60_119, 240_000])
 def test_frames_are_those_of_the_published_network(published: Published, encoder: MuQ, samples: int) -> None:
-    clip = wave(samples)
+    clip = music_noise_silence(samples, RATE)
     expected = published(spectra(clip))
     assert expected.std() > 0.5
     torch.testing.assert_close(encoder.encode(clip).frames, expected, atol=1e-4, rtol=0)
@@ -238,7 +230,7 @@ def test_every_field_that_matters_is_heeded(
     tmp_path: Path, outer: dict[str, Any], inner: dict[str, Any], stat: dict[str, float]
 ) -> None:
     config = OUTER | outer | {"w2v2_config": INNER | inner, "stat": STAT | stat}
-    network, clip = Published(config), wave(30_000)
+    network, clip = Published(config), music_noise_silence(30_000, RATE)
     ours = MuQ.from_checkpoint(write(tmp_path / "muq", config, network.state_dict()))
     expected = network(spectra(clip, STAT | stat, config["hop_length"]))
     torch.testing.assert_close(ours.encode(clip).frames, expected, atol=1e-4, rtol=0)
@@ -247,7 +239,7 @@ def test_every_field_that_matters_is_heeded(
 
 
 def test_spectra_are_the_published_ones(encoder: MuQ) -> None:
-    clip = wave(50_000)
+    clip = music_noise_silence(50_000, RATE)
     ours = encoder.front(clip)
     assert ours.shape == (1, 128, 208)
     torch.testing.assert_close(ours, spectra(clip), atol=2e-5, rtol=0)
@@ -258,7 +250,7 @@ def test_spectra_are_the_published_ones(encoder: MuQ) -> None:
 @pytest.mark.slow
 def test_full_size_frames_are_those_of_the_published_network(tmp_path: Path) -> None:
     network = Published(FULL)
-    clips = [wave(round(seconds * RATE)) for seconds in (0.3, 10.0)]
+    clips = [music_noise_silence(round(seconds * RATE), RATE) for seconds in (0.3, 10.0)]
     expected = [network(spectra(clip)) for clip in clips]
     folder = write(tmp_path / "muq", FULL, network.state_dict())
     del network
@@ -358,7 +350,7 @@ def test_half_precision_weights_are_widened(published: Published, tmp_path: Path
     state = {key: value.half() if value.is_floating_point() else value for key, value in published.state_dict().items()}
     ours = MuQ.from_checkpoint(write(tmp_path, OUTER, state))
     assert {parameter.dtype for parameter in ours.parameters()} == {torch.float32}
-    assert ours.encode(wave(24_000)).frames.isfinite().all()
+    assert ours.encode(music_noise_silence(24_000, RATE)).frames.isfinite().all()
 
 
 # config.json
@@ -425,7 +417,7 @@ def test_sizes_that_the_weights_do_not_have_are_refused(changed: Callable[..., P
 @pytest.mark.parametrize(("seconds", "frames"), [(0.1, 3), (1, 25), (2.5, 63), (5, 125), (10, 250), (10.01, 251)])
 def test_frame_count(encoder: MuQ, seconds: float, frames: int) -> None:
     samples = round(seconds * RATE)
-    assert encoder.encode(wave(samples), sample_rate=RATE).frames.shape == (1, frames, 32)
+    assert encoder.encode(music_noise_silence(samples, RATE), sample_rate=RATE).frames.shape == (1, frames, 32)
     assert frames == math.ceil(samples // 240 / 4)
 
 
@@ -435,7 +427,7 @@ def test_the_published_systems_16_khz_is_the_same_network_at_another_rate(folder
     assert (slow.sample_rate, slow.rate_hz, slow.min_samples) == (16_000, 16_000 / 960, 1600)
     assert [encoder.settings(), slow.settings()] == [{"muq_sample_rate": rate} for rate in (24_000, 16_000)]
     assert slow.fingerprint() != encoder.fingerprint()
-    clip = wave(160_000)
+    clip = music_noise_silence(160_000, RATE)
     assert torch.equal(slow.encode(clip, sample_rate=16_000).frames, encoder.encode(clip).frames)
     assert slow.encode(clip).frames.shape[1] == 167
     with pytest.raises(SampleRateError):
@@ -447,12 +439,6 @@ def test_the_published_systems_16_khz_is_the_same_network_at_another_rate(folder
 @pytest.fixture(scope="module")
 def via(folder: Path) -> MuQ:
     return MuQ.from_checkpoint(folder, muq_via_16k=True)
-
-
-def tone(hz: float, seconds: float = 1.0, rate: int = 48_000) -> np.ndarray:
-    """A tone that fades in and out, at half of full scale."""
-    t = np.arange(round(seconds * rate)) / rate
-    return (0.5 * np.sin(2 * np.pi * hz * t) * np.hanning(len(t))).astype(np.float32)
 
 
 def hiss(samples: int) -> np.ndarray:
@@ -481,24 +467,24 @@ def test_via_16k_takes_16_khz_at_the_right_speed(encoder: MuQ, via: MuQ, folder:
         expected = math.ceil(math.ceil(samples * 1.5) // 240 / 4)
         assert via.encode(torch.randn(1, samples), sample_rate=16_000).frames.shape[1] == expected
     with pytest.raises(SampleRateError):
-        via.encode(wave(24_000), sample_rate=24_000)
+        via.encode(music_noise_silence(24_000, RATE), sample_rate=24_000)
     with pytest.raises(UsageError, match="muq_via_16k is for muq_sample_rate 24000, not 16000"):
         MuQ.from_checkpoint(folder, muq_sample_rate=16_000, muq_via_16k=True)
 
 
 def test_via_16k_removes_a_tone_of_10_khz(encoder: MuQ, via: MuQ) -> None:
-    low = tone(1000) + hiss(48_000)
-    both = low + tone(10_000)
+    low = faded_sine(1000) + hiss(48_000)
+    both = low + faded_sine(10_000)
     torch.testing.assert_close(frames_of(both, via), frames_of(low, via), atol=5e-2, rtol=0)
     assert (frames_of(both, encoder) - frames_of(low, encoder)).abs().max() > 0.3
-    alone = via.front(torch.from_numpy(window_of(tone(10_000), via).waves[16_000])[None])
-    heard = encoder.front(torch.from_numpy(window_of(tone(10_000), encoder).waves[24_000])[None])
+    alone = via.front(torch.from_numpy(window_of(faded_sine(10_000), via).waves[16_000])[None])
+    heard = encoder.front(torch.from_numpy(window_of(faded_sine(10_000), encoder).waves[24_000])[None])
     assert 18.4 * (heard.max() - alone.max()) > 60  # dB
 
 
 def test_via_16k_keeps_pitch_and_length_of_a_tone_of_1_khz(encoder: MuQ, via: MuQ) -> None:
     spectra = [
-        network.front(torch.from_numpy(window_of(tone(1000, 2.0), network).waves[network.sample_rate])[None])[0]
+        network.front(torch.from_numpy(window_of(faded_sine(1000, 2.0), network).waves[network.sample_rate])[None])[0]
         for network in (encoder, via)
     ]
     assert spectra[0].shape == spectra[1].shape == (128, 200)
@@ -518,10 +504,10 @@ def test_via_16k_is_the_packages_resampler_before_the_same_network(encoder: MuQ,
 
 def test_via_16k_is_trained_saved_and_scored_like_its_encoder(folder: Path, via: MuQ, tmp_path: Path) -> None:
     rows = []
-    high = 0.1 * tone(11_000, 0.4) + hiss(19_200)
+    high = 0.1 * faded_sine(11_000, 0.4) + hiss(19_200)
     for i in range(12):
         path = tmp_path / f"{i}.wav"
-        soundfile.write(path, tone(300 + 40 * i, 0.4) * (i + 1) / 13 + high, 48_000)
+        soundfile.write(path, faded_sine(300 + 40 * i, 0.4) * (i + 1) / 13 + high, 48_000)
         rows.append(LabelledClip(Clip(path.name, str(path)), (5.0, 3.0 + i / 4, float("nan"), 2 + i / 2)))
     paths = [row.clip.path for row in rows]
     source, cache, found = EncoderSource((f"muq={folder}",), "cpu"), tmp_path / "cache", {}
@@ -532,7 +518,7 @@ def test_via_16k_is_trained_saved_and_scored_like_its_encoder(folder: Path, via:
             found[on] = np.array([[scores[axis] for axis in AXES] for scores in scorer.score(paths)])
             if on:
                 assert scorer.module.sample_rate == 16_000
-                mono = torch.from_numpy(tone(300, 0.4) / 13 + high)
+                mono = torch.from_numpy(faded_sine(300, 0.4) / 13 + high)
                 reward = scorer.module(mono, sample_rate=48_000, bounded=False)[0].numpy()
                 assert reward == pytest.approx(found[on][0], abs=0.05, nan_ok=True)
     # Caches of the two are apart, and a model has the option in its config.
@@ -558,7 +544,7 @@ def test_too_short_clip_is_refused(folder: Path, rate: int) -> None:
 
 
 def test_features_ignore_neighbours_and_padding(encoder: MuQ) -> None:
-    clips = [wave(samples, seed)[0] for seed, samples in enumerate((24_000, 31_111, 24_000))]
+    clips = [music_noise_silence(samples, RATE, seed)[0] for seed, samples in enumerate((24_000, 31_111, 24_000))]
     waves = nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=0.7)
     batch = encoder.encode(waves, torch.tensor([len(clip) for clip in clips]))
     for clip, frames, mask in zip(clips, batch.frames, batch.mask, strict=True):
@@ -586,7 +572,7 @@ def test_batch_norms_are_folded_and_the_rest_is_frozen(encoder: MuQ) -> None:
 
 @pytest.mark.parametrize("how", ["to", "autocast", "waves"])
 def test_bfloat16_stays_close_and_the_front_end_stays_float32(folder: Path, encoder: MuQ, how: str) -> None:
-    clip = wave(48_000)
+    clip = music_noise_silence(48_000, RATE)
     ours, given = MuQ.from_checkpoint(folder), clip
     if how != "autocast":
         ours.to(torch.bfloat16)

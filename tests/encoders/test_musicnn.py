@@ -24,6 +24,7 @@ from mmmos.encoders.musicnn import (
 )
 from mmmos.encoders.weights import bundled_state
 from mmmos.errors import AudioError, ModelFormatError
+from tests.sounds import notes
 
 BUNDLED = files("mmmos") / "bundled" / "musicnn.safetensors"
 GOLDEN = Path(__file__).parents[2] / "golden" / "musicnn.npz"
@@ -55,15 +56,6 @@ def columns():
     """The published column that each of ours is."""
     with safe_open(str(BUNDLED), "np") as stored:
         return np.array(json.loads(stored.metadata()["source"])["columns"])
-
-
-def sound(seconds, seed=0, n=1, level=0.1):
-    """Made-up music [n, S]: decaying notes over noise."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    pitch = 110 * 2 ** (rng.integers(0, 48, (n, 1, 1)) / 12) * np.arange(1, 5)[:, None]
-    notes = np.sin(2 * np.pi * pitch * t).sum(1) * np.exp(-4 * (t % 0.5))
-    return torch.from_numpy(level * (notes + 0.1 * rng.normal(size=notes.shape))).float()
 
 
 @pytest.mark.parametrize("patch", ["whole", "tail"])
@@ -109,7 +101,7 @@ def test_maximum_over_frequency_comes_after_the_norm():
 
 def test_log_mel_equals_librosa(encoder):
     librosa = pytest.importorskip("librosa")
-    wave = sound(2.0)[0]
+    wave = notes(2.0)[0]
     power = librosa.feature.melspectrogram(
         y=wave.numpy(), sr=SAMPLE_RATE, n_fft=512, hop_length=HOP, n_mels=MELS, pad_mode="reflect"
     )
@@ -122,7 +114,7 @@ def test_log_mel_equals_librosa(encoder):
 
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 2.99, 3.0, 3.1, 10.0, 23.0])
 def test_every_length(encoder, seconds):
-    features = encoder.encode(sound(seconds))
+    features = encoder.encode(notes(seconds))
     assert features.frames.shape == (1, 1 + round(seconds * SAMPLE_RATE) // HOP, encoder.dim)
     assert features.rate_hz == 62.5
     assert features.mask.all()
@@ -131,7 +123,7 @@ def test_every_length(encoder, seconds):
 
 def test_below_a_tenth_of_a_second_is_too_short(encoder):
     with pytest.raises(AudioError, match=r"0\.100 s"):
-        encoder.encode(sound(0.09))
+        encoder.encode(notes(0.09))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +139,7 @@ def test_below_a_tenth_of_a_second_is_too_short(encoder):
 )
 def test_patches(encoder, frames, patches):
     """Each patch's features are those of the network on that patch alone."""
-    waves = sound((frames - 1) * HOP / SAMPLE_RATE, n=2)
+    waves = notes((frames - 1) * HOP / SAMPLE_RATE, clips=2)
     parts = encoder.log_mel(waves).split(patches, dim=1)
     expected = torch.cat([encoder.patch(part) for part in parts], 1)
     torch.testing.assert_close(encoder.frames(waves), expected, rtol=1e-4, atol=1e-4)
@@ -155,7 +147,7 @@ def test_patches(encoder, frames, patches):
 
 def test_neighbours_and_padding_change_nothing(encoder):
     seconds = (0.1, 3.5, 5.0, 5.0)
-    clips = [sound(s, seed)[0] for seed, s in enumerate(seconds)]
+    clips = [notes(s, seed)[0] for seed, s in enumerate(seconds)]
     waves = torch.full((len(clips), max(map(len, clips)) + 777), 0.5)  # padding that would be heard
     for row, clip in zip(waves, clips, strict=True):
         row[: len(clip)] = clip
@@ -167,7 +159,7 @@ def test_neighbours_and_padding_change_nothing(encoder):
 
 @pytest.mark.parametrize("level", [0.1, 0.0])
 def test_gradient_reaches_the_waveform(encoder, level):
-    waves = sound(4.5, n=2, level=level).requires_grad_()
+    waves = notes(4.5, level=level, clips=2).requires_grad_()
     encoder(waves).frames.square().mean().backward()
     assert waves.grad.isfinite().all()
     assert bool(waves.grad.any()) == (level > 0)
@@ -177,7 +169,7 @@ def test_stays_frozen(encoder):
     encoder.train()
     assert not any(module.training for module in encoder.modules())
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    assert not encoder.encode(sound(1.0).requires_grad_()).frames.requires_grad
+    assert not encoder.encode(notes(1.0).requires_grad_()).frames.requires_grad
 
 
 def test_weights_are_loaded_strictly(encoder):

@@ -10,20 +10,14 @@ import soxr
 import torch
 
 from mmmos.encoders.resample import resample
+from tests.sounds import faded_tones
 
 RATES = [(24_000, 16_000), (16_000, 24_000), (44_100, 16_000), (48_000, 24_000)]
 
 
-def band_limited(rate: int, seconds: float = 0.5) -> np.ndarray:
-    """Tones up to 6 kHz that fade in and out."""
-    t = np.arange(round(seconds * rate)) / rate
-    tones = sum(np.sin(2 * np.pi * hz * t + hz) for hz in (150.0, 1234.5, 3300.0, 6000.0))
-    return tones * np.hanning(len(t))
-
-
 @pytest.mark.parametrize(("old", "new"), RATES)
 def test_it_gives_what_soxr_gives(old: int, new: int) -> None:
-    wave = band_limited(old)
+    wave = faded_tones(old)
     ours = resample(torch.from_numpy(wave)[None], old, new)[0].numpy()
     theirs = soxr.resample(wave, old, new, quality="HQ")
     n = min(len(ours), len(theirs))

@@ -12,20 +12,12 @@ from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.spectrum import BANDS, FFT, HOP, RANGE_DB, RATE, Spectrum
 from mmmos.encoders.table import load_encoder
 from mmmos.errors import AudioError, UsageError
-from tests.conftest import music
+from tests.sounds import music_tensor, sine
 
 
 @pytest.fixture(scope="module")
 def spectrum() -> Spectrum:
     return Spectrum()
-
-
-def wave(seconds: float, seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(music(seconds, RATE, seed))[None]
-
-
-def tone(hz: float, seconds: float = 0.5) -> torch.Tensor:
-    return 0.3 * torch.sin(2 * torch.pi * hz * torch.arange(round(seconds * RATE)) / RATE)[None]
 
 
 def by_numpy(samples: np.ndarray) -> np.ndarray:
@@ -40,28 +32,31 @@ def by_numpy(samples: np.ndarray) -> np.ndarray:
 
 
 def test_frames_are_the_levels_that_numpy_finds(spectrum: Spectrum) -> None:
-    samples = wave(0.7)
+    samples = music_tensor(0.7, RATE)
     np.testing.assert_allclose(spectrum.encode(samples).frames[0], by_numpy(samples[0].numpy()), atol=2e-4)
 
 
 @given(st.integers(1025, 6000))
 @settings(max_examples=30, deadline=None)
 def test_there_are_50_frames_a_second(samples: int) -> None:
-    features = Spectrum().encode(wave(0.3)[:, :samples])
+    features = Spectrum().encode(music_tensor(0.3, RATE)[:, :samples])
     assert features.frames.shape == (1, 1 + samples // HOP, 64)
     assert features.mask.all()
     assert features.rate_hz == 50.0
 
 
 def test_a_gain_changes_nothing(spectrum: Spectrum) -> None:
-    expected = spectrum.encode(wave(0.5)).frames
+    expected = spectrum.encode(music_tensor(0.5, RATE)).frames
     for gain in (1e-3, 0.1, 3.0):
-        torch.testing.assert_close(spectrum.encode(gain * wave(0.5)).frames, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            spectrum.encode(gain * music_tensor(0.5, RATE)).frames, expected, rtol=1e-4, atol=1e-4
+        )
 
 
 def test_a_tone_is_loudest_in_its_band_and_higher_ones_higher(spectrum: Spectrum) -> None:
     tones = (100.0, 440.0, 2_000.0, 7_000.0, 9_500.0, 11_500.0)
-    loudest = [spectrum.encode(tone(hz)).frames[0, 5:-5].mean(dim=0).argmax().item() for hz in tones]
+    waves = torch.from_numpy(np.stack([sine(hz, 0.5, RATE) for hz in tones])).float()
+    loudest = spectrum.encode(waves).frames[:, 5:-5].mean(dim=1).argmax(dim=1).tolist()
     filters = mel_filters(RATE, FFT, BANDS, low_hz=40.0)
     expected = [filters[:, round(hz * FFT / RATE)].argmax() for hz in tones]
     assert np.abs(np.subtract(loudest, expected)).max() <= 1
@@ -94,14 +89,14 @@ def test_another_version_has_another_fingerprint(monkeypatch: pytest.MonkeyPatch
 
 
 def test_quiet_parts_stop_at_the_floor(spectrum: Spectrum) -> None:
-    samples = torch.cat([tone(1_000.0), torch.zeros(1, RATE)], dim=1)
+    samples = torch.from_numpy(np.append(sine(1_000.0, 0.5, RATE), np.zeros(RATE))).float()[None]
     frames = spectrum.encode(samples).frames[0]
     assert (frames.max() - frames.min()).item() == pytest.approx(RANGE_DB / 10, abs=1e-4)
     assert torch.isfinite(spectrum.encode(torch.zeros(1, RATE)).frames).all()
 
 
 def test_a_clip_does_not_hear_its_neighbours_or_padding(spectrum: Spectrum) -> None:
-    waves = [wave(seconds, i)[0] for i, seconds in enumerate((0.3, 1.0, 0.3))]
+    waves = [music_tensor(seconds, RATE, seed=i)[0] for i, seconds in enumerate((0.3, 1.0, 0.3))]
     lengths = torch.tensor([len(each) for each in waves])
     together = spectrum.encode(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths)
     for each, frames, mask in zip(waves, together.frames, together.mask, strict=True):
@@ -110,21 +105,21 @@ def test_a_clip_does_not_hear_its_neighbours_or_padding(spectrum: Spectrum) -> N
 
 def test_it_stays_exact_in_bfloat16(spectrum: Spectrum) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        rough = spectrum.encode(wave(0.3)).frames
-    assert torch.equal(rough, spectrum.encode(wave(0.3)).frames)
+        rough = spectrum.encode(music_tensor(0.3, RATE)).frames
+    assert torch.equal(rough, spectrum.encode(music_tensor(0.3, RATE)).frames)
 
 
 def test_gradients_reach_the_samples(spectrum: Spectrum) -> None:
-    samples = wave(0.2).requires_grad_()
+    samples = music_tensor(0.2, RATE).requires_grad_()
     spectrum(samples).frames.square().sum().backward()
     assert samples.grad.isfinite().all()
     assert samples.grad.any()
 
 
 def test_the_shortest_clip_is_told(spectrum: Spectrum) -> None:
-    assert spectrum.encode(wave(0.1)[:, : spectrum.min_samples]).mask.sum() > 1
+    assert spectrum.encode(music_tensor(0.1, RATE)[:, : spectrum.min_samples]).mask.sum() > 1
     with pytest.raises(AudioError, match="spectrum needs"):
-        spectrum.encode(wave(0.1)[:, : spectrum.min_samples - 1])
+        spectrum.encode(music_tensor(0.1, RATE)[:, : spectrum.min_samples - 1])
 
 
 def test_it_comes_with_the_package_under_its_name() -> None:

@@ -22,7 +22,7 @@ from mmmos.encoders.table import ENCODERS, load_encoder
 from mmmos.encoders.weights import bundled_state, load_strictly, read_checkpoint
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
 from mmmos.io.atomic import hash_file
-from tests.conftest import ToyEncoder
+from tests.toys import ToyEncoder
 
 BUNDLED = ("distillmos", "dnsmos", "musicnn")
 

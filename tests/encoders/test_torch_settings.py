@@ -26,7 +26,8 @@ from mmmos.inference.predictor import Predictor
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.scores import AXES, Scores
-from tests.conftest import SAMPLES, ToyEncoder, music, toy_config, toy_member, toy_model
+from tests.sounds import SAMPLES, music
+from tests.toys import ToyEncoder, toy_config, toy_member, toy_model
 
 RATE = 44_100
 WAVE = music(1.0, RATE)

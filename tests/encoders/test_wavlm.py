@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmmos.encoders.wavlm import WavLM, buckets, valid_frames
 from mmmos.encoders.wavlm_checkpoint import WavLMConfig
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, UsageError
-from tests.conftest import music
+from tests.sounds import music_tensor
 
 RATE = 16_000
 TINY = WavLMConfig(
@@ -34,11 +34,6 @@ TINY = WavLMConfig(
 BASE_PLUS = WavLMConfig()
 UNILM_LARGE = {"extractor_mode": "layer_norm", "layer_norm_first": True, "normalize": True}
 HUB_LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-
-
-def sound(seconds: float, seed: int = 0) -> Tensor:
-    """Of shape [1, S]."""
-    return torch.from_numpy(music(seconds, RATE, seed))[None]
 
 
 def unilm_settings(config: WavLMConfig) -> dict[str, Any]:
@@ -184,13 +179,13 @@ def check_states(encoder: WavLM, waves: Tensor, expected: list[Tensor]) -> None:
 @pytest.mark.parametrize("seconds", [0.025, 0.3, 1.0, 2.37])
 def test_unilm_checkpoint_gives_the_published_states(unilm: nn.Module, unilm_file: Path, seconds: float) -> None:
     encoder = WavLM.from_checkpoint(unilm_file, trust_checkpoint=True, layers="all")
-    check_states(encoder, sound(seconds), unilm_states(unilm, sound(seconds)))
+    check_states(encoder, music_tensor(seconds), unilm_states(unilm, music_tensor(seconds)))
 
 
 @pytest.mark.parametrize("seconds", [0.025, 0.3, 1.0, 2.37])
 def test_hub_folder_gives_the_published_states(hub: nn.Module, hub_folder: Path, seconds: float) -> None:
     encoder = WavLM.from_checkpoint(hub_folder, layers="all")
-    check_states(encoder, sound(seconds), hub_states(hub, sound(seconds)))
+    check_states(encoder, music_tensor(seconds), hub_states(hub, music_tensor(seconds)))
 
 
 @pytest.mark.slow
@@ -201,7 +196,7 @@ def test_full_size_unilm_checkpoint_gives_the_published_states(tmp_path: Path) -
     )
     assert encoder.config == BASE_PLUS
     for seconds in (0.3, 2.0, 10.0):
-        check_states(encoder, sound(seconds), unilm_states(network, sound(seconds)))
+        check_states(encoder, music_tensor(seconds), unilm_states(network, music_tensor(seconds)))
 
 
 @pytest.mark.slow
@@ -211,8 +206,8 @@ def test_full_size_hub_folder_gives_the_published_states(tmp_path: Path) -> None
     encoder = WavLM.from_checkpoint(tmp_path)
     assert encoder.config == BASE_PLUS
     for seconds in (0.3, 12.0):
-        expected = network(sound(seconds)).last_hidden_state
-        torch.testing.assert_close(encoder.encode(sound(seconds)).frames, expected, atol=1e-4, rtol=0)
+        expected = network(music_tensor(seconds)).last_hidden_state
+        torch.testing.assert_close(encoder.encode(music_tensor(seconds)).frames, expected, atol=1e-4, rtol=0)
 
 
 def test_odd_kernel_of_the_long_convolution(tmp_path: Path) -> None:
@@ -220,7 +215,7 @@ def test_odd_kernel_of_the_long_convolution(tmp_path: Path) -> None:
     network = unilm_network(config)
     path = save_unilm(network, config, tmp_path / "odd.pt")
     encoder = WavLM.from_checkpoint(path, trust_checkpoint=True, layers="all")
-    check_states(encoder, sound(1.0), unilm_states(network, sound(1.0)))
+    check_states(encoder, music_tensor(1.0), unilm_states(network, music_tensor(1.0)))
 
 
 def test_every_spelling_and_place_of_hub_weights_gives_the_same_encoder(hub_folder: Path, tmp_path: Path) -> None:
@@ -261,7 +256,7 @@ def test_settings_that_config_json_leaves_out_are_those_of_base_plus(hub_folder:
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 def test_padded_clips_are_masked_by_the_published_rule(unilm: nn.Module, encoder: WavLM) -> None:
     lengths = torch.tensor([32_000, 20_001, 700])
-    waves = torch.cat([sound(2.0, seed) for seed in range(3)])
+    waves = torch.cat([music_tensor(2.0, seed=seed) for seed in range(3)])
     padding = torch.arange(32_000) >= lengths[:, None]
     waves = waves.masked_fill(padding, 0)
     expected = unilm_states(unilm, waves, padding)
@@ -296,7 +291,7 @@ def test_group_norm_is_exact_where_kernels_are_deaf_to_the_sound() -> None:
 
 @pytest.mark.parametrize("kind", ["music", "silence", "half", "constant"])
 def test_gradient_is_the_published_one(unilm: nn.Module, encoder: WavLM, kind: str) -> None:
-    clip = sound(0.3)
+    clip = music_tensor(0.3)
     if kind == "constant":
         clip[:] = 0.25
     elif kind != "music":
@@ -320,7 +315,7 @@ def test_sizes_of_base_plus() -> None:
 
 @pytest.mark.parametrize(("samples", "frames"), [(400, 1), (719, 1), (720, 2), (16_000, 49), (40_000, 124)])
 def test_frame_count(encoder: WavLM, samples: int, frames: int) -> None:
-    features = encoder.encode(sound(samples / RATE), sample_rate=RATE)
+    features = encoder.encode(music_tensor(samples / RATE), sample_rate=RATE)
     assert features.frames.shape == (1, frames, encoder.dim)
     assert features.rate_hz == 50
 
@@ -333,8 +328,8 @@ def test_too_short_clip_is_refused(encoder: WavLM) -> None:
 def test_last_layer_is_the_last_of_all(unilm: nn.Module, encoder: WavLM) -> None:
     last = WavLM(TINY, "last")
     last.load(unilm.state_dict(), "unilm")
-    frames = last.encode(sound(1.0)).frames
-    assert torch.equal(frames, encoder.encode(sound(1.0)).frames[..., -TINY.width :])
+    frames = last.encode(music_tensor(1.0)).frames
+    assert torch.equal(frames, encoder.encode(music_tensor(1.0)).frames[..., -TINY.width :])
     assert last.fingerprint() != encoder.fingerprint()
 
 
@@ -342,9 +337,9 @@ def test_numbers_are_weights_of_the_states(unilm: nn.Module, encoder: WavLM) -> 
     numbers = [0.5, -1.0, *[0.25] * (TINY.depth - 1)]
     mixed = WavLM(TINY, numbers)
     mixed.load(unilm.state_dict(), "unilm")
-    every = encoder.encode(sound(1.0)).frames.unflatten(-1, (-1, TINY.width))
+    every = encoder.encode(music_tensor(1.0)).frames.unflatten(-1, (-1, TINY.width))
     expected = torch.einsum("btsd,s->btd", every, torch.tensor(numbers))
-    torch.testing.assert_close(mixed.encode(sound(1.0)).frames, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mixed.encode(music_tensor(1.0)).frames, expected, atol=1e-5, rtol=0)
     assert mixed.dim == TINY.width
 
 
@@ -355,7 +350,7 @@ def test_unknown_layers_are_refused(layers: object) -> None:
 
 
 def test_features_ignore_neighbours_and_padding(encoder: WavLM) -> None:
-    clips = [sound(1.0, 1)[0], sound(2.0, 2)[0], sound(1.0, 3)[0]]
+    clips = [music_tensor(1.0, seed=1)[0], music_tensor(2.0, seed=2)[0], music_tensor(1.0, seed=3)[0]]
     waves = nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=0.7)
     batch = encoder.encode(waves, torch.tensor([len(clip) for clip in clips]))
     for clip, frames, mask in zip(clips, batch.frames, batch.mask, strict=True):
@@ -366,7 +361,7 @@ def test_features_ignore_neighbours_and_padding(encoder: WavLM) -> None:
 def test_bfloat16_stays_near_float32(unilm: nn.Module, encoder: WavLM, way: str) -> None:
     lower = WavLM(TINY, "all")
     lower.load(unilm.state_dict(), "unilm")
-    clip = sound(2.0)
+    clip = music_tensor(2.0)
     if way == "to":
         lower.to(torch.bfloat16)
         assert lower.project.weight.dtype == torch.bfloat16

@@ -36,8 +36,9 @@ from mmmos.model.folder import load_folder
 from mmmos.model.system import combine
 from mmmos.paper import METRICS
 from mmmos.scores import AXES, LABEL_RANGE
-from tests.conftest import ToyEncoder, music
 from tests.recorded_progress import RecordedProgress
+from tests.sounds import music
+from tests.toys import ToyEncoder
 
 pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
 

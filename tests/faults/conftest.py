@@ -23,7 +23,8 @@ from mmmos.model import load as models
 from mmmos.model.folder import save_model
 from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES
-from tests.conftest import ToyEncoder, music, toy_member
+from tests.sounds import music
+from tests.toys import ToyEncoder, toy_member
 
 Row = dict[str, Any]
 TOLERANCE = 1e-4

@@ -12,8 +12,8 @@ import torch
 from mmmos.errors import SampleRateError
 from mmmos.inference.predictor import Predictor
 from mmmos.scores import AXES, Scores
-from tests.conftest import music
 from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
+from tests.sounds import music
 
 pytestmark = pytest.mark.slow  # from end to end
 

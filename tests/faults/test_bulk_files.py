@@ -26,8 +26,9 @@ from mmmos.bulk.stores import open_store
 from mmmos.bulk.tasks import ScoreTask
 from mmmos.bulk.workers import LocalWorkers
 from mmmos.scores import AXES
-from tests.broken_files import KINDS, RATE, encode, tone, write_sounds
+from tests.broken_files import KINDS, RATE, encode, write_sounds
 from tests.bulk_toys import tiny_model
+from tests.sounds import chord
 
 pytestmark = pytest.mark.slow  # from end to end
 
@@ -48,7 +49,7 @@ def write_good(folder: Path) -> list[Path]:
     for number in range(DISTINCT):
         suffix = SUFFIXES[number % len(SUFFIXES)]
         paths.append(folder / f"good-{number}.{suffix}")
-        paths[-1].write_bytes(encode(tone(0.2 + 0.3 * number / DISTINCT, number), suffix))
+        paths[-1].write_bytes(encode(chord(0.2 + 0.3 * number / DISTINCT, number), suffix))
     return paths
 
 
@@ -111,7 +112,7 @@ def test_every_file_gets_one_row_whatever_is_wrong_with_others(tmp_path: Path, m
 
 
 def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: Path) -> None:
-    sound = encode(tone(0.3), "wav")
+    sound = encode(chord(0.3), "wav")
     for name in ("a.wav", "b.wav", "locked.wav", "c.wav"):
         (tmp_path / name).write_bytes(sound)
     (tmp_path / "locked.wav").chmod(0)
@@ -134,4 +135,4 @@ def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: P
 def test_there_are_more_than_twenty_kinds() -> None:
     assert len(KINDS) > 20
     assert len({code for kind in KINDS.values() for code in kind.codes}) >= 7
-    assert len(tone(0.1)) == RATE // 10
+    assert len(chord(0.1)) == RATE // 10

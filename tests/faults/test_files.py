@@ -19,8 +19,9 @@ from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.errors import AudioError
 from mmmos.inference.predictor import Predictor
-from tests.conftest import SAMPLES, music, toy_member, toy_model
 from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes, check_row, strict_json
+from tests.sounds import SAMPLES, music
+from tests.toys import toy_member, toy_model
 
 pytestmark = pytest.mark.slow  # from end to end
 

@@ -15,8 +15,8 @@ import soundfile
 
 from mmmos.inference.predictor import Predictor
 from mmmos.model.load import load_model
-from tests.conftest import SAMPLES
 from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
+from tests.sounds import SAMPLES
 
 pytestmark = pytest.mark.slow  # from end to end
 

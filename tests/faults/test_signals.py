@@ -17,8 +17,9 @@ import torch
 from mmmos.audio.windows import MIN_SECONDS, Window, cut
 from mmmos.encoders.base import Encoder, Features, encode_windows
 from mmmos.inference.predictor import Predictor
-from tests.conftest import Wave, music, toy_member, toy_model
 from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
+from tests.sounds import Wave, music, swelling_tones
+from tests.toys import toy_member, toy_model
 
 pytestmark = pytest.mark.slow  # from end to end
 
@@ -99,15 +100,8 @@ def test_14_too_short(score_between: Mmmos, write_wave: WriteWave) -> None:
 ODD_RATES = (44_101, 47_999, 22_051, 384_000)  # Hz
 
 
-def whistle(seconds: float, rate: int) -> Wave:
-    """Tones under 5 kHz that swell and fade: the same sound at every rate."""
-    t = np.arange(round(seconds * rate)) / rate
-    tones = sum(np.sin(2 * np.pi * hz * t) / number for number, hz in enumerate((311, 622, 933, 2_800, 4_900), start=1))
-    return (0.1 * np.sin(2 * np.pi * t) ** 2 * tones).astype(np.float32)
-
-
 def test_15_odd_rates_score_as_the_same_sound_at_16_khz(score_between: Mmmos, write_wave: WriteWave) -> None:
-    paths = [write_wave(f"{rate}.wav", whistle(3.0, rate), rate) for rate in (16_000, *ODD_RATES)]
+    paths = [write_wave(f"{rate}.wav", swelling_tones(3.0, rate), rate) for rate in (16_000, *ODD_RATES)]
     run = score_between(*paths)
     usual, *odd = run.rows
     for rate, row in zip(ODD_RATES, odd, strict=True):
@@ -134,7 +128,7 @@ print(peak() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the kernel's account of memory")
 def test_15_odd_rates_take_little_memory(write_wave: WriteWave) -> None:
-    paths = [write_wave(f"{rate}.wav", whistle(3.0, rate), rate) for rate in ODD_RATES]
+    paths = [write_wave(f"{rate}.wav", swelling_tones(3.0, rate), rate) for rate in ODD_RATES]
     words = [sys.executable, "-c", CUT_AND_TELL_MEMORY, *paths]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 32 * 1024  # KiB

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmmos.audio.clip import Clip, to_clip
 from mmmos.audio.windows import MIN_SECONDS, Window, cut
 from mmmos.features.crops import SLACK_SECONDS, Crop, plan_crops
-from tests.conftest import music
+from tests.sounds import music
 
 HOWS = ("random", "windows", "first")
 CLIP = Clip("a", "a.wav")

@@ -31,18 +31,11 @@ from mmmos.features.extractor import Extractor, Planned
 from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.model.fusion import FusionConfig
 from mmmos.training.dataset import Sequences, Table
-from tests.conftest import ToyEncoder, music
 from tests.recorded_progress import RecordedProgress
+from tests.sounds import music
+from tests.toys import SlowToy, ToyEncoder
 
 RATE = 16_000
-
-
-class SlowToy(ToyEncoder):
-    """Hears 8 kHz."""
-
-    name = "slow"
-    sample_rate = 8_000
-    rate_hz = 50.0
 
 
 class WideToy(ToyEncoder):

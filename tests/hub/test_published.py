@@ -23,8 +23,9 @@ from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.folder import save_ensemble
 from mmmos.model.load import load_model
 from mmmos.model.system import ModelInfo
-from tests.conftest import ToyEncoder, music, toy_member
 from tests.hub_server import COMMIT, HubServer
+from tests.sounds import music
+from tests.toys import ToyEncoder, toy_member
 
 WAVLM, MUQ, TOY = "microsoft/wavlm-base-plus", "OpenMuQ/MuQ-large-msd-iter", "someone/toy"
 WEIGHTS = np.random.default_rng(0).bytes(50_001)

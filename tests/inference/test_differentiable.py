@@ -21,7 +21,8 @@ from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig
 from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES
-from tests.conftest import ToyEncoder, music, toy_config, toy_member, toy_model
+from tests.sounds import music
+from tests.toys import SlowToy, ToyEncoder, toy_config, toy_member, toy_model
 
 DROPOUT = toy_config(heads=HeadConfig(dropout=0.5), fusion=FusionConfig("mean_std", "none", standardize=True))
 PQ = AXES.index("PQ")
@@ -361,10 +362,6 @@ def test_too_short_waves_are_refused(toys: Predictor) -> None:
 
 
 def test_one_waveform_serves_encoders_of_two_rates(toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    class SlowToy(ToyEncoder):
-        name = "slow"
-        sample_rate = 8_000
-
     monkeypatch.setitem(ENCODERS, "slow", SlowToy)
     specs = (EncoderSpec(kind.name, kind.columns, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
     predictor = Predictor(toy_model(toy_member(0, ModelConfig(tuple(specs)))), device="cpu")

@@ -14,7 +14,7 @@ from mmmos.inference import doctor
 from mmmos.inference.doctor import Check, examine
 from mmmos.model.load import load_model
 from mmmos.version import VERSION
-from tests.conftest import ToyEncoder
+from tests.toys import ToyEncoder
 
 
 def found() -> dict[str, Check]:

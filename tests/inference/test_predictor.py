@@ -35,18 +35,11 @@ from mmmos.model.quality import ModelConfig
 from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES, Scale, Scores
 from mmmos.version import VERSION
-from tests.conftest import SAMPLES, ToyEncoder, music, toy_config, toy_member, toy_model
 from tests.recorded_progress import RecordedProgress
+from tests.sounds import SAMPLES, music
+from tests.toys import SlowToy, ToyEncoder, toy_config, toy_member, toy_model
 
 RATE = 16_000
-
-
-class SlowToy(ToyEncoder):
-    """Hears 8 kHz."""
-
-    name = "slow"
-    sample_rate = 8_000
-    rate_hz = 50.0
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from mmmos.inference.selfcheck import check_clip, check_scores
 from mmmos.model.load import load_model
 from mmmos.model.system import Member
 from mmmos.scores import AXES
-from tests.conftest import ToyEncoder, toy_member, toy_model
+from tests.toys import ToyEncoder, toy_member, toy_model
 
 
 def test_the_clip_is_always_the_same_and_has_no_fault(scorer: Predictor) -> None:

@@ -28,7 +28,7 @@ from mmmos.inference.predictor import Predictor
 from mmmos.model.audiobox import STATES, is_audiobox, load_audiobox
 from mmmos.model.system import ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scores
-from tests.conftest import Wave, music
+from tests.sounds import Wave, music_and_sweep
 
 # Of the package: its older weight norm, and its two kinds of mask.
 pytestmark = [
@@ -59,13 +59,6 @@ TARGET = {
 SAVED = ("proj_num_layer", "proj_ln", "proj_act_fn", "proj_dropout", "nth_layer", "use_weighted_layer_sum")
 
 Reference = Callable[[list[Wave]], NDArray[np.float64]]
-
-
-def sound(seconds: float, seed: int = 0) -> Wave:
-    """Music under a rising tone, so that no two windows sound alike."""
-    wave = music(seconds, RATE, seed)
-    t = np.arange(len(wave)) / RATE
-    return (wave + 0.1 * (1 + seed) * np.sin(2 * np.pi * (100 + 40 * t) * t)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +194,7 @@ def test_every_kind_of_head_scores_as_published(
 ) -> None:
     model = build(tiny, proj_num_layer=layers, proj_ln=norm, normalize_embed=l2)
     path = SAVERS[layout](model, tmp_path / layout)
-    clips = [sound(2.5, 1), sound(7.0, 2)]
+    clips = [music_and_sweep(2.5, 1), music_and_sweep(7.0, 2)]
     expected = reference(tiny, path)(clips)
     found = predict(load_audiobox("audiobox", path, trust_checkpoint=True), clips)
     np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
@@ -211,25 +204,25 @@ def test_every_kind_of_head_scores_as_published(
 @pytest.mark.parametrize("layout", SAVERS)
 def test_dropout_shifts_the_published_numbering_and_no_score(tiny: Any, tmp_path: Path, layout: str) -> None:
     path = SAVERS[layout](build(tiny, proj_num_layer=3, proj_dropout=0.2), tmp_path / layout)
-    found = predict(load_audiobox("audiobox", path, trust_checkpoint=True), [sound(1.0)])
-    np.testing.assert_allclose(found, reference(tiny, path)([sound(1.0)]), atol=ATOL, rtol=0)
+    found = predict(load_audiobox("audiobox", path, trust_checkpoint=True), [music_and_sweep(1.0)])
+    np.testing.assert_allclose(found, reference(tiny, path)([music_and_sweep(1.0)]), atol=ATOL, rtol=0)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 2.5, 10.0, 23.7])
 def test_clips_of_every_length_score_as_published(tiny: Any, folder: Path, seconds: float) -> None:
-    found = predict(load_audiobox("audiobox", folder), [sound(seconds)])
-    np.testing.assert_allclose(found, reference(tiny, folder)([sound(seconds)]), atol=ATOL, rtol=0)
+    found = predict(load_audiobox("audiobox", folder), [music_and_sweep(seconds)])
+    np.testing.assert_allclose(found, reference(tiny, folder)([music_and_sweep(seconds)]), atol=ATOL, rtol=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_batch_of_mixed_lengths_scores_as_published(tiny: Any, folder: Path, batch_size: int) -> None:
-    clips = [sound(seconds, seed) for seed, seconds in enumerate((12.5, 0.3, 10.0, 4.0))]
+    clips = [music_and_sweep(seconds, seed) for seed, seconds in enumerate((12.5, 0.3, 10.0, 4.0))]
     found = predict(load_audiobox("audiobox", folder), clips, batch_size=batch_size)
     np.testing.assert_allclose(found, reference(tiny, folder)(clips), atol=ATOL, rtol=0)
 
 
 def test_each_window_scores_as_published(tiny: Any, folder: Path) -> None:
-    clip = sound(12.0)
+    clip = music_and_sweep(12.0)
     windows = Predictor(load_audiobox("audiobox", folder), device="cpu").segments(clip, sample_rate=RATE)
     expected = reference(tiny, folder)([clip[: 10 * RATE], clip[10 * RATE :]])
     np.testing.assert_allclose(table(windows), expected, atol=ATOL, rtol=0)
@@ -237,14 +230,14 @@ def test_each_window_scores_as_published(tiny: Any, folder: Path) -> None:
 
 def test_a_tail_too_short_to_hear_is_left_out_where_the_package_weighs_it_in(tiny: Any, folder: Path) -> None:
     """10 ms are a thousandth of a window, and so is the difference of the scores."""
-    clip = sound(10.01)
+    clip = music_and_sweep(10.01)
     head, tail, whole = reference(tiny, folder)([clip[: 10 * RATE], clip[10 * RATE :], clip])
     np.testing.assert_allclose(predict(load_audiobox("audiobox", folder), [clip]), head[None], atol=ATOL, rtol=0)
     np.testing.assert_allclose(whole, (head + 0.001 * tail) / 1.001, atol=ATOL, rtol=0)
 
 
 def test_silent_windows_are_left_out_where_the_package_scores_silence(tiny: Any, folder: Path) -> None:
-    heard, silence = sound(10.0), np.zeros(10 * RATE, dtype=np.float32)
+    heard, silence = music_and_sweep(10.0), np.zeros(10 * RATE, dtype=np.float32)
     predictor = Predictor(load_audiobox("audiobox", folder), device="cpu")
     scores = predictor.score([np.concatenate([heard, silence]), silence], sample_rate=RATE)
     expected = reference(tiny, folder)([heard, silence])
@@ -255,7 +248,7 @@ def test_silent_windows_are_left_out_where_the_package_scores_silence(tiny: Any,
 
 
 def test_gradients_reach_the_wave_through_the_same_scores(tiny: Any, folder: Path) -> None:
-    clips = [sound(1.0, 0), sound(2.0, 1)]
+    clips = [music_and_sweep(1.0, 0), music_and_sweep(2.0, 1)]
     waves = nn.utils.rnn.pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True).requires_grad_()
     scores = Predictor(load_audiobox("audiobox", folder), device="cpu").module(waves, torch.tensor([RATE, 2 * RATE]))
     np.testing.assert_allclose(scores.detach().numpy(), reference(tiny, folder)(clips), atol=ATOL, rtol=0)
@@ -270,7 +263,7 @@ def test_full_size_scores_as_published(package: Any, tmp_path: Path) -> None:
     within = {axis: {"mean": 5.0 + i, "std": 0.1} for i, axis in enumerate(TARGET)}  # scores that no scale clips
     settings = {"proj_num_layer": 5, "proj_ln": True, "normalize_embed": True, "target_transform": within}
     path = save_file(build(package, **settings), tmp_path / "checkpoint.pt")
-    clips = [sound(seconds, seed) for seed, seconds in enumerate((0.3, 23.7))]
+    clips = [music_and_sweep(seconds, seed) for seed, seconds in enumerate((0.3, 23.7))]
     expected = reference(package, path)(clips)
     model = load_audiobox("audiobox", path, trust_checkpoint=True)
     np.testing.assert_allclose(predict(model, clips), expected, atol=ATOL, rtol=0)
@@ -280,7 +273,7 @@ def test_full_size_scores_as_published(package: Any, tmp_path: Path) -> None:
 def test_clips_are_padded_to_ten_seconds_and_their_own_frames_are_kept() -> None:
     padding, plain = WavLM(TINY, "all", pad_seconds=WINDOW_SECONDS), WavLM(TINY, "all")
     padding.load_state_dict(plain.state_dict())
-    long = torch.from_numpy(sound(10.5))[None]
+    long = torch.from_numpy(music_and_sweep(10.5))[None]
     assert torch.equal(padding.encode(long).frames, plain.encode(long).frames)
     for samples, frames in ((1600, 5), (1601, 6), (32_000, 100), (159_999, 499)):
         wave, padded = long[:, :samples], torch.zeros(1, 160_000)
@@ -295,7 +288,7 @@ def test_rows_say_which_model_it_was_and_what_it_may_be_used_for(folder: Path) -
     info = ModelInfo(calibrated=True, commercial_use=True)
     predictor = Predictor(load_audiobox("audiobox", folder, info=info), device="cpu")
     assert load_audiobox("mine", folder).info == ModelInfo(training={"source": str(folder)})  # nobody knows what it is
-    row = predictor.score(sound(1.0), sample_rate=RATE).row()
+    row = predictor.score(music_and_sweep(1.0), sample_rate=RATE).row()
     assert (row["model"], row["calibrated"], row["commercial_use"]) == ("audiobox", True, True)
     assert [row[f"{axis}_std"] for axis in AXES] == [None] * 4
     assert row["model_sha256"] == predictor.model.sha256

@@ -25,7 +25,7 @@ from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig
 from mmmos.model.system import Member, ModelInfo, combined_info
 from mmmos.scores import AXES, Scale
-from tests.conftest import toy_config, toy_member
+from tests.toys import toy_config, toy_member
 
 CONFIG = ModelConfig(
     (EncoderSpec("toy", (3, 1), "0" * 64, {"gain": 2.0}), EncoderSpec("other", (5,), "1" * 64)),

@@ -23,7 +23,7 @@ from mmmos.model.folder import load_folder, save_model
 from mmmos.model.load import load_encoders, load_model
 from mmmos.model.quality import ModelConfig
 from mmmos.model.system import ModelInfo
-from tests.conftest import ToyEncoder, toy_member, toy_model
+from tests.toys import ToyEncoder, toy_member, toy_model
 
 FOUND = object()
 

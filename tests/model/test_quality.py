@@ -14,7 +14,7 @@ from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig, QualityModel
-from tests.conftest import ToyEncoder, toy_config
+from tests.toys import ToyEncoder, toy_config
 
 CONFIG = ModelConfig(
     (EncoderSpec("a", (3, 1), ""), EncoderSpec("b", (5,), "")),

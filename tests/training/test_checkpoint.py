@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mmmos.errors import UsageError
 from mmmos.model.quality import QualityModel
 from mmmos.training.checkpoint import CHECKPOINT, HISTORY, Epoch, Run, best_epoch, finished
-from tests.conftest import toy_config
+from tests.toys import toy_config
 
 losses = st.lists(st.sampled_from([-1.5, 0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=12)
 

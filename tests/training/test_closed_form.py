@@ -24,7 +24,8 @@ from mmmos.scores import AXES
 from mmmos.training.fit import CLOSED_FORM_CLIPS, choose_fit, train_folder
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted, agreement_lines, hardly_varying
-from tests.conftest import ToyEncoder, music
+from tests.sounds import music
+from tests.toys import ToyEncoder
 
 SMALL = PRESETS["small"]
 NAN = float("nan")

@@ -32,8 +32,9 @@ from mmmos.training.checkpoint import Epoch
 from mmmos.training.fit import Fitted, count_sets, train_folder
 from mmmos.training.loop import predict
 from mmmos.training.settings import PRESETS, Settings
-from tests.conftest import ToyEncoder, music
 from tests.recorded_progress import RecordedProgress
+from tests.sounds import music
+from tests.toys import ToyEncoder
 
 pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
 

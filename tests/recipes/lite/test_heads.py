@@ -15,7 +15,7 @@ from mmmos.encoders.base import EncoderSpec
 from mmmos.model.quality import ModelConfig
 from recipes.lite import degradations as damage
 from recipes.lite import heads
-from tests.conftest import music
+from tests.sounds import music
 
 CONFIG = ModelConfig((EncoderSpec("distillmos", (200, 1), "none"),))
 D = 402

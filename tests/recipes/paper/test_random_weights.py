@@ -21,7 +21,7 @@ from mmmos.encoders.wavlm import WavLM
 from mmmos.inference.predictor import from_pretrained
 from mmmos.model.folder import load_folder
 from mmmos.scores import AXES
-from tests.conftest import SAMPLES, music
+from tests.sounds import SAMPLES, music
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[3] / "recipes" / "paper" / "random_weights.py"))
 NAMES = ("wavlm", "muq", "m2d")
