@@ -17,7 +17,7 @@ from mmmos.errors import AudioError, ModelFormatError
 from tests.sounds import white_noise
 
 BUNDLED = files("mmmos") / "bundled" / "dnsmos.safetensors"
-GOLDEN = Path(__file__).parents[2] / "golden" / "dnsmos.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "dnsmos.npz"
 
 
 @pytest.fixture(scope="module")

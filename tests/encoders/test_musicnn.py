@@ -27,7 +27,7 @@ from mmmos.errors import AudioError, ModelFormatError
 from tests.sounds import notes
 
 BUNDLED = files("mmmos") / "bundled" / "musicnn.safetensors"
-GOLDEN = Path(__file__).parents[2] / "golden" / "musicnn.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "musicnn.npz"
 PUBLISHED_DIM = 753
 
 
