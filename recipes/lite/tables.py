@@ -1,0 +1,128 @@
+"""Markdown tables of how good `lite` is; scripts/docs.py puts them into README.md, docs/ and dev/.
+
+The figures are in recipes/lite/results.json, which recipes/lite/evaluate.py writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RECIPES = Path(__file__).parent.parent
+
+SUBSET_COLUMNS = {axis: axis for axis in ("CE", "CU", "PC", "PQ")} | {
+    "signals": "codec signals",
+    "families": "codec families",
+    "transfer": "no codec ratings",
+    "order": "order of degradations",
+}
+
+
+def lite() -> str:
+    """The main figures of the model card: unseen songs and signals."""
+    return _figures(lambda name: name.endswith(("unseen songs", "unseen signals", "unseen codec families")))
+
+
+def lite_all() -> str:
+    """All correlations with raters."""
+    return _figures(lambda name: True)
+
+
+def _figures(selects: Callable[[str], bool]) -> str:
+    lines = ["| test clips, never used in training | axis | SRCC | 95 % interval | n |", "|---|---|---|---|---|"]
+    for item in _results()["figures"]:
+        if selects(item["figure"]):
+            interval = f"{item['low']:.2f} to {item['high']:.2f}"
+            lines.append(f"| {item['figure']} | {item['axis']} | {item['srcc']:.2f} | {interval} | {item['n']} |")
+    return "\n".join(lines)
+
+
+def lite_order() -> str:
+    """Orders that are known without raters: degradations, numbers of sources, separated vocals."""
+    data = _results()
+    domains = [key for key in data["order"]["lite"] if "," not in key]
+    parts = (
+        _degradation_order(data["order"], domains),
+        ["The last five rows are lite's worst. When a family of degradations is left out of training:"],
+        _unseen_degradations(data["unseen_damage"], domains),
+        ["| more simultaneous sources have the higher PC | lite | pairs |", "|---|--:|--:|"]
+        + [f"| {key} | {fraction:.0%} | {pairs} |" for key, (fraction, pairs) in data["counts"].items()],
+        ["| vocals separated from unseen songs by worse and worse masks | SRCC within a song | 95 % interval |"]
+        + ["|---|--:|---|"]
+        + [
+            f"| {name} | {f['srcc']:.2f} | {f['low']:.2f} to {f['high']:.2f} |" for name, f in data["separated"].items()
+        ],
+    )
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _degradation_order(order: dict[str, Any], domains: list[str]) -> list[str]:
+    """By domain, for band limits, and for the five degradations that lite orders worst."""
+    own = order["lite"]
+    others = [name for name in order if name != "lite"]
+    limits = [key for key in own if "limited" in key]
+    worst = sorted((key for key in own if "," in key and key not in limits), key=lambda key: own[key][0])[:5]
+    lines = [
+        f"| the less degraded of two versions has the higher PQ | lite | {' alone | '.join(others)} alone | pairs |",
+        f"|---|--:|{'--:|' * len(others)}--:|",
+    ]
+    for key in [*domains, *limits, *worst]:
+        cells = " | ".join(f"{order[name][key][0]:.0%}" for name in others)
+        lines.append(f"| {key} | {own[key][0]:.0%} | {cells} | {own[key][1]} |")
+    return lines
+
+
+def _unseen_degradations(families: dict[str, Any], domains: list[str]) -> list[str]:
+    lines = [f"| family left out of training | {' | '.join(domains)} |", f"|---|{'--:|' * len(domains)}"]
+    for family, found in families.items():
+        lines.append(f"| {family} | {' | '.join(f'{found[domain][0]:.0%}' for domain in domains)} |")
+    return lines
+
+
+def lite_gate() -> str:
+    """The domain that the gate finds, for each kind of clip."""
+    lines = ["| clips | classified as speech | as music | as sound |", "|---|--:|--:|--:|"]
+    for kind, found in _results()["domains"].items():
+        lines.append(f"| {kind} | {' | '.join(f'{found[name]:.0%}' for name in ('speech', 'music', 'sound'))} |")
+    return "\n".join(lines)
+
+
+def lite_errors() -> str:
+    """Mean absolute errors on unseen songs."""
+    axes = ("PQ", "PC", "CE", "CU")
+    lines = [f"| mean absolute error on unseen songs, points | {' | '.join(axes)} |", f"|---|{'--:|' * len(axes)}"]
+    for name, found in _results()["mean_absolute_error"].items():
+        lines.append(f"| {name} | {' | '.join(f'{found[axis]:.2f}' for axis in axes)} |")
+    return "\n".join(lines)
+
+
+def lite_subsets() -> str:
+    """The main figures for every subset of the encoders, like Table II of the paper."""
+    rows = {", ".join(row["encoders"]): row for row in _results()["subsets"]}
+    return "\n".join(_subset_table("encoders", rows))
+
+
+def third_encoder() -> str:
+    """The same figures with a pretrained encoder next to lite's own."""
+    data = json.loads((RECIPES / "paper" / "results" / "third_encoder.json").read_text())
+    rows = {name: data[name] for name in ("lite", "lite and the pretrained encoder")}
+    note = f"Degraded pairs of unseen packages in the right order, by that encoder alone: {data['own_order']:.0%}."
+    return "\n".join([*_subset_table("", rows), "", note])
+
+
+def _subset_table(title: str, rows: dict[str, Any]) -> list[str]:
+    lines = [f"| {title} | {' | '.join(SUBSET_COLUMNS.values())} |", f"|---|{'--:|' * len(SUBSET_COLUMNS)}"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {' | '.join(f'{row[key]:.2f}' for key in SUBSET_COLUMNS)} |")
+    return lines
+
+
+def _results() -> Any:
+    return json.loads((RECIPES / "lite" / "results.json").read_text())
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    part.__name__: part for part in (lite, lite_all, lite_order, lite_gate, lite_errors, lite_subsets, third_encoder)
+}
