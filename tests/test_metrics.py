@@ -23,11 +23,11 @@ from mmmos.metrics import (
     bootstrap,
     composite,
     debiased_mse,
+    distance_from_best,
     ktau,
     lcc,
     mse,
     paired_bootstrap,
-    shortfall,
     srcc,
     system_means,
     system_metrics,
@@ -345,9 +345,9 @@ def test_paired_without_an_answer():
 @pytest.mark.parametrize("name", ALL_METRICS)
 def test_shortfall_is_zero_for_a_perfect_model_alone(name):
     t = np.arange(9.0)
-    assert shortfall(name, ALL_METRICS[name](t, t)) == pytest.approx(0)
-    assert shortfall(name, ALL_METRICS[name](np.roll(t, 1) - 1, t)) > 0
-    assert math.isnan(shortfall(name, math.nan))
+    assert distance_from_best(name, ALL_METRICS[name](t, t)) == pytest.approx(0)
+    assert distance_from_best(name, ALL_METRICS[name](np.roll(t, 1) - 1, t)) > 0
+    assert math.isnan(distance_from_best(name, math.nan))
 
 
 def test_importing_metrics_does_not_import_scipy_stats():

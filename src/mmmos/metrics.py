@@ -213,16 +213,16 @@ def paired_bootstrap(
     for name, metric in metrics.items():
         pairs = np.array(drawn[name]).reshape(-1, 2)
         pairs = pairs[~np.isnan(pairs).any(axis=1)]
-        gain = shortfall(name, pairs[:, 1]) - shortfall(name, pairs[:, 0])
+        gain = distance_from_best(name, pairs[:, 1]) - distance_from_best(name, pairs[:, 0])
         better = float(np.mean((np.sign(gain) + 1) / 2)) if len(pairs) else np.nan
         found[name] = Difference(metric(a, t) - metric(b, t), *_interval(pairs[:, 0] - pairs[:, 1], level), better)
     return found
 
 
-def shortfall(name: str, figure: ArrayLike) -> NDArray[np.float64]:
+def distance_from_best(name: str, figure: ArrayLike) -> NDArray[np.float64]:
     """How far figures of a metric are from the best there is; 0 is perfect, less is better.
 
-    >>> [float(shortfall(name, -0.5)) for name in ("LCC", "bias")]
+    >>> [float(distance_from_best(name, -0.5)) for name in ("LCC", "bias")]
     [1.5, 0.5]
     """
     x = np.asarray(figure, dtype=np.float64)

@@ -147,9 +147,9 @@ class Scores:
 
     def _repr_html_(self) -> str:
         """A table of one row, for notebooks."""
-        log = ", ".join(self.warnings) if self.error is None else f"{self.error.code}: {self.error.message}"
+        note = ", ".join(self.warnings) if self.error is None else f"{self.error.code}: {self.error.message}"
         heads = ("id", *AXES, "scale", "domain", "warnings" if self.error is None else "error")
-        cells = (self.id, *(_two_digits(self[axis]) for axis in AXES), self.scale or "", self.domain or "", log)
+        cells = (self.id, *(_two_digits(self[axis]) for axis in AXES), self.scale or "", self.domain or "", note)
         row = "".join(f"<td>{escape(_one_line(cell))}</td>" for cell in cells)
         return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr><tr>{row}</tr></table>"
 

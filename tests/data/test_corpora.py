@@ -27,9 +27,9 @@ from mmmos.data.corpora import (
     TEST,
     ClipMetadata,
     CorpusStatus,
-    facts,
+    find_file,
     is_suspect,
-    locate,
+    metadata_from_path,
     read_corpus,
     status,
 )
@@ -128,13 +128,13 @@ def touch(root: Path, *paths: str) -> None:
     ],
 )
 def test_what_a_path_says(path, expected):
-    assert facts(path) == expected
+    assert metadata_from_path(path) == expected
 
 
 def test_recordings_and_recordings_may_be_one_system_of_pam():
     names = [f"PAM/human_eval/{kind}/{folder}/a.wav" for kind in ("audio", "music") for folder in ("real", "x")]
-    assert [facts(name).system for name in names] == ["audio/real", "audio/x", "music/real", "music/x"]
-    assert [facts(name, "folder").system for name in names] == ["real", "x", "real", "x"]
+    assert [metadata_from_path(name).system for name in names] == ["audio/real", "audio/x", "music/real", "music/x"]
+    assert [metadata_from_path(name, "folder").system for name in names] == ["real", "x", "real", "x"]
 
 
 # ── where a clip is
@@ -144,12 +144,12 @@ def test_recordings_and_recordings_may_be_one_system_of_pam():
 def test_a_clip_may_be_of_another_kind_than_listed(tmp_path, suffix):
     touch(tmp_path, f"a b.c{suffix}", "other.wav")
     clip = Clip("id", str(tmp_path / "a b.c.aiff"), 1.0, 2.0, stream=3)
-    assert locate(clip) == Clip("id", str(tmp_path / f"a b.c{suffix}"), 1.0, 2.0, stream=3)
+    assert find_file(clip) == Clip("id", str(tmp_path / f"a b.c{suffix}"), 1.0, 2.0, stream=3)
 
 
 def test_the_listed_file_comes_first(tmp_path):
     touch(tmp_path, "a.mp3", "a.wav", "a.stem.mp4")
-    assert locate(Clip("id", str(tmp_path / "a.mp3"))).path == str(tmp_path / "a.mp3")
+    assert find_file(Clip("id", str(tmp_path / "a.mp3"))).path == str(tmp_path / "a.mp3")
 
 
 def test_a_stem_is_a_stream_of_its_song(tmp_path):
@@ -157,10 +157,10 @@ def test_a_stem_is_a_stream_of_its_song(tmp_path):
     song = str(tmp_path / "train" / "A. B - C.stem.mp4")
     for stream, stem in enumerate(("mixture", "drums", "bass", "other", "vocals")):
         clip = Clip("id", str(tmp_path / "train" / "A. B - C" / f"{stem}.wav"))
-        assert locate(clip) == Clip("id", song, stream=stream)
-    assert locate(Clip("id", str(tmp_path / "train" / "D" / "drums.wav"))).stream == 0
+        assert find_file(clip) == Clip("id", song, stream=stream)
+    assert find_file(Clip("id", str(tmp_path / "train" / "D" / "drums.wav"))).stream == 0
     for gone in ("train/A. B - C/piano.wav", "train/E/drums.wav", "train/A. B - C.wav"):
-        assert locate(Clip("id", str(tmp_path / gone))) == Clip("id", str(tmp_path / gone))
+        assert find_file(Clip("id", str(tmp_path / gone))) == Clip("id", str(tmp_path / gone))
 
 
 # ── rows
@@ -482,7 +482,7 @@ def test_suspect_songs_are_those_that_the_excerpts_are_marked_with():
     with open(DATA / "musdb18_aes" / "manifest.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        group = facts(row["data_path"].removeprefix("/your_path/")).group
+        group = metadata_from_path(row["data_path"].removeprefix("/your_path/")).group
         assert is_suspect(LabelledClip(Clip(""), (), group=group)) == (row["label_suspect"] == "1")
     assert sum(row["label_suspect"] == "1" for row in rows) == 20
 

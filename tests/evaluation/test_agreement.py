@@ -14,7 +14,7 @@ from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import AUDIO_ERROR_CODES
 from mmmos.evaluation import agreement as module
-from mmmos.evaluation.agreement import Agreement, Comparison, absent, compare, evaluate, labelled
+from mmmos.evaluation.agreement import Agreement, Comparison, compare, evaluate, labelled, missing_axes
 from mmmos.metrics import ALL_METRICS
 from mmmos.scores import AXES, ClipError, Scores
 
@@ -109,18 +109,18 @@ def test_axes_can_be_chosen() -> None:
 
 def test_what_nobody_was_asked_or_nothing_scored_is_said() -> None:
     rows, scores = case()
-    assert absent(rows, scores) == []
+    assert missing_axes(rows, scores) == []
     unasked = [replace(row, labels=(math.nan, *row.labels[1:])) for row in rows]
     silent = [replace(item, PC=math.nan) for item in scores]
-    assert absent(unasked, silent) == [
+    assert missing_axes(unasked, silent) == [
         "no clip has a label of CE",
         "no clip has a score of PC",
         "no clip has a label or a score of composite",
     ]
-    assert absent(unasked, silent, ("CU", "PC")) == ["no clip has a score of PC"]
+    assert missing_axes(unasked, silent, ("CU", "PC")) == ["no clip has a score of PC"]
     half = [replace(row, labels=(*row.labels[:3], math.nan if i % 2 else 5.0)) for i, row in enumerate(rows)]
     other = [item if i % 2 else Scores() for i, item in enumerate(scores)]
-    assert "no clip has both a label and a score of PQ" in absent(half, other)
+    assert "no clip has both a label and a score of PQ" in missing_axes(half, other)
     assert labelled(unasked) == ["CU", "PC", "PQ"]
 
 

@@ -154,16 +154,16 @@ def test_the_ceiling_stands_beside_and_the_share_reached():
     found = of(judge(truth, true + 1), "PC")
     best = next(item for item in ceilings(truth.ratings) if item.axis == "PC")
     assert found.ceiling == {name: getattr(best, name) for name in METRICS}
-    assert found.reached("MSE") == pytest.approx(best.MSE / found.figures["MSE"])
-    assert found.reached("MSE") < 0.5
-    assert found.reached("LCC") == pytest.approx(found.figures["LCC"] / best.LCC)
+    assert found.fraction_of_ceiling("MSE") == pytest.approx(best.MSE / found.figures["MSE"])
+    assert found.fraction_of_ceiling("MSE") < 0.5
+    assert found.fraction_of_ceiling("LCC") == pytest.approx(found.figures["LCC"] / best.LCC)
 
 
 def test_only_who_knows_the_labels_is_above_the_ceiling():
     truth, true = make_truth(20, 40)
-    assert of(judge(truth, true), "PC").reached("LCC") < ABOVE_CEILING
-    assert of(judge(truth, truth.ratings.mean(axis=2)), "PC").reached("LCC") > ABOVE_CEILING
-    assert math.isnan(of(judge(truth, truth.ratings.mean(axis=2)), "PC").reached("MSE"))
+    assert of(judge(truth, true), "PC").fraction_of_ceiling("LCC") < ABOVE_CEILING
+    assert of(judge(truth, truth.ratings.mean(axis=2)), "PC").fraction_of_ceiling("LCC") > ABOVE_CEILING
+    assert math.isnan(of(judge(truth, truth.ratings.mean(axis=2)), "PC").fraction_of_ceiling("MSE"))
 
 
 # --- published rows

@@ -66,7 +66,7 @@ def test_the_paper_is_seven_subsets_sixteen_configurations_and_six_ensembles() -
     assert paper.seeds == (42, 43, 44)
     assert paper.ensembles is not None
     assert paper.ensembles.strategies == ROWS["IV"]
-    assert paper.beside_paper
+    assert paper.compare_to_paper
     for row in paper.grid:
         assert row.settings.changed({"aggregator": "mlp", "loss": "ut"}) == PRESETS["paper"]
         if row.table == "II":
@@ -80,7 +80,7 @@ def test_the_paper_is_seven_subsets_sixteen_configurations_and_six_ensembles() -
 def test_the_experiments_that_come_with_mmmos_are_experiments(path: Path) -> None:
     experiment = read_experiment(path)
     assert experiment.grid
-    assert experiment.log
+    assert experiment.note
     assert {source.partition("=")[0] for source in experiment.encoders.values()} <= set(ENCODERS)
 
 
@@ -210,7 +210,7 @@ def test_a_base_is_changed_by_what_follows_it(read: Callable[..., Experiment], t
     strategies = ["all"]
     """
     experiment = read(three)
-    assert (experiment.log, experiment.seeds, experiment.beside_paper) == ("two", (2, 3), False)
+    assert (experiment.note, experiment.seeds, experiment.compare_to_paper) == ("two", (2, 3), False)
     assert experiment.encoders == {"a": "spectrum", "b": "distillmos"}
     assert experiment.data == {"train": "t.csv", "dev": "d.csv"}  # of a list and its parts nothing is left
     assert (experiment.grid[0].settings.lr, experiment.grid[0].settings.epochs) == (0.5, 4)
@@ -335,7 +335,7 @@ def test_a_list_is_looked_for_below_the_data_root_and_beside_the_experiment(song
     elsewhere.mkdir()
     for sets in (read_sets(PARTS, elsewhere, data_root=songs), read_sets(PARTS, songs, data_root=elsewhere)):
         assert sets.train[0].clip.path == str(songs / sets.train[0].clip.id)
-    with pytest.raises(ManifestError, match=r"r\.csv is no file"):
+    with pytest.raises(ManifestError, match=r"r\.csv cannot be read: there is no such file"):
         read_sets(PARTS, elsewhere)
 
 
@@ -393,7 +393,10 @@ def test_a_clip_in_two_splits_is_told_with_both_lines(corpora: dict[str, object]
         ({"select_on": "all"}, "select_on cannot be 'all'; it is combined or natural"),
         ({"report_dev": "pam"}, "report_dev cannot be 'pam'; it is natural or combined"),
         ({"pam_system": "prompt"}, "pam_system cannot be 'prompt'; it is kind_folder or folder"),
-        ({"train": "gone.csv"}, r"gone\.csv is no file, and no label file: those are AES_natural_speech"),
+        (
+            {"train": "gone.csv"},
+            r"gone\.csv cannot be read: there is no such file.*published label files: AES_natural_speech",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_data_is_told(

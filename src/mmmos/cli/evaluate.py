@@ -168,7 +168,7 @@ def _scores_of(
     strict: bool,
 ) -> tuple[list[Scores], int | None, dict[str, Any]]:
     """Scores of the clips from a file or a model, how many of them it was trained on, if it says, and rows left out."""
-    from mmmos.evaluation.agreement import absent
+    from mmmos.evaluation.agreement import missing_axes
     from mmmos.features.cache import count_used
 
     trained = None
@@ -180,7 +180,7 @@ def _scores_of(
         if digests := predictor.model.info.trained_on:
             trained = count_used([row.clip for row in rows], digests)
         found = _stream(predictor, rows)
-    for sentence in absent(rows, found, axes):
+    for sentence in missing_axes(rows, found, axes):
         notes.print(f"mmmos: {name}: {sentence}")
     if trained:
         notes.print(
@@ -210,12 +210,12 @@ def _is_table(name: str) -> bool:
 
 def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[LabelledClip], list[str]]:
     """The rows whose clip is there, and the paths of the others."""
-    from mmmos.data.manifest import shortened
+    from mmmos.data.manifest import preview
     from mmmos.data.splits import split_present
 
     present, missing = split_present(rows)
     if missing:
-        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {shortened(missing)}")
+        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {preview(missing)}")
     if not present:
         raise UsageError(f"{manifest}: none of the {len(missing)} listed clips is there")
     return present, missing
@@ -223,7 +223,7 @@ def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[Labelled
 
 def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[Scores], dict[str, Any]]:
     """The scores that a file has of the clips, empty ones where it has none; and what is left out, with a note."""
-    from mmmos.data.manifest import shortened
+    from mmmos.data.manifest import preview
     from mmmos.evaluation.matching import matched
     from mmmos.evaluation.predictions import read_predictions
     from mmmos.scores import Scores
@@ -237,7 +237,7 @@ def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[
     if len(without) == len(rows):
         raise UsageError(f"{path}: none of its {len(given)} rows is of a listed clip, by id, path or file name")
     if without:
-        notes.print(f"mmmos: {path} has no row of {len(without)} of {len(rows)} clips: {shortened(without)}")
+        notes.print(f"mmmos: {path} has no row of {len(without)} of {len(rows)} clips: {preview(without)}")
     others = len({id(scores) for scores in given} - {id(scores) for scores in found})
     if others:
         notes.print(f"mmmos: {others} of {len(given)} rows of {path} are of clips that are not listed")

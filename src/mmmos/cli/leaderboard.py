@@ -38,7 +38,7 @@ def leaderboard(
     Compares them with the published systems and with the ceiling that the raters' noise sets.
     """
     from mmmos.data.label_files import find_label_file
-    from mmmos.data.manifest import shortened
+    from mmmos.data.manifest import preview
     from mmmos.evaluation.leaderboard import (
         ABOVE_CEILING,
         align,
@@ -67,7 +67,7 @@ def leaderboard(
     few = f"{len(missing)} of {len(truth.ids)} clips have no score"
     absent = {*missing} - {test_id(scores) for scores in given}  # the others have a row without a score
     if (len(absent) > len(bad.reasons) or (missing and strict)) and not partial:
-        raise UsageError(f"{predictions}: {few}: {shortened(missing)}; --partial judges the others")
+        raise UsageError(f"{predictions}: {few}: {preview(missing)}; --partial judges the others")
     said = [f"{few} and were left out: not comparable with rows of the whole set"] if missing else []
     if (own := scores_scale(given, str(predictions))) not in (None, (scale := scale_name(LABEL_RANGE))):
         said.append(f"scores are on the scale {own}, labels on {scale}: MSE and ranks by MSE do not compare")
@@ -75,7 +75,9 @@ def leaderboard(
     found = places(results, rows)
     if not any(result.axis == "composite" for result in results):
         said.append("an axis has no score at all, so there is no composite and no mean of axes")
-    above = [item.axis for item in results if item.level == "utterance" and item.reached("LCC") > ABOVE_CEILING]
+    above = [
+        item.axis for item in results if item.level == "utterance" and item.fraction_of_ceiling("LCC") > ABOVE_CEILING
+    ]
     if above:
         said.append(f"{', '.join(above)}: above what the raters' noise allows; were these labels seen in training?")
     report = {

@@ -90,7 +90,7 @@ def train(
     are a ridge regression on the encoders of lite, with lite's own scores to begin with.
     """
     from mmmos.data.corpora import read_corpus
-    from mmmos.data.manifest import shortened
+    from mmmos.data.manifest import preview
     from mmmos.data.splits import stratum_columns
     from mmmos.data.trainable import choose_range, find_main_set
     from mmmos.features.extractor import EncoderSource
@@ -133,7 +133,7 @@ def train(
     for line in agreement_lines(result):
         _note(line)
     if lost := len(result.left_out):
-        _note(f"{lost} of {len(rows) + len(held)} clips were left out: {shortened(result.left_out)}")
+        _note(f"{lost} of {len(rows) + len(held)} clips were left out: {preview(result.left_out)}")
     print(json.dumps(asdict(result) | {"lists": lists}, allow_nan=False))
 
 

@@ -65,15 +65,15 @@ class CorpusStatus:
     unreadable: tuple[str, ...] | None  # paths of files that no decoder opens; None where none was tried
 
 
-def facts(path: str, pam_system: PamSystem = "kind_folder") -> ClipMetadata | None:
+def metadata_from_path(path: str, pam_system: PamSystem = "kind_folder") -> ClipMetadata | None:
     """What is known of a clip from its path below the data root; None if it is of none of the corpora.
 
     A group is a song, a speaker, a YouTube video (AudioSet, MusicCaps, and PAM's music is made from captions
     of such), or a prompt of PAM. Common Voice does not tell who speaks.
 
-    >>> facts("MUSDB18/test/AM Contra - Heart Peripheral/bass.wav")
+    >>> metadata_from_path("MUSDB18/test/AM Contra - Heart Peripheral/bass.wav")
     ClipMetadata(source='MUSDB18', system='', domain='music', group='MUSDB18/AM Contra - Heart Peripheral')
-    >>> facts("PAM/human_eval/music/real/-0vPFx-wRRI.wav")
+    >>> metadata_from_path("PAM/human_eval/music/real/-0vPFx-wRRI.wav")
     ClipMetadata(source='PAM', system='music/real', domain='music', group='youtube/-0vPFx-wRRI')
     """
     parts = PurePosixPath(path).parts or ("",)
@@ -123,7 +123,7 @@ def read_corpus(
 ) -> list[LabelledClip]:
     """The rows of a label file (a key of `LABEL_FILES`, or a path), with what their paths say filled in.
 
-    `labels` is the folder of label files, else `data_root`/labels. `locate` finds the clips below `data_root`,
+    `labels` is the folder of label files, else `data_root`/labels. `find_file` finds the clips below `data_root`,
     else MMMOS_DATA; those of the test set in `test_audio`, else in the folder `TEST` there. What a row says
     itself stays. No row is left out because its clip is missing: `report` is told how many are, and of suspect
     labels; `manifest.split_present` tells which. `columns`, `where`, `label_range` and
@@ -156,14 +156,14 @@ def read_corpus(
 
 def _completed(row: LabelledClip, root: str, pam_system: PamSystem, test_audio: str | Path | None) -> LabelledClip:
     path = row.clip.path or ""
-    said = facts(path.removeprefix(os.path.join(root, "")), pam_system)
+    said = metadata_from_path(path.removeprefix(os.path.join(root, "")), pam_system)
     if said is None:
         return row
     if said.source == TEST and not os.path.splitext(path)[1]:  # the list has ids, not paths
         path = os.path.join(test_audio or os.path.join(root, TEST), f"{os.path.basename(path)}.wav")
     return replace(
         row,
-        clip=locate(replace(row.clip, path=path)),
+        clip=find_file(replace(row.clip, path=path)),
         source=said.source,
         system=row.system or said.system,
         domain=row.domain or said.domain,
@@ -171,7 +171,7 @@ def _completed(row: LabelledClip, root: str, pam_system: PamSystem, test_audio: 
     )
 
 
-def locate(clip: Clip) -> Clip:
+def find_file(clip: Clip) -> Clip:
     """The clip where its file is: as listed, with another of `SUFFIXES`, or as a stream of a `.stem.mp4`.
 
     The last is how MUSDB18 is handed out: `train/SONG/bass.wav` is then stream 2 of `train/SONG.stem.mp4`.

@@ -118,7 +118,7 @@ def unlabelled(clip: Clip) -> LabelledClip:
     return LabelledClip(clip, (math.nan,) * len(AXES))
 
 
-def shortened(paths: Sequence[str], most: int = 3) -> str:
+def preview(paths: Sequence[str], most: int = 3) -> str:
     """The first few of many paths, for a message."""
     return ", ".join(paths[:most]) + (" ..." if len(paths) > most else "")
 

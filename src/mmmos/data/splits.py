@@ -42,7 +42,7 @@ def split_stratified(
 
     Where groups are single clips, a stratum of n clips has `fraction * n` of them in the second part, rounded. Where
     each group is of one stratum, it is within half of the stratum's largest group of that. Groups are visited in an
-    order that depends on their names and the seed alone. `note` is called once where strata are too small to be in both
+    order that depends on their names and the seed alone. `log` is called once where strata are too small to be in both
     parts. Raises `ManifestError` where no row has a value, and where no stratum could be divided.
     """
     field = column if column in FIELDS else "stratum"

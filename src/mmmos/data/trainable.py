@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mmmos.data.manifest import LabelledClip, label_array, shortened
+from mmmos.data.manifest import LabelledClip, label_array, preview
 from mmmos.errors import ManifestError, UsageError
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 
@@ -36,7 +36,7 @@ def label_span(rows: Sequence[LabelledClip]) -> str:
 
 
 def choose_range(rows: Sequence[LabelledClip], declared: LabelRange | None, log: Callable[[str], None]) -> LabelRange:
-    """The scale that is declared, else the one that the labels seem to be on, which `note` reports."""
+    """The scale that is declared, else the one that the labels seem to be on, which `log` gets."""
     if declared is not None or not np.isfinite(label_array(rows)).any():
         return declared or LABEL_RANGE
     inferred = infer_range(rows)
@@ -81,7 +81,7 @@ def check_trainable(
     """
     rows = [row for row in (*train, *(dev or ())) if row.set == main_set]
     labels = label_array(rows)
-    lost = f" ({len(left_out)} were left out: {shortened(left_out)})" if left_out else ""
+    lost = f" ({len(left_out)} were left out: {preview(left_out)})" if left_out else ""
     if not np.isfinite(labels).any():
         raise UsageError(f"there is no labelled clip to train on{lost}")
     rated = {axis: column[np.isfinite(column)] for axis, column in zip(AXES, labels.T, strict=True)}

@@ -114,13 +114,15 @@ def compare(
 
 def labelled(rows: Sequence[LabelledClip]) -> list[str]:
     """What of EVALUATED_AXES there is a label of."""
-    known = np.isfinite(_judged(label_array(rows)))
+    known = np.isfinite(_with_composite(label_array(rows)))
     return [axis for i, axis in enumerate(EVALUATED_AXES) if known[:, i].any()]
 
 
-def absent(rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequence[str] = EVALUATED_AXES) -> list[str]:
+def missing_axes(
+    rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequence[str] = EVALUATED_AXES
+) -> list[str]:
     """A sentence on each axis that no clip has a label of, or no clip a score: nothing is told of it elsewhere."""
-    labels, predictions = _judged(label_array(rows)), _judged(_score_array(scores))
+    labels, predictions = _with_composite(label_array(rows)), _with_composite(_score_array(scores))
     said = []
     for axis in axes:
         i = EVALUATED_AXES.index(axis)
@@ -137,8 +139,8 @@ def cells(
     rows: Sequence[LabelledClip], models: Sequence[Sequence[Scores]], axes: Sequence[str] = EVALUATED_AXES
 ) -> Iterator[Cell]:
     """The clips of each part and axis that are labelled and that every model has scored; then their systems."""
-    labels = _judged(label_array(rows))
-    tables = [_judged(_score_array(scores, len(rows))) for scores in models]
+    labels = _with_composite(label_array(rows))
+    tables = [_with_composite(_score_array(scores, len(rows))) for scores in models]
     groups = np.array([row.group or row.clip.id for row in rows])
     systems = np.array([row.system for row in rows])
     domains = np.array([row.domain for row in rows])
@@ -173,7 +175,7 @@ def _common(domains: NDArray[np.str_], systems: NDArray[np.str_]) -> NDArray[np.
     return np.array([found[0] if len(found) == 1 else "" for found in of_each])
 
 
-def _judged(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _with_composite(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """[N, A] with the composite as another column, NaN where an axis is."""
     return np.column_stack([values, composite(values)])
 

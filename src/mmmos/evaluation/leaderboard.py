@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.data.label_files import label_file
-from mmmos.data.manifest import shortened
+from mmmos.data.manifest import preview
 from mmmos.data.ratings import read_ratings
 from mmmos.errors import ManifestError
 from mmmos.evaluation.agreement import EVALUATED_AXES
 from mmmos.evaluation.ceiling import ceilings
 from mmmos.io.delimited import to_float
 from mmmos.io.lists import OnBadRow, read_rows, refuse
-from mmmos.metrics import ALL_METRICS, METRICS, composite, shortfall, system_means
+from mmmos.metrics import ALL_METRICS, METRICS, composite, distance_from_best, system_means
 from mmmos.paper import COLUMNS, ENTRIES, printed_figures
 from mmmos.scores import AXES, Scores
 
@@ -60,7 +60,7 @@ class Result:
     figures: Mapping[str, float]  # by metric
     ceiling: Mapping[str, float]  # what a perfect predictor is expected to get
 
-    def reached(self, metric: str) -> float:
+    def fraction_of_ceiling(self, metric: str) -> float:
         """Share of the ceiling: figure / ceiling, for an MSE ceiling / figure, so that 1 is all there is to get."""
         figure, best = self.figures[metric], self.ceiling[metric]
         if metric == "MSE":
@@ -96,7 +96,7 @@ def read_truth(path: str | Path | None = None, on_bad_row: OnBadRow = refuse) ->
     systems = [_ID.fullmatch(name) for name in ids]
     wrong = [name for name, found in zip(ids, systems, strict=True) if not found]
     if wrong or not ids:
-        raise ManifestError(f"{path} is not of the Track 2 test set: {shortened(wrong) or 'it is empty'}")
+        raise ManifestError(f"{path} is not of the Track 2 test set: {preview(wrong) or 'it is empty'}")
     return Truth(tuple(ids), tuple(found[1] for found in systems if found), ratings)
 
 
@@ -189,11 +189,11 @@ def places(results: Sequence[Result], rows: Sequence[Published]) -> list[Place]:
         others = [row for row in rows if (row.axis, row.level) == (result.axis, result.level)]
         for name in METRICS if others else ():
             theirs = [row.figures[name] for row in others if name in row.figures]
-            ours = float(shortfall(name, round(result.figures[name], PRINTED_DIGITS)))
+            ours = float(distance_from_best(name, round(result.figures[name], PRINTED_DIGITS)))
             if math.isnan(ours):
                 continue
             # A billionth: 1 - 0.991 need not be the same from both sides.
-            better = sum(float(shortfall(name, value)) < ours - 1e-9 for value in theirs)
+            better = sum(float(distance_from_best(name, value)) < ours - 1e-9 for value in theirs)
             found.append(Place(result.axis, result.level, name, rank=1 + better, of=1 + len(theirs)))
     return found
 
@@ -206,7 +206,7 @@ def to_json(results: Sequence[Result], rows: Sequence[Published], found: Sequenc
                 **{"axis": item.axis, "level": item.level, "n": item.n},
                 **_finite(item.figures),
                 "ceiling": _finite(item.ceiling),
-                "reached": _finite({name: item.reached(name) for name in METRICS}),
+                "reached": _finite({name: item.fraction_of_ceiling(name) for name in METRICS}),
             }
             for item in results
         ],
@@ -220,7 +220,7 @@ def to_csv(results: Sequence[Result]) -> str:
     names = [*ALL_METRICS, *(f"ceiling_{name}" for name in METRICS), *(f"reached_{name}" for name in METRICS)]
     lines = [["axis", "level", "n", *names]]
     for item in results:
-        values = [*item.figures.values(), *item.ceiling.values(), *(item.reached(name) for name in METRICS)]
+        values = [*item.figures.values(), *item.ceiling.values(), *(item.fraction_of_ceiling(name) for name in METRICS)]
         cells = [f"{value:.6f}" if math.isfinite(value) else "" for value in values]
         lines.append([item.axis, item.level, str(item.n), *cells])
     return "".join(",".join(line) + "\n" for line in lines)

@@ -67,8 +67,8 @@ class Ensembles:
 class Experiment:
     """What a TOML file asks for."""
 
-    log: str
-    beside_paper: bool
+    note: str
+    compare_to_paper: bool
     seeds: tuple[int, ...]
     encoders: dict[str, str]  # name in the grid -> as `EncoderSource.names`
     data: dict[str, Any]
@@ -118,8 +118,8 @@ def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Exp
         grid = [row for entry in asked["grid"] for row in _combinations(entry, name, common, encoders, changes or {})]
         ensembles, tables = asked.get("ensembles", {}), {row.table: None for row in grid}
         return Experiment(
-            log=asked.get("note", ""),
-            beside_paper=asked.get("beside_paper", True),
+            note=asked.get("note", ""),
+            compare_to_paper=asked.get("beside_paper", True),
             seeds=_seeds(asked.get("seeds", [42])),
             encoders=encoders,
             data=asked["data"],

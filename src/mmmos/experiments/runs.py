@@ -123,9 +123,9 @@ def run_experiment(
         asked.setdefault(row.table, []).append(row.row)
     if experiment.ensembles is not None:
         asked[experiment.ensembles.table] = list(experiment.ensembles.strategies)
-    paper = experiment.beside_paper and experiment.has_paper_encoders
+    paper = experiment.compare_to_paper and experiment.has_paper_encoders
     roles = {row.row: row.paper_row for row in experiment.grid}
-    write_tables(results, out, experiment.log, asked, paper, roles)
+    write_tables(results, out, experiment.note, asked, paper, roles)
     return Finished(str(out), len(plan.runs), failed, plan.left_out)
 
 
@@ -175,7 +175,7 @@ class _Plan:
         self.tables: dict[str, Table] = {}
         self.listeners: list[Listener] = []
         self._experiment, self._sets, self._out = experiment, sets, out
-        self._note, self._progress = log, progress
+        self._log, self._progress = log, progress
         self._left_out: dict[str, None] = {}
         runs: dict[Path, Run] = {}
         keep: Keep = "frames" if any(row.settings.aggregator == "blstm_t" for row in experiment.grid) else "pooled"
@@ -210,7 +210,7 @@ class _Plan:
             if asked not in heard:
                 # Seeds share their crops: another seed is another training, not another encoding.
                 seed = self._experiment.seeds[0]
-                heard[asked], missed = listener.hear(rows, how, count, seed, self._note, self._progress)
+                heard[asked], missed = listener.hear(rows, how, count, seed, self._log, self._progress)
                 self._left_out |= dict.fromkeys(missed)
             # What was heard, not what is listed: a clip that turns up later makes it another run.
             used = [(plan.row.clip.id, plan.row.labels, plan.row.set) for plan in heard[asked]]

@@ -57,7 +57,7 @@ PAPER_LEGEND = " Lines *paper* are what the paper prints, of one run."
 
 def paper_tables(
     results: Sequence[Result],
-    log: str,
+    note: str,
     asked: Asked | None = None,
     paper: bool = True,
     roles: Roles | None = None,
@@ -69,29 +69,29 @@ def paper_tables(
     """
     tables = every_table(results, asked, paper=paper)
     return {
-        "tables.md": to_markdown(tables, log, summary(results, asked, roles)),
+        "tables.md": to_markdown(tables, note, summary(results, asked, roles)),
         "tables.csv": to_csv(tables),
-        "tables.html": to_html(tables, log),
+        "tables.html": to_html(tables, note),
     }
 
 
 def write_tables(
     results: Sequence[Result],
     folder: Path,
-    log: str,
+    note: str,
     asked: Asked | None = None,
     paper: bool = True,
     roles: Roles | None = None,
 ) -> None:
     """Write `paper_tables` into a folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in paper_tables(results, log, asked, paper, roles).items():
+    for name, text in paper_tables(results, note, asked, paper, roles).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def to_markdown(tables: Sequence[Table], log: str, page: Sequence[str] = ()) -> str:
+def to_markdown(tables: Sequence[Table], note: str, page: Sequence[str] = ()) -> str:
     """The summary `page`, then narrow tables: of each set the composite's metrics, then SRCC and MSE by axis."""
-    parts = ["# Results", textwrap.fill(markdown(log), 100), *page]
+    parts = ["# Results", textwrap.fill(markdown(note), 100), *page]
     papers = any(entry.paper is not None for table in tables for _, entries in table.rows for entry in entries)
     parts += ["## Tables", textwrap.fill(NARROW_LEGEND + (PAPER_LEGEND if papers else ""), 100)] if tables else []
     for name in dict.fromkeys(table.name for table in tables):
@@ -173,7 +173,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     return out.getvalue()
 
 
-def to_html(tables: Sequence[Table], log: str) -> str:
+def to_html(tables: Sequence[Table], note: str) -> str:
     """A page that needs nothing else; tables beyond the first of a name are folded."""
     parts = []
     for i, table in enumerate(tables):
@@ -185,7 +185,7 @@ def to_html(tables: Sequence[Table], log: str) -> str:
         else:
             parts.append(f"<details><summary>{part}</summary>{body}</details>")
     return _PAGE.format(
-        style=_STYLE, log=escape(log), legend=LEGEND.replace("**Bold**", "<b>Bold</b>"), tables="\n".join(parts)
+        style=_STYLE, note=escape(note), legend=LEGEND.replace("**Bold**", "<b>Bold</b>"), tables="\n".join(parts)
     )
 
 

@@ -25,7 +25,7 @@ import torch
 from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.windows import WINDOW_SECONDS, ClipReport, Window
-from mmmos.data.manifest import LabelledClip, label_array, shortened
+from mmmos.data.manifest import LabelledClip, label_array, preview
 from mmmos.data.splits import split_present
 from mmmos.encoders.base import Encoder, EncoderSpec, Features, encode_windows, wants
 from mmmos.encoders.device import pick_device
@@ -297,7 +297,7 @@ class Listener:
         present, missing = split_present(rows)
         progress.advance(len(missing))
         if missing:
-            log(f"{len(missing)} of {len(rows)} listed clips are missing: {shortened(missing)}")
+            log(f"{len(missing)} of {len(rows)} listed clips are missing: {preview(missing)}")
         plans, unopened = self.extractor.plan(present, how, count, seed, progress)
         self._make_room(plans, log)
         failed = unopened | self.extractor.extract(plans, progress)

@@ -82,7 +82,7 @@ def standing_grids(results: Sequence[Result], rows: Sequence[Published], places:
         pair = [of[axis, level] for level in _LEVELS]
         own.append((axis, [_cell(item.figures[name]) for item in pair for name in _METRICS]))
         own.append(("  ceiling", [_cell(item.ceiling[name]) for item in pair for name in _METRICS]))
-        shares = (item.reached(name) for item in pair for name in _METRICS)
+        shares = (item.fraction_of_ceiling(name) for item in pair for name in _METRICS)
         own.append(("  reached", ["-" if math.isnan(share) else f"{share:.1%}" for share in shares]))
     grids = {"This model and the ceiling that the raters' noise sets": own}
     for axis in (axis for axis in axes if any(row.axis == axis for row in rows)):
