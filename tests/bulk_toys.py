@@ -175,7 +175,7 @@ def tiny_model(folder: Path) -> Path:
     from mmmos.scores import Scale
 
     encoder = load_encoder("spectrum")
-    spec = EncoderSpec("spectrum", encoder.columns, encoder.fingerprint(), encoder.settings())
+    spec = EncoderSpec("spectrum", encoder.block_dims, encoder.fingerprint(), encoder.settings())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = QualityModel(ModelConfig((spec,))).eval()

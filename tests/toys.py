@@ -19,7 +19,7 @@ class ToyEncoder(Encoder):
     name = "toy"
     sample_rate = 16_000
     dim = 4
-    columns = (3, 1)
+    block_dims = (3, 1)
     rate_hz = 100.0
     min_samples = 160
 
@@ -48,7 +48,7 @@ class SlowToy(ToyEncoder):
 
 def toy_config(**options: object) -> ModelConfig:
     """A model on `ToyEncoder`; `options` are other fields of its config."""
-    return ModelConfig((EncoderSpec("toy", ToyEncoder.columns, ToyEncoder().fingerprint()),), **options)
+    return ModelConfig((EncoderSpec("toy", ToyEncoder.block_dims, ToyEncoder().fingerprint()),), **options)
 
 
 def toy_member(seed: int, config: ModelConfig | None = None) -> Member:

@@ -83,7 +83,10 @@ def cross_predict(table: Table, config: ModelConfig, norms: dict[str, Norms], fo
         predictions[held] = np.mean(scores, axis=0)
         reduced = unseen.inputs.batch([crops[0][0] for crops in unseen.crops])
         with torch.no_grad():
-            told = [member.model.heads.shares(member.model.aggregator.aggregate(reduced)) for member in members]
+            told = [
+                member.model.heads.domain_probabilities(member.model.aggregator.aggregate(reduced))
+                for member in members
+            ]
         shares[held] = np.mean([share.numpy() for share in told], axis=0)
     return predictions, shares
 
@@ -127,7 +130,7 @@ def _folds(table: Table, fold_of: Fold) -> list[tuple[list[int], list[LabelledCl
 
 def columns_of(config: ModelConfig, encoders: Sequence[str]) -> Array:
     """1 for the columns of the fused vector that come from these encoders, 0 for the others: [D]."""
-    parts = [np.full(2 * sum(spec.columns), float(spec.name in encoders)) for spec in config.encoders]
+    parts = [np.full(2 * sum(spec.block_dims), float(spec.name in encoders)) for spec in config.encoders]
     return np.concatenate(parts)
 
 

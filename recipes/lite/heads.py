@@ -214,8 +214,8 @@ def opinions(config: ModelConfig) -> dict[str, int]:
     """The encoders that have a score of their own, and its column where frames are pooled to mean and deviation."""
     found, start = {}, 0
     for spec in config.encoders:
-        means = sum(spec.columns)
-        if spec.columns[-1] == 1:
+        means = sum(spec.block_dims)
+        if spec.block_dims[-1] == 1:
             found[spec.name] = start + means - 1
         start += 2 * means  # deviations follow
     return found

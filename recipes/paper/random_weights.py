@@ -67,7 +67,7 @@ def _spec(name: str, path: Path, folder: Path) -> EncoderSpec:
     """The encoder as it comes back from its files, at a path from a member's folder."""
     encoder = load_encoder(name, path)
     place = Path("..") / path.relative_to(folder)
-    return EncoderSpec(name, encoder.columns, encoder.fingerprint(), encoder.settings(), place.as_posix())
+    return EncoderSpec(name, encoder.block_dims, encoder.fingerprint(), encoder.settings(), place.as_posix())
 
 
 def _member(config: ModelConfig) -> Member:

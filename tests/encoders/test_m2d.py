@@ -270,7 +270,7 @@ FRAMES = (11, 16, 17, 992, 993, 1000, 1001, 1002, 1017, 1018, 1993, 2001, 2002, 
 
 def test_steps_of_the_published_input_size() -> None:
     encoder = M2D(M2DConfig(width=64, depth=1, hidden=64))
-    assert (encoder.dim, encoder.columns, encoder.rate_hz) == (320, (320,), 6.25)
+    assert (encoder.dim, encoder.block_dims, encoder.rate_hz) == (320, (320,), 6.25)
     for frames in FRAMES:
         for samples in (160 * (frames - 1), 160 * frames - 1):
             assert encoder.encode(torch.zeros(1, samples)).frames.shape == (1, steps_by_formula(frames), 320)

@@ -235,7 +235,7 @@ def test_every_field_that_matters_is_heeded(
     expected = network(spectra(clip, STAT | stat, config["hop_length"]))
     torch.testing.assert_close(ours.encode(clip).frames, expected, atol=1e-4, rtol=0)
     assert ours.rate_hz == RATE / config["hop_length"] / {25: 4, 50: 2}[config["label_rate"]]
-    assert ours.columns == (ours.dim,) == (config["encoder_dim"],)
+    assert ours.block_dims == (ours.dim,) == (config["encoder_dim"],)
 
 
 def test_spectra_are_the_published_ones(encoder: MuQ) -> None:

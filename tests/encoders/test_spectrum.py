@@ -126,6 +126,6 @@ def test_it_comes_with_the_package_under_its_name() -> None:
     encoder = load_encoder("spectrum")
     assert encoder.fingerprint() == Spectrum().fingerprint()
     assert not list(encoder.parameters())
-    assert (sum(encoder.columns), encoder.dim, encoder.sample_rate) == (BANDS, BANDS, RATE)
+    assert (sum(encoder.block_dims), encoder.dim, encoder.sample_rate) == (BANDS, BANDS, RATE)
     with pytest.raises(UsageError, match="takes no checkpoint"):
         load_encoder("spectrum", "weights.pt")

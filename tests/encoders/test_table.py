@@ -322,7 +322,7 @@ def test_every_encoder_of_the_table_goes_by_its_name() -> None:
 def test_bundled_encoders_are_what_they_declare(name: str) -> None:
     encoder = load_encoder(name)
     assert not encoder.training
-    assert sum(encoder.columns) == encoder.dim
+    assert sum(encoder.block_dims) == encoder.dim
     shortest = encoder.encode(torch.randn(1, encoder.min_samples), sample_rate=encoder.sample_rate)
     assert shortest.frames.shape[2] == encoder.dim
     assert shortest.frames.isfinite().all()
@@ -360,7 +360,7 @@ def test_silence_after_a_clip_counts_as_audio(sizes: list[int]) -> None:
 def test_a_padded_encoder_declares_what_the_one_inside_does_and_its_own_silence(toy_encoder: ToyEncoder) -> None:
     loaded = load_encoder("toy", gain=2.0, pad_silence=10)
     assert isinstance(loaded, Padded)
-    for name in ("name", "sample_rate", "dim", "columns", "rate_hz", "min_samples"):
+    for name in ("name", "sample_rate", "dim", "block_dims", "rate_hz", "min_samples"):
         assert vars(loaded)[name] == getattr(toy_encoder, name)
     assert loaded.settings() == {"gain": 2.0, "pad_silence": 10.0}
     again = load_encoder("toy", **loaded.settings())  # as from a model's config

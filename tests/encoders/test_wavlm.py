@@ -308,8 +308,12 @@ def test_gradient_is_the_published_one(unilm: nn.Module, encoder: WavLM, kind: s
 def test_sizes_of_base_plus() -> None:
     with torch.device("meta"):
         last, every = WavLM(), WavLM(layers="all")
-    assert (last.dim, last.columns, last.settings()) == (768, (768,), {"layers": "last", "pad_seconds": 0})
-    assert (every.dim, every.columns, every.settings()) == (13 * 768, (768,) * 13, {"layers": "all", "pad_seconds": 0})
+    assert (last.dim, last.block_dims, last.settings()) == (768, (768,), {"layers": "last", "pad_seconds": 0})
+    assert (every.dim, every.block_dims, every.settings()) == (
+        13 * 768,
+        (768,) * 13,
+        {"layers": "all", "pad_seconds": 0},
+    )
     assert (last.sample_rate, last.rate_hz, last.min_samples) == (16_000, 50, 400)
 
 

@@ -43,7 +43,7 @@ class WideToy(ToyEncoder):
 
     name = "wide"
     dim = 128
-    columns = (128,)
+    block_dims = (128,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def heard(extractor: Extractor, rows: Sequence[LabelledClip], how: str = "window
 def build(name: str = "mlp", names: Sequence[str] = ("toy", "slow"), **options: object) -> Aggregator:
     """An aggregator on some of the toys."""
     return AGGREGATORS[name](
-        {name: ToyEncoder.columns for name in names}, FusionConfig(**{"blstm_hidden": 3} | options)
+        {name: ToyEncoder.block_dims for name in names}, FusionConfig(**{"blstm_hidden": 3} | options)
     )
 
 

@@ -363,7 +363,7 @@ def test_too_short_waves_are_refused(toys: Predictor) -> None:
 
 def test_one_waveform_serves_encoders_of_two_rates(toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENCODERS, "slow", SlowToy)
-    specs = (EncoderSpec(kind.name, kind.columns, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
+    specs = (EncoderSpec(kind.name, kind.block_dims, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
     predictor = Predictor(toy_model(toy_member(0, ModelConfig(tuple(specs)))), device="cpu")
     assert predictor.module.sample_rate == 16_000
     waves = torch.from_numpy(music(1.0)).repeat(2, 1).requires_grad_()

@@ -396,7 +396,7 @@ def test_a_window_is_encoded_once_whatever_the_number_of_members(toys: Predictor
 
 
 def test_every_encoder_hears_its_own_rate() -> None:
-    specs = tuple(EncoderSpec(kind.name, kind.columns, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
+    specs = tuple(EncoderSpec(kind.name, kind.block_dims, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
     predictor = Predictor(toy_model(toy_member(0, ModelConfig(specs))), device="cpu")
     samples = music(11.0, 22_050)
     *windows, _ = cut(Clip("a", samples=samples[:, None], sample_rate=22_050), predictor.rates, 0.1)
@@ -504,7 +504,7 @@ def test_samples_in_memory_need_no_process() -> None:
 
 
 def test_encoders_other_than_those_of_training_are_refused() -> None:
-    spec = EncoderSpec("toy", ToyEncoder.columns, ToyEncoder(gain=2.0).fingerprint())
+    spec = EncoderSpec("toy", ToyEncoder.block_dims, ToyEncoder(gain=2.0).fingerprint())
     with pytest.raises(ModelFormatError, match="toys was trained on another version of the encoder toy"):
         Predictor(toy_model(toy_member(0, ModelConfig((spec,)))), device="cpu")
     Predictor(toy_model(toy_member(0, ModelConfig((replace(spec, options={"gain": 2.0}),)))), device="cpu")

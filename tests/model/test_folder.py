@@ -382,9 +382,9 @@ def test_a_hub_id_is_not_found_offline(tmp_path: Path) -> None:
         load_model("someone/model", cache_dir=tmp_path)
 
 
-def test_the_config_tells_all_there_is_to_tell(single: Path) -> None:
+def test_save_model_writes_whole_config(single: Path) -> None:
     data = json.loads((single / "config.json").read_text())
-    assert data["model"] == json.loads(json.dumps(asdict(CONFIG)))
+    assert data["model"] == json.loads(json.dumps(CONFIG.stored()))
     assert data["scale"]["mean"] == dict(zip(AXES, member(0).scale.mean, strict=True))
     assert data["about"] == json.loads(json.dumps(asdict(ABOUT)))
 

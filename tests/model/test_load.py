@@ -187,7 +187,7 @@ def test_an_encoder_in_the_models_own_file_is_taken_as_it_is(monkeypatch: pytest
 
 
 def model_of(**changes: Any) -> Any:
-    spec = EncoderSpec("toy", ToyEncoder.columns, ToyEncoder().fingerprint())
+    spec = EncoderSpec("toy", ToyEncoder.block_dims, ToyEncoder().fingerprint())
     return toy_model(toy_member(0, ModelConfig((replace(spec, **changes),))))
 
 
@@ -224,7 +224,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
 
     def save(checkpoint: str) -> Path:
         folder = tmp_path / "models" / "mine"
-        spec = EncoderSpec("toy", encoder.columns, encoder.fingerprint(), checkpoint=checkpoint)
+        spec = EncoderSpec("toy", encoder.block_dims, encoder.fingerprint(), checkpoint=checkpoint)
         save_model(folder, toy_member(0, ModelConfig((spec,))), ModelInfo(), "")
         save_file(encoder.state_dict(), folder / checkpoint)
         return folder

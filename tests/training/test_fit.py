@@ -210,7 +210,7 @@ def test_the_listener_tells_what_there_is(toy_encoder: ToyEncoder, tmp_path: Pat
     assert events.stages == [("encoding", 24, "clips", 0)]
     assert (events.total_clips, events.order[-2:]) == (24, "w.")
     assert config.encoders[0].fingerprint == toy_encoder.fingerprint()
-    assert config.encoders[0].columns == ToyEncoder.columns
+    assert config.encoders[0].block_dims == ToyEncoder.block_dims
     assert config.aggregator == "mlp"
     assert count_sets(table) == {"clips": {"": 24}, "labels": {"CE": 24, "CU": 24, "PC": 0, "PQ": 24}}
 
@@ -342,8 +342,8 @@ class States(ToyEncoder):
     def __init__(self, layers: str = "last") -> None:
         super().__init__()
         self.layers = layers
-        self.columns = (4, 4, 4) if layers == "all" else (4,)
-        self.dim = sum(self.columns)
+        self.block_dims = (4, 4, 4) if layers == "all" else (4,)
+        self.dim = sum(self.block_dims)
 
     @classmethod
     def from_checkpoint(cls, path: Path, *args: object, trust_checkpoint: bool = False, **options: str) -> States:

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,11 @@ class Encoder(nn.Module, ABC):
     name: str
     """Key in `ENCODERS`."""
     sample_rate: int
-    """Hz, of the waveforms it wants."""
+    """Hz, of the waveforms that it takes."""
     dim: int
     """D, values a frame."""
-    columns: tuple[int, ...]
-    """Widths of the blocks of columns, sum D: a network's frames, say, and its own verdict beside them."""
+    block_dims: tuple[int, ...]
+    """Width of each block of a frame's values, sum D: for example a layer's values and the network's own score."""
     rate_hz: float
     """Frames a second, nominal."""
     min_samples: int
@@ -136,11 +136,14 @@ class Encoder(nn.Module, ABC):
         return digest.hexdigest()
 
 
-def wants(encoders: Iterable[Encoder]) -> tuple[list[int], float]:
-    """Sample rates (Hz) that the encoders hear, and the shortest clip (s) that all of them can."""
-    every = list(encoders)
-    shortest = [encoder.min_samples / encoder.sample_rate for encoder in every]
-    return sorted({encoder.sample_rate for encoder in every}), max(MIN_SECONDS, *shortest)
+def required_rates(encoders: Iterable[Encoder]) -> list[int]:
+    """The sample rates (Hz) of the encoders, each once, in rising order."""
+    return sorted({encoder.sample_rate for encoder in encoders})
+
+
+def min_duration(encoders: Iterable[Encoder]) -> float:
+    """Duration (s) of the shortest clip that all the encoders accept, at least `MIN_SECONDS`."""
+    return max([MIN_SECONDS, *(encoder.min_samples / encoder.sample_rate for encoder in encoders)])
 
 
 def encode_windows(
@@ -176,7 +179,11 @@ class EncoderSpec:
     """An encoder that a model was trained on, exactly enough to find it again."""
 
     name: str  # key in `ENCODERS`
-    columns: tuple[int, ...]  # widths of its blocks of columns, sum D
+    block_dims: tuple[int, ...]  # width of each block of its frames, sum D
     fingerprint: str  # `Encoder.fingerprint()`: another one would give other scores
     options: dict[str, Any] = field(default_factory=dict)  # arguments of `load_encoder`
     checkpoint: str | None = None  # path of its weights, if it has its own; relative to the model's folder
+
+    def stored(self) -> dict[str, Any]:
+        """The fields by the keys of model folders and run hashes, which call `block_dims` columns."""
+        return {"columns" if name == "block_dims" else name: value for name, value in asdict(self).items()}

@@ -51,7 +51,7 @@ class DistillMOS(Encoder):
     name = "distillmos"
     sample_rate = RATE
     dim = WIDTH + 1
-    columns = (WIDTH, 1)
+    block_dims = (WIDTH, 1)
     rate_hz = RATE / FRAME
     min_samples = RATE // 10
     window: Tensor

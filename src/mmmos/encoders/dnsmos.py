@@ -45,7 +45,7 @@ class DNSMOS(Encoder):
     name = "dnsmos"
     sample_rate = RATE
     dim = 1
-    columns = (1,)
+    block_dims = (1,)
     rate_hz = RATE / FRAME
     min_samples = RATE // 10
     window: Tensor

@@ -107,7 +107,7 @@ class M2D(Encoder):
         bands, steps = config.grid
         self.sample_rate = config.sample_rate
         self.dim = bands * config.width
-        self.columns = (self.dim,)
+        self.block_dims = (self.dim,)
         self.rate_hz = FRAMES / config.patch_size[1]
         self.min_samples = config.sample_rate // 10  # 0.1 s; reflection at the edges wants more than half a window
         self.front = _LogMel(config.sample_rate, config.input_size[0])

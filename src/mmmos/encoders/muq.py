@@ -114,7 +114,7 @@ class MuQ(Encoder):
         self.via_16k = muq_via_16k
         self.sample_rate = LOW_RATE if muq_via_16k else muq_sample_rate
         self.min_samples = self.sample_rate // 10  # 0.1 s; reflection at the edges wants more than half a window
-        self.dim, self.columns = config.encoder_dim, (config.encoder_dim,)
+        self.dim, self.block_dims = config.encoder_dim, (config.encoder_dim,)
         self.front = _LogMel(config, LOW_RATE if muq_via_16k else RATE)
         channels, strides = config.conv_dim, STRIDES[config.label_rate]
         blocks = nn.Sequential(_Residual(1, channels, strides[0]), _Residual(channels, channels, strides[1]))

@@ -110,7 +110,7 @@ class MusiCNN(Encoder):
     name = "musicnn"
     sample_rate = SAMPLE_RATE
     dim = FRAME_DIM + PATCH_DIM  # 412
-    columns = (FRAME_DIM, PATCH_DIM)
+    block_dims = (FRAME_DIM, PATCH_DIM)
     rate_hz = SAMPLE_RATE / HOP
     min_samples = SAMPLE_RATE // 10  # 0.1 s; reflection at the edges wants more than FFT / 2
     window: Tensor

@@ -25,7 +25,7 @@ class Padded(Encoder):
         self.encoder = encoder
         self.seconds = float(seconds)
         self.name, self.sample_rate, self.rate_hz = encoder.name, encoder.sample_rate, encoder.rate_hz
-        self.dim, self.columns, self.min_samples = encoder.dim, encoder.columns, encoder.min_samples
+        self.dim, self.block_dims, self.min_samples = encoder.dim, encoder.block_dims, encoder.min_samples
         self.train()
 
     def settings(self) -> dict[str, Any]:

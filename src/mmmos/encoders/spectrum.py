@@ -23,7 +23,7 @@ class Spectrum(Encoder):
     name = "spectrum"
     sample_rate = RATE
     dim = BANDS
-    columns = (BANDS,)
+    block_dims = (BANDS,)
     rate_hz = RATE / HOP
     min_samples = FFT // 2 + 1  # reflection at the edges wants more than half a window
 

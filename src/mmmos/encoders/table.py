@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mmmos.encoders.base import Encoder, Features, encode_windows, wants
+from mmmos.encoders.base import Encoder, Features, encode_windows, min_duration, required_rates
 from mmmos.encoders.distillmos import DistillMOS
 from mmmos.encoders.dnsmos import DNSMOS
 from mmmos.encoders.m2d import M2D
@@ -19,7 +19,7 @@ from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import ModelNotFoundError
 from mmmos.hub.published import PUBLISHED, locate
 
-__all__ = ["ENCODERS", "Encoder", "Features", "encode_windows", "load_encoder", "wants"]
+__all__ = ["ENCODERS", "Encoder", "Features", "encode_windows", "load_encoder", "min_duration", "required_rates"]
 
 ENCODERS: dict[str, type[Encoder]] = {
     "distillmos": DistillMOS,

@@ -63,8 +63,8 @@ class WavLM(Encoder):
             raise UsageError(f"WavLM gives the layers 'last' or 'all' or {config.depth + 1} weights, not {layers!r}")
         self.layers = layers if isinstance(layers, str) else tuple(map(float, layers))
         self.pad_seconds = pad_seconds
-        self.columns = (config.width,) * (config.depth + 1 if layers == "all" else 1)
-        self.dim = sum(self.columns)
+        self.block_dims = (config.width,) * (config.depth + 1 if layers == "all" else 1)
+        self.dim = sum(self.block_dims)
         self.rate_hz = RATE / math.prod(stride for *_, stride in config.convs)
         self.min_samples = 1  # and back from one frame to the samples it is made of:
         for _, kernel, stride in reversed(config.convs):
@@ -148,7 +148,7 @@ class WavLM(Encoder):
             weighted = (weight * state for weight, state in zip(self.layers, states, strict=True))
             mixed = sum(weighted, start=waves.new_zeros(()))
         else:
-            mixed = torch.cat(tuple(deque(states, maxlen=len(self.columns))), dim=-1)
+            mixed = torch.cat(tuple(deque(states, maxlen=len(self.block_dims))), dim=-1)
         return mixed[:, :heard].to(waves.dtype)
 
     def states(self, waves: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:

@@ -27,7 +27,7 @@ from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.windows import WINDOW_SECONDS, ClipReport, Window
 from mmmos.data.manifest import LabelledClip, label_array, preview
 from mmmos.data.splits import split_present
-from mmmos.encoders.base import Encoder, EncoderSpec, Features, encode_windows, wants
+from mmmos.encoders.base import Encoder, EncoderSpec, Features, encode_windows, min_duration, required_rates
 from mmmos.encoders.device import pick_device
 from mmmos.encoders.table import load_encoder
 from mmmos.errors import AudioError, UsageError
@@ -63,7 +63,8 @@ class Extractor:
         ending = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
         self.fingerprints = {name: encoder.fingerprint() for name, encoder in encoders.items()}
         self._folders = {name: f"{print_[:16]}{ending}" for name, print_ in self.fingerprints.items()}
-        self._rates, self._shortest = wants(encoders.values())
+        self._rates = required_rates(encoders.values())
+        self._shortest = min_duration(encoders.values())
         self.decoder_peak_bytes = 0  # the most memory that a decoder's process took; 0 where the system does not tell
 
     def plan(
@@ -265,7 +266,7 @@ class Listener:
         self._specs = {
             name: EncoderSpec(
                 name,
-                encoder.columns,
+                encoder.block_dims,
                 self.extractor.fingerprints[name],
                 encoder.settings(),
                 str(Path(places[name]).resolve()) if places[name] else None,
@@ -307,8 +308,8 @@ class Listener:
 
     def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
         """The clips as that model is trained on them."""
-        columns = {spec.name: spec.columns for spec in config.encoders}
-        return self.extractor.table(plans, AGGREGATORS[config.aggregator](columns, config.fusion))
+        block_dims = {spec.name: spec.block_dims for spec in config.encoders}
+        return self.extractor.table(plans, AGGREGATORS[config.aggregator](block_dims, config.fusion))
 
     def _make_room(self, plans: Sequence[Planned], log: Log) -> None:
         root = self.extractor.cache.root

@@ -14,13 +14,13 @@ from mmmos.audio.windows import ClipReport, Window
 from mmmos.model.system import ScoringModel, combine
 from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores, file_state
 
-COUNTED_SHARE = 0.25
+COUNTED_PROBABILITY = 0.25
 """Domains with at least this probability, and the most probable one, determine the basis of a score."""
 
 
 @dataclass
 class PendingClip:
-    """A clip on its way: what has come back of its windows so far."""
+    """A clip in progress, with the results of its windows so far."""
 
     clip: Clip
     windows: list[tuple[Window, NDArray[np.float64] | None, NDArray[np.float64] | None]] = field(default_factory=list)
@@ -34,19 +34,19 @@ class PendingClip:
         self,
         window: Window,
         prediction: NDArray[np.float64] | None = None,
-        shares: NDArray[np.float64] | None = None,
+        probabilities: NDArray[np.float64] | None = None,
     ) -> None:
-        """Keep what came of a window: predictions [M, A] and shares of the domains, or nothing if it is silent."""
-        # The samples have done their work; an hour of them would fill the memory.
-        self.windows.append((replace(window, waves={}), prediction, shares))
+        """Add the result of a window: predictions [M, A] and domain probabilities, or nothing if it is silent."""
+        # The samples are not needed any more; an hour of them would fill the memory.
+        self.windows.append((replace(window, waves={}), prediction, probabilities))
 
     def mean(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Predictions and shares over the windows that have any, weighted by how much audio they hold."""
-        heard = [(window.weight, *found) for window, *found in self.windows if found[0] is not None]
-        if not heard:
+        """Mean predictions and domain probabilities of the windows that have them, weighted by their audio."""
+        scored = [(window.weight, *found) for window, *found in self.windows if found[0] is not None]
+        if not scored:
             return None, None
-        weights, predictions, shares = zip(*heard, strict=True)
-        return np.average(predictions, axis=0, weights=weights), np.average(shares, axis=0, weights=weights)
+        weights, predictions, probabilities = zip(*scored, strict=True)
+        return np.average(predictions, axis=0, weights=weights), np.average(probabilities, axis=0, weights=weights)
 
     def finish(self, model: ScoringModel, provenance: Provenance, segments: bool) -> Iterator[Scores]:
         """The clip's row, or with `segments` one for each of its windows."""
@@ -68,7 +68,7 @@ class PendingClip:
             scores = replace(scores, end_time=report.end_time, n_windows=len(self.windows))
             yield with_scores(scores, model, *self.mean())
             return
-        for window, prediction, shares in sorted(self.windows, key=lambda item: item[0].start_time):
+        for window, prediction, probabilities in sorted(self.windows, key=lambda item: item[0].start_time):
             part = replace(
                 scores,
                 start_time=window.start_time,
@@ -76,25 +76,25 @@ class PendingClip:
                 n_windows=1,
                 warnings=tuple(sorted({*report.file_warnings, *window.warnings})),
             )
-            yield with_scores(part, model, prediction, shares)
+            yield with_scores(part, model, prediction, probabilities)
 
 
 def with_scores(
     scores: Scores,
     model: ScoringModel,
     prediction: NDArray[np.float64] | None,
-    shares: NDArray[np.float64] | None,
+    probabilities: NDArray[np.float64] | None,
 ) -> Scores:
     """`scores` with the axes, their spread, the domain and the basis.
 
-    A score beyond the ends of the model's scale is put on its end, with the warning `out_of_range`. Without a
-    prediction they stay as they are.
+    A score outside the model's scale is moved to its nearest end, with the warning `out_of_range`. Without a prediction
+    `scores` stays as it is.
 
     Shape:
         - prediction: [M, A] on the label scale
-        - shares: [domains], the probability of each of the model's domains
+        - probabilities: [domains], of the model's domains
     """
-    if prediction is None or shares is None:
+    if prediction is None or probabilities is None:
         return scores
     info = model.info
     rated = np.array([axis in info.rated for axis in AXES])
@@ -106,16 +106,18 @@ def with_scores(
     clipped = (bounded != prediction)[:, rated] if info.clip_output else (inside != mean)[:, rated]
     if clipped.any():
         scores = replace(scores, warnings=tuple(sorted({*scores.warnings, "out_of_range"})))
-    if len(shares):
-        domain = model.domains[int(shares.argmax())]
-        counted = [model.domains[i] for i in np.flatnonzero(shares >= min(COUNTED_SHARE, shares.max()))]
+    if len(probabilities):
+        domain = model.domains[int(probabilities.argmax())]
+        counted = [
+            model.domains[i] for i in np.flatnonzero(probabilities >= min(COUNTED_PROBABILITY, probabilities.max()))
+        ]
         named: dict[str, Any] = {f"{axis}_basis": word for axis, word in weakest_basis(info.basis, counted).items()}
         scores = replace(scores, domain=domain, **named)
     return scores.with_axes(inside[0], std[0])
 
 
 def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[str]) -> dict[str, str]:
-    """The weakest thing that an axis's score rests on in any of these domains; a word that is unknown is the weakest.
+    """By axis, the weakest basis of its score in any of these domains; an unknown word counts as the weakest.
 
     >>> weakest_basis({"music": {"PQ": "human", "PC": "human"}, "sound": {"PQ": "constructed"}}, ["music", "sound"])
     {'PC': 'human', 'PQ': 'constructed'}

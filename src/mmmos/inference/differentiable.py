@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mmmos.audio.clip import whole_rate
 from mmmos.audio.limits import MAX_RATE, MIN_RATE, off_scale
 from mmmos.audio.warnings import SILENCE_PEAK
-from mmmos.encoders.base import Encoder, wants
+from mmmos.encoders.base import Encoder, min_duration
 from mmmos.encoders.resample import resample, resampled_size
 from mmmos.encoders.torch_settings import running
 from mmmos.errors import AudioError, LevelError, SampleRateError
@@ -46,7 +46,7 @@ class DifferentiableScorer(nn.Module):
         self._range = model.info.label_range
         self._unrated = torch.tensor([axis not in model.info.rated for axis in AXES])
         self.sample_rate = max(encoder.sample_rate for encoder in encoders.values())  # Hz, of waves where none is given
-        self._min_seconds = wants(encoders.values())[1]
+        self._min_seconds = min_duration(encoders.values())
         scales = [(member.scale.mean, member.scale.std) for member in model.members]
         parts = model.weights, *zip(*scales, strict=True)
         self._weights, self._mean, self._std = (

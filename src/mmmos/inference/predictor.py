@@ -22,7 +22,7 @@ from mmmos.audio.clip import Clip, Layout, to_clip
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.prefetch import PrefetchingDecoder
 from mmmos.audio.windows import ClipReport, Window, cut
-from mmmos.encoders.base import encode_windows, wants
+from mmmos.encoders.base import encode_windows, min_duration, required_rates
 from mmmos.encoders.device import pick_device
 from mmmos.encoders.torch_settings import building, running
 from mmmos.errors import AudioError, UsageError
@@ -89,7 +89,8 @@ class Predictor:
         with torch.inference_mode(False):
             for network in (*self.encoders.values(), *(member.model for member in model.members)):
                 network.to(place)
-        self.rates, self.min_seconds = wants(self.encoders.values())
+        self.rates = required_rates(self.encoders.values())
+        self.min_seconds = min_duration(self.encoders.values())
         self.decoder = IsolatedDecoder(deadline)
         self.ahead = PrefetchingDecoder(decoders, deadline) if decoders else None
 
@@ -240,22 +241,22 @@ class Predictor:
             yield clip, (self.decoder.cut if clip.samples is None else _cut_samples)(clip, self.rates, self.min_seconds)
 
     def _score_batch(self, batch: list[tuple[PendingClip, Window]], progress: Progress) -> None:
-        """Score the windows, hand each its share, and empty the list."""
+        """Score the windows, add each result to its clip, and empty the list."""
         if not batch:
             return
-        predictions, shares = [], []
+        predictions, probabilities = [], []
         with torch.inference_mode(), running(self.device):
             features = encode_windows(self.encoders, [window for _, window in batch], self.dtype)
             for member in self.model.members:
-                z, share = (part.double().cpu().numpy() for part in member.model.judge(features))
+                z, domains = (part.double().cpu().numpy() for part in member.model.predict_with_domains(features))
                 predictions.append(member.scale.to_labels(z))
-                shares.append(share[:, : len(self.model.domains)])
+                probabilities.append(domains[:, : len(self.model.domains)])
         rated = [axis in self.model.info.rated for axis in AXES]
         for i, (pending, window) in enumerate(batch):
             prediction = np.stack(predictions)[:, i]
             if not np.isfinite(prediction[:, rated]).all():
                 pending.error = ClipError("scoring_failed", "the model's score of the clip is not a finite number")
-            pending.add(window, prediction, np.mean(shares, axis=0)[i])
+            pending.add(window, prediction, np.mean(probabilities, axis=0)[i])
         progress.windows(len(batch))
         batch.clear()
 

@@ -24,11 +24,11 @@ from mmmos.model.layers import FIT_ROWS, Blstm, Standardizer, WeightedLayerSum
 class Aggregator(nn.Module, ABC):
     """From features to one vector a clip. Subclasses define `kind` and `aggregate`.
 
-    `columns` are the widths of each encoder's blocks of columns, encoders in the order of the fused frame. Raises
+    `block_dims` are the widths of each encoder's blocks of columns, encoders in the order of the fused frame. Raises
     ValueError for columns or a config that do not go together.
 
     Shape:
-        - features[name].frames: [B, T, sum of columns[name]]
+        - features[name].frames: [B, T, sum of block_dims[name]]
         - returns: [B, output_dim], or [B, A, output_dim] if every axis has its own sum of states
     """
 
@@ -41,9 +41,9 @@ class Aggregator(nn.Module, ABC):
     output_dim: int
     """H."""
 
-    def __init__(self, columns: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
+    def __init__(self, block_dims: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
         super().__init__()
-        self.encoders = tuple(columns)
+        self.encoders = tuple(block_dims)
         self.config = config
         pooled = self.kind == "pooled"
         self.reduction = Reduction(
@@ -56,10 +56,10 @@ class Aggregator(nn.Module, ABC):
             align_rate_hz=None if pooled else config.align_rate_hz,
         )
         statistics = 2 if pooled and config.pool == "mean_std" else 1
-        blocks = {name: statistics * list(widths) for name, widths in columns.items()}
+        blocks = {name: statistics * list(widths) for name, widths in block_dims.items()}
         self.reduced_widths = [sum(widths) for widths in blocks.values()]  # of each encoder's share
         self.input_dim = sum(self.reduced_widths)
-        self.states = _state_sum(columns, config, self.by_axis)
+        self.states = _state_sum(block_dims, config, self.by_axis)
         if config.summed:
             blocks[config.summed] = blocks[config.summed][:1]
         self.widths = [sum(widths) for widths in blocks.values()]  # the same with states summed
@@ -108,11 +108,11 @@ class Aggregator(nn.Module, ABC):
         return self.aggregate(self.reduce(features))
 
 
-def _state_sum(columns: Mapping[str, Sequence[int]], config: FusionConfig, by_axis: bool) -> WeightedLayerSum | None:
+def _state_sum(block_dims: Mapping[str, Sequence[int]], config: FusionConfig, by_axis: bool) -> WeightedLayerSum | None:
     """The learned sum that the config asks for; `by_axis` says whether an aggregator can have one for each axis."""
     if config.summed is None:
         return None
-    widths = columns.get(config.summed, ())
+    widths = block_dims.get(config.summed, ())
     if len(widths) < 2 or len(set(widths)) > 1:
         raise ValueError(f"{config.wavlm_output} wants {config.summed} with layers='all', not with columns {widths}")
     if config.wavlm_output == "weighted_per_axis" and not by_axis:
@@ -126,8 +126,8 @@ class MlpAggregator(Aggregator):
     kind = "pooled"
     by_axis = True
 
-    def __init__(self, columns: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
-        super().__init__(columns, config)
+    def __init__(self, block_dims: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
+        super().__init__(block_dims, config)
         self.output_dim = sum(self.widths)
 
     def aggregate(self, reduced: Features) -> Tensor:
@@ -145,8 +145,8 @@ class BlstmH(Aggregator):
 
     kind = "pooled"
 
-    def __init__(self, columns: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
-        super().__init__(columns, config)
+    def __init__(self, block_dims: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
+        super().__init__(block_dims, config)
         self.output_dim = 2 * config.blstm_hidden
         tokens = config.blstm_h_input == "tokens"
         self.tokens = nn.ModuleList(nn.Linear(width, self.output_dim) for width in self.widths) if tokens else None
@@ -168,8 +168,8 @@ class BlstmT(Aggregator):
 
     kind = "aligned"
 
-    def __init__(self, columns: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
-        super().__init__(columns, config)
+    def __init__(self, block_dims: Mapping[str, Sequence[int]], config: FusionConfig) -> None:
+        super().__init__(block_dims, config)
         self.output_dim = 2 * config.blstm_hidden
         self.blstm = Blstm(sum(self.widths), config.blstm_hidden)
 

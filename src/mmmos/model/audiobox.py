@@ -77,7 +77,7 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, info: M
     prefix = "wavlm_model."
     speech = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     encoder.load(speech, str(file))
-    spec = EncoderSpec("wavlm", encoder.columns, encoder.fingerprint(), encoder.settings())
+    spec = EncoderSpec("wavlm", encoder.block_dims, encoder.fingerprint(), encoder.settings())
     model = QualityModel(ModelConfig((spec,), fusion=fusion, heads=heads))
     rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
     load_strictly(model, _own_keys(rest, model), str(file))

@@ -50,7 +50,7 @@ def save_model(folder: Path, member: Member, info: ModelInfo, card: str) -> None
         "mean": dict(zip(AXES, member.scale.mean, strict=True)),
         "std": dict(zip(AXES, member.scale.std, strict=True)),
     }
-    model = asdict(member.model.config)
+    model = member.model.config.stored()
     for spec in model["encoders"]:
         if spec["checkpoint"] and os.path.isabs(spec["checkpoint"]):
             spec["checkpoint"] = os.path.relpath(spec["checkpoint"], folder)
@@ -131,8 +131,9 @@ def _load_member(folder: Path) -> tuple[Member, ModelInfo]:
 
 
 def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Fields of an `EncoderSpec`; a path in it begins at the model's folder."""
-    fields_ = {**spec, "columns": tuple(spec["columns"])}
+    """Fields of an `EncoderSpec` from `EncoderSpec.stored`; its checkpoint is relative to the model's folder."""
+    fields_ = {name: value for name, value in spec.items() if name != "columns"}
+    fields_["block_dims"] = tuple(spec["columns"])
     if spec.get("checkpoint"):
         fields_["checkpoint"] = os.path.abspath(folder / spec["checkpoint"])  # a hub's links are not followed
     return fields_

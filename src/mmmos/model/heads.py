@@ -1,10 +1,10 @@
-"""From one vector a clip to four scores in z units: one head an axis.
+"""From one vector per clip to four scores in z units: one head per axis.
 
-With domains, each head has an output for each of them, and a gate that all axes share says how much a clip
-is of each:
+With domains, each head has an output for each of them, and a gate, common to all axes, gives the probabilities of the
+domains:
 
     vector ─┬─► gate: softmax over the domains ──────┐
-            └─► head of an axis: a score a domain ───┴─► their mean, so weighted
+            └─► head of an axis: a score per domain ─┴─► mean weighted by the probabilities
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class HeadConfig:
     hidden: int | None = None  # width of the layers before the last; the input's when None
     dropout: float = 0.0  # before each layer, in training
     layer_norm: bool = False  # before each GELU
-    domains: tuple[str, ...] = ()  # kinds of clip that have outputs of their own; none: one output for all
+    domains: tuple[str, ...] = ()  # kinds of clip with an output each; empty: one output for all
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "domains", tuple(self.domains))  # JSON has lists
 
 
 class Heads(nn.Module):
-    """`layers - 1` times (linear, GELU), then one number, or one a domain and their weighted mean.
+    """`layers - 1` times (linear, GELU), then one number, or one per domain and their weighted mean.
 
     Shape:
         - input: [B, H], or [B, A, H] with a vector for each axis
@@ -52,10 +52,10 @@ class Heads(nn.Module):
         scores = torch.stack([self.axes[axis](own) for axis, own in zip(AXES, by_axis, strict=True)], dim=1)
         if self.gate is None:
             return scores.squeeze(-1)
-        return (scores * self.shares(vectors).unsqueeze(1)).sum(dim=-1)
+        return (scores * self.domain_probabilities(vectors).unsqueeze(1)).sum(dim=-1)
 
-    def shares(self, vectors: Tensor) -> Tensor:
-        """How much each clip is of each domain, [B, H] -> [B, domains], rows sum to 1; no column without domains."""
+    def domain_probabilities(self, vectors: Tensor) -> Tensor:
+        """Probability of each domain, [B, H] -> [B, domains], rows sum to 1; [B, 0] without domains."""
         if self.gate is None:
             return vectors.new_zeros(len(vectors), 0)
         logits: Tensor = self.gate(vectors)

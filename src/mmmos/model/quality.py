@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,6 +24,10 @@ class ModelConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     heads: HeadConfig = field(default_factory=HeadConfig)
 
+    def stored(self) -> dict[str, Any]:
+        """The config by the keys of model folders and run hashes."""
+        return asdict(self) | {"encoders": tuple(encoder.stored() for encoder in self.encoders)}
+
 
 class QualityModel(nn.Module):
     """Features in, scores in z units out; `Scale` puts them on the label scale.
@@ -37,20 +42,20 @@ class QualityModel(nn.Module):
         if config.aggregator not in AGGREGATORS:
             raise ModelFormatError(f"no aggregator is called {config.aggregator!r}; there are {', '.join(AGGREGATORS)}")
         self.config = config
-        columns = {encoder.name: encoder.columns for encoder in config.encoders}
-        self.aggregator = AGGREGATORS[config.aggregator](columns, config.fusion)
+        block_dims = {encoder.name: encoder.block_dims for encoder in config.encoders}
+        self.aggregator = AGGREGATORS[config.aggregator](block_dims, config.fusion)
         self.heads = Heads(self.aggregator.output_dim, config.heads)
 
     def forward(self, features: Mapping[str, Features]) -> Tensor:
         """Features of a batch -> [B, A]."""
         return self.from_reduced(self.aggregator.reduce(features))
 
-    def judge(self, features: Mapping[str, Features]) -> tuple[Tensor, Tensor]:
-        """Scores [B, A], and how much each clip is of each of the heads' domains [B, domains]."""
+    def predict_with_domains(self, features: Mapping[str, Features]) -> tuple[Tensor, Tensor]:
+        """Scores [B, A], and the probability of each of the heads' domains [B, domains]."""
         vectors = self.aggregator(features)
-        return self.heads(vectors), self.heads.shares(vectors)
+        return self.heads(vectors), self.heads.domain_probabilities(vectors)
 
     def from_reduced(self, reduced: Features) -> Tensor:
-        """The same from `aggregator.reduce(features)`, which training computes once a clip."""
+        """Scores [B, A] from `aggregator.reduce(features)`, which training computes once for each clip."""
         scores: Tensor = self.heads(self.aggregator.aggregate(reduced))
         return scores

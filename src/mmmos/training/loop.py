@@ -240,4 +240,4 @@ def run_id(config: ModelConfig, train: Table, dev: Table | None, how: object) ->
         for table in (train, dev)
         if table is not None
     ]
-    return repr((asdict(config), how, train.content, dev and dev.content, rows))
+    return repr((config.stored(), how, train.content, dev and dev.content, rows))

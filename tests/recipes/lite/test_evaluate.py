@@ -33,7 +33,7 @@ def rated(song: str, stem: str, label: float) -> LabelledClip:
 def evaluation(
     *rows: LabelledClip, limits: dict[str, str] | None = None, config: ModelConfig = CONFIG, heard: float = 0.0
 ) -> study.Evaluation:
-    width = 2 * sum(sum(spec.columns) for spec in config.encoders)
+    width = 2 * sum(sum(spec.block_dims) for spec in config.encoders)
     inputs = Sequences(heard * torch.arange(len(rows) * width).reshape(len(rows), -1), tuple(range(len(rows) + 1)), 1.0)
     crops = tuple(((i, 1.0),) for i in range(len(rows)))
     table = Table(tuple(rows), inputs, crops, torch.zeros(len(rows), 4))
