@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import logging
 import subprocess
 import sys
 import venv
@@ -71,7 +72,7 @@ def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
     missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
     if missing:
         raise SystemExit(f"{len(missing)} clips are missing, {missing[0]} first; lite is built from all or not at all")
-    plans, left_out = listener.hear(rows, "windows", log=print)
+    plans, left_out = listener.hear(rows, "windows")
     if left_out:
         print(f"{len(left_out)} clips are silent or broken and left out: {', '.join(left_out)}")
     config = replace(listener.config(SETTINGS), heads=HEADS)
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--encoders", action="store_true", help="also convert the encoders anew")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.encoders:
         build_encoders(options.work)
     rows = read_data(options.data.resolve(), options.work)

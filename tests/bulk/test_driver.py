@@ -298,23 +298,24 @@ def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("clips", "workers", "told"),
+    ("clips", "workers", "warning"),
     [
-        (3, 2, "mmmos: 1 shard for 2 workers, so 1 has nothing to do"),
-        (6, 5, "mmmos: 2 shards for 5 workers, so 3 have nothing to do"),
+        (3, 2, "1 shard for 2 workers, so 1 has nothing to do"),
+        (6, 5, "2 shards for 5 workers, so 3 have nothing to do"),
         (6, 2, ""),
         (0, 2, ""),
     ],
 )
-def test_idle_workers_are_told_while_it_helps(tmp_path, monkeypatch, capsys, clips, workers, told):
+def test_run_warns_of_idle_workers_while_it_helps(tmp_path, monkeypatch, caplog, clips, workers, warning):
     monkeypatch.setattr(crews, "_crew", lambda store, plan, task, how: FakeWorkers(store, plan, workers))
     lines = []
-    for size in (3, None):  # it goes on with the same size, and then says nothing of it
+    for size in (3, None):  # the second command resumes with the same size, and does not warn
         how = RunOptions(workers, None, size, 30.0)
         assert run_in_folder(f"{tmp_path}/run", clips_named(*["a"] * clips), TASK, how, "scoring").ok == clips
-        lines.append(" ".join(capsys.readouterr().err.split()))
-    assert lines[0].startswith(told)
-    assert ("another folder and a smaller --shard-size" in lines[0]) == bool(told)
+        lines.append(" ".join(caplog.messages))
+        caplog.clear()
+    assert lines[0].startswith(warning)
+    assert ("another folder and a smaller --shard-size" in lines[0]) == bool(warning)
     assert "nothing to do" not in lines[1]
 
 

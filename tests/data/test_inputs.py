@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
@@ -172,12 +173,12 @@ def test_a_text_file_is_a_path_a_line(folder):
     ]
 
 
-def test_prose_is_not_a_list(folder):
+def test_prose_is_not_a_list(folder, expanded):
     touch("a.wav")
     (folder / "readme.txt").write_text("Recordings of 2021.\nSee a.wav\n")
     with pytest.raises(ManifestError, match=r"^readme\.txt, line 1 is not the path of an audio file: 'Recordings"):
         list(expand(["readme.txt"]))
-    assert reported("*")[0] == ["a.wav"]
+    assert expanded("*")[0] == ["a.wav"]
 
 
 def test_a_packed_list_that_is_cut_short_or_not_packed_is_refused(folder):
@@ -192,11 +193,11 @@ def test_a_packed_list_that_is_cut_short_or_not_packed_is_refused(folder):
 @pytest.mark.parametrize(
     "text", ['{"path": "a.wav"}\n{"path": 1}\n"b.wav"', '["a.wav", {"path": 1}, "b.wav"]', '[\n"a.wav"]']
 )
-def test_a_dash_may_be_json(monkeypatch, text):
+def test_a_dash_may_be_json(monkeypatch, text, expanded):
     type_in(monkeypatch, text.encode())
-    found, said = reported("-")
+    found, messages = expanded("-")
     assert found == ["a.wav", "b.wav"][: 1 + text.count("b.wav")]
-    assert [sentence[:22] for sentence in said] == ["standard input, line 2"] * text.count("1")
+    assert [sentence[:22] for sentence in messages] == ["standard input, line 2"] * text.count("1")
 
 
 def test_a_path_in_brackets_on_standard_input_is_a_path(monkeypatch):
@@ -244,46 +245,53 @@ def test_a_row_comes_before_the_next_line_is_read(folder):
         next(clips)
 
 
-def reported(*words: str) -> tuple[list[str | None], list[str]]:
-    """Paths, and what is said of what is left out."""
-    said: list[str] = []
-    return [clip.path for clip in expand(words, None, said.append, lambda error: said.append(str(error)))], said
+@pytest.fixture
+def expanded(caplog: pytest.LogCaptureFixture) -> Callable[..., tuple[list[str | None], list[str]]]:
+    """`expanded("f")` gives the paths, and the messages on what is left out."""
+
+    def call(*words: str) -> tuple[list[str | None], list[str]]:
+        bad: list[str] = []
+        caplog.clear()
+        paths = [clip.path for clip in expand(words, on_bad_row=lambda error: bad.append(str(error)))]
+        return paths, [*caplog.messages, *bad]
+
+    return call
 
 
-def test_links_to_folders_are_followed_once():
+def test_links_to_folders_are_followed_once(expanded):
     touch("other/b.wav", "f/a.wav", "f/d/c.wav")
     os.symlink("../other", "f/link")
     os.symlink("../../other", "f/d/again")
     os.symlink("..", "f/d/up")
     os.symlink(".", "f/self")
-    found, said = reported("f")
+    found, messages = expanded("f")
     assert found == ["f/a.wav", "f/d/c.wav", "f/d/again/b.wav"]
     links = ("f/d/up", "f/link", "f/self")
-    assert said == [f"{link} is left out: a link to a folder that is read already" for link in links]
+    assert messages == [f"{link} is left out: a link to a folder that is read already" for link in links]
 
 
-def test_hidden_files_and_those_of_other_systems_are_no_clips():
+def test_hidden_files_and_those_of_other_systems_are_no_clips(expanded):
     touch("f/a.wav", "f/._a.wav", "f/.b.wav", "f/.git/c.wav", "f/__MACOSX/d.wav")
-    assert reported("f") == (["f/a.wav"], [])
+    assert expanded("f") == (["f/a.wav"], [])
     assert paths("f/._a.wav") == ["f/._a.wav"]  # named, it is tried
 
 
-def test_what_is_left_out_of_a_folder_is_counted_by_its_kind():
+def test_what_is_left_out_of_a_folder_is_counted_by_its_kind(expanded):
     touch("f/a.SPH", "f/b.wv1", "f/notes.txt", "f/d/more.TXT", "f/LICENSE", "f/list.csv")
-    found, (said,) = reported("f")
+    found, (message,) = expanded("f")
     assert found == ["f/a.SPH", "f/b.wv1"]
-    assert said.startswith("f: 4 files that are not called audio are left out (2 .txt, ")
-    assert "1 without a suffix" in said
+    assert message.startswith("f: 4 files that are not called audio are left out (2 .txt, ")
+    assert "1 without a suffix" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_that_cannot_be_read_is_reported():
+def test_a_folder_that_cannot_be_read_is_logged(expanded):
     touch("f/a.wav", "f/locked/b.wav")
     os.chmod("f/locked", 0)
-    assert reported("f") == (["f/a.wav"], ["f/locked is left out: Permission denied"])
+    assert expanded("f") == (["f/a.wav"], ["f/locked is left out: Permission denied"])
 
 
-def test_an_error_of_the_system_in_a_walk_is_reported(monkeypatch):
+def test_an_error_of_the_system_in_a_walk_is_logged(monkeypatch, expanded):
     touch("f/a.wav", "f/locked/b.wav")
     scan = os.scandir
 
@@ -293,17 +301,17 @@ def test_an_error_of_the_system_in_a_walk_is_reported(monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert reported("f") == (["f/a.wav"], ["f/locked is left out: Permission denied"])
+    assert expanded("f") == (["f/a.wav"], ["f/locked is left out: Permission denied"])
 
 
-def test_a_table_of_something_else_is_left_out_of_a_pattern_and_refused_by_name(folder):
+def test_a_table_of_something_else_is_left_out_of_a_pattern_and_refused_by_name(folder, expanded):
     touch("f/a.wav")
     (folder / "f/metadata.csv").write_text("LJ001-0001|Printing, in the only sense|Printing\n")
-    found, (said,) = reported("f/*")
+    found, (message,) = expanded("f/*")
     assert found == ["f/a.wav"]
-    assert "f/metadata.csv, line 1" in said
+    assert "f/metadata.csv, line 1" in message
     with pytest.raises(ManifestError, match=r"f/metadata\.csv, line 1"):
-        list(reported("f/metadata.csv"))
+        list(expanded("f/metadata.csv"))
 
 
 @pytest.mark.parametrize(
@@ -314,12 +322,12 @@ def test_a_table_of_something_else_is_left_out_of_a_pattern_and_refused_by_name(
         ("l.scp", "1 a.wav\nx\ny\nz\n2 b.wav\n"),
     ],
 )
-def test_a_bad_row_costs_one_row(folder, name, text):
+def test_a_bad_row_costs_one_row(folder, name, text, expanded):
     (folder / name).write_text(text)
-    found, said = reported(name)
+    found, messages = expanded(name)
     assert found == ["a.wav", "b.wav"]
-    assert len(said) == 3
-    assert all(sentence.startswith(f"{name}, line ") for sentence in said)
+    assert len(messages) == 3
+    assert all(sentence.startswith(f"{name}, line ") for sentence in messages)
 
 
 def test_a_command_of_a_kaldi_list_is_a_clip_that_is_never_run(folder):

@@ -88,19 +88,20 @@ def test_split_depends_on_the_seed_and_stays_the_same_for_good():
     assert [row.clip.id for row in split_stratified(rows, 0.2, 42, "system")[1]] == ["3.wav", "4.wav", "8.wav", "9.wav"]
 
 
-def test_split_names_the_strata_that_are_too_small():
+def test_split_logs_strata_that_are_too_small(caplog):
     rows = [row(f"{i}.wav", "large") for i in range(10)]
     rows += [
         row("a.wav", "one"),
         *(row(f"b{i}.wav", "two speakers", "pq"[i % 2]) for i in range(10)),
     ]
-    notes: list[str] = []
-    first, second = split_stratified(rows, 0.2, 0, "system", notes.append)
+    first, second = split_stratified(rows, 0.2, 0, "system")
     assert (systems(first)["large"], systems(second)["large"]) == (8, 2)
     assert systems(second).keys() == {"large"}
-    (log,) = notes
-    assert log.startswith("2 of 3 values of system are too small to be divided: one (1 clip, 1 group; not held out), ")
-    assert log.endswith("two speakers (10 clips, 2 groups; not held out)")
+    (message,) = caplog.messages
+    assert message.startswith(
+        "2 of 3 values of system are too small to be divided: one (1 clip, 1 group; not held out), "
+    )
+    assert message.endswith("two speakers (10 clips, 2 groups; not held out)")
 
 
 def test_split_refuses_what_cannot_be_divided_at_all():

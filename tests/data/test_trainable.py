@@ -43,14 +43,13 @@ def test_scale_is_the_narrowest_common_one(labels: list[float], expected: LabelR
     assert infer_range(rows(labels)) == expected
 
 
-def test_declared_scale_counts_and_an_inferred_one_is_reported() -> None:
-    notes: list[str] = []
-    assert choose_range(rows([2.0, 3.0]), (0, 10), notes.append) == (0, 10)
-    assert notes == []
-    assert choose_range(rows([20.0, 3.0]), None, notes.append) == (0, 100)
-    assert notes == ["labels lie between 3 and 20: their scale is taken to be 0-100 (else --scale)"]
+def test_choose_range_logs_an_inferred_scale(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_range(rows([2.0, 3.0]), (0, 10)) == (0, 10)
+    assert caplog.messages == []
+    assert choose_range(rows([20.0, 3.0]), None) == (0, 100)
+    assert caplog.messages == ["labels lie between 3 and 20: their scale is taken to be 0-100 (else --scale)"]
     with pytest.raises(UsageError, match="labels lie between -3 and 2; give their scale with --scale LOW HIGH"):
-        choose_range(rows([-3.0, 2.0]), None, notes.append)
+        choose_range(rows([-3.0, 2.0]), None)
 
 
 def test_label_outside_the_scale_is_named_with_its_line() -> None:

@@ -305,21 +305,22 @@ def test_the_split_hangs_on_its_seed_alone(songs: Path) -> None:
     }
 
 
-def test_read_sets_stratifies_every_part_by_a_column(songs: Path) -> None:
+def test_read_sets_stratifies_every_part_by_a_column(songs: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = (songs / "r.csv").read_text().split("\n")
     codecs = ["mp3" if i % 5 < 3 else "opus" for i in range(200)]
     rows = [f"{line},{codec}" for line, codec in zip(lines[1:], codecs, strict=True)]
     (songs / "r.csv").write_text("\n".join([f"{lines[0]},codec", *rows, "odd.wav,5,odd,0,odd"]))
-    notes: list[str] = []
-    sets = read_sets(PARTS | {"stratify": "codec"}, songs, log=notes.append)
+    sets = read_sets(PARTS | {"stratify": "codec"}, songs)
     parts = {"train": sets.train, **sets.reports}
     for name, share in PARTS["parts"].items():
         found = Counter(row.stratum for row in parts[name])
         assert (found["mp3"], found["opus"]) == (round(120 * share), round(80 * share))
     groups = [row_group for rows in parts.values() for row_group in {row.group for row in rows}]
     assert len(groups) == len(set(groups)) == 41
-    assert len(notes) == 3  # once for each part that "odd" is not in
-    assert "1 of 3 values of codec are too small to be divided: odd (1 clip, 1 group; not held out)" in notes[0]
+    assert len(caplog.messages) == 3  # once for each part that "odd" is not in
+    assert (
+        "1 of 3 values of codec are too small to be divided: odd (1 clip, 1 group; not held out)" in caplog.messages[0]
+    )
     with pytest.raises(UsageError, match=r"\[data\]: stratify cannot be 3"):
         read_sets(PARTS | {"stratify": 3}, songs)
 
@@ -352,16 +353,17 @@ def corpora(tmp_path: Path) -> dict[str, object]:
     return {"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
 
 
-def test_dev_is_natural_and_pam_is_apart_and_training_stops_on_both(corpora: dict[str, object], tmp_path: Path) -> None:
-    notes: list[str] = []
-    sets = read_sets(corpora, tmp_path, tmp_path, log=notes.append)
+def test_read_sets_keeps_pam_apart_and_stops_on_both(
+    corpora: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sets = read_sets(corpora, tmp_path, tmp_path)
     assert (len(sets.train), len(sets.dev)) == (6, 9)
     assert {name: len(rows) for name, rows in sets.reports.items()} == {"Dev": 4, "PAM": 5, "Test": 2}
     assert {row.source for row in sets.reports["Dev"]} == {"LibriTTS"}
     assert {row.source for row in sets.reports["PAM"]} == {"PAM"}
     assert {row.system for row in sets.reports["PAM"]} == {"audio/real", "music/real"}
     assert {row.system for row in sets.reports["Test"]} == {"ABCDE", "VWXYZ"}
-    assert any("6 of 6 clips are missing (LibriTTS 4, PAM 1, MUSDB18 1)" in log for log in notes)
+    assert any("6 of 6 clips are missing (LibriTTS 4, PAM 1, MUSDB18 1)" in message for message in caplog.messages)
 
 
 def test_what_is_stopped_on_reported_and_dropped_can_be_chosen(corpora: dict[str, object], tmp_path: Path) -> None:

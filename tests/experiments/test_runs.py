@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import os
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -132,6 +134,21 @@ def run(folder: Path, text: str, sets: Sets, out: str = "out", **options: object
     return run_experiment(experiment, sets, folder / out, folder / "cache", source, workers=2, **options)
 
 
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """What users are shown while the block runs; `caplog` is for one test alone."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("mmmos")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
 def results(folder: Path) -> list[Result]:
     return read_results(folder / "out" / "results.jsonl")
 
@@ -144,12 +161,12 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sets, Finished, list[str]]:
-    """Ten runs on 20 clips: the folder, the clips, what came of it, the notes."""
+    """Ten runs on 20 clips: the folder, the clips, the result, and the log."""
     folder = tmp_path_factory.mktemp("small")
     rows = make_clips(folder, [0.4] * 20)
     sets = Sets(rows[:10], rows[10:14], {"Dev": rows[10:14], "PAM": rows[14:]})
-    notes: list[str] = []
-    return folder, sets, run(folder, EXPERIMENT, sets, log=notes.append), notes
+    with logged() as messages:
+        return folder, sets, run(folder, EXPERIMENT, sets), messages
 
 
 def done(folder: Path) -> dict[str, Path]:
@@ -159,9 +176,9 @@ def done(folder: Path) -> dict[str, Path]:
 
 @pytest.mark.slow
 def test_every_configuration_is_run_with_every_seed_and_twins_once(small: Small) -> None:
-    folder, _, finished, notes = small
+    folder, _, finished, messages = small
     assert finished.runs == 2 * 5  # of six rows, two are the same
-    assert notes[0] == "10 runs, of which 0 are done"
+    assert messages[0] == "10 runs, of which 0 are done"
     ones = ("spectrum+musicnn-mlp-ut", "spectrum+musicnn-mlp-ccc", "spectrum-blstm_t-ut", "spectrum-mlp-ut")
     assert set(done(folder / "out")) == {f"{one}-{seed}" for one in ones for seed in (1, 2)}
     found = results(folder)
@@ -175,12 +192,12 @@ def test_every_configuration_is_run_with_every_seed_and_twins_once(small: Small)
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_and_costs_no_other(small: Small) -> None:
-    folder, _, finished, notes = small
+    folder, _, finished, messages = small
     assert len(finished.failed) == 2
     for name, reason in finished.failed.items():
         assert name.startswith("spectrum-mlp-ut-")
         assert reason.startswith("the loss is")
-        assert f"{name} failed: {reason}" in notes
+        assert f"{name} failed: {reason}" in messages
     lines = (folder / "out" / "tables.md").read_text().splitlines()
     assert next(line.count("failed") for line in lines if line.startswith("| lost |")) == 4
     assert "- failed: III lost" in lines
@@ -207,17 +224,16 @@ def test_a_run_is_a_model_whose_scores_are_its_predictions(small: Small) -> None
 
 
 @pytest.mark.slow
-def test_called_again_it_trains_and_encodes_nothing(small: Small) -> None:
+def test_called_again_it_trains_and_encodes_nothing(small: Small, caplog: pytest.LogCaptureFixture) -> None:
     folder, sets, _, _ = small
     assert "*paper*" not in (folder / "out" / "tables.md").read_text()  # spectrum is not WavLM
     before = contents(folder)
-    notes: list[str] = []
     text = "beside_paper = false\n" + EXPERIMENT[: EXPERIMENT.rindex("[[grid]]")]  # without the one that fails
     with mock.patch.object(Spectrum, "frames", autospec=True, side_effect=Spectrum.frames) as frames:
-        finished = run(folder, text.replace('"pam_top_1", "dev_top_8", "submitted"', ""), sets, log=notes.append)
+        finished = run(folder, text.replace('"pam_top_1", "dev_top_8", "submitted"', ""), sets)
     assert (finished.runs, finished.failed) == (8, {})
     assert frames.call_count == 1  # of the ensemble's check clip
-    assert notes == ["8 runs, of which 8 are done"]
+    assert caplog.messages == ["8 runs, of which 8 are done"]
     after = contents(folder)
     assert {name: after[name] for name in before if name.startswith(("out/runs", "cache"))} == {
         name: found for name, found in before.items() if name.startswith(("out/runs", "cache"))
@@ -454,8 +470,7 @@ def test_ensemble_scores_only_rated_axes(inline: list[Run], tmp_path: Path) -> N
     """Trained on PQ, tested on clips with labels of every axis."""
     rows = make_clips(tmp_path, [0.3] * 12)
     train = [replace(row, labels=(math.nan, math.nan, math.nan, row.labels[3])) for row in rows[:8]]
-    notes: list[str] = []
-    finished = run(tmp_path, PAIR, Sets(train, train[4:], {"Dev": rows[8:]}), log=notes.append)
+    finished = run(tmp_path, PAIR, Sets(train, train[4:], {"Dev": rows[8:]}))
     assert (finished.failed, len(inline)) == ({}, 2)
     folders = [*(tmp_path / "out" / "runs").iterdir(), *(tmp_path / "out" / "ensembles").iterdir()]
     members = list((tmp_path / "out" / "ensembles" / "all").glob("member-*"))
@@ -488,12 +503,14 @@ def test_ensemble_about_is_that_of_its_members(inline: list[Run], tmp_path: Path
     assert info.trained_on == own[0].trained_on == own[1].trained_on == seen
 
 
-def test_ensemble_of_unlike_members_is_not_saved(inline: list[Run], tmp_path: Path) -> None:
+def test_ensemble_of_unlike_members_is_not_saved(
+    inline: list[Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
-    notes: list[str] = []
     text = PAIR.replace('"{loss}"', '"{clip_output}"').replace('loss = ["ut", "ccc"]', "clip_output = [true, false]")
-    run(tmp_path, text, Sets(rows[:8], rows[4:8], {"Dev": rows[8:]}), log=notes.append)
-    assert "all is not saved: members of an ensemble differ in clip_output: False and True; combine like ones" in notes
+    run(tmp_path, text, Sets(rows[:8], rows[4:8], {"Dev": rows[8:]}))
+    reason = "members of an ensemble differ in clip_output: False and True; combine like ones"
+    assert f"all is not saved: {reason}" in caplog.messages
     assert {result.row for result in results(tmp_path)} >= {"all", "dev_top_8"}
 
 
@@ -510,15 +527,16 @@ def test_finished_run_has_ids_and_no_checkpoint(inline: list[Run], tmp_path: Pat
         assert file["PAM/ids"].tolist() == [row.clip.id for row in rows[10:]]
 
 
-def test_ensembles_that_cannot_be_chosen_are_told(inline: list[Run], tmp_path: Path) -> None:
+def test_ensembles_that_cannot_be_chosen_are_logged(
+    inline: list[Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     sets = Sets(rows[:8], rows[8:], {"Radio": rows[8:]})
     with pytest.raises(UsageError, match="ensembles are to be chosen on 'Dev'; reported are Radio"):
         run(tmp_path, ONE + '[ensembles]\nof = "Mine"\n', sets)
-    notes: list[str] = []
     text = ONE + '[ensembles]\nof = "Mine"\ndev = "Radio"\nstrategies = ["submitted"]\n'
-    run(tmp_path, text, sets, log=notes.append)
-    assert notes[-1] == "submitted with seed 42: none of one is a configuration that the paper submitted"
+    run(tmp_path, text, sets)
+    assert caplog.messages[-1] == "submitted with seed 42: none of one is a configuration that the paper submitted"
     assert not (tmp_path / "out" / "ensembles").exists()
 
 

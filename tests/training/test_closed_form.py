@@ -105,12 +105,14 @@ def test_folder_is_an_ordinary_one_and_scores_on_the_scale_of_the_labels(
     json.dumps(result.agreement, allow_nan=False)
 
 
-def test_same_run_twice_is_done_once_and_clips_may_have_moved(tmp_path: Path, rows: list[LabelledClip]) -> None:
+def test_same_run_twice_is_done_once_and_clips_may_have_moved(
+    tmp_path: Path, rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
+) -> None:
     first = train(tmp_path / "m", rows)
     before = (tmp_path / "m" / "config.json").stat().st_mtime_ns
-    notes: list[str] = []
-    assert train(tmp_path / "m", rows, log=notes.append) == first
-    assert notes == [f"{tmp_path / 'm'} holds the finished model of this run already"]
+    caplog.clear()
+    assert train(tmp_path / "m", rows) == first
+    assert caplog.messages == [f"{tmp_path / 'm'} holds the finished model of this run already"]
     assert (tmp_path / "m" / "config.json").stat().st_mtime_ns == before
     trained_on = load_model(tmp_path / "m").info.trained_on
     assert len(trained_on) == len(set(trained_on)) == 24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ from mmmos.inference.selfcheck import check_scores
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.load import load_model
 from mmmos.scores import AXES
-from mmmos.training.checkpoint import Epoch
 from mmmos.training.fit import Fitted, count_sets, train_folder
 from mmmos.training.loop import predict
 from mmmos.training.settings import PRESETS, Settings
@@ -84,16 +84,24 @@ def train(toy_encoder: ToyEncoder, tmp_path: Path, rows: list[LabelledClip]) -> 
     return run
 
 
-def test_a_folder_comes_out_that_scores(train: Callable[..., Fitted], tmp_path: Path, rows: list[LabelledClip]) -> None:
-    seen: list[Epoch] = []
+def epochs_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, float, float]]:
+    """Number, training loss and development loss of each epoch that was logged."""
+    return [record.args for record in caplog.records if record.name == "mmmos.training.loop"]
+
+
+def test_train_folder_saves_a_model_that_scores(
+    train: Callable[..., Fitted], tmp_path: Path, rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "mmmos.training.loop")
     events = RecordedProgress()
-    result = train(epoch_done=seen.append, progress=events)
+    result = train(progress=events)
+    epochs = epochs_of(caplog)
     assert events.stages == [("encoding", 16, "clips", 0), ("encoding", 8, "clips", 0), ("training", 12, "epochs", 0)]
     assert events.total_clips == 16 + 8 + 12
     assert (result.folder, result.epochs, result.train_clips, result.dev_clips) == (str(tmp_path / "model"), 12, 16, 8)
     assert result.left_out == []
-    assert result.best_epoch == min(seen, key=lambda epoch: epoch.dev_loss).epoch
-    assert result.dev_srcc == seen[result.best_epoch - 1].dev_srcc
+    assert [number for number, _, _ in epochs] == list(range(1, 13))
+    assert result.best_epoch == min(epochs, key=lambda epoch: epoch[2])[0]
     assert result.dev_srcc["PQ"] > 0.9
     assert result.dev_srcc["PC"] is None
     json.dumps(asdict(result), allow_nan=False)
@@ -120,19 +128,23 @@ def test_the_folder_tells_how_it_came_about(train: Callable[..., Fitted], tmp_pa
     assert "Not calibrated" in card
 
 
-def test_broken_off_in_training_and_called_again_it_ends_the_same(train: Callable[..., Fitted], tmp_path: Path) -> None:
-    def stop(epoch: Epoch) -> None:
-        if epoch.epoch == 5:
-            raise KeyboardInterrupt
+def test_train_folder_resumes_training_with_the_same_result(
+    train: Callable[..., Fitted], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stop(RecordedProgress):
+        def advance(self, count: float = 1) -> None:
+            super().advance(count)
+            if self.total_clips == 16 + 8 + 5:  # clips of both parts, then epochs
+                raise KeyboardInterrupt
 
     train("undisturbed")
     with pytest.raises(KeyboardInterrupt):
-        train("broken", epoch_done=stop)
+        train("broken", progress=Stop())
     with pytest.raises(ModelNotFoundError):
         load_model(tmp_path / "broken")
-    seen: list[Epoch] = []
-    train("broken", epoch_done=seen.append)
-    assert [epoch.epoch for epoch in seen] == list(range(6, 13))
+    caplog.set_level(logging.DEBUG, "mmmos.training.loop")
+    train("broken")
+    assert [number for number, _, _ in epochs_of(caplog)] == list(range(6, 13))
     ours, expected = (load_model(tmp_path / name).members[0].model.state_dict() for name in ("broken", "undisturbed"))
     assert all(torch.equal(ours[key], value) for key, value in expected.items())
 
@@ -153,18 +165,17 @@ def test_broken_off_in_encoding_it_goes_on_with_the_next_clip(train: Callable[..
         assert frames.call_count == 15 + 1
 
 
-def test_clips_that_are_missing_or_damaged_are_left_out_and_told(
-    train: Callable[..., Fitted], tmp_path: Path, rows: list[LabelledClip]
+def test_train_folder_logs_missing_and_damaged_clips(
+    train: Callable[..., Fitted], tmp_path: Path, rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
 ) -> None:
     missing, damaged = rows[3].clip, rows[20].clip
     Path(missing.path).unlink()
     Path(damaged.path).write_text("no audio")
-    notes: list[str] = []
-    result = train(log=notes.append)
+    result = train()
     assert result.left_out == [missing.path, damaged.id]
     assert (result.train_clips, result.dev_clips) == (15, 7)
-    assert any(missing.path in log for log in notes)
-    assert any(damaged.id in log and "unsupported_format" in log for log in notes)
+    assert any(missing.path in message for message in caplog.messages)
+    assert any(damaged.id in message and "unsupported_format" in message for message in caplog.messages)
     others = [row for row in rows if row.clip not in (missing, damaged)]
     train_folder(tmp_path / "others", others[:15], others[15:], TOY, SETTINGS, tmp_path / "cache")
     ours, expected = (load_model(tmp_path / name).members[0].model.state_dict() for name in ("model", "others"))
@@ -255,17 +266,18 @@ def test_a_disk_without_room_is_told_before_anything_is_encoded(
         train("another", settings=replace(SETTINGS, loss="ccc"), cache=cache)  # all of it is there already
 
 
-def test_much_to_encode_is_announced(toy_encoder: ToyEncoder, tmp_path: Path) -> None:
+def test_extraction_logs_large_features(
+    toy_encoder: ToyEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, music(100.0), 16_000)
-    notes: list[str] = []
     listener = Listener(TOY, SETTINGS, tmp_path / "cache")
     with (
         mock.patch.object(ToyEncoder, "rate_hz", 20_000.0),
         mock.patch("mmmos.features.extractor.Extractor.extract", return_value={}),
     ):
-        listener.hear([unlabelled(Clip("long", str(path)))], "windows", log=notes.append)
-    assert notes == [f"encoding 10 crops of 1 clips, about 16 MB in {tmp_path / 'cache'}"]
+        listener.hear([unlabelled(Clip("long", str(path)))], "windows")
+    assert caplog.messages == [f"encoding 10 crops of 1 clips, about 16 MB in {tmp_path / 'cache'}"]
 
 
 def test_a_clip_in_both_parts_is_refused_with_both_lines(
@@ -277,13 +289,14 @@ def test_a_clip_in_both_parts_is_refused_with_both_lines(
     assert not (tmp_path / "cache").exists()
 
 
-def test_silent_clips_are_left_out_and_told(train: Callable[..., Fitted], rows: list[LabelledClip]) -> None:
+def test_train_folder_logs_silent_clips(
+    train: Callable[..., Fitted], rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
+) -> None:
     soundfile.write(rows[5].clip.path, np.zeros(16_000), 16_000)
-    notes: list[str] = []
-    result = train(log=notes.append)
+    result = train()
     assert result.left_out == [rows[5].clip.id]
     assert result.train_clips == 15
-    assert any(rows[5].clip.id in log and "silent" in log for log in notes)
+    assert any(rows[5].clip.id in message and "silent" in message for message in caplog.messages)
 
 
 def test_a_clip_that_breaks_off_after_its_first_window_is_left_out_whole(

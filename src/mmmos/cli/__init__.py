@@ -1,6 +1,6 @@
 """The command `mmmos`: one short function a command, heavy imports inside.
 
-stdout carries data only; progress and notes go to stderr.
+stdout carries data only; progress and messages go to stderr.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import typer
 
 from mmmos.cli.about import doctor, licenses
 from mmmos.cli.bulk import merge, verify
+from mmmos.cli.console import log_to_stderr, stderr
 from mmmos.cli.data import data
 from mmmos.cli.evaluate import evaluate
 from mmmos.cli.experiment import experiment
 from mmmos.cli.extract import extract
 from mmmos.cli.help import HELP_OPTIONS, Sections
 from mmmos.cli.leaderboard import leaderboard
-from mmmos.cli.options import notes
 from mmmos.cli.score import score
 from mmmos.cli.train import train
 from mmmos.errors import MmmosError
@@ -49,6 +49,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -57,6 +58,7 @@ def options(
 
     Data goes to stdout, progress and messages to stderr. `mmmos COMMAND -h` explains a command.
     """
+    context.with_resource(log_to_stderr())
 
 
 def main() -> None:
@@ -69,10 +71,10 @@ def main() -> None:
     try:
         app()  # leaves by SystemExit: 0, the status of a typer.Exit, or 2 for wrong usage
     except MmmosError as error:
-        notes.print(f"mmmos: {error}")
+        stderr.print(f"mmmos: {error}")
         sys.exit(error.exit_status)
     except OSError as error:  # a disk that is full, a folder that cannot be written
-        notes.print(f"mmmos: {_reason(error)}")
+        stderr.print(f"mmmos: {_reason(error)}")
         sys.exit(3)
 
 
@@ -98,7 +100,7 @@ def _open_closed_descriptors() -> None:
 
 def _stop(number: int, frame: Any) -> None:
     how = "interrupted" if number == signal.SIGINT else "terminated"
-    notes.print(
+    stderr.print(
         f"mmmos: {how}; train, experiment, extract, score -o FOLDER/ and score -o OUTPUT.jsonl --resume continue from"
         " what is written"
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress
-from mmmos.cli.options import OverwriteOption, check_output, notes
+from mmmos.cli.console import ConsoleProgress, stderr
+from mmmos.cli.options import OverwriteOption, check_output
 from mmmos.io.remote import is_url
 
 if TYPE_CHECKING:
     from mmmos.bulk.verify import Verified
+
+logger = logging.getLogger(__name__)
 
 FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="Folder of a run, or its address (s3://...).")]
 
@@ -28,7 +31,7 @@ def verify(folder: FolderArgument) -> None:
     from mmmos.bulk.verify import verify as verify_store
 
     store = open_store(folder)
-    with ConsoleProgress(notes) as progress:
+    with ConsoleProgress(stderr) as progress:
         progress.start("verifying", read_plan(store).shards, "shards")
         found = verify_store(store, progress)
     for fault in found.faults:
@@ -69,8 +72,8 @@ def merge(
     shards = read_plan(store).shards
     check_target(output)
     check_output(output, [None if is_url(folder) else folder], overwrite)
-    with ConsoleProgress(notes) as progress:
+    with ConsoleProgress(stderr) as progress:
         progress.start("merging", shards, "shards")
         written, left = merge_store(store, output, partial, progress)
     if left:
-        notes.print(f"mmmos: {left} of {written + left} shards are not done, and left out")
+        logger.warning("%d of %d shards are not done, and left out", left, written + left)

@@ -1,9 +1,11 @@
-"""Progress on the console: a bar on a terminal, elsewhere a line a minute; both with rate and time left."""
+"""Messages and progress on stderr. Progress is a bar on a terminal, elsewhere a line per minute."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,6 +24,39 @@ MIN_RATE_SECONDS = 1.0
 
 STAGE_COLUMNS = 10
 """Width of a stage's name, with the gap after it."""
+
+
+class StderrConsole(Console):
+    """A console on stderr: lines break between words on a terminal, and not at all in a log."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See `Console.print`."""
+        super().print(*objects, soft_wrap=not self.file.isatty(), **options)
+
+
+stderr = StderrConsole(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+class StderrHandler(logging.Handler):
+    """Prints log records as `mmmos: ...`, above the progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record. An error of stderr is raised."""
+        stderr.print(f"mmmos: {record.getMessage()}")
+
+
+@contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Print what the package logs, from level INFO on, while the block runs."""
+    logger, handler = logging.getLogger("mmmos"), StderrHandler(logging.INFO)
+    before = logger.level
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class ConsoleProgress:

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress
-from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
-from mmmos.cli.train import SetOption, _note, _precision
+from mmmos.cli.console import ConsoleProgress, stderr
+from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption
+from mmmos.cli.train import SetOption, _precision
 
 
 def experiment(
@@ -53,9 +53,9 @@ def experiment(
     asked = read_experiment(path, dict(map(settings.parse_setting, change)))
     root = data_root or os.environ.get("MMMOS_DATA")
     folder = Path() if path in bundled_experiments().values() else path.parent
-    sets = read_sets(asked.data, folder, root, labels, _note)
+    sets = read_sets(asked.data, folder, root, labels)
     source = EncoderSource((), device, _precision(dtype), trust_checkpoint, tuple(accept_license))
-    with ConsoleProgress(notes) as progress:
+    with ConsoleProgress(stderr) as progress:
         result = run_experiment(
             asked,
             sets,
@@ -63,7 +63,6 @@ def experiment(
             cache or output.parent / f"{output.resolve().name}-cache",
             source,
             workers=workers or cores(),
-            log=_note,
             progress=progress,
         )
     print(json.dumps(asdict(result), allow_nan=False))

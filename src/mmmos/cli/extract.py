@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress
-from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption, notes
+from mmmos.cli.console import ConsoleProgress, stderr
+from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption
 from mmmos.cli.run_folder import RayOption, RunOptions, ShardSizeOption, StallOption, WorkersOption, run_in_folder
-from mmmos.cli.train import ENCODERS, EncodersOption, SetOption, _note, _precision
+from mmmos.cli.train import ENCODERS, EncodersOption, SetOption, _precision
 from mmmos.errors import UsageError
 from mmmos.io.remote import is_url
 
@@ -73,8 +73,8 @@ def extract(
         raise UsageError("-o is for a run with --workers or --ray")
     rows = [unlabelled(clip) for clip in found]
     listener = Listener(source, chosen, cache, keep)
-    with ConsoleProgress(notes) as progress:
-        plans, left_out = listener.hear(rows, crop, crops, seed, _note, progress)
+    with ConsoleProgress(stderr) as progress:
+        plans, left_out = listener.hear(rows, crop, crops, seed, progress=progress)
     told = {"cache": str(cache), "clips": len(plans), "crops": sum(len(plan.crops) for plan in plans)}
     print(json.dumps({**told, "left_out": left_out}))
     raise typer.Exit(1 if left_out else 0)

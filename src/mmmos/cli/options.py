@@ -1,7 +1,8 @@
-"""What several commands share: their options, the notes to stderr, a model opened as they were told."""
+"""What several commands share: their options, checks of outputs, and a model opened as the options say."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -9,23 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
+from mmmos.cli.console import stderr
 from mmmos.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
     from mmmos.inference.predictor import Predictor
 
 
-class Notes(Console):
-    """Messages on stderr: lines break between words on a terminal, and not at all in a log."""
+logger = logging.getLogger(__name__)
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """See `Console.print`."""
-        super().print(*objects, soft_wrap=not self.file.isatty(), **options)
-
-
-notes = Notes(stderr=True, highlight=False, markup=False, emoji=False)
+notes = stderr
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id.")
@@ -52,7 +47,7 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="End with status 2 
 
 
 class BadRows:
-    """What is done with bad rows of a list: the first are named as they are met, and all are counted."""
+    """Counts the bad rows of a list, and logs the first ones."""
 
     NAMED = 5
 
@@ -66,13 +61,13 @@ class BadRows:
             raise error
         self.reasons.append(str(error))
         if len(self.reasons) <= self.NAMED:
-            notes.print(f"mmmos: {error}: this row is left out")
+            logger.warning("%s: this row is left out", error)
 
     def report(self, used: int) -> dict[str, Any]:
-        """How many rows are left out of how many, and why, with a note if there are any; `used` are the others."""
+        """How many rows are left out of how many, and why, with a warning if there are any; `used` are the others."""
         count = len(self.reasons)
         if count:
-            notes.print(f"mmmos: {count} of {count + used} rows of {self.name} are left out")
+            logger.warning("%d of %d rows of %s are left out", count, count + used, self.name)
         return {"list": str(self.name), "rows": count + used, "left_out": count, "why": self.reasons}
 
 
@@ -133,7 +128,7 @@ def open_predictor(
     accept_licenses: list[str],
     batch_size: int | None = None,
 ) -> Predictor:
-    """The model that the options name, with a note to stderr where it is not calibrated."""
+    """The model that the options name, with a warning if it is not calibrated."""
     from mmmos.inference.predictor import from_pretrained
 
     predictor = from_pretrained(
@@ -145,10 +140,10 @@ def open_predictor(
         accept_licenses=tuple(accept_licenses),
     )
     if not predictor.provenance.calibrated:
-        note_uncalibrated(model)
+        warn_uncalibrated(model)
     return predictor
 
 
-def note_uncalibrated(model: str) -> None:
-    """Say that a model's scores were not checked against raters outside its training data."""
-    notes.print(f"mmmos: scores are from {model!r}, which is not calibrated: compare clips of one kind, see its card")
+def warn_uncalibrated(model: str) -> None:
+    """Warn that a model's scores were not checked against raters outside its training data."""
+    logger.warning("scores are from %r, which is not calibrated: compare clips of one kind, see its card", model)

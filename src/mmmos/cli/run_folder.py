@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress
-from mmmos.cli.options import note_uncalibrated, notes
+from mmmos.cli.console import ConsoleProgress, stderr
+from mmmos.cli.options import warn_uncalibrated
 from mmmos.errors import UsageError
 from mmmos.io.remote import is_url
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mmmos.bulk.stores import Store
     from mmmos.bulk.tasks import Task
     from mmmos.bulk.workers import WorkerPool
+
+logger = logging.getLogger(__name__)
 
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes of a run in a folder; by default one per core or GPU.")
@@ -87,12 +90,12 @@ def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: RunOption
         plan = make_plan(store, clips, task.describe(), how.shard_size)
         store.sweep(LEASE_SECONDS)  # not before the folder is known to be a run's
         if plan.task.get("calibrated") is False:
-            note_uncalibrated(plan.task["model"])
-        with closing(_crew(store, plan, task, how)) as crew, ConsoleProgress(notes) as progress:
+            warn_uncalibrated(plan.task["model"])
+        with closing(_crew(store, plan, task, how)) as crew, ConsoleProgress(stderr) as progress:
             _note_idle(store, plan, crew.size)
             report = report_counts(progress, what)
             counts = run_shards(store, plan, crew, report=report, stall_s=60 * how.stall_minutes)
-    notes.print(f"mmmos: {what} in {store.url}: {summary(counts)}")
+    logger.info("%s in %s: %s", what, store.url, summary(counts))
     return counts
 
 
@@ -145,8 +148,8 @@ def _note_idle(store: Store, plan: Plan, workers: int) -> None:
         if committed(store):
             return
     idle = workers - plan.shards
-    notes.print(
-        f"mmmos: {plan.shards} shard{'s' * (plan.shards > 1)} for {workers} workers, so {idle}"
+    logger.warning(
+        f"{plan.shards} shard{'s' * (plan.shards > 1)} for {workers} workers, so {idle}"
         f" {'have' if idle > 1 else 'has'} nothing to do; another folder and a smaller --shard-size share it out"
     )
 

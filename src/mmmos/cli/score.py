@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from mmmos.cli.console import ConsoleProgress, is_animated
+from mmmos.cli.console import ConsoleProgress, is_animated, stderr
 from mmmos.cli.options import (
     AcceptOption,
     DataRoot,
@@ -23,7 +24,6 @@ from mmmos.cli.options import (
     StrictOption,
     TrustOption,
     check_output,
-    notes,
     open_predictor,
 )
 from mmmos.cli.run_folder import (
@@ -43,6 +43,8 @@ from mmmos.scores import LABEL_RANGE, LabelRange
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
     from mmmos.scores import Scores
+
+logger = logging.getLogger(__name__)
 
 
 def score(
@@ -94,10 +96,10 @@ def score(
 
     def skip(error: ManifestError) -> None:
         skipped.append(error)
-        notes.print(f"mmmos: {error}: this row is left out")
+        logger.warning("%s: this row is left out", error)
 
     root = None if data_root is None else str(data_root)
-    found = expand(inputs, root, lambda sentence: notes.print(f"mmmos: {sentence}"), refuse if strict else skip)
+    found = expand(inputs, root, refuse if strict else skip)
     if folder := folder_of(output, how):
         if segments or form != "mmmos" or resume or overwrite:
             raise UsageError(
@@ -116,7 +118,7 @@ def score(
         if not clips and skipped:
             raise UsageError(f"nothing to score: all {len(skipped)} rows of the list are left out")
         if not clips:
-            notes.print(f"mmmos: nothing to score in {' '.join(inputs)}")
+            logger.warning("nothing to score in %s", " ".join(inputs))
             with _rows_to(file, form, resume, []):
                 return
         predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
@@ -129,9 +131,9 @@ def score(
                 write(scores)
                 failed += scores.error is not None
     if failed:
-        notes.print(f"mmmos: {failed} of {len(clips)} clips could not be scored; their rows say why")
+        logger.warning("%d of %d clips could not be scored; their rows say why", failed, len(clips))
     if skipped:
-        notes.print(f"mmmos: {len(skipped)} rows of lists were left out")
+        logger.warning("%d rows of lists were left out", len(skipped))
     if failed or skipped:
         raise typer.Exit(1)
 
@@ -179,7 +181,7 @@ def _rows_to(
         timed = segments or any(clip.start_time > 0 for clip in clips)
         # Rows scroll by above the bar if one console prints both.
         with (
-            ConsoleProgress(console if is_animated(console) else notes) as progress,
+            ConsoleProgress(console if is_animated(console) else stderr) as progress,
             score_table(console, names, label_range, timed) as write,
         ):
             yield write, progress
@@ -191,7 +193,7 @@ def _rows_to(
             if output is None and sys.stdout.isatty():
                 yield write, NO_PROGRESS  # a bar would run into the rows
                 return
-            with ConsoleProgress(notes) as progress:
+            with ConsoleProgress(stderr) as progress:
                 yield write, progress
     except BrokenPipeError:  # `head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

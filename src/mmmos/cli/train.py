@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress
+from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import (
     AcceptOption,
     BadRows,
@@ -20,12 +21,13 @@ from mmmos.cli.options import (
     StrictOption,
     TrustOption,
     check_folder,
-    notes,
 )
 from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
     from mmmos.data.manifest import LabelledClip
+
+logger = logging.getLogger(__name__)
 
 SetOption = Annotated[
     list[str],
@@ -108,7 +110,7 @@ def train(
     lists = [bad.report(sum(row.list_rows for row in rows))]
     lists += [bad_held.report(sum(row.list_rows for row in held))] if dev else []
     main_set = find_main_set([*rows, *held], main_set)
-    label_range = choose_range([row for row in (*rows, *held) if row.set == main_set], scale, _note)
+    label_range = choose_range([row for row in (*rows, *held) if row.set == main_set], scale)
     fraction = dev_share or (0.2 if choose_fit(fit, chosen, len(rows) + len(held)) == "gradient" else None)
     if stratify and fraction is None:
         raise UsageError("--stratify divides held-out clips and the closed form has none: add --dev-share")
@@ -116,7 +118,7 @@ def train(
     names = tuple(encoders.split(","))
     checkpoints = (name.partition("=")[2] or None for name in names)
     check_folder(output, [manifest, dev, *checkpoints, *(row.clip.path for row in (*rows, *held))])
-    with ConsoleProgress(notes) as progress:
+    with ConsoleProgress(stderr) as progress:
         result = train_folder(
             output,
             *parts,
@@ -127,13 +129,12 @@ def train(
             label_range=label_range,
             seed=seed,
             main_set=main_set,
-            log=_note,
             progress=progress,
         )
     for line in agreement_lines(result):
-        _note(line)
+        logger.info(line)
     if lost := len(result.left_out):
-        _note(f"{lost} of {len(rows) + len(held)} clips were left out: {preview(result.left_out)}")
+        logger.warning("%d of %d clips were left out: %s", lost, len(rows) + len(held), preview(result.left_out))
     print(json.dumps(asdict(result) | {"lists": lists}, allow_nan=False))
 
 
@@ -143,13 +144,9 @@ def _split(
     from mmmos.data.splits import split_groups, split_stratified
 
     if stratify:
-        return split_stratified(rows, fraction, seed, stratify, _note)
+        return split_stratified(rows, fraction, seed, stratify)
     return split_groups(rows, fraction, seed)
 
 
 def _precision(dtype: str) -> Literal["float32", "bfloat16"]:
     return "bfloat16" if dtype == "bfloat16" else "float32"
-
-
-def _note(line: str) -> None:
-    notes.print(f"mmmos: {line}")

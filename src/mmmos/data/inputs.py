@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import PurePath
 
@@ -17,14 +18,12 @@ from mmmos.errors import ManifestError, UsageError
 from mmmos.io.lists import AUDIO_SUFFIXES, OnBadRow, is_json, list_kind, refuse
 from mmmos.io.remote import filesystem, is_url, list_files, matching
 
-Report = Callable[[str], None]
-"""Takes a sentence on what is left out of the clips."""
+logger = logging.getLogger(__name__)
 
 
 def expand(
     inputs: Sequence[str],
     data_root: str | None = None,
-    report: Report = lambda sentence: None,
     on_bad_row: OnBadRow = refuse,
 ) -> Iterator[Clip]:
     """The clips behind the words on a command line, in their order, folders in the order of names.
@@ -38,29 +37,29 @@ def expand(
 
     Each of them may be an address (`s3://bucket/list.jsonl`). Clips come as they are found: memory grows with the
     files of a folder and with what a pattern matches, and not with the rows of a list. What is left out of a folder or
-    a pattern is reported; a bad row of a list goes to `on_bad_row`. Raises `ManifestError`, and `MissingExtraError` for
+    a pattern is logged; a bad row of a list goes to `on_bad_row`. Raises `ManifestError`, and `MissingExtraError` for
     an address that no installed package can read.
     """
     schemes: set[str] = set()
-    for clip in _expand(inputs, data_root, report, on_bad_row):
+    for clip in _expand(inputs, data_root, on_bad_row):
         if is_url(clip.path or "") and (scheme := str(clip.path).partition("://")[0]) not in schemes:
             filesystem(str(clip.path))  # once for all, rather than a million rows of one error
             schemes.add(scheme)
         yield clip
 
 
-def _expand(words: Iterable[str], data_root: str | None, report: Report, on_bad_row: OnBadRow) -> Iterator[Clip]:
+def _expand(words: Iterable[str], data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
     for word in words:
         if word == "-":
             yield from _standard_input(data_root, on_bad_row)
         elif os.path.isdir(word):
-            yield from _files(_walk(word, report))
+            yield from _files(_walk(word))
         elif list_kind(word):
             yield from stream_clips(word, data_root, on_bad_row)
         elif is_url(word):
-            yield from _at_address(word, data_root, report, on_bad_row)
+            yield from _at_address(word, data_root, on_bad_row)
         elif not os.path.exists(word) and glob.has_magic(word):
-            yield from _matched(sorted(glob.glob(word, recursive=True)), word, data_root, report, on_bad_row)
+            yield from _matched(sorted(glob.glob(word, recursive=True)), word, data_root, on_bad_row)
         elif _is_pipe(word):
             with open(word, "rb") as file:
                 yield Clip(word, None, data=file.read())
@@ -130,11 +129,11 @@ def named_files(words: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def _at_address(url: str, data_root: str | None, report: Report, on_bad_row: OnBadRow) -> Iterator[Clip]:
+def _at_address(url: str, data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
     if url.startswith(("http:", "https:")) or (_is_audio(url) and not glob.has_magic(url)):
         yield from _files([url])  # its row will say whether it is there; the web has no folders, and `?` is no pattern
     elif glob.has_magic(url):
-        yield from _matched(matching(url), url, data_root, report, on_bad_row)
+        yield from _matched(matching(url), url, data_root, on_bad_row)
     else:
         try:
             yield from _files(name for name in list_files(url) if name == url or _is_audio(name))
@@ -142,17 +141,15 @@ def _at_address(url: str, data_root: str | None, report: Report, on_bad_row: OnB
             yield from _files([url])
 
 
-def _matched(
-    found: list[str], pattern: str, data_root: str | None, report: Report, on_bad_row: OnBadRow
-) -> Iterator[Clip]:
+def _matched(found: list[str], pattern: str, data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
     clips: dict[Clip, None] = {}  # `**` matches a folder and what is in it: no clip twice
     for name in found:
         try:
-            clips |= dict.fromkeys(_expand([name], data_root, report, on_bad_row))
+            clips |= dict.fromkeys(_expand([name], data_root, on_bad_row))
         except ManifestError as error:  # many a table is no list of clips
             if on_bad_row is refuse:
                 raise
-            report(f"{pattern} matches a file that is not a list of clips, and is left out: {error}")
+            logger.warning("%s matches a file that is not a list of clips, and is left out: %s", pattern, error)
     yield from clips if found else _files([pattern])
 
 
@@ -160,19 +157,19 @@ def _files(paths: Iterable[str]) -> Iterator[Clip]:
     return (Clip(path, path) for path in paths)
 
 
-def _walk(folder: str, report: Report) -> Iterator[str]:
+def _walk(folder: str) -> Iterator[str]:
     """The audio files below a folder, each folder once whatever links lead to it."""
     seen: set[tuple[int, int]] = set()
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
-        report(f"{error.filename} is left out: {error.strerror}")
+        logger.warning("%s is left out: %s", error.filename, error.strerror)
 
     for root, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         state = os.stat(root)
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
-            report(f"{root} is left out: a link to a folder that is read already")
+            logger.warning("%s is left out: a link to a folder that is read already", root)
             continue
         seen.add((state.st_dev, state.st_ino))
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
@@ -183,7 +180,7 @@ def _walk(folder: str, report: Report) -> Iterator[str]:
                 others[PurePath(name).suffix.lower() or "without a suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) + ", ..." * (len(others) > 5)
-        report(f"{folder}: {others.total()} files that are not called audio are left out ({kinds})")
+        logger.warning("%s: %d files that are not called audio are left out (%s)", folder, others.total(), kinds)
 
 
 def _is_hidden(name: str) -> bool:

@@ -6,15 +6,18 @@ The paper splits AES-PAM like this: each generation model's clips 80/20 (section
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import ManifestError
+
+logger = logging.getLogger(__name__)
 
 FIELDS = ("system", "domain", "set", "source", "stratum")
 """Fields of a row that a split can be stratified by; any other column of a list is read as its `stratum`."""
@@ -36,13 +39,12 @@ def split_stratified(
     fraction: float,
     seed: int,
     column: str,
-    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
     """Rows in two parts: of each value of `column` about `fraction` in the second, no group in both.
 
     Where groups are single clips, a stratum of n clips has `fraction * n` of them in the second part, rounded. Where
     each group is of one stratum, it is within half of the stratum's largest group of that. Groups are visited in an
-    order that depends on their names and the seed alone. `log` is called once where strata are too small to be in both
+    order that depends on their names and the seed alone. A warning is logged where strata are too small to be in both
     parts. Raises `ManifestError` where no row has a value, and where no stratum could be divided.
     """
     field = column if column in FIELDS else "stratum"
@@ -62,7 +64,9 @@ def split_stratified(
                 f"no value of {column} can be divided without cutting a group: {_named(too_small)};"
                 " add clips of other groups, or hold out a larger fraction"
             )
-        log(f"{len(too_small)} of {total} values of {column} are too small to be divided: {_named(too_small)}")
+        logger.warning(
+            "%d of %d values of %s are too small to be divided: %s", len(too_small), total, column, _named(too_small)
+        )
     return (
         [row for row, second in zip(rows, in_second, strict=True) if not second],
         [row for row, second in zip(rows, in_second, strict=True) if second],

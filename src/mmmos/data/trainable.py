@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from mmmos.data.manifest import LabelledClip, label_array, preview
 from mmmos.errors import ManifestError, UsageError
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
+
+logger = logging.getLogger(__name__)
 
 COMMON_RANGES: tuple[LabelRange, ...] = ((1.0, 5.0), (0.0, 10.0), (0.0, 100.0))
 """Scales that listening tests use: MOS, AES, MUSHRA. Labels are taken to be on the first that holds them all."""
@@ -35,14 +38,15 @@ def label_span(rows: Sequence[LabelledClip]) -> str:
     return f"{np.nanmin(labels):g} and {np.nanmax(labels):g}"
 
 
-def choose_range(rows: Sequence[LabelledClip], declared: LabelRange | None, log: Callable[[str], None]) -> LabelRange:
-    """The scale that is declared, else the one that the labels seem to be on, which `log` gets."""
+def choose_range(rows: Sequence[LabelledClip], declared: LabelRange | None) -> LabelRange:
+    """The scale that is declared, else the one that the labels seem to be on, which is logged."""
     if declared is not None or not np.isfinite(label_array(rows)).any():
         return declared or LABEL_RANGE
     inferred = infer_range(rows)
     if inferred is None:
         raise UsageError(f"labels lie between {label_span(rows)}; give their scale with --scale LOW HIGH")
-    log(f"labels lie between {label_span(rows)}: their scale is taken to be {scale_name(inferred)} (else --scale)")
+    span, name = label_span(rows), scale_name(inferred)
+    logger.warning("labels lie between %s: their scale is taken to be %s (else --scale)", span, name)
     return inferred
 
 

@@ -16,8 +16,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +32,8 @@ from mmmos.ensemble import STRATEGIES
 from mmmos.errors import UsageError
 from mmmos.experiments.row_names import LABELS, PAPER_ENCODERS, encoder_words, is_papers
 from mmmos.training.settings import Settings, preset
+
+logger = logging.getLogger(__name__)
 
 CHOICES = {
     "select_on": ("combined", "natural"),
@@ -137,7 +140,6 @@ def read_sets(
     folder: Path,
     data_root: str | Path | None = None,
     labels: str | Path | None = None,
-    log: Callable[[str], None] = lambda line: None,
 ) -> Sets:
     """The clips that an experiment's `[data]` asks for.
 
@@ -167,7 +169,7 @@ def read_sets(
         stratify = data.get("stratify", "")
         columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
         rows = read_corpus(_find(data["list"], folder, data_root), columns=columns, where=data.get("where"))
-        return _split(rows, data["parts"], data.get("parts_seed", 0), stratify, log)
+        return _split(rows, data["parts"], data.get("parts_seed", 0), stratify)
     _check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
     for key, choices in CHOICES.items():
         if data.get(key, choices[0]) not in choices:
@@ -180,7 +182,7 @@ def read_sets(
                 "pam_system": data.get("pam_system", "kind_folder"),
                 "drop_suspect": data.get("drop_suspect", False),
             }
-            lists[part] = read_corpus(name, data_root, labels, report=log, **options)
+            lists[part] = read_corpus(name, data_root, labels, report=logger.warning, **options)
     natural = [row for row in lists["dev"] if row.source != "PAM"]
     pam = [row for row in lists["dev"] if row.source == "PAM"]
     wanted = {"natural": natural, "combined": lists["dev"]}
@@ -273,7 +275,7 @@ def _ensembles(asked: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
     return made
 
 
-def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str, log: Callable[[str], None]) -> Sets:
+def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str) -> Sets:
     """Rows in named parts. Each is split off what the ones before it have left."""
     are_shares = isinstance(shares, dict) and all(type(x) in (int, float) and x > 0 for x in shares.values())
     if not are_shares or not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
@@ -281,7 +283,7 @@ def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str, 
     left, parts, rest = list(rows), {}, 1.0
     for name in reversed([name for name in shares if name != "train"]):
         if stratify:
-            left, parts[name] = split_stratified(left, shares[name] / rest, seed, stratify, log)
+            left, parts[name] = split_stratified(left, shares[name] / rest, seed, stratify)
         else:
             left, parts[name] = split_groups(left, shares[name] / rest, seed)
         rest -= shares[name]

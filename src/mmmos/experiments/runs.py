@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,7 @@ from mmmos.experiments.config import Configuration, Ensembles, Experiment, Sets
 from mmmos.experiments.results import Result, results_of, write_results
 from mmmos.experiments.tables import write_tables
 from mmmos.features.cache import Keep, file_digests
-from mmmos.features.extractor import EncoderSource, Listener, Log, Planned, name_of
+from mmmos.features.extractor import EncoderSource, Listener, Planned, name_of
 from mmmos.inference.selfcheck import check_scores
 from mmmos.io.atomic import replacing
 from mmmos.model.folder import load_folder, save_ensemble, save_model
@@ -44,6 +45,8 @@ from mmmos.training.loop import fit, predict
 from mmmos.training.settings import Settings
 
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
+
+logger = logging.getLogger(__name__)
 
 IDS = "/ids"
 """Ends the name of an array of `PREDICTIONS` that has the clips' ids: "Dev/ids" [N] next to "Dev" [N, A]."""
@@ -90,7 +93,6 @@ def run_experiment(
     source: EncoderSource,
     *,
     workers: int = 1,
-    log: Log = lambda line: None,
     progress: Progress = NO_PROGRESS,
 ) -> Finished:
     """Run all that is not done yet, then write the tables.
@@ -103,9 +105,9 @@ def run_experiment(
         there = ", ".join(sets.reports)
         raise UsageError(f"ensembles are to be chosen on {experiment.ensembles.dev!r}; reported are {there}")
     out.mkdir(parents=True, exist_ok=True)
-    plan = _Plan(experiment, sets, out, cache, source, log, progress)
+    plan = _Plan(experiment, sets, out, cache, source, progress)
     missing = [run for run in plan.runs if not run.is_done]
-    log(f"{len(plan.runs)} runs, of which {len(plan.runs) - len(missing)} are done")
+    logger.info("%d runs, of which %d are done", len(plan.runs), len(plan.runs) - len(missing))
     total = sum(run.cost for run in plan.runs)
     progress.start("training", 100, "%", 100 - 100 * sum(run.cost for run in missing) / total if total else 100)
     failed = {}
@@ -113,10 +115,10 @@ def run_experiment(
         progress.advance(100 * run.cost / total)
         if error is not None:
             failed[run.folder.name] = error
-            log(f"{run.folder.name} failed: {error}")
+            logger.warning("%s failed: %s", run.folder.name, error)
     results = [result for run in plan.runs if run.is_done for result in _results(run, plan.tables)]
     if experiment.ensembles is not None:
-        results += _ensembles(experiment, experiment.ensembles, plan, out, log)
+        results += _ensembles(experiment, experiment.ensembles, plan, out)
     write_results(results, out / "results.jsonl")
     asked: dict[str, list[str]] = {}
     for row in experiment.grid:
@@ -169,13 +171,12 @@ class _Plan:
         out: Path,
         cache: Path,
         source: EncoderSource,
-        log: Log,
         progress: Progress,
     ) -> None:
         self.tables: dict[str, Table] = {}
         self.listeners: list[Listener] = []
         self._experiment, self._sets, self._out = experiment, sets, out
-        self._log, self._progress = log, progress
+        self._progress = progress
         self._left_out: dict[str, None] = {}
         runs: dict[Path, Run] = {}
         keep: Keep = "frames" if any(row.settings.aggregator == "blstm_t" for row in experiment.grid) else "pooled"
@@ -210,7 +211,7 @@ class _Plan:
             if asked not in heard:
                 # Seeds share their crops: another seed is another training, not another encoding.
                 seed = self._experiment.seeds[0]
-                heard[asked], missed = listener.hear(rows, how, count, seed, self._log, self._progress)
+                heard[asked], missed = listener.hear(rows, how, count, seed, self._progress)
                 self._left_out |= dict.fromkeys(missed)
             # What was heard, not what is listed: a clip that turns up later makes it another run.
             used = [(plan.row.clip.id, plan.row.labels, plan.row.set) for plan in heard[asked]]
@@ -237,7 +238,7 @@ class _Plan:
             )
 
 
-def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path, log: Log) -> list[Result]:
+def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path) -> list[Result]:
     """Results of the ensembles of each seed; those of the first seed are saved as models, too."""
     results: list[Result] = []
     for seed in experiment.seeds:
@@ -252,7 +253,7 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
         if not runs:
             continue
         if absent := [row for row in listed if row not in runs]:
-            log(f"ensembles with seed {seed} are made without {', '.join(absent)}, which failed")
+            logger.warning("ensembles with seed %d are made without %s, which failed", seed, ", ".join(absent))
         scores: dict[str, list[Array]] = {name: [] for name in next(iter(runs.values())).reports}
         for run in runs.values():
             for name, predictions in _predictions(run).items():
@@ -273,27 +274,27 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path,
                     reading=asked.reading,
                 )
             except UsageError as error:
-                log(f"{strategy} with seed {seed}: {error}")
+                logger.warning("%s with seed %d: %s", strategy, seed, error)
                 continue
             for name in stacked:
                 used = weights.any(axis=1)
                 mean, _ = combine(stacked[name][used], weights[used])
                 results += results_of(mean, rows[name], name, asked.table, strategy, seed)
             if seed == experiment.seeds[0]:
-                _save_ensemble(out / "ensembles" / strategy, list(runs.values()), weights.astype(np.float64), plan, log)
+                _save_ensemble(out / "ensembles" / strategy, list(runs.values()), weights.astype(np.float64), plan)
     return results
 
 
-def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float64], plan: _Plan, log: Log) -> None:
+def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float64], plan: _Plan) -> None:
     if len(plan.listeners) > 1:
-        log(f"{folder.name} is not saved: its members hear through encoders of different options")
+        logger.warning("%s is not saved: its members use different encoder options", folder.name)
         return
     used = [i for i, row in enumerate(weights) if row.any()]
     loaded = [load_folder(runs[i].folder.name, runs[i].folder) for i in used]
     try:
         info = combined_info([model.info for model in loaded], {"members": [model.name for model in loaded]})
     except UsageError as error:
-        log(f"{folder.name} is not saved: {error}")
+        logger.warning("%s is not saved: %s", folder.name, error)
         return
     members = [model.members[0] for model in loaded]
     model = ScoringModel(folder.name, tuple(members), weights[used], info, "", plan.listeners[0].encoders)

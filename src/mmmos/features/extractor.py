@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -40,6 +41,8 @@ from mmmos.model.quality import ModelConfig
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.training.dataset import Sequences, Table
 from mmmos.training.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -232,14 +235,6 @@ def _duration(decoder: IsolatedDecoder, row: LabelledClip, progress: Progress) -
     return duration
 
 
-Log = Callable[[str], None]
-"""Called with one line for the user."""
-
-
-def _silent(*_: Any) -> None:
-    """No note, no progress."""
-
-
 @dataclass(frozen=True)
 class EncoderSource:
     """Which encoders, where their weights may come from, and what they run on."""
@@ -286,7 +281,6 @@ class Listener:
         how: How,
         count: int = 1,
         seed: int = 0,
-        log: Log = _silent,
         progress: Progress = NO_PROGRESS,
     ) -> tuple[list[Planned], list[str]]:
         """Plan and encode the clips. Returns the plans, and what is left out: paths that are missing, ids that failed.
@@ -298,12 +292,12 @@ class Listener:
         present, missing = split_present(rows)
         progress.advance(len(missing))
         if missing:
-            log(f"{len(missing)} of {len(rows)} listed clips are missing: {preview(missing)}")
+            logger.warning("%d of %d listed clips are missing: %s", len(missing), len(rows), preview(missing))
         plans, unopened = self.extractor.plan(present, how, count, seed, progress)
-        self._make_room(plans, log)
+        self._make_room(plans)
         failed = unopened | self.extractor.extract(plans, progress)
         for name, reason in failed.items():
-            log(f"{name} is left out: {reason}")
+            logger.warning("%s is left out: %s", name, reason)
         return [plan for plan in plans if name_of(plan.row.clip) not in failed], [*missing, *failed]
 
     def table(self, plans: Sequence[Planned], config: ModelConfig) -> Table:
@@ -311,14 +305,14 @@ class Listener:
         block_dims = {spec.name: spec.block_dims for spec in config.encoders}
         return self.extractor.table(plans, AGGREGATORS[config.aggregator](block_dims, config.fusion))
 
-    def _make_room(self, plans: Sequence[Planned], log: Log) -> None:
+    def _make_room(self, plans: Sequence[Planned]) -> None:
         root = self.extractor.cache.root
         size = self.extractor.size(plans)
         place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
         free = shutil.disk_usage(place).free
         if size > 1 << 20:
             crops = sum(len(plan.crops) for plan in plans)
-            log(f"encoding {crops} crops of {len(plans)} clips, about {_bytes(size)} in {root}")
+            logger.info("encoding %d crops of %d clips, about %s in %s", crops, len(plans), _bytes(size), root)
         if size > free:
             raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from mmmos.data.trainable import check_range, check_trainable, find_main_set
 from mmmos.encoders.base import Encoder
 from mmmos.errors import UsageError
 from mmmos.features.cache import file_digests
-from mmmos.features.extractor import EncoderSource, Listener, Log, _silent
+from mmmos.features.extractor import EncoderSource, Listener
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble, save_model
 from mmmos.model.load import MODELS, load_model
@@ -26,13 +27,15 @@ from mmmos.model.quality import ModelConfig
 from mmmos.model.system import Member, ModelInfo, ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
-from mmmos.training.checkpoint import CHECKPOINT, Epoch, best_epoch, drop_checkpoint
+from mmmos.training.checkpoint import CHECKPOINT, best_epoch, drop_checkpoint
 from mmmos.training.closed_form import fit_closed_form, suits
 from mmmos.training.dataset import Table
 from mmmos.training.loop import TrainConfig, predict, run_id
 from mmmos.training.loop import fit as train_loop
 from mmmos.training.settings import PRESETS, Settings
 from mmmos.training.summary import Fit, Fitted, card, figures_of
+
+logger = logging.getLogger(__name__)
 
 OURS = (CHECKPOINT, "config.json", "ensemble.json")
 """What tells a folder of a training run from others."""
@@ -92,9 +95,7 @@ def train_folder(
     label_range: LabelRange = LABEL_RANGE,
     seed: int = 42,
     main_set: str = "",
-    log: Log = _silent,
     progress: Progress = NO_PROGRESS,
-    epoch_done: Callable[[Epoch], None] = _silent,
 ) -> Fitted:
     """Train one model on clips with human labels and save it as a folder.
 
@@ -116,19 +117,19 @@ def train_folder(
     listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
     config, prior = _config(listener, settings, method)
     crop, count = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
-    heard, missed = listener.hear(train, crop, count, seed, log, progress)
-    dev_heard, dev_missed = listener.hear(dev, settings.eval_crop, 1, seed, log, progress)
+    heard, missed = listener.hear(train, crop, count, seed, progress)
+    dev_heard, dev_missed = listener.hear(dev, settings.eval_crop, 1, seed, progress)
     parts = listener.table(heard, config), listener.table(dev_heard, config)
     check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, [*missed, *dev_missed])
     stored = asdict(settings) | {"seed": seed, "main_set": main_set}
     run = hashlib.sha256(repr((method, label_range, run_id(config, *parts, stored))).encode()).hexdigest()
     if (result := _finished(folder, run)) is not None:
-        log(f"{folder} holds the finished model of this run already")
+        logger.info("%s holds the finished model of this run already", folder)
         return result
     if method == "closed_form":
         outcome = _closed_form(parts, config, main_set, prior)
     else:
-        outcome = _gradient(parts, config, settings.training(seed, main_set), folder, epoch_done, progress)
+        outcome = _gradient(parts, config, settings.training(seed, main_set), folder, progress)
     counts = len(parts[0].rows), len(parts[1].rows)
     left_out = [*missed, *dev_missed]
     result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
@@ -171,10 +172,9 @@ def _gradient(
     config: ModelConfig,
     how: TrainConfig,
     folder: Path,
-    epoch_done: Callable[[Epoch], None],
     progress: Progress,
 ) -> _Outcome:
-    member, history = train_loop(config, *parts, how, folder, epoch_done, progress)
+    member, history = train_loop(config, *parts, how, folder, progress)
     best = best_epoch(history)
     scores = member.scale.to_labels(predict(member.model, parts[1], how).double().numpy())
     result = {"epochs": len(history), "best_epoch": best.epoch, "dev_srcc": best.dev_srcc}

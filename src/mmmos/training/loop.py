@@ -8,7 +8,8 @@ the main set, all its rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
 from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
 from mmmos.training.dataset import Table
+
+logger = logging.getLogger(__name__)
 
 FIT_FRAMES = 20_000
 """Frames that a standardiser is fitted on, at the most."""
@@ -62,7 +65,6 @@ def fit(
     dev: Table,
     how: TrainConfig,
     folder: Path | None = None,
-    report: Callable[[Epoch], None] = lambda epoch: None,
     progress: Progress = NO_PROGRESS,
 ) -> tuple[Member, list[Epoch]]:
     """Train one model and give it back as it was at its best development loss, with its history.
@@ -89,7 +91,8 @@ def fit(
             break
         history.append(_epoch(number, model, optimizer, parts[0], parts[1], how))
         run.save(history, is_best=best_epoch(history) is history[-1])
-        report(history[-1])
+        last = history[-1]
+        logger.debug("epoch %d: training loss %.6g, development loss %.6g", number, last.train_loss, last.dev_loss)
         progress.advance()
     run.restore_best()
     member = Member(model.eval().requires_grad_(False), scales[how.main_set])
