@@ -1,4 +1,4 @@
-"""What README and docs say is what happens."""
+"""Commands, Python, links, names and tables of README and docs are true."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import doctest
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -18,7 +19,12 @@ import pytest
 from mmmos.training.settings import PRESETS, Settings
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "samples" / "README.md", *(ROOT / "docs").glob("*.md")])
+PACKAGE = ROOT / "src" / "mmmos"
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), ROOT / "samples" / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("dev/*.md")]
+)
+CURRENT = [path for path in DOCUMENTS if path.name not in ("LOG.md", "CHANGELOG.md")]
+"""Documents of the present state; the others name files and modules of the past, too."""
 
 
 def commands(path: Path) -> list[str]:
@@ -47,10 +53,11 @@ def test_generated_parts_are_current():
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_works(workplace: Path):
+@pytest.mark.parametrize("document", ["README.md", "docs/QUICKSTART.md"])
+def test_commands_run(document: str, workplace: Path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-    found = commands(ROOT / "README.md")
+    found = commands(ROOT / document)
     assert len(found) > 8
     for command in found:
         done = subprocess.run(command, shell=True, cwd=workplace, env=environment, capture_output=True, text=True)
@@ -58,7 +65,7 @@ def test_every_command_of_the_readme_works(workplace: Path):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_on_many_clips_work(workplace: Path):
+def test_commands_of_bulk_page_run(workplace: Path):
     found = [command for command in commands(ROOT / "docs" / "BULK.md") if "--ray" not in command]
     assert len(found) > 2
     for command in found:
@@ -67,7 +74,7 @@ def test_the_commands_of_the_page_on_many_clips_work(workplace: Path):
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
-def test_the_python_of_the_readme_prints_what_it_says(monkeypatch: pytest.MonkeyPatch):
+def test_python_of_readme_prints_its_output(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
     assert tried > 5
@@ -75,12 +82,21 @@ def test_the_python_of_the_readme_prints_what_it_says(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path):
+def test_links_have_targets(document: Path):
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text())
     assert not [t for t in targets if not t.startswith("http") and not (document.parent / t).exists()]
 
 
-def test_every_setting_is_told_with_what_it_does_and_every_preset():
+@pytest.mark.parametrize("document", CURRENT, ids=lambda path: path.name)
+def test_modules_and_names_exist(document: Path):
+    text = re.sub(r"<!-- begin help -->.*?<!-- end help -->", "", document.read_text(), flags=re.DOTALL)
+    files = {name for name in re.findall(r"\b(?:[a-z_0-9]+/)+[a-z_0-9]+\.py\b", text) if "encoders/NAME" not in name}
+    assert not [name for name in files if not (ROOT / name).is_file() and not (PACKAGE / name).is_file()]
+    for name in re.findall(r"`(mmmos(?:\.\w+)+)", text):
+        assert pkgutil.resolve_name(name) is not None
+
+
+def test_settings_page_has_every_setting_and_preset():
     text = (ROOT / "docs" / "SETTINGS.md").read_text()
     rows = {cells[1].strip("` "): cells for line in text.splitlines() if len(cells := line.split("|")) > 7}
     assert [name for name in rows if not name.startswith(("setting", "-", "*"))] == [x.name for x in fields(Settings)]
@@ -88,20 +104,21 @@ def test_every_setting_is_told_with_what_it_does_and_every_preset():
     assert [cell.strip() for cell in rows["setting"][3:-2]] == list(PRESETS)
 
 
-def test_the_toml_of_the_docs_is_toml():
+def test_toml_of_docs_parses():
     blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "EXPERIMENTING.md").read_text(), flags=re.DOTALL)
     assert len(blocks) > 2
     assert all("data" in tomllib.loads(block) for block in blocks)
 
 
-def test_every_make_target_of_the_readme_exists():
-    targets = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_make_targets_exist(document: str):
+    targets = re.findall(r"^make (\w+)", (ROOT / document).read_text(), flags=re.MULTILINE)
     makefile = (ROOT / "Makefile").read_text()
     assert targets
     assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
 
 
-def test_every_sample_is_credited():
+def test_samples_are_credited():
     credits_text = (ROOT / "samples" / "README.md").read_text()
     files = [path.name for path in (ROOT / "samples").iterdir() if path.suffix != ".md"]
     assert 6 <= len(files) <= 9

@@ -1,10 +1,10 @@
-"""MMMOS says how good a clip of speech, music or sound is, without a reference.
+"""No-reference audio quality prediction for speech, music and sound, on four axes.
 
     import mmmos
     scorer = mmmos.load()
     scorer.score("clip.wav").PQ
 
-`mmmos.inference.predictor` is the file to read first; docs/ARCHITECTURE.md lists the others in their order.
+`mmmos.inference.predictor` is the file to read first; docs/ARCHITECTURE.md lists the others in layer order.
 """
 
 from __future__ import annotations
