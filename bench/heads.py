@@ -30,14 +30,14 @@ from mmmos.io.atomic import replacing
 from mmmos.model.quality import ModelConfig
 from mmmos.processes import run_in_processes
 from mmmos.scores import AXES
-from mmmos.training.dataset import Sequences, Table
+from mmmos.training.dataset import Sequences, TrainingSet
 
 WIDTHS = {"wavlm": 768, "muq": 1024, "m2d": 3840}
 FRAMES = 62
 DEV_SHARE = 434 / 3367  # the paper's
 
 
-def generated(clips: int, width: int, frames: int, file: Path, seed: int) -> Table:
+def generated(clips: int, width: int, frames: int, file: Path, seed: int) -> TrainingSet:
     """Noise with labels of its own."""
     rng = np.random.default_rng(seed)
     kind = np.float16 if frames > 1 else np.float32
@@ -48,10 +48,10 @@ def generated(clips: int, width: int, frames: int, file: Path, seed: int) -> Tab
     labels = rng.uniform(0, 10, (clips, len(AXES)))
     rows = tuple(LabelledClip(Clip(f"{seed}-{i}"), tuple(map(float, labels[i]))) for i in range(clips))
     inputs = Sequences.mapped(file, tuple(range(0, clips * frames + 1, frames)), width, 6.25)
-    return Table(rows, inputs, tuple(((i, 1.0),) for i in range(clips)), torch.from_numpy(labels).float())
+    return TrainingSet(rows, inputs, tuple(((i, 1.0),) for i in range(clips)), torch.from_numpy(labels).float())
 
 
-def runs(tables: dict[str, Table], clips: int, epochs: int, precision: str, work: Path) -> list[Run]:
+def runs(tables: dict[str, TrainingSet], clips: int, epochs: int, precision: str, work: Path) -> list[Run]:
     """The sixteen rows of Table III, each with the tables that it is trained on."""
     found = []
     for row in read_experiment(find_experiment("paper")).grid:
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench_heads")
     options = parser.parse_args()
-    tables: dict[str, Table] = {}
+    tables: dict[str, TrainingSet] = {}
     rows = []
     for precision in ("float32", "bfloat16"):
         jobs = runs(tables, options.clips, options.epochs, precision, options.work)

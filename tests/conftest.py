@@ -8,6 +8,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +18,7 @@ import soundfile
 import torch
 
 from mmmos import cli
+from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.encoders.table import ENCODERS
 from mmmos.inference.predictor import Predictor, from_pretrained
 from tests.sounds import music
@@ -68,6 +70,19 @@ def run_mmmos(
         return status, *capfd.readouterr()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def decoder_process() -> Iterator[IsolatedDecoder]:
+    """One decoder for all tests that share it: to start one takes longer than most tests."""
+    with IsolatedDecoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def shared_decoder(decoder_process: IsolatedDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feature extractors of the test decode in that process."""
+    monkeypatch.setattr("mmmos.features.extractor.IsolatedDecoder", lambda: nullcontext(decoder_process))
 
 
 @pytest.fixture(scope="session")

@@ -33,9 +33,6 @@ WITHOUT_TORCH = ("audio", "io", "hub", "data")
 MAX_LINES, MAX_FUNCTION_LINES = 340, 61
 
 
-PENDING = {"features.extractor"}  # becomes one FeatureExtractor on clips
-
-
 def name_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
@@ -70,15 +67,13 @@ def test_every_package_has_a_row():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_come_from_rows_above(module: str):
-    if module in PENDING:
-        pytest.skip("to be merged")
     own = module.split(".")[0]
     packages = {other.split(".")[0] for other in imports_of(MODULES[module])} - {own}
     assert not {other for other in packages if ROW_OF[other] >= ROW_OF[own]}
 
 
 def test_imports_have_no_cycle():
-    graph = {module: imports_of(path) - {module} for module, path in MODULES.items() if module not in PENDING}
+    graph = {module: imports_of(path) - {module} for module, path in MODULES.items()}
     assert tuple(TopologicalSorter(graph).static_order())  # raises CycleError
 
 

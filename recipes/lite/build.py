@@ -23,6 +23,7 @@ import argparse
 import csv
 import hashlib
 import logging
+import math
 import subprocess
 import sys
 import venv
@@ -34,17 +35,18 @@ import torch
 
 from mmmos.audio.clip import Clip
 from mmmos.data.labels import read_labels
-from mmmos.data.manifest import LabelledClip, unlabelled
+from mmmos.data.manifest import LabelledClip
 from mmmos.ensemble import equal_weights
-from mmmos.features.extractor import EncoderSource, Listener
+from mmmos.features.extractor import FeatureExtractor
+from mmmos.features.source import EncoderSource
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble
 from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
-from mmmos.model.quality import ModelConfig
+from mmmos.model.quality import ModelConfig, build_aggregator
 from mmmos.model.system import Member, ModelInfo
 from mmmos.scores import AXES
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.fit import count_sets
 from mmmos.training.settings import PRESETS
 from recipes.lite.corpus import SONGS_LICENCE, make_corpus
@@ -65,18 +67,19 @@ SETTINGS = PRESETS["small"]
 HEADS = HeadConfig(domains=DOMAINS)
 
 
-def encode(rows: list[LabelledClip], cache: Path) -> tuple[Table, ModelConfig]:
+def encode(rows: list[LabelledClip], cache: Path) -> tuple[TrainingSet, ModelConfig]:
     """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
     torch.set_num_threads(1)  # with more, the seventh digit depends on how many there are
-    listener = Listener(EncoderSource(ENCODERS, device="cpu"), SETTINGS, cache, keep="pooled")
+    source = EncoderSource(ENCODERS, device="cpu")
+    extractor = FeatureExtractor.load(source, SETTINGS.encoder_options, cache, keep="pooled")
     missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
     if missing:
         raise SystemExit(f"{len(missing)} clips are missing, {missing[0]} first; lite is built from all or not at all")
-    plans, left_out = listener.hear(rows, "windows")
-    if left_out:
+    extracted = extractor.prepare([row.clip for row in rows], "windows")
+    if left_out := extracted.left_out:
         print(f"{len(left_out)} clips are silent or broken and left out: {', '.join(left_out)}")
-    config = replace(listener.config(SETTINGS), heads=HEADS)
-    return listener.table(plans, config), config
+    config = replace(SETTINGS.model(extractor.specs()), heads=HEADS)
+    return build_training_set(rows, extracted.plans, extractor, build_aggregator(config)), config
 
 
 def read_data(data: Path, work: Path) -> list[LabelledClip]:
@@ -98,8 +101,9 @@ def read_data(data: Path, work: Path) -> list[LabelledClip]:
             path, quality = data / "codec_mushra" / row["path"], float(row["mushra"]) / 10
             writer.writerow([path, "", "", "", quality, CODEC, "speech", row["signal"], row["system"]])
     free = [
-        replace(
-            unlabelled(Clip(row["path"], str(corpus / row["path"]))),
+        LabelledClip(
+            Clip(row["path"], str(corpus / row["path"])),
+            (math.nan,) * len(AXES),
             system=f"{row['kind']} {row['severity']}",
             domain=row["domain"],
             group=row["source"],
@@ -111,7 +115,7 @@ def read_data(data: Path, work: Path) -> list[LabelledClip]:
     return read_labels(table) + free
 
 
-def train_members(table: Table, config: ModelConfig, norms: dict[str, Norms]) -> list[Member]:
+def train_members(table: TrainingSet, config: ModelConfig, norms: dict[str, Norms]) -> list[Member]:
     """One model without each part of the groups."""
     return [fit_member(table, config, norms, part) for part in range(PARTS)]
 

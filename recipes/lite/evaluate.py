@@ -34,7 +34,7 @@ from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.metrics import bootstrap, srcc, system_means
 from mmmos.model.quality import ModelConfig, QualityModel
 from mmmos.scores import AXES
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet
 from mmmos.training.loop import predict
 from recipes.lite.build import ENCODERS, ROOT, encode, read_data, train_members
 from recipes.lite.heads import (
@@ -73,7 +73,9 @@ Fold = Callable[[LabelledClip], str | None]
 PC, PQ = AXES.index("PC"), AXES.index("PQ")
 
 
-def cross_predict(table: Table, config: ModelConfig, norms: dict[str, Norms], fold_of: Fold) -> tuple[Array, Array]:
+def cross_predict(
+    table: TrainingSet, config: ModelConfig, norms: dict[str, Norms], fold_of: Fold
+) -> tuple[Array, Array]:
     """Predictions [N, A] and shares of the domains [N, E] by models that saw no row of a row's fold."""
     predictions, shares = np.zeros((len(table.rows), len(AXES))), np.zeros((len(table.rows), len(DOMAINS)))
     for held, seen in _folds(table, fold_of):
@@ -92,7 +94,7 @@ def cross_predict(table: Table, config: ModelConfig, norms: dict[str, Norms], fo
 
 
 def cross_score(
-    table: Table,
+    table: TrainingSet,
     config: ModelConfig,
     norms: dict[str, Norms],
     fold_of: Fold,
@@ -118,7 +120,7 @@ def cross_score(
     return scores
 
 
-def _folds(table: Table, fold_of: Fold) -> list[tuple[list[int], list[LabelledClip]]]:
+def _folds(table: TrainingSet, fold_of: Fold) -> list[tuple[list[int], list[LabelledClip]]]:
     """Of each fold the rows held out, by number, and the rows to train on."""
     folds = [fold_of(row) for row in table.rows]
     found = []
@@ -150,7 +152,9 @@ def codec_family(row: LabelledClip) -> str | None:
 class Evaluation:
     """A table of all clips, and what models told of those they had not seen."""
 
-    def __init__(self, table: Table, config: ModelConfig, norms: dict[str, Norms], limits: dict[str, str]) -> None:
+    def __init__(
+        self, table: TrainingSet, config: ModelConfig, norms: dict[str, Norms], limits: dict[str, str]
+    ) -> None:
         self.table, self.config, self.norms = table, config, norms
         self.rows = list(table.rows)
         self.labels = label_array(self.rows)

@@ -36,7 +36,7 @@ from mmmos.metrics import srcc
 from mmmos.model.quality import ModelConfig, QualityModel
 from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet
 
 DOMAINS = ("speech", "music", "sound")
 MUSIC, CODEC, FREE, REMIXED = "musdb18_aes", "codec_mushra", "free", "remixed"  # sets
@@ -159,7 +159,7 @@ def read_norms(labels: Path) -> dict[str, Norms]:
     return norms
 
 
-def fit_member(table: Table, config: ModelConfig, norms: dict[str, Norms], without: int | None = None) -> Member:
+def fit_member(table: TrainingSet, config: ModelConfig, norms: dict[str, Norms], without: int | None = None) -> Member:
     """One model on the table's rows, or on those of all groups but one of `PARTS` parts of them."""
     model = QualityModel(config)
     x = fit_inputs(model, table, table)
@@ -179,7 +179,7 @@ def fit_member(table: Table, config: ModelConfig, norms: dict[str, Norms], witho
     return Member(model.eval().requires_grad_(False), scale)
 
 
-def fit_inputs(model: QualityModel, seen: Table, table: Table) -> Array:
+def fit_inputs(model: QualityModel, seen: TrainingSet, table: TrainingSet) -> Array:
     """What the heads hear of a table's clips [N, D], z-scored by the clips that training saw."""
     model.aggregator.fit(seen.frames(most=10**9))
     with torch.no_grad():

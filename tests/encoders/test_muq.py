@@ -26,7 +26,7 @@ from mmmos.encoders.base import encode_windows
 from mmmos.encoders.muq import MuQ, MuQConfig, read_config
 from mmmos.encoders.resample import resample
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
-from mmmos.features.extractor import EncoderSource
+from mmmos.features.source import EncoderSource
 from mmmos.model.load import load_model
 from mmmos.scores import AXES
 from mmmos.training.fit import train_folder

@@ -32,7 +32,7 @@ from mmmos.experiments.config import Sets, read_experiment, read_sets
 from mmmos.experiments.results import BIAS, Result, read_results, results_of, write_results
 from mmmos.experiments.runs import Finished, Run, run_experiment
 from mmmos.features.cache import file_digests
-from mmmos.features.extractor import EncoderSource
+from mmmos.features.source import EncoderSource
 from mmmos.inference.predictor import from_pretrained
 from mmmos.model.folder import load_folder
 from mmmos.model.system import combine

@@ -16,7 +16,7 @@ import soundfile
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import UsageError
-from mmmos.features.extractor import EncoderSource
+from mmmos.features.source import EncoderSource
 from mmmos.inference.predictor import from_pretrained
 from mmmos.metrics import srcc
 from mmmos.model.load import load_model

@@ -6,8 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,16 +18,18 @@ import soundfile
 import torch
 
 from mmmos.audio.clip import Clip
-from mmmos.audio.isolated import IsolatedDecoder
-from mmmos.data.manifest import LabelledClip, unlabelled
+from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.table import ENCODERS
 from mmmos.errors import ManifestError, ModelNotFoundError, UsageError
-from mmmos.features.extractor import EncoderSource, Listener
+from mmmos.features.extractor import FeatureExtractor
+from mmmos.features.source import EncoderSource
 from mmmos.inference.predictor import from_pretrained
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.load import load_model
+from mmmos.model.quality import build_aggregator
 from mmmos.scores import AXES
+from mmmos.training.dataset import build_training_set
 from mmmos.training.fit import Fitted, count_sets, train_folder
 from mmmos.training.loop import predict
 from mmmos.training.settings import PRESETS, Settings
@@ -36,23 +37,14 @@ from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
 from tests.toys import ToyEncoder
 
-pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("shared_decoder"),
+]  # from end to end, or against a slow reference
 
 SETTINGS = PRESETS["small"].changed({"lr": 0.05, "weight_decay": 0.0, "epochs": 12, "batch_size": 8, "blstm_hidden": 4})
 SETTINGS = SETTINGS.changed({"early_stop_patience": None})
 TOY = EncoderSource(("toy",), "cpu")
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[IsolatedDecoder]:
-    with IsolatedDecoder() as decoder:
-        yield decoder
-
-
-@pytest.fixture(autouse=True)
-def _one_child_for_all_tests(child: IsolatedDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To start one takes longer than most tests."""
-    monkeypatch.setattr("mmmos.features.extractor.IsolatedDecoder", lambda: nullcontext(child))
 
 
 @pytest.fixture
@@ -210,14 +202,15 @@ def test_the_name_of_a_bundled_model_is_refused(rows: list[LabelledClip], tmp_pa
         train_folder(Path(name), rows[:16], rows[16:], TOY, SETTINGS, tmp_path / "cache")
 
 
-def test_the_listener_tells_what_there_is(toy_encoder: ToyEncoder, tmp_path: Path, rows: list[LabelledClip]) -> None:
+def test_rows_meet_their_features(toy_encoder: ToyEncoder, tmp_path: Path, rows: list[LabelledClip]) -> None:
     events = RecordedProgress()
-    listener = Listener(TOY, SETTINGS, tmp_path / "cache", "pooled")
-    plans, left_out = listener.hear(rows, "windows", progress=events)
-    config = listener.config(SETTINGS)
-    table = listener.table(plans, config)
-    assert table.rows == tuple(plan.row for plan in plans) == tuple(rows)
-    assert left_out == []
+    extractor = FeatureExtractor.load(TOY, SETTINGS.encoder_options, tmp_path / "cache", "pooled")
+    extracted = extractor.prepare([row.clip for row in rows], "windows", progress=events)
+    config = SETTINGS.model(extractor.specs())
+    table = build_training_set(rows, extracted.plans, extractor, build_aggregator(config))
+    assert table.rows == tuple(rows)
+    assert [plan.clip for plan in extracted.plans] == [row.clip for row in rows]
+    assert extracted.left_out == []
     assert events.stages == [("encoding", 24, "clips", 0)]
     assert (events.total_clips, events.order[-2:]) == (24, "w.")
     assert config.encoders[0].fingerprint == toy_encoder.fingerprint()
@@ -233,12 +226,13 @@ def test_a_model_takes_the_encoders_it_names_in_their_order(
         name = "other"
 
     with mock.patch.dict(ENCODERS, {"other": Other}):
-        listener = Listener(EncoderSource(("toy", "other"), "cpu"), SETTINGS, tmp_path / "cache")
-    plans, _ = listener.hear(rows[:3], "windows")
+        source = EncoderSource(("toy", "other"), "cpu")
+        extractor = FeatureExtractor.load(source, SETTINGS.encoder_options, tmp_path / "cache")
+    plans = extractor.prepare([row.clip for row in rows[:3]], "windows").plans
     for names, dims in ((None, 16), (["other", "toy"], 16), (["other"], 8)):
-        config = listener.config(SETTINGS, names)
+        config = SETTINGS.model(extractor.specs(names))
         assert [spec.name for spec in config.encoders] == (names or ["toy", "other"])
-        assert listener.table(plans, config).inputs.frames.shape == (3, dims)
+        assert build_training_set(rows, plans, extractor, build_aggregator(config)).inputs.frames.shape == (3, dims)
 
 
 @pytest.mark.parametrize("where", [0, 20])
@@ -271,12 +265,12 @@ def test_extraction_logs_large_features(
 ) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, music(100.0), 16_000)
-    listener = Listener(TOY, SETTINGS, tmp_path / "cache")
+    extractor = FeatureExtractor.load(TOY, SETTINGS.encoder_options, tmp_path / "cache")
     with (
         mock.patch.object(ToyEncoder, "rate_hz", 20_000.0),
-        mock.patch("mmmos.features.extractor.Extractor.extract", return_value={}),
+        mock.patch("mmmos.features.extractor.FeatureExtractor.extract", return_value={}),
     ):
-        listener.hear([unlabelled(Clip("long", str(path)))], "windows")
+        extractor.prepare([Clip("long", str(path))], "windows")
     assert caplog.messages == [f"encoding 10 crops of 1 clips, about 16 MB in {tmp_path / 'cache'}"]
 
 
@@ -322,10 +316,11 @@ def test_a_saved_folder_scores_as_its_table_does(
     settings = replace(SETTINGS, aggregator=name, pad_mask=pad_mask, epochs=3, offset_calibration="train_mean")
     train(settings=settings)
     keep = "frames" if name == "blstm_t" else "pooled"
-    listener = Listener(TOY, settings, tmp_path / "cache", keep)
-    plans, _ = listener.hear(rows[:8], "windows")
+    extractor = FeatureExtractor.load(TOY, settings.encoder_options, tmp_path / "cache", keep)
+    plans = extractor.prepare([row.clip for row in rows[:8]], "windows").plans
     (member,) = load_model(tmp_path / "model").members
-    table = listener.table(plans, listener.config(settings))
+    aggregator = build_aggregator(settings.model(extractor.specs()))
+    table = build_training_set(rows[:8], plans, extractor, aggregator)
     expected = member.scale.to_labels(predict(member.model, table).double().numpy())
     with from_pretrained(tmp_path / "model", device="cpu") as scorer:
         scores = scorer.score([row.clip.path for row in rows[:8]])

@@ -29,7 +29,7 @@ from mmmos.model.quality import ModelConfig
 from mmmos.model.system import Member
 from mmmos.scores import AXES
 from mmmos.training.checkpoint import Epoch
-from mmmos.training.dataset import Sequences, Table
+from mmmos.training.dataset import Sequences, TrainingSet
 from mmmos.training.loop import PREDICT_CROPS, TrainConfig, _batches, fit, predict
 
 DIM = 6
@@ -40,7 +40,7 @@ HOW = TrainConfig(lr=0.03, epochs=20, patience=None)
 SLOPES = np.random.default_rng(99).standard_normal((DIM, 4))
 
 
-def table(clips: int, seed: int, noise: float = 0.3, name: str = "") -> Table:
+def table(clips: int, seed: int, noise: float = 0.3, name: str = "") -> TrainingSet:
     """Labels that are a linear function of the features, and noise."""
     rng = np.random.default_rng(seed)
     inputs = rng.standard_normal((clips, DIM)) * 3 + 1
@@ -48,7 +48,7 @@ def table(clips: int, seed: int, noise: float = 0.3, name: str = "") -> Table:
     return make(inputs, labels, [name] * clips)
 
 
-def make(inputs: Sequence[np.ndarray], labels: np.ndarray, sets: Sequence[str]) -> Table:
+def make(inputs: Sequence[np.ndarray], labels: np.ndarray, sets: Sequence[str]) -> TrainingSet:
     """A table of one crop a clip, reduced to vectors [N, D] or to sequences of [T, D]."""
     rows = [
         LabelledClip(Clip(f"{name}{i}.wav"), tuple(map(float, values)), set=name)
@@ -57,16 +57,18 @@ def make(inputs: Sequence[np.ndarray], labels: np.ndarray, sets: Sequence[str]) 
     crops = [torch.as_tensor(values, dtype=torch.float32).reshape(-1, np.shape(values)[-1]) for values in inputs]
     starts = np.cumsum([0, *map(len, crops)]).tolist()
     places = tuple(((i, 1.0),) for i in range(len(crops)))
-    return Table(tuple(rows), Sequences(torch.cat(crops), tuple(starts), 10.0), places, torch.tensor(labels).float())
+    return TrainingSet(
+        tuple(rows), Sequences(torch.cat(crops), tuple(starts), 10.0), places, torch.tensor(labels).float()
+    )
 
 
-def crops_of(part: Table) -> list[np.ndarray]:
+def crops_of(part: TrainingSet) -> list[np.ndarray]:
     """What each row's one crop was reduced to, [T, D]."""
     starts, numbers = part.inputs.starts, [number for ((number, _),) in part.crops]
     return [part.inputs.frames[starts[i] : starts[i + 1]].clone().numpy() for i in numbers]
 
 
-def join(*tables: Table) -> Table:
+def join(*tables: TrainingSet) -> TrainingSet:
     joined = make(
         [crop for part in tables for crop in crops_of(part)],
         torch.cat([part.labels for part in tables]).numpy(),
@@ -75,16 +77,16 @@ def join(*tables: Table) -> Table:
     return replace(joined, rows=tuple(row for part in tables for row in part.rows))
 
 
-def with_labels(part: Table, labels: torch.Tensor) -> Table:
+def with_labels(part: TrainingSet, labels: torch.Tensor) -> TrainingSet:
     return make(crops_of(part), labels.double().numpy(), [row.set for row in part.rows])
 
 
-def shuffled(part: Table) -> Table:
+def shuffled(part: TrainingSet) -> TrainingSet:
     order = torch.randperm(len(part.rows), generator=torch.Generator().manual_seed(5))
     return with_labels(part, part.labels[order])
 
 
-def in_time(part: Table) -> Table:
+def in_time(part: TrainingSet) -> TrainingSet:
     """Each vector as two to six frames around it: what a clip is to an aggregator that hears time."""
     rng = np.random.default_rng(len(part.rows))
     crops = [vector + 0.5 * rng.standard_normal((rng.integers(2, 7), vector.shape[1])) for vector in crops_of(part)]
@@ -95,7 +97,7 @@ def in_time(part: Table) -> Table:
 TRAIN, DEV, TEST = table(150, 0), table(60, 1), table(200, 2)
 
 
-def order(member: Member, on: Table = TEST) -> list[float]:
+def order(member: Member, on: TrainingSet = TEST) -> list[float]:
     """SRCC of each axis on clips that took no part."""
     z = predict(member.model, on).numpy()
     return [srcc(z[:, i], on.labels[:, i].numpy()) for i in range(4)]
@@ -431,7 +433,7 @@ WIDE = np.random.default_rng(98).standard_normal((24, 4))
 GRID = {"mlp of two": ("mlp", 2), "mlp": ("mlp", 3), "blstm_t": ("blstm_t", 3), "blstm_h": ("blstm_h", 3)}
 
 
-def wide(clips: int, seed: int, encoders: int) -> Table:
+def wide(clips: int, seed: int, encoders: int) -> TrainingSet:
     rng = np.random.default_rng(seed)
     inputs = rng.standard_normal((clips, 8 * encoders)) * 3 + 1
     labels = 5 + 0.3 * inputs @ WIDE[: inputs.shape[1]] + 0.3 * rng.standard_normal((clips, 4))

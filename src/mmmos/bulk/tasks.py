@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pyarrow
 import torch
 
-from mmmos.data.manifest import unlabelled
 from mmmos.encoders.device import pick_device
 from mmmos.errors import BulkError
 from mmmos.features.cache import Keep
-from mmmos.features.crops import How
-from mmmos.features.extractor import EncoderSource, Extractor, Listener, name_of
+from mmmos.features.crops import CropMode
+from mmmos.features.extractor import FeatureExtractor
+from mmmos.features.source import EncoderSource
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.inference.rows import encodable, table_row, table_schema
 from mmmos.model.load import load_model
@@ -160,7 +160,7 @@ class ExtractTask:
     settings: Settings  # whose options the encoders get
     cache: Path
     keep: Keep
-    how: How
+    how: CropMode
     count: int  # random crops of a clip
     seed: int
     threads: int = 1  # of each worker
@@ -170,9 +170,8 @@ class ExtractTask:
             object.__setattr__(self, "source", replace(self.source, device=pick_device("auto").type))
 
     def describe(self) -> dict[str, Any]:
-        """The encoders by their fingerprints, what is heard of a clip and where it is kept."""
-        listener = Listener(replace(self.source, device="cpu"), self.settings, self.cache, self.keep)
-        prints = json.dumps(listener.extractor.fingerprints)
+        """The encoders by their fingerprints, which crops of a clip are encoded, and the cache."""
+        prints = json.dumps(self.extractor("cpu").fingerprints)
         settings = {name: getattr(self, name) for name in ("keep", "how", "count", "seed", "threads")}
         settings |= {"device": self.source.device, "dtype": self.source.dtype, "cache": os.path.abspath(self.cache)}
         return {
@@ -186,7 +185,12 @@ class ExtractTask:
     def start(self) -> Work:
         """Load the encoders."""
         torch.set_num_threads(self.threads)
-        return _Extracting(self, Listener(self.source, self.settings, self.cache, self.keep).extractor)
+        return _Extracting(self, self.extractor(self.source.device))
+
+    def extractor(self, device: str) -> FeatureExtractor:
+        """The encoders on a device, with the cache."""
+        source = replace(self.source, device=device)
+        return FeatureExtractor.load(source, self.settings.encoder_options, self.cache, self.keep)
 
 
 EXTRACTED_TOGETHER = 25
@@ -194,7 +198,7 @@ EXTRACTED_TOGETHER = 25
 
 
 class _Extracting:
-    """Encoders with their cache, and a row of each clip: how many crops of it were heard."""
+    """Encoders with their cache, and a row of each clip: how many crops of it were encoded."""
 
     schema = pyarrow.schema(
         [
@@ -205,26 +209,24 @@ class _Extracting:
         ]
     )
 
-    def __init__(self, task: ExtractTask, extractor: Extractor) -> None:
+    def __init__(self, task: ExtractTask, extractor: FeatureExtractor) -> None:
         self._task, self._extractor = task, extractor
 
     def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         for first in range(0, len(clips), EXTRACTED_TOGETHER):
             together = clips[first : first + EXTRACTED_TOGETHER]
-            # By number: a list may hold a name twice.
-            rows = [unlabelled(replace(clip, id=str(number))) for number, clip in enumerate(together)]
             task = self._task
             try:
-                plans, failed = self._extractor.plan(rows, task.how, task.count, task.seed, progress)
-                failed |= self._extractor.extract(plans, progress)
+                plans, failures = self._extractor.plan(together, task.how, task.count, task.seed, progress)
+                failures |= self._extractor.extract(plans, progress)
             except OSError as error:
                 raise BulkError(f"{task.cache}: {error}; run the same command again to go on") from error
-            crops = {plan.row.clip.id: len(plan.crops) for plan in plans}
-            for row, clip in zip(rows, together, strict=True):
-                if reason := failed.get(name_of(row.clip)):
+            crops = {plan.clip: len(plan.crops) for plan in plans}
+            for clip in together:
+                if reason := failures.get(clip):
                     yield self.failed(clip, *reason.split(": ", 1))
                 else:
-                    yield self._row(clip, crops[row.clip.id])
+                    yield self._row(clip, crops[clip])
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         return self._row(clip, 0) | {"status": "error", "error_code": code, "error_message": encodable(message)}

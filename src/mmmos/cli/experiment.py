@@ -45,7 +45,7 @@ def experiment(
     """
     from mmmos.experiments.config import bundled_experiments, find_experiment, read_experiment, read_sets
     from mmmos.experiments.runs import run_experiment
-    from mmmos.features.extractor import EncoderSource
+    from mmmos.features.source import EncoderSource
     from mmmos.processes import cores
     from mmmos.training import settings
 

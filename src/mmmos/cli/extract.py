@@ -52,8 +52,8 @@ def extract(
     With --workers or --ray many processes share the work, and a folder holds one row per clip.
     """
     from mmmos.data.inputs import expand
-    from mmmos.data.manifest import unlabelled
-    from mmmos.features.extractor import EncoderSource, Listener
+    from mmmos.features.extractor import FeatureExtractor
+    from mmmos.features.source import EncoderSource
     from mmmos.training import settings
 
     found = _files_alone(expand(inputs, None if data_root is None else str(data_root)))
@@ -71,13 +71,13 @@ def extract(
         raise typer.Exit(1 if counts.errors else 0)
     if output is not None:
         raise UsageError("-o is for a run with --workers or --ray")
-    rows = [unlabelled(clip) for clip in found]
-    listener = Listener(source, chosen, cache, keep)
+    extractor = FeatureExtractor.load(source, chosen.encoder_options, cache, keep)
     with ConsoleProgress(stderr) as progress:
-        plans, left_out = listener.hear(rows, crop, crops, seed, progress=progress)
-    told = {"cache": str(cache), "clips": len(plans), "crops": sum(len(plan.crops) for plan in plans)}
-    print(json.dumps({**told, "left_out": left_out}))
-    raise typer.Exit(1 if left_out else 0)
+        extracted = extractor.prepare(list(found), crop, crops, seed, progress)
+    count = sum(len(plan.crops) for plan in extracted.plans)
+    report = {"cache": str(cache), "clips": len(extracted.plans), "crops": count, "left_out": extracted.left_out}
+    print(json.dumps(report))
+    raise typer.Exit(1 if extracted.left_out else 0)
 
 
 def _files_alone(clips: Iterable[Clip]) -> Iterator[Clip]:

@@ -95,7 +95,7 @@ def train(
     from mmmos.data.manifest import preview
     from mmmos.data.splits import stratum_columns
     from mmmos.data.trainable import choose_range, find_main_set
-    from mmmos.features.extractor import EncoderSource
+    from mmmos.features.source import EncoderSource
     from mmmos.training import settings
     from mmmos.training.fit import choose_fit, train_folder
     from mmmos.training.summary import agreement_lines

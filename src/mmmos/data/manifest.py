@@ -20,7 +20,6 @@ Each may be compressed: `.jsonl.gz`. Columns are read by name. Optional ones: `i
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -111,11 +110,6 @@ def _start(manifest: str | Path, data_root: str | Path | None) -> str:
 
 def _is_relative(path: str) -> bool:
     return not (is_url(path) or os.path.isabs(path))
-
-
-def unlabelled(clip: Clip) -> LabelledClip:
-    """A clip that nobody was asked about."""
-    return LabelledClip(clip, (math.nan,) * len(AXES))
 
 
 def preview(paths: Sequence[str], most: int = 3) -> str:

@@ -29,17 +29,19 @@ from mmmos.experiments.config import Configuration, Ensembles, Experiment, Sets
 from mmmos.experiments.results import Result, results_of, write_results
 from mmmos.experiments.tables import write_tables
 from mmmos.features.cache import Keep, file_digests
-from mmmos.features.extractor import EncoderSource, Listener, Planned, name_of
+from mmmos.features.crops import name_of
+from mmmos.features.extractor import Extraction, FeatureExtractor
+from mmmos.features.source import EncoderSource
 from mmmos.inference.selfcheck import check_scores
 from mmmos.io.atomic import replacing
 from mmmos.model.folder import load_folder, save_ensemble, save_model
-from mmmos.model.quality import ModelConfig
+from mmmos.model.quality import ModelConfig, build_aggregator
 from mmmos.model.system import ModelInfo, ScoringModel, combine, combined_info
 from mmmos.processes import run_in_processes
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.training.checkpoint import best_epoch, drop_checkpoint
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.fit import rated_axes
 from mmmos.training.loop import fit, predict
 from mmmos.training.settings import Settings
@@ -131,7 +133,7 @@ def run_experiment(
     return Finished(str(out), len(plan.runs), failed, plan.left_out)
 
 
-def train_run(run: Run, tables: Mapping[str, Table]) -> None:
+def train_run(run: Run, tables: Mapping[str, TrainingSet]) -> None:
     """Train one model, save it with its predictions, and mark it done."""
     train, dev = tables[run.train], tables[run.dev]
     main_set = Counter(row.set for row in train.rows).most_common(1)[0][0] if train.rows else ""
@@ -173,8 +175,8 @@ class _Plan:
         source: EncoderSource,
         progress: Progress,
     ) -> None:
-        self.tables: dict[str, Table] = {}
-        self.listeners: list[Listener] = []
+        self.tables: dict[str, TrainingSet] = {}
+        self.extractors: list[FeatureExtractor] = []
         self._experiment, self._sets, self._out = experiment, sets, out
         self._progress = progress
         self._left_out: dict[str, None] = {}
@@ -182,11 +184,11 @@ class _Plan:
         keep: Keep = "frames" if any(row.settings.aggregator == "blstm_t" for row in experiment.grid) else "pooled"
         source = replace(source, names=tuple(experiment.encoders.values()))
         for group in _by_encoder_options(experiment):
-            listener = Listener(source, group[0].settings, cache, keep)
-            self.listeners.append(listener)
-            heard: dict[tuple[str, str, int], list[Planned]] = {}
+            extractor = FeatureExtractor.load(source, group[0].settings.encoder_options, cache, keep)
+            self.extractors.append(extractor)
+            extracted: dict[tuple[str, str, int], Extraction] = {}
             for row in group:
-                for run in self._runs(row, listener, heard):
+                for run in self._runs(row, extractor, extracted):
                     known = runs.get(run.folder)
                     runs[run.folder] = replace(known, places=known.places + run.places) if known else run
         # The longest first, so that none of them begins when the others have ended.
@@ -198,26 +200,28 @@ class _Plan:
         return list(self._left_out)
 
     def _runs(
-        self, row: Configuration, listener: Listener, heard: dict[tuple[str, str, int], list[Planned]]
+        self, row: Configuration, extractor: FeatureExtractor, extracted: dict[tuple[str, str, int], Extraction]
     ) -> Iterator[Run]:
         names = [self._experiment.encoders[name].partition("=")[0] for name in row.encoders]
-        config = listener.config(row.settings, names)
+        config = row.settings.model(extractor.specs(names))
         keys = {}
         for part, rows in {"train": self._sets.train, "dev": self._sets.dev, **self._sets.reports}.items():
-            how, count = row.settings.eval_crop, 1
+            mode, n_crops = row.settings.eval_crop, 1
             if part == "train":
-                how, count = row.settings.train_crop, row.settings.epochs
-            asked = part, how, count
-            if asked not in heard:
+                mode, n_crops = row.settings.train_crop, row.settings.epochs
+            request = part, mode, n_crops
+            if request not in extracted:
                 # Seeds share their crops: another seed is another training, not another encoding.
-                seed = self._experiment.seeds[0]
-                heard[asked], missed = listener.hear(rows, how, count, seed, self._progress)
-                self._left_out |= dict.fromkeys(missed)
-            # What was heard, not what is listed: a clip that turns up later makes it another run.
-            used = [(plan.row.clip.id, plan.row.labels, plan.row.set) for plan in heard[asked]]
-            keys[part] = _digest(asked, used, config.encoders, config.aggregator, config.fusion)
+                seed, clips = self._experiment.seeds[0], [row.clip for row in rows]
+                extracted[request] = extractor.prepare(clips, mode, n_crops, seed, self._progress)
+                self._left_out |= dict.fromkeys(extracted[request].left_out)
+            # Clips that were extracted, not those listed: a clip that turns up later makes it another run.
+            planned = {plan.clip for plan in extracted[request].plans}
+            used = [(item.clip.id, item.labels, item.set) for item in rows if item.clip in planned]
+            keys[part] = _digest(request, used, config.encoders, config.aggregator, config.fusion)
             if keys[part] not in self.tables:
-                self.tables[keys[part]] = listener.table(heard[asked], config)
+                plans, aggregator = extracted[request].plans, build_aggregator(config)
+                self.tables[keys[part]] = build_training_set(rows, plans, extractor, aggregator)
         train = self.tables[keys["train"]]
         unit = len(train.inputs.frames) * (row.settings.blstm_hidden if row.settings.aggregator != "mlp" else 1)
         trained_on = file_digests(clip.clip for part in ("train", "dev") for clip in self.tables[keys[part]].rows)
@@ -286,7 +290,7 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path)
 
 
 def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float64], plan: _Plan) -> None:
-    if len(plan.listeners) > 1:
+    if len(plan.extractors) > 1:
         logger.warning("%s is not saved: its members use different encoder options", folder.name)
         return
     used = [i for i, row in enumerate(weights) if row.any()]
@@ -297,7 +301,7 @@ def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float6
         logger.warning("%s is not saved: %s", folder.name, error)
         return
     members = [model.members[0] for model in loaded]
-    model = ScoringModel(folder.name, tuple(members), weights[used], info, "", plan.listeners[0].encoders)
+    model = ScoringModel(folder.name, tuple(members), weights[used], info, "", plan.extractors[0].encoders)
     checked = replace(info, check=check_scores(model))
     save_ensemble(folder, members, weights[used], checked, _card(folder.name, "An ensemble of an experiment", info))
 
@@ -309,7 +313,7 @@ def _card(name: str, what: str, info: ModelInfo) -> str:
     return f"# {name}\n\n{what}: {', '.join(info.rated)} on the scale {info.scale}.{missing} Not calibrated.\n"
 
 
-def _results(run: Run, tables: Mapping[str, Table]) -> Iterator[Result]:
+def _results(run: Run, tables: Mapping[str, TrainingSet]) -> Iterator[Result]:
     for name, scores in _predictions(run).items():
         for table, row in run.places:
             yield from results_of(scores, tables[run.reports[name]].rows, name, table, row, run.seed)

@@ -18,7 +18,7 @@ import numpy as np
 from mmmos.audio.clip import Clip
 from mmmos.audio.windows import MIN_SECONDS, WINDOW_SECONDS
 
-How = Literal["random", "windows", "first"]
+CropMode = Literal["random", "windows", "first"]
 """Random crops, all windows one after another as in scoring, or the first 10 s alone."""
 
 SLACK_SECONDS = 0.5
@@ -36,12 +36,21 @@ class Crop:
     weight: float = 1.0
 
 
-def plan_crops(clip: Clip, duration: float, how: How, count: int, seed: int) -> tuple[Crop, ...]:
+@dataclass(frozen=True)
+class CropPlan:
+    """A clip, and the crops of it that are encoded."""
+
+    clip: Clip
+    mode: CropMode
+    crops: tuple[Crop, ...]
+
+
+def plan_crops(clip: Clip, duration: float, mode: CropMode, n_crops: int, seed: int) -> tuple[Crop, ...]:
     """The crops of a clip whose file holds `duration` s of audio.
 
-    `count` is how many random crops there are: one an epoch in training, one in evaluation. The same file name,
-    stretch, count and seed give the same crops; a larger count begins with those of a smaller. Random crops start
-    anywhere between the clip's start and 10 s before its end, however little that is.
+    `n_crops` is the number of random crops: one per epoch in training, one in evaluation. The same file name, segment,
+    number and seed give the same crops; a larger number begins with those of a smaller. Random crops start anywhere
+    between the clip's start and 10 s before its end, however little that is.
     """
     start = clip.start_time
     end = duration if clip.end_time is None else min(clip.end_time, duration)
@@ -49,9 +58,9 @@ def plan_crops(clip: Clip, duration: float, how: How, count: int, seed: int) -> 
     room = length - WINDOW_SECONDS
     if not room > LEAST_SECONDS:  # also when it is not known
         return (Crop(clip, min(1.0, length / WINDOW_SECONDS) if length > 0 else 1.0),)
-    if how == "random":
-        return tuple(Crop(_stretch(clip, at)) for at in _random_starts(clip, room, count, seed))
-    if how == "first" or room < SLACK_SECONDS:
+    if mode == "random":
+        return tuple(Crop(_stretch(clip, at)) for at in _random_starts(clip, room, n_crops, seed))
+    if mode == "first" or room < SLACK_SECONDS:
         return (Crop(_stretch(clip, start)),)
     starts = [start + i * WINDOW_SECONDS for i in range(math.ceil(length / WINDOW_SECONDS))]
     lengths = [min(WINDOW_SECONDS, end - at) for at in starts]
@@ -73,3 +82,14 @@ def _random_starts(clip: Clip, room: float, count: int, seed: int) -> list[float
 
 def _stretch(clip: Clip, start: float) -> Clip:
     return replace(clip, start_time=start, end_time=start + WINDOW_SECONDS)
+
+
+def name_of(clip: Clip) -> str:
+    """A clip's id, with its segment and stream unless it is the whole first stream of a file.
+
+    >>> name_of(Clip("a.wav")), name_of(Clip("a.wav", start_time=4.0, end_time=8.0))
+    ('a.wav', 'a.wav 4-8 s')
+    """
+    end = "" if clip.end_time is None else f"{clip.end_time:g}"
+    segment = f" {clip.start_time:g}-{end} s" if clip.start_time or end else ""
+    return f"{clip.id}{segment}" + (f" stream {clip.stream}" if clip.stream else "")

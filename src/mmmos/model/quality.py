@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmmos.encoders.base import EncoderSpec, Features
 from mmmos.errors import ModelFormatError
-from mmmos.model.aggregators import AGGREGATORS
+from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig, Heads
 
@@ -29,6 +29,14 @@ class ModelConfig:
         return asdict(self) | {"encoders": tuple(encoder.stored() for encoder in self.encoders)}
 
 
+def build_aggregator(config: ModelConfig) -> Aggregator:
+    """The aggregator of a config, untrained. Raises `ModelFormatError` for an unknown name."""
+    if config.aggregator not in AGGREGATORS:
+        raise ModelFormatError(f"no aggregator is called {config.aggregator!r}; there are {', '.join(AGGREGATORS)}")
+    block_dims = {encoder.name: encoder.block_dims for encoder in config.encoders}
+    return AGGREGATORS[config.aggregator](block_dims, config.fusion)
+
+
 class QualityModel(nn.Module):
     """Features in, scores in z units out; `Scale` puts them on the label scale.
 
@@ -39,11 +47,8 @@ class QualityModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        if config.aggregator not in AGGREGATORS:
-            raise ModelFormatError(f"no aggregator is called {config.aggregator!r}; there are {', '.join(AGGREGATORS)}")
         self.config = config
-        block_dims = {encoder.name: encoder.block_dims for encoder in config.encoders}
-        self.aggregator = AGGREGATORS[config.aggregator](block_dims, config.fusion)
+        self.aggregator = build_aggregator(config)
         self.heads = Heads(self.aggregator.output_dim, config.heads)
 
     def forward(self, features: Mapping[str, Features]) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from mmmos.model.quality import ModelConfig, QualityModel
 from mmmos.model.system import Member, ScoringModel, combine
 from mmmos.scores import AXES, Scale
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet
 from mmmos.training.loop import FIT_FRAMES, PREDICT_CROPS, predict
 from mmmos.training.ridge import Array, Linear, Sample, cross_validate, fit_linear
 
@@ -46,7 +46,9 @@ def suits(prior: ScoringModel, config: ModelConfig) -> bool:
     return all(reads(member.model.config) == reads(config) for member in prior.members)
 
 
-def fit_closed_form(table: Table, config: ModelConfig, main_set: str, prior: ScoringModel | None = None) -> ClosedForm:
+def fit_closed_form(
+    table: TrainingSet, config: ModelConfig, main_set: str, prior: ScoringModel | None = None
+) -> ClosedForm:
     """Fit every axis that the main set has labels of.
 
     `config` is that of the prior's members if there is a prior; the table is reduced for it. Inputs are standardised
@@ -81,7 +83,7 @@ def fit_closed_form(table: Table, config: ModelConfig, main_set: str, prior: Sco
     return ClosedForm(made, weights, figures, max(item.folds for item in held.values()), chosen)
 
 
-def _inputs(model: QualityModel, table: Table) -> Array:
+def _inputs(model: QualityModel, table: TrainingSet) -> Array:
     """What linear heads read of each row's clip [N, D]: of several crops the weighted mean."""
     count = len(table.inputs.starts) - 1
     with torch.no_grad():
@@ -92,7 +94,7 @@ def _inputs(model: QualityModel, table: Table) -> Array:
     )
 
 
-def _sample(table: Table, inputs: Array, labels: Array, prior: Array | None, main_set: str) -> Sample:
+def _sample(table: TrainingSet, inputs: Array, labels: Array, prior: Array | None, main_set: str) -> Sample:
     groups = np.array([row.group or row.clip.id for row in table.rows])
     return Sample(inputs, labels, prior, groups, np.array([row.set for row in table.rows]), main_set)
 

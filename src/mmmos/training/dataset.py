@@ -1,18 +1,34 @@
-"""Features and labels as the tensors that training runs on."""
+"""Features and labels as the tensors that training runs on.
+
+    labelled rows ──────────┐
+    crop plans ─ clip_key ──┼─ build_training_set ─► TrainingSet: the aggregator's reduction of each crop, with labels
+    features in the cache ──┘
+
+Reduced crops are written once, and every process that trains on them maps the file into memory.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmmos.data.manifest import LabelledClip
+from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.encoders.base import Features
+from mmmos.features.cache import clip_key
+from mmmos.features.crops import CropPlan
+from mmmos.features.extractor import FeatureExtractor
+from mmmos.io.atomic import replacing
+from mmmos.model.aggregators import Aggregator
+from mmmos.model.fusion import fuse_pooled
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class Table:
+class TrainingSet:
     """Rows ready for training.
 
     Shape:
@@ -61,7 +77,7 @@ class Table:
         - crops: for each of the N rows its crops' numbers in `inputs` and their weights
         - labels: [N, A] on each set's own scale, NaN where there is none
 
-    `content` says what the inputs are: audio, crops, encoders, precision and reduction.
+    `content` identifies the inputs: audio, crops, encoders, precision and reduction.
     """
 
     rows: tuple[LabelledClip, ...]
@@ -70,19 +86,75 @@ class Table:
     labels: Tensor
     content: str = ""
 
-    def take(self, rows: Sequence[LabelledClip]) -> Table:
-        """The part of the table that holds these rows, in their order."""
+    def take(self, rows: Sequence[LabelledClip]) -> TrainingSet:
+        """The part with these rows, in their order."""
         index = {id(row): i for i, row in enumerate(self.rows)}
         chosen = [index[id(row)] for row in rows]
         return replace(self, rows=tuple(rows), crops=tuple(self.crops[i] for i in chosen), labels=self.labels[chosen])
 
-    def heard(self, rows: Sequence[int], epoch: int) -> Features:
-        """Of each of these rows the crop that training hears in an epoch, counted from 1: [B, T, D]."""
+    def epoch_crops(self, rows: Sequence[int], epoch: int) -> Features:
+        """The crop of each of these rows that training uses in an epoch, counted from 1: [B, T, D]."""
         return self.inputs.batch([self.crops[i][(epoch - 1) % len(self.crops[i])][0] for i in rows])
 
     def frames(self, most: int) -> Tensor:
-        """Frames of the table's crops [n, D] in float32, evenly spread where there are more than `most`."""
+        """Frames of the rows' crops [n, D] in float32, evenly spread where there are more than `most`."""
         own = sorted({number for crops in self.crops for number, _ in crops})
         spans = [range(self.inputs.starts[i], self.inputs.starts[i + 1]) for i in own]
         places = [place for span in spans for place in span]
         return self.inputs.frames[places[:: math.ceil(len(places) / most) or 1]].float()
+
+
+def build_training_set(
+    rows: Iterable[LabelledClip], plans: Iterable[CropPlan], extractor: FeatureExtractor, aggregator: Aggregator
+) -> TrainingSet:
+    """The rows whose clips have a plan and a crop that is not silent, reduced to the input of the aggregator.
+
+    The reduced crops lie in the cache's folder `tables`.
+    """
+    by_clip = {plan.clip: plan for plan in plans}
+    used: list[LabelledClip] = []
+    crops: list[tuple[tuple[int, float], ...]] = []
+    keys: list[str] = []
+    for row in rows:
+        planned = by_clip[row.clip].crops if row.clip in by_clip else ()
+        weighted = [(clip_key(crop.clip), crop.weight) for crop in planned]
+        valid = [(key, weight) for key, weight in weighted if extractor.has_audio(key, aggregator.encoders)]
+        if valid:
+            used.append(row)
+            crops.append(tuple((len(keys) + i, weight) for i, (_, weight) in enumerate(valid)))
+            keys += [key for key, _ in valid]
+    inputs = _packed(keys, extractor, aggregator)
+    labels = torch.from_numpy(label_array(used)).float()
+    return TrainingSet(tuple(used), inputs, tuple(crops), labels, str(inputs.file and inputs.file.name))
+
+
+def _packed(keys: list[str], extractor: FeatureExtractor, aggregator: Aggregator) -> Sequences:
+    """The reduced crops, written by the first call; all later ones map the file, in other processes too."""
+    folders = {name: extractor.folders[name] for name in aggregator.encoders}
+    pooled = aggregator.reduction.kind == "pooled"
+    name = hashlib.sha256(repr((aggregator.reduction, folders, keys)).encode()).hexdigest()
+    # Pooled vectors are few, and float16 would round a value that hardly varies to a constant.
+    file = extractor.cache.root / "tables" / f"{name}.{'float32' if pooled else 'float16'}"
+    index = file.with_suffix(".json")
+    if not index.is_file():
+        lengths, rate_hz = [], 0.0
+        with replacing(file) as partial, open(partial, "wb") as out:
+            for key in keys:
+                reduced = _pooled(key, extractor, aggregator) if pooled else _aligned(key, extractor, aggregator)
+                frames = reduced.frames[0].to(torch.float32 if pooled else torch.float16)
+                out.write(frames.contiguous().numpy().tobytes())
+                lengths.append(len(frames))
+                rate_hz = reduced.rate_hz
+        with replacing(index) as partial:
+            partial.write_text(json.dumps({"lengths": lengths, "rate_hz": rate_hz}))
+    metadata = json.loads(index.read_text())
+    starts = tuple(accumulate(metadata["lengths"], initial=0))
+    return Sequences.mapped(file, starts, aggregator.input_dim, metadata["rate_hz"])
+
+
+def _pooled(key: str, extractor: FeatureExtractor, aggregator: Aggregator) -> Features:
+    return fuse_pooled(extractor.pooled(key, aggregator.encoders), aggregator.encoders, aggregator.config)
+
+
+def _aligned(key: str, extractor: FeatureExtractor, aggregator: Aggregator) -> Features:
+    return aggregator.reduce(extractor.frames(key, aggregator.encoders))

@@ -18,18 +18,19 @@ from mmmos.data.splits import check_disjoint
 from mmmos.data.trainable import check_range, check_trainable, find_main_set
 from mmmos.encoders.base import Encoder
 from mmmos.errors import UsageError
-from mmmos.features.cache import file_digests
-from mmmos.features.extractor import EncoderSource, Listener
+from mmmos.features.cache import Keep, file_digests
+from mmmos.features.extractor import FeatureExtractor
+from mmmos.features.source import EncoderSource
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble, save_model
 from mmmos.model.load import MODELS, load_model
-from mmmos.model.quality import ModelConfig
+from mmmos.model.quality import ModelConfig, build_aggregator
 from mmmos.model.system import Member, ModelInfo, ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.training.checkpoint import CHECKPOINT, best_epoch, drop_checkpoint
 from mmmos.training.closed_form import fit_closed_form, suits
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.loop import TrainConfig, predict, run_id
 from mmmos.training.loop import fit as train_loop
 from mmmos.training.settings import PRESETS, Settings
@@ -114,13 +115,19 @@ def train_folder(
     check_trainable(train, dev if method == "gradient" else None, main_set)
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in OURS):
         raise UsageError(f"{folder} holds other files; give a new folder")
-    listener = Listener(source, settings, cache, "frames" if settings.aggregator == "blstm_t" else "pooled")
-    config, prior = _config(listener, settings, method)
-    crop, count = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
-    heard, missed = listener.hear(train, crop, count, seed, progress)
-    dev_heard, dev_missed = listener.hear(dev, settings.eval_crop, 1, seed, progress)
-    parts = listener.table(heard, config), listener.table(dev_heard, config)
-    check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, [*missed, *dev_missed])
+    keep: Keep = "frames" if settings.aggregator == "blstm_t" else "pooled"
+    extractor = FeatureExtractor.load(source, settings.encoder_options, cache, keep)
+    config, prior = _config(extractor, settings, method)
+    mode, n_crops = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
+    extracted = extractor.prepare([row.clip for row in train], mode, n_crops, seed, progress)
+    dev_extracted = extractor.prepare([row.clip for row in dev], settings.eval_crop, 1, seed, progress)
+    aggregator = build_aggregator(config)
+    parts = (
+        build_training_set(train, extracted.plans, extractor, aggregator),
+        build_training_set(dev, dev_extracted.plans, extractor, aggregator),
+    )
+    left_out = [*extracted.left_out, *dev_extracted.left_out]
+    check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, left_out)
     stored = asdict(settings) | {"seed": seed, "main_set": main_set}
     run = hashlib.sha256(repr((method, label_range, run_id(config, *parts, stored))).encode()).hexdigest()
     if (result := _finished(folder, run)) is not None:
@@ -131,21 +138,20 @@ def train_folder(
     else:
         outcome = _gradient(parts, config, settings.training(seed, main_set), folder, progress)
     counts = len(parts[0].rows), len(parts[1].rows)
-    left_out = [*missed, *dev_missed]
     result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
     training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}
     training |= {"fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
     info = ModelInfo(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
     info = replace(info, label_range=label_range, trained_on=file_digests(row.clip for row in outcome.used))
     text = card(folder.name, result, training)
-    save_checked(folder, outcome.members, outcome.weights, info, text, listener.encoders)
+    save_checked(folder, outcome.members, outcome.weights, info, text, extractor.encoders)
     drop_checkpoint(folder)
     return result
 
 
-def _config(listener: Listener, settings: Settings, method: Fit) -> tuple[ModelConfig, ScoringModel | None]:
+def _config(extractor: FeatureExtractor, settings: Settings, method: Fit) -> tuple[ModelConfig, ScoringModel | None]:
     """The model's config, and `lite` as the prior of the closed form if it reads the same encoders in the same way."""
-    config = listener.config(settings)
+    config = settings.model(extractor.specs())
     prior = load_model("lite") if method == "closed_form" else None
     if prior is None or not suits(prior, config):
         return config, None
@@ -153,7 +159,7 @@ def _config(listener: Listener, settings: Settings, method: Fit) -> tuple[ModelC
 
 
 def _closed_form(
-    parts: tuple[Table, Table], config: ModelConfig, main_set: str, prior: ScoringModel | None
+    parts: tuple[TrainingSet, TrainingSet], config: ModelConfig, main_set: str, prior: ScoringModel | None
 ) -> _Outcome:
     fitted = fit_closed_form(parts[0], config, main_set, prior)
     on = f"clips, cross-validated in {fitted.folds} folds that cut no group"
@@ -168,7 +174,7 @@ def _closed_form(
 
 
 def _gradient(
-    parts: tuple[Table, Table],
+    parts: tuple[TrainingSet, TrainingSet],
     config: ModelConfig,
     how: TrainConfig,
     folder: Path,
@@ -210,12 +216,12 @@ def save_checked(
         save_ensemble(folder, members, weights, info, card)
 
 
-def rated_axes(table: Table) -> tuple[str, ...]:
+def rated_axes(table: TrainingSet) -> tuple[str, ...]:
     """The axes that a table has labels of."""
     return tuple(axis for axis, known in zip(AXES, table.labels.isfinite().any(dim=0).tolist(), strict=True) if known)
 
 
-def count_sets(table: Table) -> dict[str, Any]:
+def count_sets(table: TrainingSet) -> dict[str, Any]:
     """How many clips and labels of each set a table has."""
     clips = Counter(row.set for row in table.rows)
     labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}

@@ -27,7 +27,7 @@ from mmmos.model.system import Member
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
 from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ class TrainConfig:
 
 def fit(
     config: ModelConfig,
-    train: Table,
-    dev: Table,
+    train: TrainingSet,
+    dev: TrainingSet,
     how: TrainConfig,
     folder: Path | None = None,
     progress: Progress = NO_PROGRESS,
@@ -101,7 +101,7 @@ def fit(
     return member, history
 
 
-def predict(model: QualityModel, table: Table, how: TrainConfig | None = None) -> Tensor:
+def predict(model: QualityModel, table: TrainingSet, how: TrainConfig | None = None) -> Tensor:
     """Scores of every row in z units [N, A], of a clip with several crops their weighted mean."""
     numbers = sorted({number for crops in table.crops for number, _ in crops})
     place = {number: i for i, number in enumerate(numbers)}
@@ -117,7 +117,12 @@ def predict(model: QualityModel, table: Table, how: TrainConfig | None = None) -
 
 
 def _epoch(
-    number: int, model: QualityModel, optimizer: torch.optim.Optimizer, train: Table, dev: Table, how: TrainConfig
+    number: int,
+    model: QualityModel,
+    optimizer: torch.optim.Optimizer,
+    train: TrainingSet,
+    dev: TrainingSet,
+    how: TrainConfig,
 ) -> Epoch:
     """One pass over the training rows. Its order and dropout depend on seed and number alone."""
     losses = []
@@ -147,8 +152,8 @@ def _forward(model: QualityModel, reduced: Features, how: TrainConfig | None) ->
     return scores.float()
 
 
-def _loss(model: QualityModel, table: Table, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
-    prediction, target = _forward(model, table.heard(batch, epoch), how), table.labels[batch]
+def _loss(model: QualityModel, table: TrainingSet, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
+    prediction, target = _forward(model, table.epoch_crops(batch, epoch), how), table.labels[batch]
     if table.rows[batch[0]].set == how.main_set:
         return LOSSES[how.loss](prediction, target, **how.loss_options)
     return LOSSES[how.other_loss](prediction, target, **how.other_options)
@@ -161,7 +166,7 @@ def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
     return float(torch.stack(losses).mean())
 
 
-def _calibrated(member: Member, train: Table, how: TrainConfig) -> Member:
+def _calibrated(member: Member, train: TrainingSet, how: TrainConfig) -> Member:
     """The member with its scale moved so that scores and labels of the training rows have the same mean."""
     labels = train.labels.double().numpy()
     residual = labels - member.scale.to_labels(predict(member.model, train, how).double().numpy())
@@ -171,7 +176,7 @@ def _calibrated(member: Member, train: Table, how: TrainConfig) -> Member:
     return Member(member.model, Scale(mean, member.scale.std))
 
 
-def _batches(table: Table, size: int) -> Iterator[list[int]]:
+def _batches(table: TrainingSet, size: int) -> Iterator[list[int]]:
     """Shuffled batches of one set each; a rest of one row joins the batch before it."""
     batches: list[list[int]] = []
     for name in _sets(table):
@@ -184,7 +189,7 @@ def _batches(table: Table, size: int) -> Iterator[list[int]]:
     return (batches[i] for i in torch.randperm(len(batches)).tolist())
 
 
-def _z_scored(table: Table, scales: dict[str, Scale]) -> Table:
+def _z_scored(table: TrainingSet, scales: dict[str, Scale]) -> TrainingSet:
     """Labels in z units of each set's own training rows."""
     z = [scales[row.set].to_z(labels) for row, labels in zip(table.rows, table.labels.double().numpy(), strict=True)]
     return replace(table, labels=torch.from_numpy(np.stack(z)).float())
@@ -199,19 +204,19 @@ def _srcc_by_axis(prediction: np.ndarray, target: np.ndarray) -> dict[str, float
     return found
 
 
-def _sets(table: Table) -> list[str]:
+def _sets(table: TrainingSet) -> list[str]:
     return sorted({row.set for row in table.rows})
 
 
-def _rows_of(table: Table, name: str) -> list[int]:
+def _rows_of(table: TrainingSet, name: str) -> list[int]:
     return [i for i, row in enumerate(table.rows) if row.set == name]
 
 
-def _labels_of(table: Table, name: str) -> np.ndarray:
+def _labels_of(table: TrainingSet, name: str) -> np.ndarray:
     return table.labels[_rows_of(table, name)].double().numpy()
 
 
-def _check(train: Table, dev: Table, how: TrainConfig) -> None:
+def _check(train: TrainingSet, dev: TrainingSet, how: TrainConfig) -> None:
     for word in (how.loss, how.other_loss):
         if word not in LOSSES:
             raise UsageError(f"no loss is called {word!r}; there are {', '.join(LOSSES)}")
@@ -223,7 +228,7 @@ def _check(train: Table, dev: Table, how: TrainConfig) -> None:
             raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")
 
 
-def _not_finite(table: Table) -> list[str]:
+def _not_finite(table: TrainingSet) -> list[str]:
     """Ids of clips with a feature that is no number."""
     starts = table.inputs.starts
     return [
@@ -233,7 +238,7 @@ def _not_finite(table: Table) -> list[str]:
     ]
 
 
-def run_id(config: ModelConfig, train: Table, dev: Table | None, how: object) -> str:
+def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, how: object) -> str:
     """All that decides a run, as one string: the same run gives the same model."""
     rows = [
         [

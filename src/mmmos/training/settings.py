@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
+from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import UsageError
-from mmmos.features.crops import How
+from mmmos.features.crops import CropMode
 from mmmos.model.fusion import FusionConfig, Norm
 from mmmos.model.heads import HeadConfig
+from mmmos.model.quality import ModelConfig
 from mmmos.training.loop import TrainConfig
 
 
@@ -28,8 +30,10 @@ class Settings:
     muq_sample_rate: Literal[24000, 16000] = 24000  # Hz; at 16000 MuQ hears everything 1.5 times too fast
     muq_via_16k: bool = False  # MuQ's audio passes through 16 kHz and loses what is above 8 kHz, at the right speed
     pad_mask: bool = True  # False: a clip under 10 s is filled up with silence, which counts as audio
-    train_crop: How = "random"  # of clips over 10 s: a random crop each epoch, all windows in turn, or the first 10 s
-    eval_crop: How = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
+    train_crop: CropMode = (
+        "random"  # of clips over 10 s: a random crop each epoch, all windows in turn, or the first 10 s
+    )
+    eval_crop: CropMode = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
 
     # Fusion
     aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # pooled vectors, an LSTM on them, or one on all frames
@@ -68,6 +72,11 @@ class Settings:
     offset_calibration: Literal["none", "train_mean"] = "none"  # train_mean: shift scores to the training clips' mean
     clip_output: bool = False  # bring predictions into 0-10
     precision: Literal["float32", "bfloat16"] = "float32"  # of training; that of encoders is --dtype
+
+    def model(self, encoders: Sequence[EncoderSpec]) -> ModelConfig:
+        """A model on these encoders, in their order."""
+        names = tuple(spec.name for spec in encoders)
+        return ModelConfig(tuple(encoders), self.aggregator, self.fusion(names), self.heads())
 
     def fusion(self, encoders: Collection[str] = ("wavlm",)) -> FusionConfig:
         """How features of these encoders become a vector."""

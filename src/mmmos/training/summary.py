@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.scores import AXES, Scale
-from mmmos.training.dataset import Table
+from mmmos.training.dataset import TrainingSet
 from mmmos.training.ridge import agreement
 
 Fit = Literal["closed_form", "gradient"]
@@ -37,7 +37,7 @@ class Fitted:
     agreement_on: str = ""  # which clips those are
 
 
-def figures_of(scores: NDArray[np.floating], train: Table, dev: Table, main_set: str) -> Figures:
+def figures_of(scores: NDArray[np.floating], train: TrainingSet, dev: TrainingSet, main_set: str) -> Figures:
     """By axis the agreement of scores [N, A] with the labels of `dev`, next to the mean label of `train`."""
     labels = dev.labels.double().numpy()
     mean = Scale.fit(train.labels.double().numpy()[[row.set == main_set for row in train.rows]]).mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 import torch
 
 from mmmos.audio.clip import Clip
-from mmmos.data.manifest import LabelledClip, unlabelled
+from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.base import EncoderSpec
 from mmmos.model.quality import ModelConfig
-from mmmos.training.dataset import Sequences, Table
+from mmmos.training.dataset import Sequences, TrainingSet
 from recipes.lite import evaluate as study
 
 CONFIG = ModelConfig(
@@ -22,7 +23,8 @@ NAN = float("nan")
 
 
 def free(group: str, kind: str, severity: int, set_: str = study.FREE) -> LabelledClip:
-    row = replace(unlabelled(Clip(f"{group}-{kind}-{severity}", f"{group}-{kind}-{severity}.flac")), domain="speech")
+    clip = Clip(f"{group}-{kind}-{severity}", f"{group}-{kind}-{severity}.flac")
+    row = LabelledClip(clip, (math.nan,) * 4, domain="speech")
     return replace(row, group=group, system=f"{kind} {severity}", set=set_, source=f"package of {group}")
 
 
@@ -36,7 +38,7 @@ def evaluation(
     width = 2 * sum(sum(spec.block_dims) for spec in config.encoders)
     inputs = Sequences(heard * torch.arange(len(rows) * width).reshape(len(rows), -1), tuple(range(len(rows) + 1)), 1.0)
     crops = tuple(((i, 1.0),) for i in range(len(rows)))
-    table = Table(tuple(rows), inputs, crops, torch.zeros(len(rows), 4))
+    table = TrainingSet(tuple(rows), inputs, crops, torch.zeros(len(rows), 4))
     return study.Evaluation(table, config, {}, limits or {})
 
 

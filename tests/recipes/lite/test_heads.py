@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
-from mmmos.data.manifest import LabelledClip, unlabelled
+from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.base import EncoderSpec
 from mmmos.model.quality import ModelConfig
 from recipes.lite import degradations as damage
@@ -22,7 +23,7 @@ D = 402
 
 
 def free(group: str, kind: str, severity: int, domain: str = "speech") -> LabelledClip:
-    clip = unlabelled(Clip(f"{group} {kind} {severity}"))
+    clip = LabelledClip(Clip(f"{group} {kind} {severity}"), (math.nan,) * 4)
     return replace(clip, system=f"{kind} {severity}", group=group, domain=domain, set=heads.FREE)
 
 
