@@ -41,6 +41,7 @@ import torch.nn.functional as F
 from score import ROOT, machine
 
 from mmmos.encoders.base import Encoder
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor
 from mmmos.inference.selfcheck import check_clip
 from mmmos.model.load import load_encoders, load_model
@@ -91,9 +92,9 @@ def published() -> types.ModuleType:
 
 def load_ours(path: Path) -> dict[str, Predictor]:
     """A model in the three precisions; the first two share their encoders."""
-    model = load_model(path, trust_checkpoint=True)
+    model = load_model(path, LoadOptions(trust_checkpoint=True))
     model = replace(model, loaded=load_encoders(model))
-    cast = load_model(path, trust_checkpoint=True)
+    cast = load_model(path, LoadOptions(trust_checkpoint=True))
     cast = replace(cast, loaded={name: each.to(torch.bfloat16) for name, each in load_encoders(cast).items()})
     return {
         "float32": Predictor(model, device="cpu"),
@@ -174,7 +175,7 @@ def system_job(folder: Path, system: str, dtype: str) -> Job:
         return peer_job(folder)
     if system.startswith("transformers"):
         return transformers_job()
-    model = load_model(folder / ("audiobox.pt" if system == AUDIOBOX else "full"), trust_checkpoint=True)
+    model = load_model(folder / ("audiobox.pt" if system == AUDIOBOX else "full"), LoadOptions(trust_checkpoint=True))
     wanted = {name for name, title in TITLES.items() if title == system}
     if wanted:
         specs = tuple(spec for spec in model.encoders if spec.name in wanted)

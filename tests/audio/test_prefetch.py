@@ -104,9 +104,11 @@ def test_windows_come_as_if_cut_one_after_the_other(mixed: list[Clip], count: in
 def test_scores_are_those_of_one_after_the_other(mixed: list[Clip], segments: bool, batch_size: int) -> None:
     rows = []
     for count in (0, 2):
-        with Predictor(toy_model(toy_member(0)), batch_size=batch_size, decoders=count) as predictor:
+        with Predictor(
+            toy_model(toy_member(0)), batch_size=batch_size, decoder=PrefetchingDecoder(count) if count else None
+        ) as predictor:
             rows.append([scores.row() for scores in predictor.stream(mixed, segments=segments)])
-            assert (predictor.decoder_peak_bytes() > 10 * 2**20) or not os.path.exists("/proc/self/status")
+            assert (predictor.decoder.peak_bytes() > 10 * 2**20) or not os.path.exists("/proc/self/status")
     assert rows[0] == rows[1]
     assert {row["status"] for row in rows[0]} == {"ok", "error"}
 
@@ -235,7 +237,7 @@ def test_it_ends_promptly_when_the_consumer_stops(
 @pytest.mark.usefixtures("toy_encoder")
 def test_a_stream_left_midway_leaves_nothing_running(make_file: Callable[..., Path], stuck: Clip) -> None:
     good, children = Clip("good", str(make_file("good.wav"))), children_of(os.getpid())
-    with Predictor(toy_model(toy_member(0)), decoders=2) as predictor:
+    with Predictor(toy_model(toy_member(0)), decoder=PrefetchingDecoder(2)) as predictor:
         stream = predictor.stream([good, stuck, good])
         assert next(stream).error is None
         began = time.monotonic()
@@ -306,7 +308,7 @@ def test_clips_that_never_end_are_taken_as_they_are_needed(make_file: Callable[.
         while True:
             yield good
 
-    with Predictor(toy_model(toy_member(0)), decoders=2) as predictor:
+    with Predictor(toy_model(toy_member(0)), decoder=PrefetchingDecoder(2)) as predictor:
         stream = predictor.stream(endless())
         assert len({next(stream).PQ for _ in range(20)}) == 1
         stream.close()
@@ -319,7 +321,7 @@ def test_a_toy_hears_the_same(toy_encoder: ToyEncoder, tmp_path: Path) -> None:
         paths.append(tmp_path / f"{number}.flac")
         soundfile.write(paths[-1], music(0.2 + 0.9 * (number % 7) ** 2, seed=number), 16_000)
     model = toy_model(toy_member(0))
-    with Predictor(model) as one, Predictor(model, decoders=3) as other:
+    with Predictor(model) as one, Predictor(model, decoder=PrefetchingDecoder(3)) as other:
         assert [s.PQ for s in other.score(paths)] == [s.PQ for s in one.score(paths)]
         assert len({s.PQ for s in one.score(paths)}) > 20
         assert np.isfinite([s.PQ for s in one.score(paths)]).all()

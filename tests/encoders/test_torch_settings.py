@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import mmmos
+from mmmos.audio.decoder import SequentialDecoder
 from mmmos.encoders.m2d import M2D, M2DConfig
 from mmmos.encoders.table import ENCODERS
 from mmmos.encoders.torch_settings import building
@@ -207,13 +208,15 @@ def test_what_is_done_to_a_parent_changes_no_score(change, toys):
 def test_copy_of_a_predictor_scores_the_same(copied, scorer, expected):
     with copied(scorer) as other:
         assert axes(other.score(SAMPLES / "speech_phone.wav")) == expected[1]
-        assert other.decoder.process is not scorer.decoder.process
+        assert other.decoder.isolated.process is not scorer.decoder.isolated.process
         assert torch.equal(gradient(other), expected[2])
 
 
 def test_copy_of_a_predictor_keeps_its_options(toys):
-    other = pickle.loads(pickle.dumps(Predictor(toys.model, device="cpu", dtype="bfloat16", batch_size=3, deadline=7)))
-    assert (other.dtype, other.batch_size, other.decoder.deadline) == (torch.bfloat16, 3, 7)
+    other = pickle.loads(
+        pickle.dumps(Predictor(toys.model, device="cpu", dtype="bfloat16", batch_size=3, decoder=SequentialDecoder(7)))
+    )
+    assert (other.dtype, other.batch_size, other.decoder.isolated.deadline) == (torch.bfloat16, 3, 7)
 
 
 def test_agent_with_the_module_can_be_copied_and_saved(toys):

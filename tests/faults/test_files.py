@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from mmmos.audio.clip import Clip
+from mmmos.audio.decoder import SequentialDecoder
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.errors import AudioError
 from mmmos.inference.predictor import Predictor
@@ -202,10 +203,10 @@ def test_33_decoder_that_hangs(stuck: Path, make_file: MakeFile) -> None:
 
     def clips() -> Iterator[Clip]:
         yield Clip("before", good)
-        children.append(predictor.decoder.process)
-        predictor.decoder.deadline = 0.05
+        children.append(predictor.decoder.isolated.process)
+        predictor.decoder.isolated.deadline = 0.05
         yield Clip("stuck", str(stuck))
-        predictor.decoder.deadline = 60.0
+        predictor.decoder.isolated.deadline = 60.0
         yield Clip("after", good)
 
     before, hung, after = predictor.stream(clips())
@@ -222,7 +223,7 @@ def test_33_decoder_that_hangs(stuck: Path, make_file: MakeFile) -> None:
 @pytest.mark.usefixtures("toy_encoder")
 def test_33_deadline_is_the_predictors(stuck: Path) -> None:
     with pytest.raises(AudioError, match=r"0\.01 s") as raised:
-        Predictor(toy_model(toy_member(0)), deadline=0.01).score(stuck)
+        Predictor(toy_model(toy_member(0)), decoder=SequentialDecoder(0.01)).score(stuck)
     assert raised.value.code == "decode_timeout"
 
 

@@ -18,6 +18,7 @@ from huggingface_hub import close_session, constants
 from mmmos.encoders.table import load_encoder
 from mmmos.errors import LicenseError, ModelFormatError, ModelNotFoundError
 from mmmos.hub.fetch import fetch_folder, reason
+from mmmos.hub.options import LoadOptions
 from mmmos.hub.published import CONSENT, PUBLISHED, locate
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.folder import save_ensemble
@@ -80,13 +81,13 @@ def assert_whole(folder: Path) -> None:
 
 
 def test_the_files_that_are_needed_are_fetched_once_each(online: HubServer) -> None:
-    assert_whole(locate("wavlm", accept=["wavlm"]))
+    assert_whole(locate("wavlm", LoadOptions(accept_licenses=("wavlm",))))
     bodies = {file: online.bodies(file) for file in FILES}
     assert bodies == {"config.json": [""], "pytorch_model.bin": [""], "flax_model.msgpack": []}
 
 
 def test_a_second_call_asks_the_hub_nothing_not_even_for_consent(online: HubServer) -> None:
-    first = locate("wavlm", accept=["wavlm"])
+    first = locate("wavlm", LoadOptions(accept_licenses=("wavlm",)))
     online.requests.clear()
     assert locate("wavlm") == first
     assert online.requests == []
@@ -97,7 +98,7 @@ def test_without_consent_the_hub_is_not_asked_at_all(online: HubServer, monkeypa
     with pytest.raises(
         LicenseError, match=r"MIT by its repository.*--accept-license wavlm.*MMMOS_ACCEPT_LICENSE=wavlm"
     ):
-        locate("wavlm", accept=["muq"])
+        locate("wavlm", LoadOptions(accept_licenses=("muq",)))
     with pytest.raises(LicenseError):
         load_encoder("wavlm")
     monkeypatch.delenv(CONSENT)
@@ -114,7 +115,7 @@ def test_the_environment_consents_too(online: HubServer, monkeypatch: pytest.Mon
 
 def test_a_download_goes_on_where_it_was_cut(online: HubServer) -> None:
     online.cut = ["pytorch_model.bin"] * 2
-    assert_whole(locate("wavlm", accept=["wavlm"]))
+    assert_whole(locate("wavlm", LoadOptions(accept_licenses=("wavlm",))))
     # It keeps whole blocks of 1000 bytes: 25 of the first half, then 12 of the half of what was left.
     assert online.bodies("pytorch_model.bin") == ["", "bytes=25000-", "bytes=37000-"]
 
@@ -122,35 +123,35 @@ def test_a_download_goes_on_where_it_was_cut(online: HubServer) -> None:
 def test_a_line_that_breaks_each_time_is_told_in_one_line_and_nothing_half_stays(online: HubServer) -> None:
     online.cut = ["config.json"] * 40
     with pytest.raises(ModelNotFoundError, match=f"does not give config.json of {WAVLM}: ") as caught:
-        locate("wavlm", accept=["wavlm"])
+        locate("wavlm", LoadOptions(accept_licenses=("wavlm",)))
     assert "\n" not in str(caught.value)
     online.cut = []
-    assert_whole(locate("wavlm", accept=["wavlm"]))
+    assert_whole(locate("wavlm", LoadOptions(accept_licenses=("wavlm",))))
 
 
 def test_a_damaged_file_is_refused_and_removed_and_the_next_try_succeeds(online: HubServer, tmp_path: Path) -> None:
     online.corrupt = ["pytorch_model.bin"]
     with pytest.raises(ModelFormatError, match=r"pytorch_model.bin was damaged.*try again"):
-        locate("wavlm", accept=["wavlm"])
+        locate("wavlm", LoadOptions(accept_licenses=("wavlm",)))
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == len(WEIGHTS)]
-    assert_whole(locate("wavlm", accept=["wavlm"]))
+    assert_whole(locate("wavlm", LoadOptions(accept_licenses=("wavlm",))))
     assert online.bodies("pytorch_model.bin") == ["", ""]
     assert online.bodies("config.json") == [""]
 
 
 def test_a_file_that_rots_in_the_cache_is_refused_and_fetched_again(online: HubServer) -> None:
-    weights = locate("wavlm", accept=["wavlm"]) / "pytorch_model.bin"
+    weights = locate("wavlm", LoadOptions(accept_licenses=("wavlm",))) / "pytorch_model.bin"
     weights.resolve().write_bytes(WEIGHTS[::-1])
     with pytest.raises(ModelFormatError, match="damaged"):
         locate("wavlm")
-    assert_whole(locate("wavlm", accept=["wavlm"]))
+    assert_whole(locate("wavlm", LoadOptions(accept_licenses=("wavlm",))))
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_the_store_that_cached_repositories_share_is_checked_as_well(
     online: HubServer, tmp_path: Path, whole: bool
 ) -> None:
-    folder = locate("wavlm", accept=["wavlm"])
+    folder = locate("wavlm", LoadOptions(accept_licenses=("wavlm",)))
     blob = (folder / "pytorch_model.bin").resolve()
     shared = tmp_path / "cache" / "blobs" / "ab" / ("ab" * 32)  # named by another hash than sha256
     shared.parent.mkdir(parents=True)
@@ -164,14 +165,14 @@ def test_the_store_that_cached_repositories_share_is_checked_as_well(
         locate("wavlm")
     assert not shared.exists()
     assert not blob.is_symlink()
-    assert_whole(locate("wavlm", accept=["wavlm"]))
+    assert_whole(locate("wavlm", LoadOptions(accept_licenses=("wavlm",))))
 
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT])
 def test_what_is_cached_is_found_when_the_hub_is_gone(online: HubServer, revision: str | None) -> None:
-    first = locate("wavlm", accept=["wavlm"], revision=revision)
+    first = locate("wavlm", LoadOptions(accept_licenses=("wavlm",), revision=revision))
     online.stop()
-    assert locate("wavlm", revision=revision) == first
+    assert locate("wavlm", LoadOptions(revision=revision)) == first
 
 
 @pytest.mark.parametrize("how", ["no network", "HF_HUB_OFFLINE", "local_files_only", "half"])
@@ -182,16 +183,16 @@ def test_what_is_not_cached_is_named_with_the_command_that_fetches_it(
     online.commit = str(PUBLISHED["muq"].revision)
     if how == "half":
         with pytest.raises(ModelNotFoundError, match=r"model.safetensors"):
-            locate("muq", accept=["muq"])
+            locate("muq", LoadOptions(accept_licenses=("muq",)))
     if how == "no network":
         online.stop()
     else:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "HF_HUB_OFFLINE")
     online.requests.clear()
     # Where nothing can be fetched, there is nothing to consent to.
-    accept = ["muq"] if how == "no network" else []
+    accept = ("muq",) if how == "no network" else ()
     with pytest.raises(ModelNotFoundError) as caught:
-        locate("muq", accept=accept, local_files_only=how in ("local_files_only", "half"))
+        locate("muq", LoadOptions(accept_licenses=accept, local_files_only=how in ("local_files_only", "half")))
     command = f"hf download {MUQ} config.json model.safetensors --revision {PUBLISHED['muq'].revision}"
     assert str(caught.value).endswith(command)
     assert online.requests == []
@@ -200,16 +201,16 @@ def test_what_is_not_cached_is_named_with_the_command_that_fetches_it(
 def test_the_revision_that_a_model_was_pinned_to_is_the_one_asked_for(online: HubServer) -> None:
     online.repositories[MUQ] = {"config.json": b"{}", "model.safetensors": WEIGHTS}
     with pytest.raises(ModelNotFoundError, match=f"at {PUBLISHED['muq'].revision}: it has no such revision"):
-        locate("muq", accept=["muq"])
-    assert locate("muq", accept=["muq"], revision="main").name == COMMIT
+        locate("muq", LoadOptions(accept_licenses=("muq",)))
+    assert locate("muq", LoadOptions(accept_licenses=("muq",), revision="main")).name == COMMIT
     online.commit = str(PUBLISHED["muq"].revision)
-    assert locate("muq", accept=["muq"]).name == PUBLISHED["muq"].revision
+    assert locate("muq", LoadOptions(accept_licenses=("muq",))).name == PUBLISHED["muq"].revision
 
 
 def test_what_the_hub_does_not_have_is_said_in_one_line(online: HubServer) -> None:
     def refusal(name: str, revision: str | None = None) -> str:
         with pytest.raises(ModelNotFoundError) as caught:
-            locate(name, accept=[name], revision=revision)
+            locate(name, LoadOptions(accept_licenses=(name,), revision=revision))
         return str(caught.value)
 
     online.repositories["facebook/audiobox-aesthetics"] = {"config.json": b"{}"}
@@ -256,7 +257,11 @@ def test_a_model_that_is_cached_is_not_fetched_again(toy_hub: HubServer) -> None
     assert fetch_folder(TOY) == folder
     assert not [request for request in toy_hub.requests if not request.startswith("GET /api/")]
     toy_hub.requests.clear()
-    assert fetch_folder(TOY, local_files_only=True) == fetch_folder(TOY, revision=COMMIT) == folder
+    assert (
+        fetch_folder(TOY, LoadOptions(local_files_only=True))
+        == fetch_folder(TOY, LoadOptions(revision=COMMIT))
+        == folder
+    )
     assert toy_hub.requests == []
     toy_hub.stop()
     assert fetch_folder(TOY) == folder
@@ -283,7 +288,7 @@ def test_a_model_that_the_hub_does_not_give_is_refused_in_one_line(
 ) -> None:
     def refusal(name: str, **where: object) -> str:
         with pytest.raises(ModelNotFoundError) as caught:
-            load_model(name, **where)
+            load_model(name, LoadOptions(**where))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

@@ -9,6 +9,7 @@ import pytest
 
 from mmmos.encoders.table import ENCODERS, load_encoder
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.hub.options import LoadOptions
 from mmmos.hub.published import PUBLISHED
 from mmmos.inference import doctor
 from mmmos.inference.doctor import Check, examine
@@ -60,13 +61,13 @@ def test_an_encoder_that_cannot_be_loaded_is_told_and_the_rest_is_still_looked_a
 def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def locate(name: str, **options: object) -> None:
+    def locate(name: str, options: LoadOptions) -> None:
         asked.append((name, options))
         raise ModelNotFoundError("not here")
 
     monkeypatch.setattr(doctor, "locate", locate)
     assert all(check.ok for check in found().values())
-    assert asked == [(name, {"local_files_only": True}) for name in ENCODERS if name in PUBLISHED]
+    assert asked == [(name, LoadOptions(local_files_only=True)) for name in ENCODERS if name in PUBLISHED]
 
 
 @pytest.mark.parametrize(("off", "ok"), [(0.002, True), (-0.02, False), (float("nan"), False)])

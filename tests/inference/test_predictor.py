@@ -22,6 +22,8 @@ import torch
 
 import mmmos
 from mmmos.audio.clip import Clip
+from mmmos.audio.decoder import Decoder, SequentialDecoder
+from mmmos.audio.prefetch import PrefetchingDecoder
 from mmmos.audio.windows import ClipReport, cut
 from mmmos.encoders.base import EncoderSpec, encode_windows
 from mmmos.encoders.table import ENCODERS
@@ -150,10 +152,10 @@ def test_what_is_no_audio_is_refused(toys: Predictor, audio: object) -> None:
             toys.score(given, sample_rate=RATE)
 
 
-@pytest.mark.parametrize("decoders", [0, 2])
-def test_bytes_and_open_files_score_as_their_path(make_file: Callable[..., Path], decoders: int) -> None:
+@pytest.mark.parametrize("decoder", [SequentialDecoder(), PrefetchingDecoder(2)])
+def test_bytes_and_open_files_score_as_their_path(make_file: Callable[..., Path], decoder: Decoder) -> None:
     path = make_file("a.flac", 11.3, 44_100, channels=2)
-    with Predictor(toy_model(toy_member(0)), device="cpu", decoders=decoders) as toys, open(path, "rb") as file:
+    with Predictor(toy_model(toy_member(0)), device="cpu", decoder=decoder) as toys, open(path, "rb") as file:
         expected = toys.score(path)
         found = toys.score([path.read_bytes(), file, path.read_bytes()[:100]])
         assert [(scores.id, scores.path) for scores in found] == [("bytes", None), (str(path), None), ("bytes", None)]
@@ -300,8 +302,8 @@ def test_silent_windows_have_no_weight(toys: Predictor) -> None:
     assert "silent" not in second.warnings
 
 
-@pytest.mark.parametrize("decoders", [0, 1])
-def test_rows_of_segments_have_their_own_warnings(tmp_path: Path, decoders: int) -> None:
+@pytest.mark.parametrize("decoder", [SequentialDecoder(), PrefetchingDecoder(1)])
+def test_rows_of_segments_have_their_own_warnings(tmp_path: Path, decoder: Decoder) -> None:
     config = toy_config(heads=HeadConfig(domains=("music", "sound", "noise")))
     rate = 44_100  # is resampled, so that the end of the sound rings
     sound = 0.9 * np.sign(music(10.0, rate))
@@ -310,7 +312,7 @@ def test_rows_of_segments_have_their_own_warnings(tmp_path: Path, decoders: int)
     soundfile.write(tmp_path / "a.wav", wave, rate, "PCM_16")
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-600])
     of_file = ["downmixed", "truncated"]
-    with Predictor(toy_model(toy_member(0, config)), device="cpu", decoders=decoders) as predictor:
+    with Predictor(toy_model(toy_member(0, config)), device="cpu", decoder=decoder) as predictor:
         clips = [Clip("a", str(tmp_path / "a.wav"))]
         (whole,), rows = list(predictor.stream(clips)), list(predictor.stream(clips, segments=True))
     own = [[word for word in row.warnings if word not in of_file] for row in rows]
@@ -475,23 +477,23 @@ def test_a_closed_predictor_opens_again(toys: Predictor, make_file: Callable[...
     path = make_file("a.wav")
     before = axes(toys.score(path))
     toys.close()
-    assert toys.decoder.process is None
+    assert toys.decoder.isolated.process is None
     assert axes(toys.score(path)) == before
 
 
 def test_a_decoder_that_dies_costs_its_clip_alone(toys: Predictor, make_file: Callable[..., Path]) -> None:
     paths = [make_file(f"{i}.wav", 12.0) for i in range(3)]
     expected = toys.score(paths)
-    start, starts = toys.decoder.start, itertools.count()
+    start, starts = toys.decoder.isolated.start, itertools.count()
 
     def start_to_die() -> Connection:
         pipe = start()
         if next(starts) == 1:
-            toys.decoder.process.kill()
-            toys.decoder.process.wait()
+            toys.decoder.isolated.process.kill()
+            toys.decoder.isolated.process.wait()
         return pipe
 
-    with mock.patch.object(toys.decoder, "start", start_to_die):
+    with mock.patch.object(toys.decoder.isolated, "start", start_to_die):
         found = list(toys.stream(Clip(str(path), str(path)) for path in paths))
     assert [scores.error and scores.error.code for scores in found] == [None, "decode_crashed", None]
     assert [axes(found[i]) for i in (0, 2)] == [axes(expected[i]) for i in (0, 2)]
@@ -500,7 +502,7 @@ def test_a_decoder_that_dies_costs_its_clip_alone(toys: Predictor, make_file: Ca
 def test_samples_in_memory_need_no_process() -> None:
     predictor = Predictor(toy_model(toy_member(0)), device="cpu")
     predictor.score(music(1.0), sample_rate=RATE)
-    assert predictor.decoder.process is None
+    assert predictor.decoder.isolated.process is None
 
 
 def test_encoders_other_than_those_of_training_are_refused() -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from mmmos.encoders.base import EncoderSpec, Features
 from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError, UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.model.folder import load_folder, save_ensemble, save_model
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
@@ -32,7 +33,7 @@ CONFIG = ModelConfig(
     fusion=FusionConfig("mean_std", "none", standardize=True),
     heads=HeadConfig(layers=2, hidden=3, dropout=0.1),
 )
-ABOUT = ModelInfo(True, False, {"data": ["a", 1, None]}, {"CE": 1.5})
+ABOUT = ModelInfo(calibrated=True, training={"data": ["a", 1, None]}, check={"CE": 1.5})
 WEIGHTS = np.array([[0.25, 0.5, 1.0, 1 / 3], [0.75, 0.5, 0.0, 2 / 3]])
 
 
@@ -368,7 +369,7 @@ def test_a_hub_id_is_fetched_with_the_options_given(
         return str(single)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    loaded = load_model(name, revision="abc", cache_dir=tmp_path, local_files_only=True, token="t")
+    loaded = load_model(name, LoadOptions(revision="abc", cache_dir=tmp_path, local_files_only=True, token="t"))
     assert loaded.name == name
     ((repo, options),) = asked
     assert repo == name
@@ -379,7 +380,7 @@ def test_a_hub_id_is_fetched_with_the_options_given(
 
 def test_a_hub_id_is_not_found_offline(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"no model 'someone/model': .* hub does not give it"):
-        load_model("someone/model", cache_dir=tmp_path)
+        load_model("someone/model", LoadOptions(cache_dir=tmp_path))
 
 
 def test_save_model_writes_whole_config(single: Path) -> None:

@@ -18,6 +18,7 @@ from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.table import ENCODERS
 from mmmos.encoders.weights import load_strictly
 from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError, UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.model import load as models
 from mmmos.model.folder import load_folder, save_model
 from mmmos.model.load import load_encoders, load_model
@@ -94,28 +95,28 @@ def test_audiobox_is_the_published_baseline(
     shutil.copytree(folder, "audiobox")
     asked = []
 
-    def locate(name: str, **options: Any) -> Path:
+    def locate(name: str, options: LoadOptions) -> Path:
         asked.append((name, options))
         return Path("cached")
 
     monkeypatch.setattr(models, "locate", locate)
-    where = {"revision": "abc", "cache_dir": elsewhere, "local_files_only": True, "token": "t"}
-    assert load_model("audiobox", accept_licenses=("audiobox",), **where) is FOUND
-    assert asked == [("audiobox", {"accept": ("audiobox",), **where})]
-    info = ModelInfo(True, True, {"source": "facebook/audiobox-aesthetics"})
+    options = LoadOptions(accept_licenses=("audiobox",), revision="abc", local_files_only=True, token="t")
+    assert load_model("audiobox", options) is FOUND
+    assert asked == [("audiobox", options)]
+    info = ModelInfo(calibrated=True, commercial_use=True, training={"source": "facebook/audiobox-aesthetics"})
     assert loaded == [("audiobox", Path("cached"), False, info)]
 
 
 def test_audiobox_is_not_found_offline(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="audiobox"):
-        load_model("audiobox", cache_dir=tmp_path)
+        load_model("audiobox", LoadOptions(cache_dir=tmp_path))
 
 
 def test_the_baseline_is_told_from_other_folders_by_its_settings(loaded: list[Any], folder: Path) -> None:
     assert load_model(folder).encoders[0].name == "toy"
     assert loaded == []
     (folder / "config.json").write_text(json.dumps({"target_transform": {}}))
-    assert load_model(folder, trust_checkpoint=True) is FOUND
+    assert load_model(folder, LoadOptions(trust_checkpoint=True)) is FOUND
     assert loaded == [(str(folder), folder, True)]
 
 
@@ -157,16 +158,14 @@ def test_a_typo_is_told_and_no_hub_is_asked(name: str, elsewhere: Path, monkeypa
 def test_a_name_with_one_slash_is_a_hub_id(folder: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def fetch(name: str, **options: Any) -> Path:
+    def fetch(name: str, options: LoadOptions) -> Path:
         asked.append((name, options))
         return folder
 
     monkeypatch.setattr(models, "fetch_folder", fetch)
-    model = load_model("someone/model", revision="abc")
+    model = load_model("someone/model", LoadOptions(revision="abc"))
     assert (model.name, model.sha256) == ("someone/model", load_model(folder).sha256)
-    assert asked == [
-        ("someone/model", {"revision": "abc", "cache_dir": None, "local_files_only": False, "token": None})
-    ]
+    assert asked == [("someone/model", LoadOptions(revision="abc"))]
 
 
 def test_encoders_are_frozen_and_shared_by_all_members(toy_encoder: ToyEncoder) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from queue import SimpleQueue
+from typing import Any
 
 from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import DEADLINE_SECONDS, MEMORY_BYTES, IsolatedDecoder
@@ -33,9 +34,12 @@ class PrefetchingDecoder:
         self.decoders = [IsolatedDecoder(deadline, memory) for _ in range(decoders)]
         self._in_use = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PrefetchingDecoder, (len(self.decoders), self.deadline, self.memory)
+
     def cut(
         self, clips: Iterable[Clip], rates: Sequence[int], min_seconds: float
-    ) -> Iterator[tuple[Clip, Iterator[Item]]]:
+    ) -> Generator[tuple[Clip, Iterator[Item]], None, None]:
         """Each clip, in their order, with what `windows.cut` gives of it, errors too.
 
         A clip's windows are to be taken before the next clip is asked for; those left then are lost. `ITEMS_AHEAD`

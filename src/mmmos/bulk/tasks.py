@@ -19,6 +19,7 @@ from mmmos.features.cache import Keep
 from mmmos.features.crops import CropMode
 from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.inference.rows import encodable, table_row, table_schema
 from mmmos.model.load import load_model
@@ -101,8 +102,8 @@ class ScoreTask:
 
     def describe(self) -> dict[str, Any]:
         """The model by its sha256, and what it runs on. Raises what `load_model` raises."""
-        trust: dict[str, Any] = {"trust_checkpoint": self.trust_checkpoint, "accept_licenses": self.accept_licenses}
-        model = load_model(self.model, **trust)
+        options = LoadOptions(trust_checkpoint=self.trust_checkpoint, accept_licenses=self.accept_licenses)
+        model = load_model(self.model, options)
         settings = {name: getattr(self, name) for name in ("device", "dtype", "batch_size", "threads")}
         return {
             "task": "score",
@@ -146,7 +147,7 @@ class _Scoring:
         return table_row(replace(scores, scale=scale, provenance=self._predictor.provenance))
 
     def beside_bytes(self) -> int:
-        return DECODERS * self._predictor.decoder_peak_bytes()
+        return DECODERS * self._predictor.decoder.peak_bytes()
 
     def close(self) -> None:
         self._predictor.close()

@@ -28,6 +28,7 @@ from mmmos.cli.options import (
     open_predictor,
 )
 from mmmos.errors import ManifestError, UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import write_text
 from mmmos.report.text import agreement_table, comparison_table
 from mmmos.scores import AXES
@@ -95,7 +96,7 @@ def evaluate(
         rows, missing = _with_audio(rows, manifest)
 
     def open_model(name: str) -> Predictor:
-        return open_predictor(name, device, dtype, trust_checkpoint, accept_license)
+        return open_predictor(name, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license)))
 
     first = str(scores or model)
     found, trained, lists["scores"] = _scores_of(first, by_file[0], rows, axes, open_model, strict)

@@ -13,6 +13,7 @@ import typer
 
 from mmmos.cli.console import stderr
 from mmmos.errors import ManifestError, UsageError
+from mmmos.hub.options import LoadOptions
 
 if TYPE_CHECKING:
     from mmmos.inference.predictor import Predictor
@@ -120,25 +121,11 @@ def check_folder(folder: Path, inputs: Iterable[str | Path | None]) -> None:
             raise UsageError(f"{name} is an input and lies in the output folder {folder}; name a new folder")
 
 
-def open_predictor(
-    model: str,
-    device: str,
-    dtype: Any,
-    trust_checkpoint: bool,
-    accept_licenses: list[str],
-    batch_size: int | None = None,
-) -> Predictor:
+def open_predictor(model: str, options: LoadOptions, batch_size: int | None = None) -> Predictor:
     """The model that the options name, with a warning if it is not calibrated."""
-    from mmmos.inference.predictor import from_pretrained
+    from mmmos.inference import predictor as inference
 
-    predictor = from_pretrained(
-        model,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        trust_checkpoint=trust_checkpoint,
-        accept_licenses=tuple(accept_licenses),
-    )
+    predictor = inference.open_predictor(model, options, batch_size)
     if not predictor.provenance.calibrated:
         warn_uncalibrated(model)
     return predictor

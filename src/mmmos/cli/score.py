@@ -37,6 +37,7 @@ from mmmos.cli.run_folder import (
 )
 from mmmos.cli.score_table import score_table
 from mmmos.errors import ManifestError, UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import LABEL_RANGE, LabelRange
 
@@ -121,7 +122,9 @@ def score(
             logger.warning("nothing to score in %s", " ".join(inputs))
             with _rows_to(file, form, resume, []):
                 return
-        predictor = open_predictor(model, device, dtype, trust_checkpoint, accept_license, batch_size)
+        predictor = open_predictor(
+            model, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license)), batch_size
+        )
         if resume and file:
             clips = not_done(clips, file, predictor.provenance)
         failed, label_range = 0, predictor.model.info.label_range

@@ -1,4 +1,4 @@
-"""The frozen encoders, and the table of their names."""
+"""The encoders by their names, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mmmos.encoders.base import Encoder, Features, encode_windows, min_duration, required_rates
+from mmmos.encoders.base import Encoder
 from mmmos.encoders.distillmos import DistillMOS
 from mmmos.encoders.dnsmos import DNSMOS
 from mmmos.encoders.m2d import M2D
@@ -17,9 +17,8 @@ from mmmos.encoders.spectrum import Spectrum
 from mmmos.encoders.torch_settings import building
 from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import ModelNotFoundError
+from mmmos.hub.options import LoadOptions
 from mmmos.hub.published import PUBLISHED, locate
-
-__all__ = ["ENCODERS", "Encoder", "Features", "encode_windows", "load_encoder", "min_duration", "required_rates"]
 
 ENCODERS: dict[str, type[Encoder]] = {
     "distillmos": DistillMOS,
@@ -43,8 +42,8 @@ def load_encoder(
 ) -> Encoder:
     """An encoder by its name, in evaluation mode, with `options` of its class.
 
-    A published one comes from `checkpoint` (a file or folder), else from the hub or its cache; then a
-    pickle is read too, since its sha256 is the hub's. `pad_silence` is the length in s of `Padded`, 0 for none.
+    A published one comes from `checkpoint` (a file or folder), else from the hub or its cache; then a pickle is read,
+    too, since its sha256 is the hub's. `pad_silence` is the length in s of `Padded`, 0 for none.
 
     Raises `ModelNotFoundError` for a name that is not in `ENCODERS` and for weights that cannot be had,
     `LicenseError` before a download without consent, `ModelFormatError` for weights that do not fit,
@@ -54,7 +53,7 @@ def load_encoder(
         raise ModelNotFoundError(f"no encoder is called {name!r}; there are {', '.join(ENCODERS)}")
     kind = ENCODERS[name]
     if checkpoint is None and name in PUBLISHED:
-        checkpoint, trust_checkpoint = locate(name, accept=accept_licenses), True
+        checkpoint, trust_checkpoint = locate(name, LoadOptions(accept_licenses=tuple(accept_licenses))), True
     with building():
         if checkpoint is None:
             encoder = kind(**options)

@@ -16,6 +16,7 @@ import torch
 
 from mmmos.encoders.table import ENCODERS, load_encoder
 from mmmos.errors import ModelNotFoundError
+from mmmos.hub.options import LoadOptions
 from mmmos.hub.published import PUBLISHED, locate
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.load import load_model
@@ -60,7 +61,7 @@ def _attempt(name: str, look: Callable[[], str]) -> Check:
 def _look_at(encoder: str) -> str:
     if encoder in PUBLISHED:
         try:
-            locate(encoder, local_files_only=True)  # a look must not fetch a gigabyte
+            locate(encoder, LoadOptions(local_files_only=True))  # a look must not fetch a gigabyte
         except ModelNotFoundError:
             return "its weights are not here, and only a model that uses it needs them"
     return load_encoder(encoder).fingerprint()[:16]

@@ -1,7 +1,7 @@
 """Audio in, scores out. The file to read first.
 
     clip ──► windows of 10 s ──► encoders ──► features ──► member 1 ──┐
-             (decoder.py)        (frozen, once a window)   member 2 ──┼─► weighted mean ──► Scores
+             (audio.decoder)     (frozen, once per window)   member 2 ──┼─► weighted mean ──► Scores
                                                            member M ──┘
 
 A clip's score is the mean over its windows, weighted by how much of each holds audio.
@@ -9,23 +9,24 @@ A clip's score is the mean over its windows, weighted by how much of each holds 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 
 from mmmos.audio.clip import Clip, Layout, to_clip
-from mmmos.audio.isolated import IsolatedDecoder
+from mmmos.audio.decoder import Decoder, SequentialDecoder
 from mmmos.audio.prefetch import PrefetchingDecoder
-from mmmos.audio.windows import ClipReport, Window, cut
+from mmmos.audio.windows import ClipReport, Window
 from mmmos.encoders.base import encode_windows, min_duration, required_rates
 from mmmos.encoders.device import pick_device
 from mmmos.encoders.torch_settings import building, running
 from mmmos.errors import AudioError, UsageError
+from mmmos.hub.options import DType, LoadOptions
 from mmmos.inference.clip_scores import PendingClip
 from mmmos.model.load import load_encoders, load_model
 from mmmos.model.system import ScoringModel
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 class Predictor:
     """Scores clips with one model. Same file, same score, every run.
 
-    Raises `ModelFormatError` if the encoders at hand are not those that the model was trained on,
-    `UsageError` for a device or precision that there is not.
+    Raises `ModelFormatError` if the encoders found are not those that the model was trained on, `UsageError` for an
+    unknown device or precision.
     """
 
     def __enter__(self) -> Predictor:
@@ -56,26 +57,22 @@ class Predictor:
         model: ScoringModel,
         *,
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        dtype: DType = "auto",
         batch_size: int | None = None,
         trust_checkpoint: bool = False,
         accept_licenses: Collection[str] = (),
-        deadline: float = 60.0,
-        decoders: int = 0,
+        decoder: Decoder | None = None,
     ) -> None:
-        """`deadline` is the longest wait for a clip's next window, s.
-
-        Of many clips, `decoders` at a time are decoded ahead of the one that is scored; 0 decodes each in its turn.
-        """
+        """The options are those of `load`; `decoder` is a `SequentialDecoder` when left out."""
         self.model = model
-        self._options: dict[str, Any] = {
+        self.decoder = decoder or SequentialDecoder()
+        self._arguments: dict[str, Any] = {
             "device": device,
             "dtype": dtype,
             "batch_size": batch_size,
             "trust_checkpoint": trust_checkpoint,
             "accept_licenses": tuple(accept_licenses),
-            "deadline": deadline,
-            "decoders": decoders,
+            "decoder": self.decoder,
         }
         place = pick_device(device)
         if dtype not in ("auto", "float32", "bfloat16"):
@@ -83,16 +80,15 @@ class Predictor:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is a number of windows from 1 on, not {batch_size}")
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-        # On a CPU windows go faster one by one; a GPU wants them together.
+        # A CPU is faster with one window at a time, a GPU with many.
         self.batch_size = batch_size or (1 if place.type == "cpu" else 16)
-        self.encoders = load_encoders(model, trust_checkpoint, accept_licenses)
+        options = LoadOptions(trust_checkpoint=trust_checkpoint, accept_licenses=tuple(accept_licenses))
+        self.encoders = load_encoders(model, options)
         with torch.inference_mode(False):
             for network in (*self.encoders.values(), *(member.model for member in model.members)):
                 network.to(place)
         self.rates = required_rates(self.encoders.values())
         self.min_seconds = min_duration(self.encoders.values())
-        self.decoder = IsolatedDecoder(deadline)
-        self.ahead = PrefetchingDecoder(decoders, deadline) if decoders else None
 
     def __repr__(self) -> str:
         encoders, members = "+".join(self.encoders), len(self.model.members)
@@ -100,17 +96,17 @@ class Predictor:
         return f"<Predictor {self.model.name!r}: {parts}, {self.device}, {self.provenance.dtype}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles hold the model and load the encoders again; decoders' processes are started anew."""
-        return _rebuild, (self.model, self._options)
+        """Copies and pickles hold the model; they load the encoders and start the decoder's processes again."""
+        return _rebuild, (self.model, self._arguments)
 
     @property
     def device(self) -> torch.device:
-        """Where the encoders are: `module` moves them when it is moved."""
+        """Where the encoders are; moving `module` moves them."""
         return next(iter(self.encoders.values())).device
 
     @property
     def provenance(self) -> Provenance:
-        """What produced the scores of this predictor."""
+        """The model, version, device and precision of this predictor's scores."""
         return Provenance(
             model=self.model.name,
             model_sha256=self.model.sha256,
@@ -159,7 +155,7 @@ class Predictor:
         - audio: path, a file's bytes, an open binary file (read as a whole, left open where it was), or samples [S] or
           [C, S] (floating point in [-1, 1], or integers), or a list of such
         - sample_rate: Hz of the samples; required for samples, forbidden for files
-        - start_time, end_time: s, the stretch to score; to the clip's end when None
+        - start_time, end_time: s, the segment to score; to the clip's end when None
         - layout: "channels_last" for samples [S, C]
         """
         if isinstance(audio, list | tuple):
@@ -179,15 +175,15 @@ class Predictor:
     def stream(
         self, clips: Iterable[Clip], *, segments: bool = False, progress: Progress = NO_PROGRESS
     ) -> Iterator[Scores]:
-        """Scores of many clips, in their order, each as soon as it is known.
+        """Yields the scores of many clips, in order, each as soon as it is known.
 
-        A clip that cannot be scored gives one `Scores` with `error`. With `segments` a clip gives one
-        for each of its windows. Memory grows neither with the number of clips nor with their length.
-        `progress` advances by one for each clip, and is called for every window.
+        A clip that cannot be scored gives one `Scores` with `error`. With `segments` a clip gives one `Scores` for each
+        of its windows. Memory use grows neither with the number of clips nor with their length. `progress` advances by
+        one for each clip, and is called for every window.
         """
-        waiting: list[PendingClip] = []  # clips not yet given out, oldest first
+        waiting: list[PendingClip] = []  # clips not yet yielded, oldest first
         batch: list[tuple[PendingClip, Window]] = []
-        with closing(self._cuts(_checked(clips))) as cuts:
+        with closing(self.decoder.cut(_checked(clips), self.rates, self.min_seconds)) as cuts:
             for clip, items in cuts:
                 pending = PendingClip(clip)
                 waiting.append(pending)
@@ -222,23 +218,8 @@ class Predictor:
             return DifferentiableScorer(self.model, self.encoders).to(self.device)
 
     def close(self) -> None:
-        """End the decoders' processes. The predictor starts them again if it is used again."""
+        """End the decoder's processes. The predictor starts them again if it is used again."""
         self.decoder.close()
-        if self.ahead is not None:
-            self.ahead.close()
-
-    def decoder_peak_bytes(self) -> int:
-        """Most memory that one of the decoders' processes has had in use so far; 0 where the system does not tell."""
-        return max(self.decoder.peak_bytes(), self.ahead.peak_bytes() if self.ahead else 0)
-
-    def _cuts(self, clips: Iterable[Clip]) -> Generator[tuple[Clip, Iterator[Window | ClipReport]], None, None]:
-        """Each clip with its windows, ahead of time or as they are asked for."""
-        if self.ahead is not None:
-            yield from self.ahead.cut(clips, self.rates, self.min_seconds)
-            return
-        for clip in clips:
-            # Samples in memory are decoded already; only files need a process that may be lost.
-            yield clip, (self.decoder.cut if clip.samples is None else _cut_samples)(clip, self.rates, self.min_seconds)
 
     def _score_batch(self, batch: list[tuple[PendingClip, Window]], progress: Progress) -> None:
         """Score the windows, add each result to its clip, and empty the list."""
@@ -265,7 +246,7 @@ def load(
     name: str | Path = "lite",
     *,
     device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    dtype: DType = "auto",
     batch_size: int | None = None,
     trust_checkpoint: bool = False,
     accept_licenses: Collection[str] = (),
@@ -284,25 +265,47 @@ def load(
     - trust_checkpoint: read a pickle of unknown origin, tensors only
     - accept_licenses: names of weights whose licence is accepted before they are fetched
     - deadline: longest wait for a clip's next window, s
-    - decoders: how many clips are decoded at a time, ahead of the one that is scored; 0 decodes each in its turn
+    - decoders: number of processes that decode the clips that are scored next; 0 decodes each clip when it is scored
     - revision, cache_dir, local_files_only, token: where and how a hub's files are found, as in `huggingface_hub`
 
-    Raises `ModelNotFoundError` if there is no such model (another is never taken in its place), `ModelFormatError`,
-    `LicenseError`, and `UsageError` for a device or precision that there is not.
+    Raises `ModelNotFoundError` if there is no such model (no other takes its place), `ModelFormatError`,
+    `LicenseError`, and `UsageError` for an unknown device or precision.
     """
-    where: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
-    trust: dict[str, Any] = {"trust_checkpoint": trust_checkpoint, "accept_licenses": accept_licenses}
-    model = load_model(name, local_files_only=local_files_only, **where, **trust)
-    placed: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size}
-    return Predictor(model, **placed, deadline=deadline, decoders=decoders, **trust)
+    options = LoadOptions(
+        device=device,
+        dtype=dtype,
+        trust_checkpoint=trust_checkpoint,
+        accept_licenses=tuple(accept_licenses),
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+    )
+    decoder = PrefetchingDecoder(decoders, deadline) if decoders else SequentialDecoder(deadline)
+    return open_predictor(name, options, batch_size, decoder)
 
 
 from_pretrained = load
-"""The same by the name that users of hubs know."""
+"""`load` by the name that users of hubs know."""
 
 
-def _rebuild(model: ScoringModel, options: dict[str, Any]) -> Predictor:
-    return Predictor(model, **options)
+def open_predictor(
+    name: str | Path, options: LoadOptions, batch_size: int | None = None, decoder: Decoder | None = None
+) -> Predictor:
+    """`load` with the options as one object."""
+    return Predictor(
+        load_model(name, options),
+        device=options.device,
+        dtype=options.dtype,
+        batch_size=batch_size,
+        trust_checkpoint=options.trust_checkpoint,
+        accept_licenses=options.accept_licenses,
+        decoder=decoder,
+    )
+
+
+def _rebuild(model: ScoringModel, arguments: dict[str, Any]) -> Predictor:
+    return Predictor(model, **arguments)
 
 
 def _checked(clips: Iterable[Clip]) -> Iterator[Clip]:
@@ -312,17 +315,6 @@ def _checked(clips: Iterable[Clip]) -> Iterator[Clip]:
                 f"stream takes mmmos.Clip objects, not {type(clip).__name__}; score takes files and samples"
             )
         yield clip
-
-
-def _cut_samples(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
-    """`windows.cut` in this process, whatever numpy does here about rounding."""
-    items = cut(clip, rates, min_seconds)
-    while True:
-        with np.errstate(all="ignore"):
-            item = next(items, None)
-        if item is None:
-            return
-        yield item
 
 
 def _raise_error(scores: Scores) -> Scores:

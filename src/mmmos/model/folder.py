@@ -18,7 +18,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,16 @@ from mmmos.io.atomic import replacing
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig, QualityModel
-from mmmos.model.system import LATER_FIELDS, Member, ModelInfo, ScoringModel, T
+from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scale
 
 FORMAT = 1
 """Version of the folder's layout."""
+
+LATER_FIELDS = ("label_range", "trained_on")
+"""Fields of `ModelInfo` that folders of earlier versions do not have; they take their defaults."""
+
+T = TypeVar("T")
 
 
 def save_model(folder: Path, member: Member, info: ModelInfo, card: str) -> None:

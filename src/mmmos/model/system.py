@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,10 @@ from mmmos.errors import ModelFormatError, UsageError
 from mmmos.model.quality import QualityModel
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, Scale, scale_name
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a user must know of a model besides its numbers; stands in its config."""
+    """What a user must know of a model besides its weights; part of its config."""
 
     calibrated: bool = False  # whether its scores were checked against raters outside its training data
     commercial_use: bool = False  # whether the licences of weights and training data allow it
@@ -45,10 +43,6 @@ class ModelInfo:
     def scale(self) -> str:
         """The name of the rating scale, "0-10"."""
         return scale_name(self.label_range)
-
-
-LATER_FIELDS = ("label_range", "trained_on")
-"""Fields of `ModelInfo` that folders of earlier versions do not have; they take their defaults."""
 
 
 def combined_info(members: Sequence[ModelInfo], training: Mapping[str, Any]) -> ModelInfo:
