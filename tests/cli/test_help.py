@@ -54,6 +54,7 @@ def test_every_command_has_a_section():
 
 def test_licenses_into_a_pipe_are_json():
     found = json.loads(shown("licenses"))
+    assert all(list(item) == ["name", "license", "commercial_use", "note", "source"] for item in found)
     assert [item["name"] for item in found] == [item.name for item in LICENSES]
     assert shown("licenses", "--json") == shown("licenses")
 
@@ -64,6 +65,6 @@ def test_licenses_are_a_table_that_fits(columns: int):
     license_table(Console(file=out, width=columns, highlight=False, markup=False, emoji=False))
     text = out.getvalue()
     assert max(map(cell_len, text.splitlines())) <= columns
-    assert all(" ".join(item.log.split()) in " ".join(text.split()) for item in LICENSES)
+    assert all(" ".join(item.note.split()) in " ".join(text.split()) for item in LICENSES)
     words = set(text.replace("(", " ").replace(")", " ").split())
     assert all(word in words for item in LICENSES for word in (*item.license.split(), *item.source.split()))

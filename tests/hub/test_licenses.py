@@ -45,5 +45,5 @@ def test_what_is_bundled_brings_its_notice() -> None:
         assert len(find(name)) == 1
         assert name in notices
     for item in bundled:
-        if item.log.startswith("Copyright"):
-            assert item.log.removeprefix("Copyright ").rstrip(".").split(",")[0].lower() in notices
+        if item.note.startswith("Copyright"):
+            assert item.note.removeprefix("Copyright ").rstrip(".").split(",")[0].lower() in notices

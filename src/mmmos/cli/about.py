@@ -51,4 +51,4 @@ def license_table(console: Console) -> None:
     for item in LICENSES:
         name, _, role = item.name.partition(": ")
         source = f" ({item.source})" * (not wide)  # words of a fourth column would be cut
-        console.print(f"{name}{f' ({role})' * bool(role)}: {item.log}{source}")
+        console.print(f"{name}{f' ({role})' * bool(role)}: {item.note}{source}")

@@ -12,7 +12,7 @@ class License:
     name: str
     license: str
     commercial_use: str  # "yes", "no" or "see note"
-    log: str
+    note: str
     source: str
 
 
