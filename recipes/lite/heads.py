@@ -1,19 +1,19 @@
 """The heads of `lite`: a gate between speech, music and sound, and linear scores in each, solved in closed form.
 
-What each score rests on:
+Evidence for each score:
 
             PQ                                  PC                      CE, CU
-    speech  codec ratings, damage in known      music's PC, weakened    from PQ and PC, as AES ratings of
-            order, scores of two other networks                         speech have them
-    music   ratings of music, damage in order   ratings of music        ratings of music
-    sound   ratings of music and codecs,        music's PC, weakened    from PQ and PC, as AES ratings of
-            damage in order                                             sound have them
+    speech  codec ratings, known order of       music's PC, weakened    from PQ and PC, as in AES ratings
+            degradations, two other networks                            of speech
+    music   ratings, order of degradations      ratings of music        ratings of music
+    sound   ratings of music and codecs,        music's PC, weakened    from PQ and PC, as in AES ratings
+            order of degradations                                       of sound
 
-A listening test teaches the differences between its clips, each set on a scale of its own; a damaged version teaches
-that it is worse than a less damaged one of the same recording, by `MARGIN` deviations, and by `STEP` for each step
-than one of any recording. Of noise DistillMOS knows more than its step: there it is followed. Outside music nothing
-that was rated on these axes has audio here, so the average clean clip of a domain gets the mean of that domain's AES
-ratings, and scores spread by `SPREAD` of theirs.
+A listening test gives the differences between its clips, each set on its own scale. A degraded version is worse than a
+less degraded one of the same recording by `MARGIN` standard deviations, and than one of any recording by `STEP` for
+each step. On noise, the heads follow DistillMOS, which knows more than the step. Outside music there is no audio with
+ratings on these axes, so the average clean clip of a domain gets the mean of that domain's AES ratings, and scores
+spread by `SPREAD` times theirs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mmmos.training.dataset import TrainingSet
 
 DOMAINS = ("speech", "music", "sound")
 MUSIC, CODEC, FREE, REMIXED = "musdb18_aes", "codec_mushra", "free", "remixed"  # sets
-CLEAN, SOURCES = "clean", "sources"  # kinds of unrated clips beside those of damage; their system is "KIND SEVERITY"
+CLEAN, SOURCES = "clean", "sources"  # kinds of unrated clips, besides degradations; their system is "KIND SEVERITY"
 AES = {"speech": "AES_natural_speech", "sound": "AES_natural_sound"}  # label files
 
 BASIS = {
@@ -48,19 +48,19 @@ BASIS = {
     "music": dict.fromkeys(AXES, "human"),
     "sound": {"PQ": "constructed", "PC": "constructed", "CE": "derived", "CU": "derived"},
 }
-"""What an axis rests on in a domain: ratings of such clips, damage in known order, or other axes' scores."""
+"""Evidence for an axis in a domain: ratings of such clips, order of degradations, or other axes' scores."""
 
-MARGIN = 1.0  # deviations between two versions of a recording
-STEP = 0.5  # deviations between two steps of damage, whatever the recording
+MARGIN = 1.0  # standard deviations between two versions of a recording
+STEP = 0.5  # standard deviations between two steps, of any recording
 SPREAD = {"PQ": 0.6, "PC": 0.3}
 GATE_DECAY = 1e-4
 GATE_WEIGHT = {"speech": 2.0, "music": 1.0, "sound": 1.0}  # noise in speech is lost on the heads of other domains
-PARTS = 5  # of the groups; each member goes without one, and their spread is the scores' deviation
-TERMS = 100.0  # weight of a whole set beside the decay, however many clips it has
+PARTS = 5  # of the groups; each member goes without one, and their spread is the scores' standard deviation
+TERMS = 100.0  # weight of a whole set against the decay, whatever its number of clips
 DECAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of music's axes; taken is the best for songs left out of training in turn
 INNER_FOLDS = 4
 TEACHER = "distillmos"  # the encoder whose own score is followed
-TAUGHT = ("white", "pink", "babble", "mnru", "denoised")  # damage on which the teacher is
+TAUGHT = ("white", "pink", "babble", "mnru", "denoised")  # degradations for which the teacher is
 
 Array = NDArray[np.float64]
 Flags = Sequence[bool] | NDArray[np.bool_]
@@ -69,7 +69,7 @@ CE, CU, PC, PQ = (AXES.index(axis) for axis in ("CE", "CU", "PC", "PQ"))
 
 @dataclass(frozen=True)
 class Sources:
-    """What a direction is learned from, and how much each weighs as a whole."""
+    """Training sources of a direction, each with its total weight."""
 
     decay: float | None  # None: chosen on the training songs
     music: float = 0.0
@@ -77,9 +77,9 @@ class Sources:
     pairs: float = 0.0  # two versions of one recording
     levels: float = 0.0  # versions of all recordings
     domains: tuple[str, ...] = DOMAINS  # of pairs and levels
-    remixed: float = 0.0  # vocals taken out of their mixtures
-    teacher: float = 0.0  # the teacher's score of versions with the damage in `TAUGHT`
-    prior: float = 0.0  # on the teacher's score, in its deviations, before anything is learned
+    remixed: float = 0.0  # vocals separated from their mixtures
+    teacher: float = 0.0  # the teacher's score of versions with a degradation in `TAUGHT`
+    prior: float = 0.0  # on the teacher's score, in its standard deviations, before training
 
 
 QUALITY = {
@@ -87,13 +87,13 @@ QUALITY = {
     "music": Sources(decay=None, music=1.0, pairs=0.5, domains=("music",), remixed=0.3),
     "sound": Sources(decay=1.0, music=0.2, codec=0.2, pairs=1.0, levels=1.0),
 }
-"""Of PQ. These weights and the gate's were chosen on the very folds that `recipes/lite/evaluate.py` reports."""
-RATINGS = Sources(decay=None, music=1.0)  # of CE, CU and PC in music
+"""For PQ. These weights and the gate's were chosen on the same folds that `recipes/lite/evaluate.py` reports."""
+RATINGS = Sources(decay=None, music=1.0)  # for CE, CU and PC in music
 
 
 @dataclass(frozen=True)
 class Norms:
-    """A domain's AES ratings: means and deviations of PQ and PC, and CE and CU as linear functions of the two."""
+    """A domain's AES ratings: means and standard deviations of PQ and PC; CE and CU as linear functions of them."""
 
     mean: dict[str, float]
     std: dict[str, float]
@@ -102,26 +102,26 @@ class Norms:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a least-squares fit needs of inputs A [N, D] and targets y [N]: A'A and A'y."""
+    """Sufficient statistics of a least-squares fit of inputs A [N, D] to targets y [N]: A'A and A'y."""
 
     gram: Array  # [D, D]
     moment: Array  # [D]
 
     @classmethod
-    def of(cls, inputs: Array, targets: Array, share: float) -> Evidence:
-        """The set as a whole weighs `share` of `TERMS`, however many rows it has."""
-        return cls(inputs.T @ inputs, inputs.T @ targets).times(share * TERMS / max(len(targets), 1))
+    def of(cls, inputs: Array, targets: Array, weight: float) -> Evidence:
+        """The set as a whole has the weight `weight` × `TERMS`, whatever its number of rows."""
+        return cls(inputs.T @ inputs, inputs.T @ targets).times(weight * TERMS / max(len(targets), 1))
 
     @classmethod
     def nothing(cls, size: int) -> Evidence:
-        """Before anything is known of D inputs."""
+        """Nothing is known of D inputs."""
         return cls(np.zeros((size, size)), np.zeros(size))
 
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence(self.gram + other.gram, self.moment + other.moment)
 
     def times(self, weight: float) -> Evidence:
-        """The same, weighing so much more."""
+        """The same with its weight multiplied."""
         return Evidence(weight * self.gram, weight * self.moment)
 
     def solve(self, decay: float, prior: Array) -> Array:
@@ -180,7 +180,7 @@ def fit_member(table: TrainingSet, config: ModelConfig, norms: dict[str, Norms],
 
 
 def fit_inputs(model: QualityModel, seen: TrainingSet, table: TrainingSet) -> Array:
-    """What the heads hear of a table's clips [N, D], z-scored by the clips that training saw."""
+    """Inputs of the heads for a table's clips [N, D], z-scored by the training clips."""
     model.aggregator.fit(seen.frames(most=10**9))
     with torch.no_grad():
         x = model.aggregator.prepare(table.inputs.batch([crops[0][0] for crops in table.crops]).frames[:, 0])
@@ -188,14 +188,14 @@ def fit_inputs(model: QualityModel, seen: TrainingSet, table: TrainingSet) -> Ar
 
 
 def fit_experts(x: Array, clips: Sequence[LabelledClip], norms: Mapping[str, Norms], config: ModelConfig) -> Experts:
-    """Scores in every domain, from inputs [N, D] and what is known of their clips."""
+    """Scores in every domain, fitted to inputs [N, D] and the labels of their clips."""
     weight, bias = np.zeros((len(AXES), len(DOMAINS), x.shape[1])), np.zeros((len(AXES), len(DOMAINS)))
     rated, music = of_set(clips, MUSIC), DOMAINS.index("music")
     labels, centre = label_array(clips)[rated], x[rated].mean(axis=0)
     for axis in range(len(AXES)):
         direction = fit_direction(x, clips, axis, QUALITY["music"] if axis == PQ else RATINGS, config)
-        told, y = (x[rated] - centre) @ direction, labels[:, axis] - labels[:, axis].mean()
-        weight[axis, music] = direction * (told @ y / (told @ told))
+        projected, y = (x[rated] - centre) @ direction, labels[:, axis] - labels[:, axis].mean()
+        weight[axis, music] = direction * (projected @ y / (projected @ projected))
         bias[axis, music] = labels[:, axis].mean() - centre @ weight[axis, music]
     for domain, known in norms.items():
         at = DOMAINS.index(domain)
@@ -211,18 +211,18 @@ def fit_experts(x: Array, clips: Sequence[LabelledClip], norms: Mapping[str, Nor
 
 
 def opinions(config: ModelConfig) -> dict[str, int]:
-    """The encoders that have a score of their own, and its column where frames are pooled to mean and deviation."""
+    """The encoders that have a score of their own, and its column in features of mean and standard deviation."""
     found, start = {}, 0
     for spec in config.encoders:
         means = sum(spec.block_dims)
         if spec.block_dims[-1] == 1:
             found[spec.name] = start + means - 1
-        start += 2 * means  # deviations follow
+        start += 2 * means  # standard deviations follow
     return found
 
 
 def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: Sources, config: ModelConfig) -> Array:
-    """The direction [D] in which clips get better on an axis; only their order counts."""
+    """The direction [D] of rising scores on an axis; only the order of clips matters."""
     y = label_array(clips)[:, axis]
     songs = sorted({clips[i].group for i in of_set(clips, MUSIC)})
     prior, teacher = np.zeros(x.shape[1]), opinions(config)[TEACHER]
@@ -235,20 +235,20 @@ def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: S
         found = [
             _rated(x, y, of_set(clips, MUSIC, without), sources.music),
             _rated(x, y, of_set(clips, CODEC), sources.codec),
-            _ordered(x, damage_pairs(clips, free), sources.pairs),
-            _ordered(x, damage_pairs(clips, remixed), sources.remixed),
+            _ordered(x, degradation_pairs(clips, free), sources.pairs),
+            _ordered(x, degradation_pairs(clips, remixed), sources.remixed),
             _levels(x, clips, free, sources.levels),
-            _rated(x, x[:, teacher], _damaged_by(TAUGHT, clips, free), sources.teacher),
+            _rated(x, x[:, teacher], _degraded_by(TAUGHT, clips, free), sources.teacher),
         ]
         return sum((part for part in found if part is not None), start=Evidence.nothing(x.shape[1]))
 
     def held_out(decay: float) -> float:
-        told = np.full(len(clips), np.nan)
+        scores = np.full(len(clips), np.nan)
         for part, known in enumerate(parts):
             held = of_set(clips, MUSIC, set(songs) - set(songs[part::INNER_FOLDS]))
-            told[held] = x[held] @ known.solve(decay, prior)
+            scores[held] = x[held] @ known.solve(decay, prior)
         rated = of_set(clips, MUSIC)
-        return srcc(told[rated], y[rated])
+        return srcc(scores[rated], y[rated])
 
     if sources.decay is not None:
         return evidence().solve(sources.decay, prior)
@@ -256,34 +256,34 @@ def fit_direction(x: Array, clips: Sequence[LabelledClip], axis: int, sources: S
     return evidence().solve(max(DECAYS, key=held_out), prior)
 
 
-def _rated(x: Array, y: Array, rows: Sequence[int], share: float) -> Evidence | None:
-    """That some rows' ratings are theirs, on a scale of their own."""
-    if not share or len(rows) < 2 or not y[rows].std():
+def _rated(x: Array, y: Array, rows: Sequence[int], total: float) -> Evidence | None:
+    """Evidence from the ratings of some rows, on their own scale."""
+    if not total or len(rows) < 2 or not y[rows].std():
         return None
-    return Evidence.of(x[rows] - x[rows].mean(axis=0), (y[rows] - y[rows].mean()) / y[rows].std(), share)
+    return Evidence.of(x[rows] - x[rows].mean(axis=0), (y[rows] - y[rows].mean()) / y[rows].std(), total)
 
 
-def _damaged_by(kinds: Collection[str], clips: Sequence[LabelledClip], rows: Flags) -> list[int]:
-    return [int(i) for i in np.flatnonzero(rows) if damage_of(clips[i])[0] in kinds]
+def _degraded_by(kinds: Collection[str], clips: Sequence[LabelledClip], rows: Flags) -> list[int]:
+    return [int(i) for i in np.flatnonzero(rows) if degradation_of(clips[i])[0] in kinds]
 
 
-def _ordered(x: Array, pairs: tuple[list[int], list[int]], share: float) -> Evidence | None:
-    """That the first of each pair is better, by as much as every other."""
+def _ordered(x: Array, pairs: tuple[list[int], list[int]], total: float) -> Evidence | None:
+    """Evidence from pairs: the first is better, each time by `MARGIN`."""
     better, worse = pairs
-    return Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN), share) if share and better else None
+    return Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN), total) if total and better else None
 
 
-def _levels(x: Array, clips: Sequence[LabelledClip], rows: Flags, share: float) -> Evidence | None:
-    """That clips lose by every step of damage, each kind about its own mean, the clean ones beside each kind."""
-    kinds = np.array([damage_of(row)[0] if here else "" for row, here in zip(clips, rows, strict=True)])
+def _levels(x: Array, clips: Sequence[LabelledClip], rows: Flags, total: float) -> Evidence | None:
+    """Evidence from severities: each step costs `STEP`, within each kind, clean clips included."""
+    kinds = np.array([degradation_of(row)[0] if here else "" for row, here in zip(clips, rows, strict=True)])
     clean, names = x[kinds == CLEAN], sorted({*kinds} - {"", CLEAN, SOURCES})
-    if not share or not names or not len(clean):
+    if not total or not names or not len(clean):
         return None
-    evidence, total = Evidence.nothing(x.shape[1]), 0.0
+    evidence, size_of_all = Evidence.nothing(x.shape[1]), 0.0
     for name in names:
         damaged = np.flatnonzero(kinds == name)
-        steps = np.array([float(damage_of(clips[i])[1]) for i in damaged])
-        # Clean clips are many: together they count as a third step beside the two that a recording has of a kind.
+        steps = np.array([float(degradation_of(clips[i])[1]) for i in damaged])
+        # Clean clips are many: together they count as a third step, next to the two that a recording has of a kind.
         weight = len(damaged) / 2
         size = len(damaged) + weight
         mean = (x[damaged].sum(axis=0) + weight * clean.mean(axis=0)) / size
@@ -291,19 +291,19 @@ def _levels(x: Array, clips: Sequence[LabelledClip], rows: Flags, share: float) 
         clean_target = STEP * steps.sum() / size
         moment = targets @ x[damaged] + weight * clean_target * clean.mean(axis=0)
         evidence += Evidence(x[damaged].T @ x[damaged] - size * np.outer(mean, mean), moment)
-        total += weight
-    beside = Evidence(clean.T @ clean * (total / len(clean)), np.zeros(x.shape[1]))
-    return (evidence + beside).times(share * TERMS / (3 * total))
+        size_of_all += weight
+    clean_part = Evidence(clean.T @ clean * (size_of_all / len(clean)), np.zeros(x.shape[1]))
+    return (evidence + clean_part).times(total * TERMS / (3 * size_of_all))
 
 
-def damage_of(row: LabelledClip) -> tuple[str, int]:
-    """Kind and severity of an unrated clip's damage, or of what else was made of its recording."""
+def degradation_of(row: LabelledClip) -> tuple[str, int]:
+    """Kind and severity of an unrated clip: of a degradation, or number of sources."""
     kind, severity = row.system.rsplit(" ", 1)
     return kind, int(severity)
 
 
-def damage_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int], list[int]]:
-    """Versions of one recording of which the first is better: clean, or of less damage of the same kind."""
+def degradation_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int], list[int]]:
+    """Versions of one recording of which the first is better: clean, or less degraded in the same way."""
 
     def better(kind: str, level: int, other: str, more: int) -> bool:
         return other != SOURCES and kind in (other, CLEAN) and level < more
@@ -312,7 +312,7 @@ def damage_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int],
 
 
 def count_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int], list[int]]:
-    """Versions of one recording of which the second holds more sources at once."""
+    """Versions of one recording of which the second has more simultaneous sources."""
 
     def fewer(kind: str, level: int, other: str, more: int) -> bool:
         return other == SOURCES and kind in (other, CLEAN) and max(level, 1) < more
@@ -323,10 +323,10 @@ def count_pairs(clips: Sequence[LabelledClip], rows: Flags) -> tuple[list[int], 
 def _pairs(
     clips: Sequence[LabelledClip], rows: Flags, holds: Callable[[str, int, str, int], bool]
 ) -> tuple[list[int], list[int]]:
-    """Rows of one group for whose kinds and severities something holds."""
+    """Pairs of rows of one group whose kinds and severities fulfil a condition."""
     by_group: dict[str, list[tuple[int, str, int]]] = {}
     for i in np.flatnonzero(rows):
-        by_group.setdefault(clips[i].group, []).append((int(i), *damage_of(clips[i])))
+        by_group.setdefault(clips[i].group, []).append((int(i), *degradation_of(clips[i])))
     found = [(a[0], b[0]) for members in by_group.values() for a in members for b in members if holds(*a[1:], *b[1:])]
     first, second = zip(*found, strict=True) if found else ((), ())
     return list(first), list(second)
@@ -339,13 +339,13 @@ def _fit_gate(x: Array, clips: Sequence[LabelledClip]) -> torch.Tensor:
     sizes = Counter((row.domain, row.set) for row in clips)
     total = {domain: sum(size**0.5 for (other, _), size in sizes.items() if other == domain) for domain in DOMAINS}
     weight = {kind: GATE_WEIGHT[kind[0]] / total[kind[0]] / size**0.5 for kind, size in sizes.items()}
-    share = torch.tensor([weight[row.domain, row.set] for row in clips], dtype=torch.float64)
+    weights = torch.tensor([weight[row.domain, row.set] for row in clips], dtype=torch.float64)
     gate = torch.zeros(len(DOMAINS), inputs.shape[1], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([gate], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         solver.zero_grad()
-        wrong = (F.cross_entropy(inputs @ gate.T, target, reduction="none") * share).sum() / share.sum()
+        wrong = (F.cross_entropy(inputs @ gate.T, target, reduction="none") * weights).sum() / weights.sum()
         total = wrong + GATE_DECAY * gate[:, :-1].square().sum()
         total.backward()
         return total
@@ -355,7 +355,7 @@ def _fit_gate(x: Array, clips: Sequence[LabelledClip]) -> torch.Tensor:
 
 
 def of_set(clips: Sequence[LabelledClip], name: str, without: Collection[str] = ()) -> list[int]:
-    """The rows of a set, those of some groups left out."""
+    """The rows of a set, without those of some groups."""
     return [i for i, row in enumerate(clips) if row.set == name and row.group not in without]
 
 

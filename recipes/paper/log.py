@@ -1,4 +1,4 @@
-"""Keep what an experiment came to for dev/LOG.md, as docs/experiments/NAME.json.
+"""Keep the results of an experiment for dev/LOG.md, as recipes/paper/results/NAME.json.
 
     python -m recipes.paper.log OUT NAME
 
@@ -24,7 +24,7 @@ def main() -> None:
     """Read the results, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of the experiment")
-    parser.add_argument("name", help="of the file in docs/experiments")
+    parser.add_argument("name", help="of the file in recipes/paper/results")
     options = parser.parse_args()
     runs: dict[tuple[str, str], dict[str, dict[str, list[tuple[float, float]]]]] = {}
     for result in read_results(options.out / "results.jsonl"):
@@ -37,7 +37,7 @@ def main() -> None:
     ]
     words = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-    path = ROOT / "docs" / "experiments" / f"{options.name}.json"
+    path = Path(__file__).parent / "results" / f"{options.name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"commit": commit, "rows": rows}, indent=1, allow_nan=False) + "\n")
 

@@ -81,7 +81,7 @@ def _member(config: ModelConfig) -> Member:
 
 
 def write_wavlm(encoder: WavLM, folder: Path) -> Path:
-    """As the hub has it: config.json beside the tensors."""
+    """As the hub has it: config.json next to the tensors."""
     for conv in encoder.convs:
         nn.init.kaiming_normal_(conv.get_parameter("weight"))  # keeps the level through six of them
     config = asdict(encoder.config)

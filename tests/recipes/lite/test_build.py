@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmmos.model.load import load_model
+from recipes.lite.build import script
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("MMMOS_DATA", "no-data"))
@@ -22,9 +23,9 @@ WORK = ROOT / "build" / "lite"
     not all(folder.is_dir() for folder in (DATA / "musdb18_aes", DATA / "codec_mushra", DATA / "labels", WORK)),
     reason="MMMOS_DATA names no folder with musdb18_aes, codec_mushra and labels, or lite was never built here",
 )
-def test_the_script_gives_the_same_model_again(tmp_path: Path) -> None:
+def test_build_gives_the_bundled_model(tmp_path: Path) -> None:
     words = ["--data", DATA, "--work", WORK, "--out", tmp_path / "lite"]
-    subprocess.run([sys.executable, ROOT / "recipes" / "lite" / "build.py", *words], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "recipes.lite.build", *words], cwd=ROOT, check=True, capture_output=True)
     built, bundled = load_model(tmp_path / "lite"), load_model("lite")
     assert built.info.training == bundled.info.training
     assert built.info.check == pytest.approx(bundled.info.check, abs=0.01)
@@ -33,3 +34,8 @@ def test_the_script_gives_the_same_model_again(tmp_path: Path) -> None:
 def test_the_bundled_model_is_small_enough_for_a_wheel() -> None:
     folder = ROOT / "src" / "mmmos" / "bundled"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 12_000_000
+
+
+@pytest.mark.parametrize("name", ["convert_distillmos", "convert_dnsmos", "convert_musicnn"])
+def test_build_finds_its_scripts(name: str):
+    assert script(name).is_file()

@@ -35,10 +35,12 @@ def song(number: int, label: float) -> LabelledClip:
 def test_pairs_are_of_one_recording_and_one_kind():
     clips = [free("a", *told) for told in [("clean", 0), ("hum", 1), ("hum", 3), ("mp3", 2), ("sources", 2)]]
     clips += [free("b", "clean", 0), free("b", "hum", 4)]
-    found = {(clips[i].system, clips[j].system) for i, j in zip(*heads.damage_pairs(clips, [True] * 7), strict=True)}
+    found = {
+        (clips[i].system, clips[j].system) for i, j in zip(*heads.degradation_pairs(clips, [True] * 7), strict=True)
+    }
     a = {("clean 0", "hum 1"), ("clean 0", "hum 3"), ("hum 1", "hum 3"), ("clean 0", "mp3 2")}
     assert found == a | {("clean 0", "hum 4")}
-    assert heads.damage_pairs(clips, [True] + [False] * 6) == ([], [])
+    assert heads.degradation_pairs(clips, [True] + [False] * 6) == ([], [])
 
 
 def test_a_clean_recording_is_one_source():
@@ -85,7 +87,7 @@ def test_the_order_of_damage_is_found_in_recordings_never_heard(share: str):
     x = rng.standard_normal((120, D)) / 10 + 0.02 * level[:, None] * fault
     sources = heads.Sources(decay=1.0, domains=("speech",), **{share: 1.0})
     direction = heads.fit_direction(x[:60], clips[:60], heads.PQ, sources, CONFIG)
-    better, worse = heads.damage_pairs(clips, [False] * 60 + [True] * 60)
+    better, worse = heads.degradation_pairs(clips, [False] * 60 + [True] * 60)
     assert np.mean(x[better] @ direction > x[worse] @ direction) > 0.9
 
 
@@ -100,7 +102,7 @@ def test_with_nothing_learned_quality_is_the_score_of_distillmos():
 def distance_from_clean(kind: str, step: int) -> float:
     """How far damage moves the spectra of 20 ms, in nepers."""
     x, other = music(3.0, 24_000).astype(np.float64), np.random.default_rng(1).standard_normal(72_000)
-    function, steps = damage.KINDS[kind]
+    function, steps = damage.DEGRADATIONS[kind]
     y = function(x, damage.Job(24_000, 12_000, np.random.default_rng(0), other, other), steps[step])
     assert np.isfinite(y).all()
     assert abs(len(y) - len(x)) < 2500  # codecs have delays
@@ -109,13 +111,13 @@ def distance_from_clean(kind: str, step: int) -> float:
     return float(np.abs(before - after).mean())
 
 
-@pytest.mark.parametrize("kind", damage.KINDS)
+@pytest.mark.parametrize("kind", damage.DEGRADATIONS)
 def test_the_least_damage_is_some(kind: str):
     assert distance_from_clean(kind, 0) > 0.01
 
 
 # The others change what a spectrum does not tell, or draw what they do.
-@pytest.mark.parametrize("kind", sorted({*damage.KINDS} - {"phase", "wow", "vocoded", "chain"}))
+@pytest.mark.parametrize("kind", sorted({*damage.DEGRADATIONS} - {"phase", "wow", "vocoded", "chain"}))
 def test_more_damage_is_farther_from_the_clean_recording(kind: str):
     assert distance_from_clean(kind, 0) < distance_from_clean(kind, 3)
 
