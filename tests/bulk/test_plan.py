@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from mmmos.audio.clip import Clip
 from mmmos.bulk import plan as plans
-from mmmos.bulk.commits import Commit, committed, part_name, publish_part, read_commits
+from mmmos.bulk.commits import Commit, commit_name, committed, part_name, publish_part, read_commits
 from mmmos.bulk.failures import Failures, publish_failures, read_failures
 from mmmos.bulk.plan import clips_of, make_plan, read_plan
 from mmmos.bulk.stores import LocalStore, Store, open_store
@@ -225,7 +225,7 @@ def test_a_commit_with_a_value_that_cannot_be_is_damaged(store, change):
     plan = make_plan(store, SEVEN, TASK, 3)
     commits = [publish_part(store, plan, shard, table(*"abc")) for shard in (1, 0)]
     assert read_commits(store) == ({0: commits[1], 1: commits[0]}, [])
-    name = plans.commit_name(1)
+    name = commit_name(1)
     store.publish(name, json.dumps(told(store, name) | change).encode())
     assert read_commits(store) == ({0: commits[1]}, [name])
     assert list(committed(store)) == [0]
