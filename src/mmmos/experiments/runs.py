@@ -10,7 +10,6 @@ what is not done yet; a run that fails is told and the others go on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -43,6 +42,7 @@ from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.training.checkpoint import best_epoch, drop_checkpoint
 from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.fit import rated_axes
+from mmmos.training.identity import stable_hash
 from mmmos.training.loop import fit, predict
 from mmmos.training.settings import Settings
 
@@ -218,7 +218,7 @@ class _Plan:
             # Clips that were extracted, not those listed: a clip that turns up later makes it another run.
             planned = {plan.clip for plan in extracted[request].plans}
             used = [(item.clip.id, item.labels, item.set) for item in rows if item.clip in planned]
-            keys[part] = _digest(request, used, config.encoders, config.aggregator, config.fusion)
+            keys[part] = stable_hash(request, used, config.encoders, config.aggregator, config.fusion)
             if keys[part] not in self.tables:
                 plans, aggregator = extracted[request].plans, build_aggregator(config)
                 self.tables[keys[part]] = build_training_set(rows, plans, extractor, aggregator)
@@ -227,7 +227,7 @@ class _Plan:
         trained_on = file_digests(clip.clip for part in ("train", "dev") for clip in self.tables[keys[part]].rows)
         for seed in self._experiment.seeds:
             contents = [self.tables[key].content for key in keys.values()]
-            digest = _digest(row.settings, config, seed, keys, contents)[:8]
+            digest = stable_hash(row.settings, config, seed, keys, contents)[:8]
             yield Run(
                 self._out / "runs" / f"{'+'.join(names)}-{row.settings.aggregator}-{row.settings.loss}-{seed}-{digest}",
                 config,
@@ -331,7 +331,3 @@ def _by_encoder_options(experiment: Experiment) -> list[list[Configuration]]:
     for row in experiment.grid:
         groups.setdefault(repr([row.settings.encoder_options(name) for name in names]), []).append(row)
     return list(groups.values())
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -21,9 +21,6 @@ from mmmos.audio.windows import MIN_SECONDS, WINDOW_SECONDS
 CropMode = Literal["random", "windows", "first"]
 """Random crops, all windows one after another as in scoring, or the first 10 s alone."""
 
-SLACK_SECONDS = 0.5
-"""In evaluation a clip longer than 10 s by less than this is its first window: encoders pad a file by as much."""
-
 LEAST_SECONDS = 1e-6
 """A clip longer than 10 s by up to this is whole: it is less than a sample, and what rounded times differ by."""
 
@@ -60,14 +57,14 @@ def plan_crops(clip: Clip, duration: float, mode: CropMode, n_crops: int, seed: 
         return (Crop(clip, min(1.0, length / WINDOW_SECONDS) if length > 0 else 1.0),)
     if mode == "random":
         return tuple(Crop(_stretch(clip, at)) for at in _random_starts(clip, room, n_crops, seed))
-    if mode == "first" or room < SLACK_SECONDS:
+    if mode == "first":
         return (Crop(_stretch(clip, start)),)
     starts = [start + i * WINDOW_SECONDS for i in range(math.ceil(length / WINDOW_SECONDS))]
     lengths = [min(WINDOW_SECONDS, end - at) for at in starts]
     return tuple(
         Crop(replace(clip, start_time=at, end_time=at + seconds), seconds / WINDOW_SECONDS)
         for at, seconds in zip(starts, lengths, strict=True)
-        if seconds >= MIN_SECONDS
+        if seconds > MIN_SECONDS - LEAST_SECONDS  # as in scoring: 10.1 - 10 is a little under 0.1
     )
 
 

@@ -1,4 +1,4 @@
 """From labelled clips to a model folder.
 
-In the order of data flow: settings, loop, ridge, closed_form, checkpoint, summary, fit.
+In the order of data flow: settings, identity, dataset, loop, ridge, closed_form, checkpoint, summary, fit.
 """

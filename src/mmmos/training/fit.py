@@ -31,6 +31,7 @@ from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.training.checkpoint import CHECKPOINT, best_epoch, drop_checkpoint
 from mmmos.training.closed_form import fit_closed_form, suits
 from mmmos.training.dataset import TrainingSet, build_training_set
+from mmmos.training.identity import stable_dict
 from mmmos.training.loop import TrainConfig, predict, run_id
 from mmmos.training.loop import fit as train_loop
 from mmmos.training.settings import PRESETS, Settings
@@ -129,7 +130,11 @@ def train_folder(
     left_out = [*extracted.left_out, *dev_extracted.left_out]
     check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, left_out)
     stored = asdict(settings) | {"seed": seed, "main_set": main_set}
-    run = hashlib.sha256(repr((method, label_range, run_id(config, *parts, stored))).encode()).hexdigest()
+    run = hashlib.sha256(
+        repr(
+            (method, label_range, run_id(config, *parts, stable_dict(settings) | {"seed": seed, "main_set": main_set}))
+        ).encode()
+    ).hexdigest()
     if (result := _finished(folder, run)) is not None:
         logger.info("%s holds the finished model of this run already", folder)
         return result

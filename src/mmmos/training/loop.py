@@ -28,6 +28,7 @@ from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
 from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
 from mmmos.training.dataset import TrainingSet
+from mmmos.training.identity import stable_dict
 
 logger = logging.getLogger(__name__)
 
@@ -248,4 +249,4 @@ def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, how
         for table in (train, dev)
         if table is not None
     ]
-    return repr((config.stored(), how, train.content, dev and dev.content, rows))
+    return repr((stable_dict(config), how, train.content, dev and dev.content, rows))
