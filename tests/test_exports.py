@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import version
 
 import pytest
 
 import mmmos
+from mmmos.hub.options import LoadOptions
 
 
 @pytest.mark.parametrize("name", mmmos.__all__)
@@ -34,13 +36,35 @@ def test_signatures_show_every_option(function: Callable[..., object]):
 
 def test_load_takes_every_option_of_its_parts():
     options = set(inspect.signature(mmmos.load).parameters)
-    parts = (mmmos.Predictor, import_module("mmmos.model.load").load_model)
-    assert options == {name for part in parts for name in inspect.signature(part).parameters} - {"model"}
+    placed = set(inspect.signature(mmmos.Predictor).parameters) - {"model", "decoder"}
+    decoding = {"deadline", "decoders"}  # of the decoder that `load` gives the predictor
+    assert options == {"name"} | placed | decoding | {field.name for field in fields(LoadOptions)}
 
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         _ = mmmos.lod
+
+
+PACKAGES = {
+    "audio": "Clip ClipReport Window cut",
+    "encoders": "ENCODERS Encoder Features load_encoder",
+    "features": "Crop FeatureCache FeatureExtractor",
+    "model": "ScoringModel load_model save_model",
+    "inference": "Predictor from_pretrained",
+    "training": "Settings train_folder",
+    "evaluation": "compare evaluate",
+}
+
+
+@pytest.mark.parametrize(("package", "names"), PACKAGES.items())
+def test_packages_export_their_public_names(package: str, names: str):
+    module = import_module(f"mmmos.{package}")
+    assert dir(module) == names.split()
+    for name in names.split():
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=f"module 'mmmos.{package}' has no attribute 'clip_'"):
+        module.clip_  # noqa: B018
 
 
 def test_axes_are_in_the_one_order():

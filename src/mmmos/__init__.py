@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmmos.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mmmos import encoders, ensemble, losses, metrics, paper, scores
@@ -38,31 +40,19 @@ __all__ = [
     "scores",
 ]
 
-# torch takes two seconds to import; `import mmmos` does not wait for it.
-_HOMES = {
-    "AXES": "scores",
-    "AudioError": "errors",
-    "Clip": "audio.clip",
-    "MmmosError": "errors",
-    "Predictor": "inference.predictor",
-    "Scale": "scores",
-    "Scores": "scores",
-    "from_pretrained": "inference.predictor",
-    "load": "inference.predictor",
-}
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name == "__version__":
-        return import_module("mmmos.version").VERSION
-    if name in _HOMES:
-        return getattr(import_module(f"mmmos.{_HOMES[name]}"), name)
-    if name in __all__:
-        return import_module(f"mmmos.{name}")
-    raise AttributeError(f"module 'mmmos' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "AXES": "scores",
+        "AudioError": "errors",
+        "Clip": "audio.clip",
+        "MmmosError": "errors",
+        "Predictor": "inference.predictor",
+        "Scale": "scores",
+        "Scores": "scores",
+        "__version__": "version:VERSION",
+        "from_pretrained": "inference.predictor",
+        "load": "inference.predictor",
+    },
+    ("encoders", "ensemble", "losses", "metrics", "paper", "scores"),
+)

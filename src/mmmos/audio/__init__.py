@@ -3,3 +3,17 @@
 In the order of data flow: clip, containers, mpeg, pcm, libsndfile, joined, ffmpeg, decode, limits, warnings, windows,
 isolated, decoder, prefetch.
 """
+
+from typing import TYPE_CHECKING
+
+from mmmos.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mmmos.audio.clip import Clip as Clip
+    from mmmos.audio.windows import ClipReport as ClipReport
+    from mmmos.audio.windows import Window as Window
+    from mmmos.audio.windows import cut as cut
+
+__getattr__, __dir__ = lazy_exports(
+    __name__, {"Clip": "clip", "ClipReport": "windows", "Window": "windows", "cut": "windows"}
+)

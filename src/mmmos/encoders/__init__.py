@@ -1,24 +1,18 @@
-"""The frozen encoders: base, table, device, weights, then one module each.
+"""The frozen encoders: from waveforms to frames.
 
-`ENCODERS` and `load_encoder` are in `table`, `Encoder` and `Features` in `base`.
+In the order of data flow: base, device, torch_settings, weights, one module each, table.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+from mmmos.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from mmmos.encoders.base import Encoder, Features
-    from mmmos.encoders.table import ENCODERS, load_encoder
+    from mmmos.encoders.base import Encoder as Encoder
+    from mmmos.encoders.base import Features as Features
+    from mmmos.encoders.table import ENCODERS as ENCODERS
+    from mmmos.encoders.table import load_encoder as load_encoder
 
-__all__ = ["ENCODERS", "Encoder", "Features", "load_encoder"]
-
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name not in __all__:
-        raise AttributeError(f"module 'mmmos.encoders' has no attribute {name!r}")
-    return getattr(
-        import_module("mmmos.encoders." + ("table" if name in ("ENCODERS", "load_encoder") else "base")), name
-    )
+__getattr__, __dir__ = lazy_exports(
+    __name__, {"ENCODERS": "table", "Encoder": "base", "Features": "base", "load_encoder": "table"}
+)

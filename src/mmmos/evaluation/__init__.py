@@ -2,3 +2,13 @@
 
 In the order of data flow: predictions, matching, agreement, rating_scales, ceiling, leaderboard.
 """
+
+from typing import TYPE_CHECKING
+
+from mmmos.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mmmos.evaluation.agreement import compare as compare
+    from mmmos.evaluation.agreement import evaluate as evaluate
+
+__getattr__, __dir__ = lazy_exports(__name__, {"compare": "agreement", "evaluate": "agreement"})

@@ -2,3 +2,13 @@
 
 In the order of data flow: predictor, clip_scores, rows, differentiable, selfcheck, doctor.
 """
+
+from typing import TYPE_CHECKING
+
+from mmmos.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mmmos.inference.predictor import Predictor as Predictor
+    from mmmos.inference.predictor import from_pretrained as from_pretrained
+
+__getattr__, __dir__ = lazy_exports(__name__, {"Predictor": "predictor", "from_pretrained": "predictor"})

@@ -2,3 +2,13 @@
 
 In the order of data flow: settings, identity, dataset, loop, ridge, closed_form, checkpoint, summary, fit.
 """
+
+from typing import TYPE_CHECKING
+
+from mmmos.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from mmmos.training.fit import train_folder as train_folder
+    from mmmos.training.settings import Settings as Settings
+
+__getattr__, __dir__ = lazy_exports(__name__, {"Settings": "settings", "train_folder": "fit"})
