@@ -285,3 +285,6 @@ METRICS: dict[str, Metric] = {"MSE": mse, "LCC": lcc, "SRCC": srcc, "KTAU": ktau
 
 ALL_METRICS: dict[str, Metric] = {**METRICS, "bias": bias, "debiased_mse": debiased_mse}
 """The four, and what their tables leave out: how far all the scores are off alike, and the error without that."""
+
+LEVELS = ("utterance", "system")
+"""What a metric is computed over: clips, or the means of systems."""

@@ -331,7 +331,9 @@ def test_missing_predictions_are_refused_unless_it_is_said(run: Run, raters: tup
     (tmp_path / "p.csv").write_text("\n".join(lines[:-4]))
     status, out, err = run("leaderboard", "p.csv", "--labels", "raters.jsonl")
     assert (status, out) == (2, "")
-    assert f"p.csv: 4 of 30 clips have no score: {', '.join(raters[0][26:29])} ...; --partial judges the others" in err
+    assert (
+        f"p.csv: 4 of 30 clips have no score: {', '.join(raters[0][26:29])} ...; --partial evaluates the others" in err
+    )
     status, out, err = run("leaderboard", "p.csv", "--labels", "raters.jsonl", "--partial")
     report = json.loads(out)
     assert status == 0

@@ -14,22 +14,18 @@ import numpy as np
 import pytest
 
 from mmmos.errors import ManifestError, UsageError
+from mmmos.evaluation.agreement import MEAN_OF_AXES
 from mmmos.evaluation.ceiling import ceilings
 from mmmos.evaluation.leaderboard import (
     ABOVE_CEILING,
-    MEAN,
-    Place,
     Published,
-    Result,
-    Truth,
-    align,
-    judge,
-    places,
+    Rank,
     published,
-    read_truth,
+    rank_results,
     to_csv,
     to_json,
 )
+from mmmos.evaluation.track2 import Result, Truth, align, evaluate_track2, read_truth
 from mmmos.metrics import METRICS, system_metrics, utterance_metrics
 from mmmos.scores import AXES, AXIS_NAMES, Scores
 
@@ -89,7 +85,7 @@ def test_an_axis_that_nobody_predicted_is_not_missing_from_every_clip():
     true[:, 0] = math.nan
     values, missing = align(truth, predicted(truth, true))
     assert missing == []
-    results = judge(truth, values)
+    results = evaluate_track2(truth, values)
     assert {item.axis for item in results} == {"CU", "PC", "PQ"}
 
 
@@ -111,7 +107,7 @@ def test_rows_that_cannot_be_used():
 
 def test_figures_are_those_of_the_metrics():
     truth, true = make_truth()
-    results = judge(truth, true)
+    results = evaluate_track2(truth, true)
     labels = truth.ratings.mean(axis=2)
     for i, axis in enumerate(AXES):
         assert {name: of(results, axis).figures[name] for name in METRICS} == pytest.approx(
@@ -126,17 +122,17 @@ def test_figures_are_those_of_the_metrics():
 
 def test_both_readings_of_one_figure_for_four_axes():
     truth, true = make_truth()
-    results = judge(truth, true)
+    results = evaluate_track2(truth, true)
     labels = truth.ratings.mean(axis=2)
     together = utterance_metrics(true.mean(axis=1), labels.mean(axis=1))
     for level in ("utterance", "system"):
         for name in METRICS:
             apart = np.mean([of(results, axis, level).figures[name] for axis in AXES])
-            assert of(results, MEAN, level).figures[name] == pytest.approx(apart)
+            assert of(results, MEAN_OF_AXES, level).figures[name] == pytest.approx(apart)
             best = np.mean([of(results, axis, level).ceiling[name] for axis in AXES])
-            assert of(results, MEAN, level).ceiling[name] == pytest.approx(best)
+            assert of(results, MEAN_OF_AXES, level).ceiling[name] == pytest.approx(best)
     assert of(results, "composite").figures["MSE"] == pytest.approx(together["MSE"])
-    assert of(results, "composite").figures["MSE"] < of(results, MEAN).figures["MSE"]
+    assert of(results, "composite").figures["MSE"] < of(results, MEAN_OF_AXES).figures["MSE"]
 
 
 def test_some_clips_are_judged_as_if_they_were_the_whole_set():
@@ -146,12 +142,12 @@ def test_some_clips_are_judged_as_if_they_were_the_whole_set():
         tuple(np.array(truth.ids)[kept].tolist()), tuple(np.array(truth.systems)[kept].tolist()), truth.ratings[kept]
     )
     gaps = np.where(kept[:, None], true, math.nan)
-    assert judge(truth, gaps) == judge(part, true[kept])
+    assert evaluate_track2(truth, gaps) == evaluate_track2(part, true[kept])
 
 
 def test_the_ceiling_stands_beside_and_the_share_reached():
     truth, true = make_truth()
-    found = of(judge(truth, true + 1), "PC")
+    found = of(evaluate_track2(truth, true + 1), "PC")
     best = next(item for item in ceilings(truth.ratings) if item.axis == "PC")
     assert found.ceiling == {name: getattr(best, name) for name in METRICS}
     assert found.fraction_of_ceiling("MSE") == pytest.approx(best.MSE / found.figures["MSE"])
@@ -161,9 +157,9 @@ def test_the_ceiling_stands_beside_and_the_share_reached():
 
 def test_only_who_knows_the_labels_is_above_the_ceiling():
     truth, true = make_truth(20, 40)
-    assert of(judge(truth, true), "PC").fraction_of_ceiling("LCC") < ABOVE_CEILING
-    assert of(judge(truth, truth.ratings.mean(axis=2)), "PC").fraction_of_ceiling("LCC") > ABOVE_CEILING
-    assert math.isnan(of(judge(truth, truth.ratings.mean(axis=2)), "PC").fraction_of_ceiling("MSE"))
+    assert of(evaluate_track2(truth, true), "PC").fraction_of_ceiling("LCC") < ABOVE_CEILING
+    assert of(evaluate_track2(truth, truth.ratings.mean(axis=2)), "PC").fraction_of_ceiling("LCC") > ABOVE_CEILING
+    assert math.isnan(of(evaluate_track2(truth, truth.ratings.mean(axis=2)), "PC").fraction_of_ceiling("MSE"))
 
 
 # --- published rows
@@ -233,28 +229,28 @@ def rows_of(metric: str, *values: float | None) -> list[Published]:
     return [Published(f"T{i}", "PC", "system", figures) for i, figures in enumerate(given)]
 
 
-def place_of(found: list[Place], metric: str) -> tuple[int, int]:
+def place_of(found: list[Rank], metric: str) -> tuple[int, int]:
     (one,) = [(item.rank, item.of) for item in found if item.metric == metric]
     return one
 
 
 @pytest.mark.parametrize(("ours", "rank"), [(0.2, 1), (0.3, 1), (0.31, 2), (0.5, 2), (0.51, 3), (0.9, 4)])
 def test_a_low_error_comes_first(ours: float, rank: int):
-    found = places([result(MSE=ours)], rows_of("MSE", 0.5, 0.3, None, 0.7))
+    found = rank_results([result(MSE=ours)], rows_of("MSE", 0.5, 0.3, None, 0.7))
     assert place_of(found, "MSE") == (rank, 4)
 
 
 @pytest.mark.parametrize(("ours", "rank"), [(0.995, 1), (0.991, 1), (0.9906, 1), (0.9904, 3), (0.94, 4)])
 def test_a_high_correlation_comes_first_and_what_is_printed_alike_is_a_tie(ours: float, rank: int):
-    found = places([result(LCC=ours)], rows_of("LCC", 0.991, None, 0.991, 0.95))
+    found = rank_results([result(LCC=ours)], rows_of("LCC", 0.991, None, 0.991, 0.95))
     assert place_of(found, "LCC") == (rank, 4)
 
 
 def test_where_no_row_has_the_figure_one_is_first_of_one_and_an_undefined_figure_has_no_place():
-    found = places([result(KTAU=math.nan)], rows_of("MSE", 0.3))
+    found = rank_results([result(KTAU=math.nan)], rows_of("MSE", 0.3))
     assert place_of(found, "SRCC") == (1, 1)
     assert not [item for item in found if item.metric == "KTAU"]
-    assert places([replace(result(), axis="PQ")], rows_of("MSE", 0.3)) == []
+    assert rank_results([replace(result(), axis="PQ")], rows_of("MSE", 0.3)) == []
 
 
 def test_places_rank_a_system_among_all_eleven():
@@ -264,10 +260,10 @@ def test_places_rank_a_system_among_all_eleven():
         Result("PC", level, 36, dict(zip(METRICS, values, strict=True)), dict.fromkeys(METRICS, 1.0))
         for level, values in ours.items()
     ]
-    found = places(results, published())
+    found = rank_results(results, published())
     assert [item.rank for item in found] == [1, 1, 1, 1, 3, 1, 2, 1]
     assert {item.of for item in found} == {12}
-    middling = places([result(MSE=0.3, LCC=0.982, SRCC=0.93, KTAU=0.8)], published())
+    middling = rank_results([result(MSE=0.3, LCC=0.982, SRCC=0.93, KTAU=0.8)], published())
     assert [item.rank for item in middling] == [9, 7, 8, 7]
 
 
@@ -276,10 +272,10 @@ def test_places_rank_a_system_among_all_eleven():
 
 def test_all_of_it_as_json_and_csv():
     truth, true = make_truth()
-    results, rows = judge(truth, true), published()
-    report = json.loads(json.dumps(to_json(results, rows, places(results, rows)), allow_nan=False))
+    results, rows = evaluate_track2(truth, true), published()
+    report = json.loads(json.dumps(to_json(results, rows, rank_results(results, rows)), allow_nan=False))
     assert len(report["results"]) == 12
-    assert {item["axis"] for item in report["results"]} == {*AXES, "composite", MEAN}
+    assert {item["axis"] for item in report["results"]} == {*AXES, "composite", MEAN_OF_AXES}
     first = report["results"][0]
     assert first["MSE"] == pytest.approx(of(results, "CE").figures["MSE"], abs=1e-6)
     assert set(first["ceiling"]) == set(first["reached"]) == set(METRICS)
@@ -326,10 +322,10 @@ def test_the_whole_test_set():
     assert (len(truth.ids), len(set(truth.systems))) == (3060, 36)
     # What the mean of the training labels gets, in every clip: no order, and the error that the labels' spread is.
     constant = np.tile([4.960057, 5.672429, 3.500057, 6.093629], (3060, 1))
-    results = judge(truth, constant)
+    results = evaluate_track2(truth, constant)
     assert of(results, "composite").figures["MSE"] == pytest.approx(1.5945, abs=1e-3)
     assert of(results, "composite", "system").figures["MSE"] == pytest.approx(0.9970, abs=1e-3)
     expected = {"CE": 2.5295, "CU": 2.3344, "PC": 1.8588, "PQ": 1.2578}
     assert {axis: of(results, axis, "system").figures["MSE"] for axis in AXES} == pytest.approx(expected, abs=1e-3)
     assert math.isnan(of(results, "PC").figures["LCC"])
-    assert not [item for item in places(results, published()) if item.metric != "MSE"]
+    assert not [item for item in rank_results(results, published()) if item.metric != "MSE"]

@@ -34,9 +34,9 @@ from mmmos.experiments.runs import Finished, Run, run_experiment
 from mmmos.features.cache import file_digests
 from mmmos.features.source import EncoderSource
 from mmmos.inference.predictor import from_pretrained
+from mmmos.metrics import METRICS
 from mmmos.model.folder import load_folder
 from mmmos.model.system import combine
-from mmmos.paper import METRICS
 from mmmos.scores import AXES, LABEL_RANGE
 from tests.recorded_progress import RecordedProgress
 from tests.sounds import music

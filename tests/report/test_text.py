@@ -7,14 +7,15 @@ import math
 import pytest
 
 from mmmos.evaluation.agreement import Agreement, Comparison
-from mmmos.evaluation.leaderboard import Place, Published, Result
+from mmmos.evaluation.leaderboard import Published, Rank
+from mmmos.evaluation.track2 import Result
 from mmmos.report.text import (
     agreement_table,
     comparison_table,
-    grid_markdown,
-    grid_text,
+    leaderboard_tables,
     printable,
-    standing_grids,
+    table_markdown,
+    table_text,
 )
 
 
@@ -85,7 +86,7 @@ def result(axis: str, level: str, **figures: float) -> Result:
 def test_standings_are_a_grid_of_ceilings_and_one_of_places():
     results = [result("PC", level, KTAU=math.nan) for level in ("utterance", "system")]
     rows = [Published("a|b", "PC", "utterance", {"MSE": 0.3}), Published("a|b", "PC", "system", {})]
-    grids = standing_grids(results, rows, [Place("PC", "utterance", "MSE", 2, 2)])
+    grids = leaderboard_tables(results, rows, [Rank("PC", "utterance", "MSE", 2, 2)])
     (title, own), (beside, others) = grids.items()
     four = ["0.400", "0.900", "0.450", "-"]
     assert [(name.strip(), [cell.strip() for cell in cells]) for name, cells in own] == [
@@ -99,11 +100,11 @@ def test_standings_are_a_grid_of_ceilings_and_one_of_places():
         ("place", ["2 of 2", *"-------"]),
     ]
     assert beside.startswith("PC ")
-    text = grid_text(title, own).split("\n")
+    text = table_text(title, own).split("\n")
     assert text[0] == title
     assert {len(line) for line in text[3:]} == {len(text[2])}
     assert len(text[2]) < 100
     assert text[2].index("LCC") + 3 == text[3].index("0.900") + 5
-    markdown = grid_markdown(beside, others).split("\n")
+    markdown = table_markdown(beside, others).split("\n")
     assert markdown[2].count("|") == markdown[3].count("|") == markdown[5].count("|") == 10
     assert markdown[4].startswith("| a\\|b | 0.300 | - |")

@@ -122,7 +122,7 @@ def evaluate(
         text = f"A  {first}\nB  {against}\n\nA and the labels\n{text}\n\nA and B\n{comparison_table(compared)}"
     if plot:
         draw(plot, rows, found, f"{Path(first).name} against {manifest.name}", axes, scales.comparable[0])
-    _give(figures, text, output)
+    write_report(figures, text, output)
     for sentence in scales.notes:
         notes.print(f"mmmos: {sentence}")
     if unscored:
@@ -232,7 +232,7 @@ def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[
     bad = BadRows(path, strict)
     given = read_predictions(path, bad)
     report = bad.report(len(given))
-    with _naming(path):
+    with naming(path):
         found = matched(rows, given)
     without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
     if len(without) == len(rows):
@@ -247,7 +247,7 @@ def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Put the file's name before what is wrong with its rows."""
     try:
         yield
@@ -261,7 +261,7 @@ def _stream(predictor: Predictor, rows: Sequence[LabelledClip]) -> list[Scores]:
         return list(predictor.stream((row.clip for row in rows), progress=progress))
 
 
-def _give(figures: dict[str, Any], text: str, output: Path | None) -> None:
+def write_report(figures: dict[str, Any], text: str, output: Path | None) -> None:
     """Figures to a file, a table to a terminal, or JSON into a pipe."""
     if output:
         write_text(output, json.dumps(figures, indent=1, allow_nan=False) + "\n")

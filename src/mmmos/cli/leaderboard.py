@@ -1,4 +1,4 @@
-"""`mmmos leaderboard`: a system's rank on AudioMOS Challenge 2025 Track 2."""
+"""`mmmos leaderboard`: the rank of a model on AudioMOS Challenge 2025 Track 2."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from mmmos.cli.evaluate import _give, _naming
+from mmmos.cli.evaluate import naming, write_report
 from mmmos.cli.options import BadRows, OverwriteOption, StrictOption, check_output, notes
 from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
-from mmmos.report.text import grid_markdown, grid_text, standing_grids
-from mmmos.scores import LABEL_RANGE, scale_name
+from mmmos.report.text import leaderboard_tables, table_markdown, table_text
 
 LEADERBOARD_SUFFIXES = (".json", ".md", ".csv")
-"""File names that a leaderboard is written as."""
+"""Suffixes of a leaderboard file."""
 
 
 def leaderboard(
@@ -28,30 +27,21 @@ def leaderboard(
     others: Annotated[
         Path | None, typer.Option(help="More published rows: CSV of team, axis, level, MSE, LCC, SRCC, KTAU.")
     ] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Judge the clips there are, if some are missing.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Evaluate the clips with a score, if some have none.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
     overwrite: OverwriteOption = False,
     strict: StrictOption = False,
 ) -> None:
     """Rank predictions of the AudioMOS 2025 Track 2 test set.
 
-    Compares them with the published systems and with the ceiling that the raters' noise sets.
+    Compares them with the published systems and with the noise ceiling, which the raters' disagreement sets.
     """
     from mmmos.data.label_files import find_label_file
-    from mmmos.data.manifest import preview
-    from mmmos.evaluation.leaderboard import (
-        ABOVE_CEILING,
-        align,
-        judge,
-        places,
-        published,
-        read_truth,
-        test_id,
-        to_csv,
-        to_json,
-    )
+    from mmmos.evaluation.leaderboard import make_leaderboard, to_csv
     from mmmos.evaluation.predictions import read_predictions
-    from mmmos.evaluation.rating_scales import scores_scale
+    from mmmos.evaluation.track2 import read_truth
 
     if output:
         if output.suffix not in LEADERBOARD_SUFFIXES:
@@ -62,37 +52,18 @@ def leaderboard(
     bad = BadRows(predictions, strict)
     given = read_predictions(predictions, bad)
     lists = {"labels": bad_labels.report(len(truth.ids)), "scores": bad.report(len(given))}
-    with _naming(predictions):
-        values, missing = align(truth, given)
-    few = f"{len(missing)} of {len(truth.ids)} clips have no score"
-    absent = {*missing} - {test_id(scores) for scores in given}  # the others have a row without a score
-    if (len(absent) > len(bad.reasons) or (missing and strict)) and not partial:
-        raise UsageError(f"{predictions}: {few}: {preview(missing)}; --partial judges the others")
-    said = [f"{few} and were left out: not comparable with rows of the whole set"] if missing else []
-    if (own := scores_scale(given, str(predictions))) not in (None, (scale := scale_name(LABEL_RANGE))):
-        said.append(f"scores are on the scale {own}, labels on {scale}: MSE and ranks by MSE do not compare")
-    results, rows = judge(truth, values), published(others)
-    found = places(results, rows)
-    if not any(result.axis == "composite" for result in results):
-        said.append("an axis has no score at all, so there is no composite and no mean of axes")
-    above = [
-        item.axis for item in results if item.level == "utterance" and item.fraction_of_ceiling("LCC") > ABOVE_CEILING
-    ]
-    if above:
-        said.append(f"{', '.join(above)}: above what the raters' noise allows; were these labels seen in training?")
-    report = {
-        "predictions": str(predictions),
-        "clips": len(truth.ids) - len(missing),
-        "missing": missing,
-        "lists": lists,
-    }
-    report |= to_json(results, rows, found) | {"notes": said}
-    grids = standing_grids(results, rows, found)
+    with naming(predictions):
+        found = make_leaderboard(
+            truth, given, str(predictions), others, partial=partial, bad_rows=None if strict else len(bad.reasons)
+        )
+    tables = leaderboard_tables(found.results, found.published, found.ranks)
     if output and output.suffix == ".md":
-        write_text(output, "\n\n".join([*(grid_markdown(*item) for item in grids.items()), *said]) + "\n")
+        write_text(output, "\n\n".join([*(table_markdown(*item) for item in tables.items()), *found.remarks]) + "\n")
     elif output and output.suffix == ".csv":
-        write_text(output, to_csv(results))
+        write_text(output, to_csv(found.results))
     else:
-        _give(report, "\n\n".join(grid_text(*item) for item in grids.items()), output)
-    for sentence in said:
+        report = {"predictions": str(predictions), "clips": found.clips, "missing": found.missing, "lists": lists}
+        text = "\n\n".join(table_text(*item) for item in tables.items())
+        write_report(report | found.to_json(), text, output)
+    for sentence in found.remarks:
         notes.print(f"mmmos: {sentence}")

@@ -1,4 +1,7 @@
-"""How well scores agree with human labels: per axis, domain and system, with intervals, alone or against others."""
+"""How well scores agree with human labels: per axis, domain and system, with intervals, for one model or two.
+
+`measure` computes every metric that tables, leaderboards and plots show.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.metrics import ALL_METRICS, bootstrap, composite, paired_bootstrap, srcc, system_means
@@ -17,7 +20,19 @@ from mmmos.scores import AXES, Scores
 BOOTSTRAP_SAMPLES = 1000
 
 EVALUATED_AXES = (*AXES, "composite")
-"""What figures are given of: the axes, and the mean of a clip's four, taken before any metric."""
+"""What metrics are computed on: the axes, and the composite, the mean of a clip's four axes before any metric."""
+
+MEAN_OF_AXES = "mean_of_axes"
+"""The name of each metric's mean over the four axes: the other single number for four axes, next to the composite."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The metrics of predictions and targets over some clips or systems."""
+
+    n: int  # clips, or systems
+    metrics: dict[str, float]  # by the names of `metrics.ALL_METRICS`; NaN where a metric is undefined
+    constant_mse: float  # MSE of the mean target as a constant prediction; NaN without a clip
 
 
 @dataclass(frozen=True)
@@ -33,18 +48,18 @@ class Agreement:
     SRCC: float
     KTAU: float
     bias: float  # mean of score - label
-    debiased_mse: float  # MSE once the bias is taken off
+    debiased_mse: float  # MSE without the bias
     SRCC_low: float  # 95 % bootstrap interval over groups (songs, speakers) where rows name them
     SRCC_high: float
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, null for what is not defined."""
+        """The fields; None for an undefined metric."""
         return _to_json(self)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of two models over the same clips."""
+    """One metric of two models over the same clips."""
 
     axis: str  # of EVALUATED_AXES
     part: str  # "all", or a domain's name
@@ -56,24 +71,55 @@ class Comparison:
     difference: float  # first - second
     low: float  # 95 % interval of the difference, from the same resamples of clips (groups, systems) for both
     high: float
-    better: float  # share of the resamples in which the first is better; a draw counts half
+    better: float  # fraction of the resamples in which the first is better; a tie counts half
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, null for what is not defined."""
+        """The fields; None for an undefined metric."""
         return _to_json(self)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The values that one line of a result is made of."""
+class Sample:
+    """The labels and predictions that one line of a result is computed from."""
 
     axis: str
     part: str
     level: str
     target: NDArray[np.float64]  # [N]
     predictions: tuple[NDArray[np.float64], ...]  # of each model, [N]
-    domains: NDArray[np.str_]  # [N]; a system's is "" where its clips are of several
-    groups: NDArray[np.str_] | None  # [N], what is resampled; each by itself if None
+    domains: NDArray[np.str_]  # [N]; "" for a system whose clips have several
+    groups: NDArray[np.str_] | None  # [N], units of the bootstrap; None: every clip or system is one
+
+
+def measure(prediction: ArrayLike, target: ArrayLike, systems: ArrayLike | None = None) -> Measurement:
+    """All metrics over the clips that have a prediction and a target, or over their systems.
+
+    With `systems`, metrics compare the means of each system's clips; clips without a system, "", are left out.
+
+    Shape:
+        - prediction, target, systems: [N], NaN where there is no value
+
+    >>> measure([1.0, 3.0, 9.0], [1.0, 2.0, float("nan")]).metrics["MSE"]
+    0.5
+    >>> measure([1.0, 3.0, 5.0], [1.0, 3.0, 4.0], ["a", "a", "b"]).n
+    2
+    """
+    p, t = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    known = np.isfinite(p) & np.isfinite(t)
+    if systems is None:
+        p, t = p[known], t[known]
+    else:
+        names = np.asarray(systems)
+        known &= names != ""
+        p, t = (system_means(values[known], names[known]) for values in (p, t))
+    metrics = {name: metric(p, t) for name, metric in ALL_METRICS.items()}
+    return Measurement(len(t), metrics, float(np.var(t)) if len(t) else math.nan)
+
+
+def mean_measurement(found: Sequence[Measurement], n: int) -> Measurement:
+    """The mean of each metric over several measurements, such as those of the four axes."""
+    metrics = {name: float(np.mean([one.metrics[name] for one in found])) for name in ALL_METRICS}
+    return Measurement(n, metrics, float(np.mean([one.constant_mse for one in found])))
 
 
 def evaluate(
@@ -86,11 +132,11 @@ def evaluate(
     systems' mean scores and mean labels.
     """
     found = []
-    for cell in cells(rows, [scores], axes):
-        p, t = cell.predictions[0], cell.target
-        low, high = bootstrap(srcc, p, t, cell.groups, samples=BOOTSTRAP_SAMPLES, seed=seed)
-        figures = {name: metric(p, t) for name, metric in ALL_METRICS.items()}
-        found.append(Agreement(cell.axis, cell.part, cell.level, len(t), **figures, SRCC_low=low, SRCC_high=high))
+    for sample in samples(rows, [scores], axes):
+        p, t = sample.predictions[0], sample.target
+        low, high = bootstrap(srcc, p, t, sample.groups, samples=BOOTSTRAP_SAMPLES, seed=seed)
+        metrics = measure(p, t).metrics
+        found.append(Agreement(sample.axis, sample.part, sample.level, len(t), **metrics, SRCC_low=low, SRCC_high=high))
     return found
 
 
@@ -101,46 +147,47 @@ def compare(
     seed: int = 0,
     axes: Sequence[str] = EVALUATED_AXES,
 ) -> list[Comparison]:
-    """Every figure of two models side by side, over the clips that both have scored."""
+    """Every metric of two models side by side, over the clips that both have scored."""
     found = []
-    for cell in cells(rows, [first, second], axes):
-        (a, b), t = cell.predictions, cell.target
-        paired = paired_bootstrap(ALL_METRICS, a, b, t, cell.groups, samples=BOOTSTRAP_SAMPLES, seed=seed)
-        for name, metric in ALL_METRICS.items():
-            figures = (metric(a, t), metric(b, t), *asdict(paired[name]).values())
-            found.append(Comparison(cell.axis, cell.part, cell.level, len(t), name, *figures))
+    for sample in samples(rows, [first, second], axes):
+        (a, b), t = sample.predictions, sample.target
+        paired = paired_bootstrap(ALL_METRICS, a, b, t, sample.groups, samples=BOOTSTRAP_SAMPLES, seed=seed)
+        of_first, of_second = measure(a, t).metrics, measure(b, t).metrics
+        for name in ALL_METRICS:
+            values = (of_first[name], of_second[name], *asdict(paired[name]).values())
+            found.append(Comparison(sample.axis, sample.part, sample.level, len(t), name, *values))
     return found
 
 
 def labelled(rows: Sequence[LabelledClip]) -> list[str]:
-    """What of EVALUATED_AXES there is a label of."""
-    known = np.isfinite(_with_composite(label_array(rows)))
+    """Those of EVALUATED_AXES that at least one clip has a label of."""
+    known = np.isfinite(with_composite(label_array(rows)))
     return [axis for i, axis in enumerate(EVALUATED_AXES) if known[:, i].any()]
 
 
 def missing_axes(
     rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequence[str] = EVALUATED_AXES
 ) -> list[str]:
-    """A sentence on each axis that no clip has a label of, or no clip a score: nothing is told of it elsewhere."""
-    labels, predictions = _with_composite(label_array(rows)), _with_composite(_score_array(scores))
-    said = []
+    """A sentence on each axis without any label or any score, which no other result mentions."""
+    labels, predictions = with_composite(label_array(rows)), with_composite(_score_array(scores))
+    sentences = []
     for axis in axes:
         i = EVALUATED_AXES.index(axis)
         known = {"label": np.isfinite(labels[:, i]), "score": np.isfinite(predictions[:, i])}
         lacking = [what for what, there in known.items() if not there.any()]
         if lacking:
-            said.append(f"no clip has a {' or a '.join(lacking)} of {axis}")
+            sentences.append(f"no clip has a {' or a '.join(lacking)} of {axis}")
         elif not (known["label"] & known["score"]).any():
-            said.append(f"no clip has both a label and a score of {axis}")
-    return said
+            sentences.append(f"no clip has both a label and a score of {axis}")
+    return sentences
 
 
-def cells(
+def samples(
     rows: Sequence[LabelledClip], models: Sequence[Sequence[Scores]], axes: Sequence[str] = EVALUATED_AXES
-) -> Iterator[Cell]:
-    """The clips of each part and axis that are labelled and that every model has scored; then their systems."""
-    labels = _with_composite(label_array(rows))
-    tables = [_with_composite(_score_array(scores, len(rows))) for scores in models]
+) -> Iterator[Sample]:
+    """By part and axis, the clips that have a label and a score of every model; then their systems."""
+    labels = with_composite(label_array(rows))
+    tables = [with_composite(_score_array(scores, len(rows))) for scores in models]
     groups = np.array([row.group or row.clip.id for row in rows])
     systems = np.array([row.system for row in rows])
     domains = np.array([row.domain for row in rows])
@@ -153,11 +200,11 @@ def cells(
             if not known.any():
                 continue
             values = tuple(table[known, i] for table in tables)
-            yield Cell(axis, part, "utterance", labels[known, i], values, domains[known], groups[known])
+            yield Sample(axis, part, "utterance", labels[known, i], values, domains[known], groups[known])
             named = known & (systems != "")
             if named.any():
                 target, *means = (system_means(x[named, i], systems[named]) for x in (labels, *tables))
-                yield Cell(axis, part, "system", target, tuple(means), _common(domains[named], systems[named]), None)
+                yield Sample(axis, part, "system", target, tuple(means), _common(domains[named], systems[named]), None)
 
 
 def _to_json(item: Agreement | Comparison) -> dict[str, Any]:
@@ -170,13 +217,13 @@ def _score_array(scores: Sequence[Scores], clips: int | None = None) -> NDArray[
 
 
 def _common(domains: NDArray[np.str_], systems: NDArray[np.str_]) -> NDArray[np.str_]:
-    """The domain of each system, in the order of `system_means`, "" for one of several."""
+    """The domain of each system, in the order of `system_means`; "" where its clips have several."""
     of_each = [np.unique(domains[systems == name]) for name in np.unique(systems)]
     return np.array([found[0] if len(found) == 1 else "" for found in of_each])
 
 
-def _with_composite(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[N, A] with the composite as another column, NaN where an axis is."""
+def with_composite(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Columns of EVALUATED_AXES: [N, A] -> [N, A + 1]; the composite is NaN where an axis is."""
     return np.column_stack([values, composite(values)])
 
 

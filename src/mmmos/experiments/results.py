@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 
 from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.errors import UsageError
-from mmmos.metrics import bias, composite, debiased_mse, system_means, utterance_metrics
-from mmmos.paper import COLUMNS, METRICS, ROWS, Cell, printed
+from mmmos.evaluation.agreement import (
+    EVALUATED_AXES,
+    MEAN_OF_AXES,
+    Measurement,
+    mean_measurement,
+    measure,
+    with_composite,
+)
+from mmmos.metrics import LEVELS, METRICS
+from mmmos.paper import COLUMNS, ROWS, Cell, printed
 from mmmos.scores import AXES, AXIS_NAMES, SHOWN
 
 Place = tuple[str, str]
@@ -29,12 +37,12 @@ Place = tuple[str, str]
 Asked = Mapping[str, Sequence[str]]
 """Table -> the rows that were to be run."""
 
-LEVELS = {"utterance": "clips", "system": "systems"}
+COUNTED = dict(zip(LEVELS, ("clips", "systems"), strict=True))
 """Level -> what is counted there."""
 
 AXIS_TITLES = {
     "composite": "composite of the four axes",
-    "mean_of_axes": "mean of the four axes' metrics",
+    MEAN_OF_AXES: "mean of the four axes' metrics",
     **{axis: AXIS_NAMES[axis] for axis in SHOWN},
 }
 """What a result's metrics are of -> what people call it."""
@@ -137,25 +145,22 @@ def results_of(
     The composite is the mean of a clip's four axes, taken before any metric; next to it is the mean of the
     axes' own metrics.
     """
-    labels = label_array(rows)
+    labels, predictions = with_composite(label_array(rows)), with_composite(scores)
     systems = np.array([clip.system for clip in rows])
-    subjects = {axis: (scores[:, i], labels[:, i]) for i, axis in enumerate(AXES)}
-    subjects["composite"] = composite(scores), composite(labels)
-    for level in ("utterance", "system") if len(set(systems) - {""}) > 1 else ("utterance",):
-        found = []
-        for axis, (p, t) in subjects.items():
-            known = np.isfinite(p) & np.isfinite(t) & ((systems != "") | (level == "utterance"))
-            p, t = p[known], t[known]
-            if level == "system":
-                p, t = system_means(p, systems[known]), system_means(t, systems[known])
-            metrics = utterance_metrics(p, t) | {"bias": bias(p, t), "debiased_MSE": debiased_mse(p, t)}
-            metrics["constant_MSE"] = float(np.var(t)) if len(t) else math.nan
-            found.append((axis, len(p), metrics))
-        means = {
-            name: float(np.mean([metrics[name] for axis, _, metrics in found if axis in AXES])) for name in metrics
+    for level in LEVELS if len(set(systems) - {""}) > 1 else LEVELS[:1]:
+        found = {
+            axis: measure(predictions[:, i], labels[:, i], systems if level == "system" else None)
+            for i, axis in enumerate(EVALUATED_AXES)
         }
-        for axis, n, metrics in [*found, ("mean_of_axes", found[-1][1], means)]:
-            yield Result(table, row, seed, set_name, level, axis, n, **metrics)
+        found[MEAN_OF_AXES] = mean_measurement([found[axis] for axis in AXES], found["composite"].n)
+        for axis, one in found.items():
+            yield Result(table, row, seed, set_name, level, axis, one.n, **_columns(one))
+
+
+def _columns(measured: Measurement) -> dict[str, float]:
+    """The metrics by their columns in result tables."""
+    metrics = {name.replace("_mse", "_MSE"): value for name, value in measured.metrics.items()}
+    return metrics | {"constant_MSE": measured.constant_mse}
 
 
 def read_results(path: Path) -> list[Result]:
@@ -294,7 +299,7 @@ def _badness(mean: float, metric: str) -> float:
 def _group(ours: Sequence[Result], place: Place, bias: bool) -> Group:
     sizes = [result.n for result in ours if (result.set, result.level) == place] or [0]
     more = bias or "system" in place or "Test" in place
-    return Group(*place, METRICS + (BIAS if more else ()), (min(sizes), max(sizes)))
+    return Group(*place, (*METRICS, *(BIAS if more else ())), (min(sizes), max(sizes)))
 
 
 def _groups(ours: Sequence[Result]) -> list[Place]:

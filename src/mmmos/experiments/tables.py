@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mmmos.experiments.results import (
     AXIS_TITLES,
-    LEVELS,
+    COUNTED,
     NEAR_CONSTANT,
     Asked,
     Entry,
@@ -275,7 +275,7 @@ def _sizes(table: Table) -> str:
 
 def _size(group: Group) -> str:
     low, high = group.n
-    return f"{low if low == high else f'{low} to {high}'} {LEVELS[group.level]}"
+    return f"{low if low == high else f'{low} to {high}'} {COUNTED[group.level]}"
 
 
 _PAGE = """<!doctype html>

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import UsageError
-from mmmos.evaluation.agreement import EVALUATED_AXES, Cell, cells
+from mmmos.evaluation.agreement import EVALUATED_AXES, Sample, measure, samples
 from mmmos.io.atomic import replacing
-from mmmos.metrics import lcc, mse, srcc
 from mmmos.scores import AXIS_NAMES, LABEL_RANGE, SHOWN, Scores
 
 if TYPE_CHECKING:
@@ -80,12 +79,12 @@ def scatter(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    found = [cell for cell in cells(rows, [scores], axes) if cell.part == "all"]
-    shown = [axis for axis in (*SHOWN, "composite") if any(cell.axis == axis for cell in found)]
+    found = [sample for sample in samples(rows, [scores], axes) if sample.part == "all"]
+    shown = [axis for axis in (*SHOWN, "composite") if any(sample.axis == axis for sample in found)]
     columns = min(max(len(shown), 1), 3)
     lines = math.ceil(max(len(shown), 1) / columns)
     side = _WIDTH / 3
-    seen = {domain for cell in found for domain in cell.domains}
+    seen = {domain for sample in found for domain in sample.domains}
     named = {name: colour for name, colour in _colours(rows).items() if name in seen and len(seen) > 1}
     below = math.ceil((len(named) + 3) / columns) if len(shown) == lines * columns else 0  # lines of the legend
     size = columns * side, lines * (side + 0.45) + 0.6 + 0.22 * below
@@ -93,15 +92,15 @@ def scatter(
     figure.suptitle(title, fontsize=min(12.0, 120 * size[0] / max(len(title), 1)), color=_INK, x=0.012, ha="left")
     grid = figure.subplots(lines, columns, squeeze=False)
     colours = _colours(rows)
-    targets, predicted = [cell.target for cell in found], [x for cell in found for x in cell.predictions]
+    targets, predicted = [sample.target for sample in found], [x for sample in found for x in sample.predictions]
     limits = (_limits([*targets, *predicted]),) * 2 if same_scale else (_limits(targets), _limits(predicted))
     for axis, panel in zip(shown, grid.flat, strict=False):
-        of_axis = {cell.level: cell for cell in found if cell.axis == axis}
+        of_axis = {sample.level: sample for sample in found if sample.axis == axis}
         _draw(panel, axis, of_axis["utterance"], of_axis.get("system"), colours, limits, same_scale)
     spare = list(grid.flat)[len(shown) :]
     for panel in spare:
         panel.set_axis_off()
-    systems = any(cell.level == "system" for cell in found)
+    systems = any(sample.level == "system" for sample in found)
     _legend(figure, spare[-1] if spare else None, named, systems, same_scale)
     return figure
 
@@ -109,8 +108,8 @@ def scatter(
 def _draw(
     panel: Axes,
     axis: str,
-    clips: Cell,
-    systems: Cell | None,
+    clips: Sample,
+    systems: Sample | None,
     colours: dict[str, str],
     limits: tuple[Limits, Limits],
     same_scale: bool,
@@ -186,11 +185,11 @@ def _legend(figure: Figure, spare: Axes | None, colours: dict[str, str], systems
         figure.legend(handles=handles, loc="outside lower left", ncols=columns, **style)
 
 
-def _figures(cell: Cell, what: str, same_scale: bool) -> str:
-    p, t = cell.predictions[0], cell.target
-    named = {"SRCC": srcc(p, t), "LCC": lcc(p, t)} | ({"MSE": mse(p, t)} if same_scale else {})
-    said = "   ".join(f"{name} {'-' if math.isnan(value) else f'{value:.2f}'}" for name, value in named.items())
-    return f"{said}   ({len(t):,} {what})"
+def _figures(sample: Sample, what: str, same_scale: bool) -> str:
+    found = measure(sample.predictions[0], sample.target)
+    shown = {name: found.metrics[name] for name in ("SRCC", "LCC", *(["MSE"] if same_scale else []))}
+    text = "   ".join(f"{name} {'-' if math.isnan(value) else f'{value:.2f}'}" for name, value in shown.items())
+    return f"{text}   ({found.n:,} {what})"
 
 
 def _ticks(low: float, high: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""Tables as text: agreement, comparisons and standings."""
+"""Tables as text: agreement, comparisons and leaderboards."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmmos.metrics import LEVELS, METRICS
 from mmmos.scores import SHOWN
 
 if TYPE_CHECKING:
     from mmmos.evaluation.agreement import Agreement, Comparison
-    from mmmos.evaluation.leaderboard import Place, Published, Result
+    from mmmos.evaluation.leaderboard import Published, Rank
+    from mmmos.evaluation.track2 import Result
 
 
 def printable(name: str) -> str:
-    r"""A file name as one line of text: line breaks and bytes that are no UTF-8 spelled out.
+    r"""A file name as one line of text: line breaks and bytes outside UTF-8 are escaped.
 
     >>> printable("a\nb.wav")
     'a\\nb.wav'
@@ -24,36 +26,36 @@ def printable(name: str) -> str:
 
 
 def agreement_table(found: Sequence[Agreement]) -> str:
-    """Agreement with the labels, one axis and part a line of under 100 characters; a gap between parts."""
-    lines = [f"{_PLACE_HEAD}{'MSE':>8}{'bias':>7}{'debiased':>10}{'LCC':>7}{'SRCC':>7}  {'95 %':<14}{'KTAU':>7}"]
+    """Agreement with the labels: a line under 100 characters for each axis and part, an empty line between parts."""
+    lines = [f"{_SAMPLE_HEAD}{'MSE':>8}{'bias':>7}{'debiased':>10}{'LCC':>7}{'SRCC':>7}  {'95 %':<14}{'KTAU':>7}"]
     before = ""
     for item in found:
         figures = f"{_cell(item.MSE, 8)}{_cell(item.bias, 7, 2)}{_cell(item.debiased_mse, 10)}{_cell(item.LCC)}"
         interval = _interval(item.SRCC_low, item.SRCC_high, 2)
         lines += [""] * (item is not found[0] and item.part != before)
         before = item.part
-        lines.append(f"{_place(item)}{figures}{_cell(item.SRCC)}  {interval:<14}{_cell(item.KTAU)}")
+        lines.append(f"{_sample(item)}{figures}{_cell(item.SRCC)}  {interval:<14}{_cell(item.KTAU)}")
     return "\n".join(lines)
 
 
 def comparison_table(found: Sequence[Comparison]) -> str:
-    """Two models' figures, one metric a line of under 100 characters; A is the first."""
-    lines = [f"{_PLACE_HEAD} {'metric':<13}{'A':>7}{'B':>7}{'A - B':>8}  {'95 %':<16}{'A better':>9}"]
+    """Two models' metrics, a line under 100 characters for each; A is the first model."""
+    lines = [f"{_SAMPLE_HEAD} {'metric':<13}{'A':>7}{'B':>7}{'A - B':>8}  {'95 %':<16}{'A better':>9}"]
     before = None
     for item in found:
-        place = _place(item)
+        sample = _sample(item)
         values = f"{_cell(item.first)}{_cell(item.second)}{_cell(item.difference, 8)}"
-        share = "-" if math.isnan(item.better) else f"{item.better:.1%}"
-        shown = place if place != before else " " * len(place)
-        lines.append(f"{shown} {item.metric:<13}{values}  {_interval(item.low, item.high, 3):<16}{share:>9}")
-        before = place
+        better = "-" if math.isnan(item.better) else f"{item.better:.1%}"
+        shown = sample if sample != before else " " * len(sample)
+        lines.append(f"{shown} {item.metric:<13}{values}  {_interval(item.low, item.high, 3):<16}{better:>9}")
+        before = sample
     return "\n".join(lines)
 
 
-_PLACE_HEAD = f"{'axis':<10}{'part':<11}{'level':<10}{'n':>5}"
+_SAMPLE_HEAD = f"{'axis':<10}{'part':<11}{'level':<10}{'n':>5}"
 
 
-def _place(item: Agreement | Comparison) -> str:
+def _sample(item: Agreement | Comparison) -> str:
     part = printable(item.part)
     return f"{item.axis:<10}{part if len(part) <= 10 else part[:9] + '…':<11}{item.level:<10}{item.n:>5}"
 
@@ -66,57 +68,55 @@ def _interval(low: float, high: float, digits: int) -> str:
     return "-" if math.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
-Grid = list[tuple[str, list[str]]]
-"""Names of lines, each with its cells."""
+TextTable = list[tuple[str, list[str]]]
+"""Lines, each with its name and its cells."""
 
 
-def standing_grids(results: Sequence[Result], rows: Sequence[Published], places: Sequence[Place]) -> dict[str, Grid]:
-    """A leaderboard as tables by their titles, each with utterance then system columns in every line.
+def leaderboard_tables(
+    results: Sequence[Result], rows: Sequence[Published], ranks: Sequence[Rank]
+) -> dict[str, TextTable]:
+    """The tables of a leaderboard by their titles; every line has utterance columns, then system columns.
 
-    First the model next to the ceiling on every axis, then next to the published rows on theirs.
+    The first has the model next to the noise ceiling on every axis, the others next to the published rows.
     """
     of = {(item.axis, item.level): item for item in results}
     axes = [axis for axis in (*SHOWN, "composite", "mean_of_axes") if (axis, "utterance") in of]
-    own: Grid = []
+    own: TextTable = []
     for axis in axes:
-        pair = [of[axis, level] for level in _LEVELS]
-        own.append((axis, [_cell(item.figures[name]) for item in pair for name in _METRICS]))
-        own.append(("  ceiling", [_cell(item.ceiling[name]) for item in pair for name in _METRICS]))
-        shares = (item.fraction_of_ceiling(name) for item in pair for name in _METRICS)
-        own.append(("  reached", ["-" if math.isnan(share) else f"{share:.1%}" for share in shares]))
-    grids = {"This model and the ceiling that the raters' noise sets": own}
+        pair = [of[axis, level] for level in LEVELS]
+        own.append((axis, [_cell(item.figures[name]) for item in pair for name in METRICS]))
+        own.append(("  ceiling", [_cell(item.ceiling[name]) for item in pair for name in METRICS]))
+        fractions = (item.fraction_of_ceiling(name) for item in pair for name in METRICS)
+        own.append(("  reached", ["-" if math.isnan(x) else f"{x:.1%}" for x in fractions]))
+    tables = {"This model and the ceiling that the raters' noise sets": own}
     for axis in (axis for axis in axes if any(row.axis == axis for row in rows)):
         found = {(row.team, row.level): row.figures for row in rows if row.axis == axis}
-        ranks = {(item.level, item.metric): f"{item.rank} of {item.of}" for item in places if item.axis == axis}
-        grid: Grid = []
+        ranked = {(item.level, item.metric): f"{item.rank} of {item.of}" for item in ranks if item.axis == axis}
+        table: TextTable = []
         for team in dict.fromkeys(team for team, _ in found):
-            figures = [found.get((team, level), {}).get(name, math.nan) for level in _LEVELS for name in _METRICS]
-            grid.append((printable(team), [_cell(value) for value in figures]))
-        grid.append(("this model", [_cell(of[axis, level].figures[name]) for level in _LEVELS for name in _METRICS]))
-        grid.append(("  place", [ranks.get((level, name), "-") for level in _LEVELS for name in _METRICS]))
-        grids[f"{axis} next to the published rows"] = grid
-    return grids
+            figures = [found.get((team, level), {}).get(name, math.nan) for level in LEVELS for name in METRICS]
+            table.append((printable(team), [_cell(value) for value in figures]))
+        table.append(("this model", [_cell(of[axis, level].figures[name]) for level in LEVELS for name in METRICS]))
+        table.append(("  place", [ranked.get((level, name), "-") for level in LEVELS for name in METRICS]))
+        tables[f"{axis} next to the published rows"] = table
+    return tables
 
 
-def grid_text(title: str, grid: Grid) -> str:
-    """A grid in columns of under 100 characters."""
-    head = "".join(f"{name:>8}" for name in _METRICS)
+def table_text(title: str, table: TextTable) -> str:
+    """A leaderboard table in columns of under 100 characters."""
+    head = "".join(f"{name:>8}" for name in METRICS)
     lines = [title, f"{'':<14}{'utterance':>12}{'':<20}  {'system':>9}", f"{'':<14}{head}  {head}"]
-    for name, cells in grid:
+    for name, cells in table:
         values = [f"{cell.strip():>8}" for cell in cells]
         lines.append(f"{name[:14]:<14}{''.join(values[:4])}  {''.join(values[4:])}")
     return "\n".join(lines)
 
 
-def grid_markdown(title: str, grid: Grid) -> str:
+def table_markdown(title: str, table: TextTable) -> str:
     """The same as a Markdown table."""
-    columns = [f"{level} {name}" for level in _LEVELS for name in _METRICS]
+    columns = [f"{level} {name}" for level in LEVELS for name in METRICS]
     lines = [f"## {title}", "", f"| | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
-    for name, cells in grid:
+    for name, cells in table:
         safe = name.strip().replace("|", "\\|")
         lines.append(f"| {safe} | {' | '.join(cell.strip() for cell in cells)} |")
     return "\n".join(lines)
-
-
-_LEVELS = ("utterance", "system")
-_METRICS = ("MSE", "LCC", "SRCC", "KTAU")
