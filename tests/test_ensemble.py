@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mmmos.ensemble import RULES, STRATEGIES, best_first, composite_metrics, in_both
+from mmmos.ensemble import STRATEGIES, best_first, composite_metrics, in_both
+from mmmos.ensemble.paper import RANKING_RULES
 from mmmos.errors import UsageError
 from mmmos.model.system import combine
 from mmmos.paper import CHECK_MARKED, CONFIGURATIONS, DEV_RANKING, PAM_RANKING, printed_figures
@@ -190,9 +191,9 @@ def test_of_the_check_marked_those_that_are_here() -> None:
         STRATEGIES["submitted"](predictions, targets)
 
 
-def test_an_unknown_reading_is_refused() -> None:
+def test_submitted_refuses_unknown_rule() -> None:
     with pytest.raises(UsageError, match="paper_checkmarks, rule_12_12, rule_11_12"):
-        STRATEGIES["submitted"](*models(16, 20, 0), reading="rule_10_10")
+        STRATEGIES["submitted"](*models(16, 20, 0), rule="rule_10_10")
 
 
 def paper_rankings() -> tuple[list[int], list[int]]:
@@ -201,8 +202,8 @@ def paper_rankings() -> tuple[list[int], list[int]]:
 
 
 def test_the_papers_rule_gives_nine_and_one_less_gives_its_eight() -> None:
-    nine = {CONFIGURATIONS[i] for i in in_both(*paper_rankings(), *RULES["rule_12_12"])}
-    eight = {CONFIGURATIONS[i] for i in in_both(*paper_rankings(), *RULES["rule_11_12"])}
+    nine = {CONFIGURATIONS[i] for i in in_both(*paper_rankings(), *RANKING_RULES["rule_12_12"])}
+    eight = {CONFIGURATIONS[i] for i in in_both(*paper_rankings(), *RANKING_RULES["rule_11_12"])}
     assert nine == {*CHECK_MARKED, "TriEnc MLP CCC"}
     assert eight == set(CHECK_MARKED)
 
@@ -226,13 +227,13 @@ def ranked(order: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return predictions, targets
 
 
-@pytest.mark.parametrize(("reading", "count"), [("rule_12_12", 9), ("rule_11_12", 8)])
-def test_the_rule_holds_for_predictions_that_rank_as_the_papers(reading: str, count: int) -> None:
+@pytest.mark.parametrize(("rule", "count"), [("rule_12_12", 9), ("rule_11_12", 8)])
+def test_the_rule_holds_for_predictions_that_rank_as_the_papers(rule: str, count: int) -> None:
     on_dev, on_pam = paper_rankings()
-    assert len(chosen(STRATEGIES["submitted"](*ranked(on_dev), pam=ranked(on_pam), reading=reading))) == count
+    assert len(chosen(STRATEGIES["submitted"](*ranked(on_dev), pam=ranked(on_pam), rule=rule))) == count
 
 
 def test_rules_that_leave_nobody_say_so() -> None:
     order = list(range(40))
     with pytest.raises(UsageError, match="no model is among the best on both sets"):
-        STRATEGIES["submitted"](*ranked(order), pam=ranked(order[::-1]), reading="rule_12_12")
+        STRATEGIES["submitted"](*ranked(order), pam=ranked(order[::-1]), rule="rule_12_12")

@@ -28,7 +28,7 @@ from mmmos.data.corpora import read_corpus
 from mmmos.data.label_files import LABEL_FILES
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import check_disjoint, split_groups, split_stratified, stratum_columns
-from mmmos.ensemble import STRATEGIES
+from mmmos.ensemble.paper import CHECK_MARKS, STRATEGIES
 from mmmos.errors import UsageError
 from mmmos.experiments.row_names import LABELS, PAPER_ENCODERS, encoder_words, is_papers
 from mmmos.training.settings import Settings, preset
@@ -61,7 +61,7 @@ class Ensembles:
     of: str = "III"
     table: str = "IV"
     strategies: tuple[str, ...] = tuple(STRATEGIES)
-    reading: str = "paper_checkmarks"  # of `submitted`
+    rule: str = CHECK_MARKS  # of `submitted`
     dev: str = "Dev"  # the set that most strategies choose on
     pam: str = "PAM"  # the one that the `pam_` strategies choose on; Dev where there is none
 
@@ -267,7 +267,8 @@ def _no_row_twice(grid: Sequence[Configuration]) -> Sequence[Configuration]:
 
 
 def _ensembles(asked: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
-    made = Ensembles(**{**asked, "strategies": tuple(asked.get("strategies", STRATEGIES))})
+    renamed = {"rule" if key == "reading" else key: value for key, value in asked.items()}
+    made = Ensembles(**{**renamed, "strategies": tuple(asked.get("strategies", STRATEGIES))})
     if unknown := set(made.strategies) - set(STRATEGIES):
         raise UsageError(f"no ensembles are called {', '.join(sorted(unknown))}; there are {', '.join(STRATEGIES)}")
     if made.strategies and made.of not in tables:

@@ -275,7 +275,7 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path)
                     *chosen[asked.dev],
                     names=[listed[row] for row in runs],
                     pam=chosen.get(asked.pam),
-                    reading=asked.reading,
+                    rule=asked.rule,
                 )
             except UsageError as error:
                 logger.warning("%s with seed %d: %s", strategy, seed, error)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmmos.encoders.base import Encoder, EncoderSpec
-from mmmos.ensemble import Array
+from mmmos.ensemble.selection import Array
 from mmmos.errors import ModelFormatError, UsageError
 from mmmos.model.quality import QualityModel
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, Scale, scale_name

@@ -1,0 +1,19 @@
+"""Several models' predictions as one: which models are chosen, and with which weights.
+
+`selection` ranks and weighs models, `paper` has the strategies of the MMMOS paper; `mmmos.model.system.combine`
+computes the weighted mean.
+"""
+
+from mmmos.ensemble.paper import RULES, STRATEGIES, Strategy
+from mmmos.ensemble.selection import best_first, composite_metrics, equal_weights, in_both, rank_models
+
+__all__ = [
+    "RULES",
+    "STRATEGIES",
+    "Strategy",
+    "best_first",
+    "composite_metrics",
+    "equal_weights",
+    "in_both",
+    "rank_models",
+]
