@@ -1,8 +1,8 @@
 # make score   set up, then score the sample clips with the bundled model, offline
 # make test    set up, then run every gate: what CI runs
 # make check   the same without the slow tests
-# make lite    build the bundled model anew from DATA (see docs/MODEL_CARD.md)
-# make docs    write the generated parts of README and docs anew
+# make lite    build the bundled model again from DATA (see docs/MODEL_CARD.md)
+# make docs    write the generated parts of README, docs and dev
 # make clean   remove what the others made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

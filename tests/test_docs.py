@@ -83,8 +83,16 @@ def test_python_of_readme_prints_its_output(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_have_targets(document: Path):
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text())
-    assert not [t for t in targets if not t.startswith("http") and not (document.parent / t).exists()]
+    for target, anchor in re.findall(r"\]\((?!http)([^)#\s]*)#?([^)\s]*)\)", document.read_text()):
+        page = document.parent / target if target else document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", CURRENT, ids=lambda path: path.name)
