@@ -132,7 +132,7 @@ def errors() -> str:
 
 def corpora() -> str:
     """The corpora, how many clips the lists have of each, and where they come from."""
-    from mmmos.data.corpora import SOURCES
+    from mmmos.data.sources import SOURCES
 
     lines = ["| folder | corpus | training | development | test | terms |", "|---|---|--:|--:|--:|---|"]
     for folder, info in SOURCES.items():

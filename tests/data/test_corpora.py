@@ -20,22 +20,11 @@ from typer.testing import CliRunner
 
 from mmmos.audio.clip import Clip
 from mmmos.cli import app
-from mmmos.data.corpora import (
-    SOURCES,
-    STEMS,
-    SUFFIXES,
-    TEST,
-    ClipMetadata,
-    CorpusStatus,
-    find_file,
-    is_suspect,
-    metadata_from_path,
-    read_corpus,
-    status,
-)
+from mmmos.data.corpora import STEMS, SUFFIXES, CorpusStatus, find_file, read_corpus, read_list, status
 from mmmos.data.label_files import LABEL_FILES
 from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.data.ratings import read_ratings
+from mmmos.data.sources import SOURCES, TEST, ClipMetadata, is_suspect, metadata_from_path
 from mmmos.data.splits import check_disjoint, split_groups, split_present
 from mmmos.errors import ManifestError
 from mmmos.scores import AXES
@@ -252,21 +241,23 @@ def test_a_list_of_ones_own_keeps_its_columns(tmp_path):
     own.write_text(
         "path,PQ,system,domain,group,set,stream\n/your_path/EARS/p001/a.wav,1,s,d,g,one,0\nmine/b.mp3,2,,,,,4\n"
     )
-    ears, mine = read_corpus(own, tmp_path)
+    ears, mine = read_list(own, tmp_path)
+    assert read_corpus(own, tmp_path) == [ears, mine]
     assert (ears.system, ears.domain, ears.group, ears.set, ears.source) == ("s", "d", "g", "one", "EARS")
     assert mine.clip == Clip("mine/b.mp3", str(tmp_path / "mine/b.mp3"), stream=4)
     assert (mine.system, mine.domain, mine.group, mine.source) == ("", "", "", "")
 
 
-def test_a_name_of_nothing_is_answered_with_the_label_files(tmp_path):
+@pytest.mark.parametrize("read", [read_corpus, read_list])
+def test_missing_list_names_label_files(read: Any, tmp_path: Path):
     with pytest.raises(ManifestError, match=r"combined\.csv cannot be read: there is no such file.*combined_train"):
-        read_corpus(tmp_path / "combined.csv")
+        read(tmp_path / "combined.csv")
     (tmp_path / "Combined.csv").touch()
     with pytest.raises(ManifestError, match=r"is .*/Combined\.csv meant\?"):
-        read_corpus(tmp_path / "combined.csv")
+        read(tmp_path / "combined.csv")
 
 
-def test_a_split_of_ones_own_keeps_pam_beside_the_video_it_is_made_from(make_labels, tmp_path):
+def test_split_keeps_pam_with_its_source_video(make_labels, tmp_path):
     videos = [f"video{i:06}" for i in range(10)]
     paths = [f"PAM/human_eval/music/{system}/{video}.wav" for video in videos for system in ("real", "musicldm")]
     make_labels("combined_train", *paths, *(f"musiccaps/{video}.wav" for video in videos))

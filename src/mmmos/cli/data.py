@@ -63,7 +63,7 @@ def _label_files(folder: Path | None) -> list[dict[str, Any]]:
 
 
 def _corpus(item: CorpusStatus) -> dict[str, Any]:
-    from mmmos.data.corpora import SOURCES
+    from mmmos.data.sources import SOURCES
 
     info = SOURCES[item.source]
     row = {"source": item.source, "title": info.title, "expected": item.expected, "found": item.found}

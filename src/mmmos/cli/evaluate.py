@@ -75,7 +75,7 @@ def evaluate(
     Prints MSE, LCC, SRCC, KTAU and bias, with intervals. With --against it compares two models on the same clips: the
     difference of each metric, with its interval.
     """
-    from mmmos.data.corpora import read_corpus
+    from mmmos.data.corpora import read_list
     from mmmos.evaluation.agreement import compare
     from mmmos.evaluation.agreement import evaluate as agreement
     from mmmos.evaluation.rating_scales import find_scales
@@ -85,7 +85,7 @@ def evaluate(
     if scores and named and named.name == "COMMANDLINE":
         raise UsageError("--scores stands in place of --model; --against compares two")
     bad = BadRows(manifest, strict)
-    rows = read_corpus(manifest, data_root, label_range=None, on_bad_row=bad)
+    rows = read_list(manifest, data_root, label_range=None, on_bad_row=bad)
     axes = _axes(axis or [], rows, manifest)
     lists = {"labels": bad.report(sum(row.list_rows for row in rows))}
     inputs = [manifest, scores, None if scores else model, against, *(row.clip.path for row in rows)]

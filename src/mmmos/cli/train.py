@@ -91,7 +91,7 @@ def train(
     Prints how well held-out clips are predicted, next to a constant's squared error. On fewer than 2000 clips the heads
     are a ridge regression on the encoders of lite, with lite's own scores to begin with.
     """
-    from mmmos.data.corpora import read_corpus
+    from mmmos.data.corpora import read_list
     from mmmos.data.manifest import preview
     from mmmos.data.splits import stratum_columns
     from mmmos.data.trainable import choose_range, find_main_set
@@ -105,8 +105,8 @@ def train(
         raise UsageError("--dev names the clips to hold out: leave out --dev-share and --stratify")
     columns = stratum_columns(stratify) if stratify else {}
     bad, bad_held = BadRows(manifest, strict), BadRows(dev or "", strict)
-    rows = read_corpus(manifest, data_root, columns=columns, label_range=None, on_bad_row=bad)
-    held = read_corpus(dev, data_root, label_range=None, on_bad_row=bad_held) if dev else []
+    rows = read_list(manifest, data_root, columns=columns, label_range=None, on_bad_row=bad)
+    held = read_list(dev, data_root, label_range=None, on_bad_row=bad_held) if dev else []
     lists = [bad.report(sum(row.list_rows for row in rows))]
     lists += [bad_held.report(sum(row.list_rows for row in held))] if dev else []
     main_set = find_main_set([*rows, *held], main_set)

@@ -24,7 +24,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mmmos.data.corpora import read_corpus
+from mmmos.data.corpora import read_corpus, read_list
 from mmmos.data.label_files import LABEL_FILES
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import check_disjoint, split_groups, split_stratified, stratum_columns
@@ -168,7 +168,7 @@ def read_sets(
         _check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed", "stratify"})
         stratify = data.get("stratify", "")
         columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
-        rows = read_corpus(_find(data["list"], folder, data_root), columns=columns, where=data.get("where"))
+        rows = read_list(_find(data["list"], folder, data_root), columns=columns, where=data.get("where"))
         return _split(rows, data["parts"], data.get("parts_seed", 0), stratify)
     _check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
     for key, choices in CHOICES.items():
