@@ -2,10 +2,10 @@
 
     python bench/bulk.py [--clips 120] [--seconds 5] [--rounds 3] [--rows 1000000] [--peer 6] [--work FOLDER]
 
-- files a second by one and two workers, processes here and actors of a Ray of this machine, beside one and two plain
+- files per second by one and two workers, processes here and actors of a Ray of this machine, next to one and two plain
   loops over `Predictor.stream`, each in a process with one thread; while all are at work, so without their start
 - the baseline's own package and ours on the same checkpoint: random weights of full size in its published layout
-- where the time goes, and what a shard costs beside its clips: measured with work that takes no time
+- where the time goes, and what a shard costs besides its clips: measured with work that takes no time
 - planning a list of a million rows
 - the arithmetic from these to 10^8 clips on a thousand machines; prices are assumptions, and are listed
 
@@ -61,8 +61,8 @@ MACHINES, CORES = 1000, 16
 WORKERS = MACHINES * CORES - 1
 ASSUMED = {
     "core_hour": 0.04,  # $, rented
-    "put": 5e-6,  # $ a request that writes or lists
-    "get": 4e-7,  # $ a request that reads
+    "put": 5e-6,  # $ per request that writes or lists
+    "get": 4e-7,  # $ per request that reads
     "month_of_gb": 0.023,  # $ of storage
     "answer": 0.03,  # s that an object store takes to answer
     "readers": 16,  # requests under way at a time as a driver reads commits
@@ -92,7 +92,7 @@ class NoWork:
         self.schema = table_schema()
 
     def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
-        """A row a clip."""
+        """One row per clip."""
         for number, clip in enumerate(clips):
             values = {axis: number * 0.001 % 10 for axis in ("CE", "CU", "PC", "PQ")}
             info = {"id": clip.id, "path": clip.path, "domain": "speech", "n_windows": 1, "end_time": 10.0}
@@ -103,45 +103,45 @@ class NoWork:
         """Nothing fails."""
         raise NotImplementedError
 
-    def beside_bytes(self) -> int:
-        """There is no process beside this one."""
+    def child_bytes(self) -> int:
+        """There are no child processes."""
         return 0
 
     def close(self) -> None:
         """Nothing was started."""
 
 
-class Watched:
-    """A crew, with what came of its jobs and when."""
+class RecordedPool:
+    """A worker pool that records the outcomes of its jobs and their times."""
 
-    def __init__(self, crew: WorkerPool) -> None:
-        self.crew, self.seen = crew, list[tuple[float, Outcome]]()
+    def __init__(self, pool: WorkerPool) -> None:
+        self.pool, self.seen = pool, list[tuple[float, Outcome]]()
 
     @property
     def size(self) -> int:
         """Workers."""
-        return self.crew.size
+        return self.pool.size
 
     def submit(self, job: Job) -> None:
         """See `WorkerPool`."""
-        self.crew.submit(job)
+        self.pool.submit(job)
 
     def wait(self, seconds: float) -> list[Outcome]:
         """See `WorkerPool`."""
-        found = self.crew.wait(seconds)
+        found = self.pool.wait(seconds)
         self.seen += [(time.perf_counter(), outcome) for outcome in found]
         return found
 
     def running(self) -> list[Running]:
         """See `WorkerPool`."""
-        return self.crew.running()
+        return self.pool.running()
 
     def close(self) -> None:
         """See `WorkerPool`."""
-        self.crew.close()
+        self.pool.close()
 
 
-def crew_of(kind: str, workers: int) -> Callable[..., WorkerPool]:
+def pool_of(kind: str, workers: int) -> Callable[..., WorkerPool]:
     """Local processes, or actors of a Ray on this machine."""
     return (
         partial(LocalWorkers, workers=workers)
@@ -150,23 +150,23 @@ def crew_of(kind: str, workers: int) -> Callable[..., WorkerPool]:
     )
 
 
-def by_crew(
+def by_pool(
     make: Callable[..., WorkerPool], task: Task, clips: Sequence[Clip], shard_size: int, folder: Path
 ) -> dict[str, float]:
-    """Score with a crew: clips a second while all workers are at work, and seconds until the first one was."""
+    """Score with a worker pool: clips per second while all workers are at work, and seconds until the first one was."""
     shutil.rmtree(folder, ignore_errors=True)
     store = open_store(folder)
     plan = make_plan(store, clips, task.describe(), shard_size)
     begin = time.perf_counter()
-    with closing(Watched(make(store, plan, task))) as crew:
-        counts = run_shards(store, plan, crew)
-    results = [(when, outcome.result) for when, outcome in crew.seen if outcome.result]
+    with closing(RecordedPool(make(store, plan, task))) as pool:
+        counts = run_shards(store, plan, pool)
+    results = [(when, outcome.result) for when, outcome in pool.seen if outcome.result]
     assert len(results) == plan.shards
     first = min(when - result.seconds for when, result in results)
     at_work = sum(result.seconds for _, result in results)
     return {
-        "workers": crew.size,
-        "rate": crew.size * len(clips) / at_work,
+        "workers": pool.size,
+        "rate": pool.size * len(clips) / at_work,
         "start": first - begin,
         "whole": max(when for when, _ in results) - first,
         "peak": counts.peak_bytes,
@@ -174,7 +174,7 @@ def by_crew(
 
 
 def plain_loop(task: ScoreTask, clips: Sequence[Clip]) -> dict[str, float]:
-    """One process, one thread: clips a second, and the seconds of each part of the work."""
+    """One process, one thread: clips per second, and the seconds of each part of the work."""
     torch.set_num_threads(1)
     spent = {"decode": 0.0, "encode": 0.0, "heads": 0.0}
     with scoring.from_pretrained(task.model, device="cpu", trust_checkpoint=task.trust_checkpoint) as predictor:
@@ -192,7 +192,7 @@ def plain_loop(task: ScoreTask, clips: Sequence[Clip]) -> dict[str, float]:
 
 
 def plain_loops(task: ScoreTask, clips: Sequence[Clip], loops: int) -> dict[str, float]:
-    """So many plain loops at once, which know nothing of each other, over all clips each: what the machine gives."""
+    """Independent plain loops at once, each over all clips: the machine's capacity."""
     with get_context("spawn").Pool(loops) as pool:
         return {"rate": sum(found["rate"] for found in pool.starmap(plain_loop, [(task, clips)] * loops))}
 
@@ -209,7 +209,7 @@ def _timed(spent: dict[str, float], part: str, function: Callable[..., Any]) -> 
 
 
 def per_shard(work: Path) -> dict[str, float]:
-    """What a full shard costs a worker beside its clips, s, and what it takes up, bytes."""
+    """What a full shard costs a worker besides its clips, s, and what it takes up, bytes."""
     store = open_store(work / "shards")
     shutil.rmtree(work / "shards", ignore_errors=True)
     clips = [Clip(path, path) for path in (f"/data/audio/{i // 1000:05d}/{i:09d}.flac" for i in range(20 * SHARD_SIZE))]
@@ -262,24 +262,24 @@ print(json.dumps({"clips": plan.clips, "seconds": time.perf_counter() - begin, "
 
 
 def planning(rows: int, work: Path) -> dict[str, float]:
-    """Plan a list of so many rows in a process of its own, then find that it is planned already."""
+    """Plan a list of so many rows in a new process, then check the same plan in another one."""
     listed, folder = work / "list.jsonl", work / "planned"
     with open(listed, "w") as file:
         for i in range(rows):
             file.write(f'{{"path": "/data/audio/{i // 1000:05d}/{i:09d}.flac"}}\n')
     shutil.rmtree(folder, ignore_errors=True)
-    told = []
+    results = []
     for _ in range(2):
         call = [sys.executable, "-c", PLANNING, str(listed), str(folder)]
-        told.append(json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout))
+        results.append(json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout))
     lists = sorted((folder / "_run").glob("clips-*.parquet"))
     gets, fetched = reads_of_a_shard(lists[0].read_bytes())
     return {
         "rows": rows,
-        "seconds": told[0]["seconds"],
-        "again_seconds": told[1]["seconds"],
-        "peak": told[0]["peak"],
-        "before": told[0]["before"],
+        "seconds": results[0]["seconds"],
+        "again_seconds": results[1]["seconds"],
+        "peak": results[0]["peak"],
+        "before": results[0]["before"],
         "list_bytes_a_clip": sum(path.stat().st_size for path in lists) / rows,
         "footer_bytes": parquet.ParquetFile(lists[0]).metadata.serialized_size,
         "groups": parquet.ParquetFile(lists[0]).num_row_groups,
@@ -307,7 +307,7 @@ def reads_of_a_shard(data: bytes) -> tuple[int, int]:
 
 
 def peer(folder: Path, clips: Sequence[Clip]) -> dict[str, float]:
-    """The baseline's own package and ours on one checkpoint of random weights: clips a second, one thread."""
+    """The baseline's own package and ours on one checkpoint of random weights: clips per second, one thread."""
     torchaudio, utils = types.ModuleType("torchaudio"), types.ModuleType("audiobox_aesthetics.utils")
     torchaudio.functional = types.SimpleNamespace(resample=lambda wave, orig_freq, new_freq: wave)  # type: ignore[attr-defined]
     utils.load_model = lambda path: path  # type: ignore[attr-defined]
@@ -345,9 +345,9 @@ def scaled(figures: dict[str, Any]) -> dict[str, float]:
     """From what was measured to `CLIPS` clips on `MACHINES` machines; seconds, bytes, requests and dollars."""
     plain, shard, plan, ray = (figures[name] for name in ("plain", "shard", "planning", "ray_jobs"))
     shards, lists = CLIPS / SHARD_SIZE, CLIPS / SHARD_SIZE / SHARDS_PER_FILE
-    beside = shard["list_s"] + shard["table_s"] + shard["publish_s"]
+    overhead = shard["list_s"] + shard["table_s"] + shard["publish_s"]
     asks = 1 + plan["gets"]  # how long the list is, then its pieces
-    clip = 1 / plain["rate"] + beside / SHARD_SIZE + (asks + 2) * ASSUMED["answer"] / SHARD_SIZE
+    clip = 1 / plain["rate"] + overhead / SHARD_SIZE + (asks + 2) * ASSUMED["answer"] / SHARD_SIZE
     work = CLIPS * clip / WORKERS
     last = SHARD_SIZE * clip  # at the end workers wait for the last shards
     baseline = CLIPS / figures["peer"]["ours"] if "peer" in figures else 0.0
@@ -409,23 +409,23 @@ def main() -> None:
     for kind in ("local", "ray"):
         for workers in (1, 2):
             name = f"{kind}_{workers}"
-            jobs[name] = partial(by_crew, crew_of(kind, workers), task, clips, size, work / name)
+            jobs[name] = partial(by_pool, pool_of(kind, workers), task, clips, size, work / name)
     load = os.getloadavg()[0]
     figures: dict[str, Any] = medians(jobs, options.rounds)
     figures["shard"] = per_shard(work)
     nothing = [Clip(f"{i}", f"/data/audio/{i:09d}.flac") for i in range(20_000)]
     for name, kind, size in (("local_nothing", "local", 1000), ("local_jobs", "local", 20), ("ray_jobs", "ray", 20)):
-        found = by_crew(crew_of(kind, 1), NoTask(), nothing, size, work / name)
+        found = by_pool(pool_of(kind, 1), NoTask(), nothing, size, work / name)
         jobs = len(nothing) / size
-        found["driver_s"] = max(0.0, found["whole"] / jobs - 1 / found["rate"] * size)  # a job's, beside its work
+        found["driver_s"] = max(0.0, found["whole"] / jobs - 1 / found["rate"] * size)  # per job, besides its work
         found["clip_s"] = found["whole"] / len(nothing)
         figures[name] = found
-        tell(name, found)
+        show(name, found)
     figures["planning"] = planning(options.rows, work)
-    tell("planning", figures["planning"])
+    show("planning", figures["planning"])
     if options.peer:
         figures["peer"] = peer(work / "audiobox", clips[: options.peer])
-        tell("peer", figures["peer"])
+        show("peer", figures["peer"])
     words = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     asked = {"clips": options.clips, "seconds": options.seconds, "rounds": options.rounds, "load": load}
@@ -436,19 +436,19 @@ def main() -> None:
 
 
 def medians(jobs: dict[str, Callable[[], dict[str, float]]], rounds: int) -> dict[str, dict[str, float]]:
-    """Each figure's median over interleaved rounds, so that all jobs have the same share of a machine's moods."""
+    """Each figure's median over interleaved rounds, so that all jobs meet the same load of the machine."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
             found[name].append(job())
-            tell(name, found[name][-1])
+            show(name, found[name][-1])
     return {
         name: {key: statistics.median(one[key] for one in several) for key in several[0]}
         for name, several in found.items()
     }
 
 
-def tell(name: str, found: dict[str, float]) -> None:
+def show(name: str, found: dict[str, float]) -> None:
     """A line of what was measured."""
     print(name, json.dumps(_rounded(found)), flush=True)
 

@@ -1,4 +1,4 @@
-"""Work on clips without audio or network, in which a clip's name says what becomes of whoever touches it."""
+"""Tasks without audio or network, in which a clip's name decides what happens to its worker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clips_named(*names: str) -> list[Clip]:
 
 @dataclass(frozen=True)
 class ToyTask:
-    """A clip's row is the length of its name. `log` is told of every clip that is touched, with the process."""
+    """A clip's row is the length of its name. `log` gets a line per clip that is touched, with the process."""
 
     log: str = ""
     starts: str = "well"  # or "dies", "raises"
@@ -83,7 +83,7 @@ class ToyWork:
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         return {"id": clip.id, "path": clip.path, "error_code": code, "error_message": message}
 
-    def beside_bytes(self) -> int:
+    def child_bytes(self) -> int:
         return 0
 
     def close(self) -> None:
@@ -95,9 +95,9 @@ class DriverKilled(BaseException):
 
 
 class FakeWorkers:
-    """A crew of no processes, which ends its jobs in any order, and loses those that a clip's name says it should.
+    """A worker pool without processes: jobs end in any order, and fail if a clip's name says so.
 
-    Some are lost for nothing: `unlucky` of all whole shards. After `lives` jobs the driver is killed.
+    A fraction `unlucky` of the whole shards fails, too. After `lives` jobs the driver is killed.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class FakeWorkers:
             if self.lives < 0:
                 raise DriverKilled
         clips = self.lists.clips(job.shard)
-        for clip in [] if job.lost else clips if job.clip is None else [clips[job.clip]]:
+        for clip in [] if job.error else clips if job.clip is None else [clips[job.clip]]:
             self.touched[clip.id] += 1
             if "kills" in clip.id:
                 return Outcome(job, None, True, "its process died with status -9")
@@ -159,7 +159,7 @@ def rows_of(store: Store, plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def told(store: Store, name: str) -> Any:
+def read_json(store: Store, name: str) -> Any:
     return json.loads(store.read(name))
 
 

@@ -1,4 +1,4 @@
-"""Jobs in processes: each is done once, and what fails or dies is told and costs no other job."""
+"""Worker processes: each job runs once, and a job that fails or crashes is reported and affects no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmmos.errors import BulkError, UsageError
-from mmmos.processes import Over, Tell, Worker, cores, finished, run_in_processes
+from mmmos.processes import JobResult, Report, Worker, cores, finished, run_in_processes
 
 pytestmark = pytest.mark.slow  # processes of its own
 
@@ -21,10 +21,10 @@ DEATHS = {"exits": "its process died with status 9", "is killed": f"its process 
 
 
 def work(job: str, folder: Path) -> None:
-    """Log that the job was begun; then do what its name says."""
+    """Log that the job was started; then do what its name says."""
     import torch  # here, as the other processes of these tests do not need it
 
-    with open(folder / "begun", "a") as file:
+    with open(folder / "started", "a") as file:
         file.write(f"{job},{os.getpid()},{torch.get_num_threads()}\n")
     if "fails" in job:
         raise ValueError(job)
@@ -34,8 +34,8 @@ def work(job: str, folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def begun(folder: Path) -> list[list[str]]:
-    return [line.split(",") for line in (folder / "begun").read_text().splitlines()]
+def started(folder: Path) -> list[list[str]]:
+    return [line.split(",") for line in (folder / "started").read_text().splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_every_job_is_done_once_and_what_fails_or_dies_costs_no_other(tmp_path: 
     jobs = ["fails", "a", "exits", "b", "c", "is killed", "d"]
     over = dict(run_in_processes(work, jobs, tmp_path, workers=2))
     assert over == dict.fromkeys("abcd") | {"fails": "ValueError: fails"} | DEATHS
-    found = begun(tmp_path)
+    found = started(tmp_path)
     assert sorted(job for job, _, _ in found) == sorted(jobs)
     assert {threads for _, _, threads in found} == {"1"}  # as with any number of workers
     assert len({process for _, process, _ in found}) > len(DEATHS)  # those that died were replaced
@@ -57,12 +57,12 @@ def test_every_job_is_done_once_and_what_fails_or_dies_costs_no_other(tmp_path: 
 
 def test_one_worker_does_the_jobs_in_their_order(tmp_path: Path) -> None:
     assert list(run_in_processes(work, ["c", "a", "b"], tmp_path, workers=1)) == [("c", None), ("a", None), ("b", None)]
-    assert [job for job, _, _ in begun(tmp_path)] == ["c", "a", "b"]
+    assert [job for job, _, _ in started(tmp_path)] == ["c", "a", "b"]
 
 
 def test_no_jobs_take_no_process(tmp_path: Path) -> None:
     assert list(run_in_processes(work, [], tmp_path, workers=2)) == []
-    assert not (tmp_path / "begun").exists()
+    assert not (tmp_path / "started").exists()
 
 
 def test_there_are_no_more_processes_than_jobs_and_none_once_it_is_closed(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_a_process_cannot_be_given_is_told_at_once(tmp_path: Path) -> None:
         list(run_in_processes(work, ["a", "b"], lambda: None, workers=2))
 
 
-def prepare(how: str, tell: Tell) -> Callable[[int], int]:
+def prepare(how: str, report: Report) -> Callable[[int], int]:
     """A function that halves even numbers."""
     if how == "raises":
         raise UsageError("no such model")
@@ -86,7 +86,7 @@ def prepare(how: str, tell: Tell) -> Callable[[int], int]:
         os._exit(3)
 
     def half(number: int) -> int:
-        tell(number)
+        report(number)
         if number < 0:
             raise BulkError("the disk is full")
         if number % 2:
@@ -96,7 +96,7 @@ def prepare(how: str, tell: Tell) -> Callable[[int], int]:
     return half
 
 
-def all_over(worker: Worker[int, int]) -> list[Over[int, int]]:
+def all_results(worker: Worker[int, int]) -> list[JobResult[int, int]]:
     found = []
     while worker.jobs:
         found += [over for _, over in finished([worker])]
@@ -107,24 +107,24 @@ def test_a_worker_gives_results_in_their_order_and_tells_of_the_way_there() -> N
     with closing(Worker(partial(prepare, "well"))) as worker:
         for number in (4, 3, 8):
             worker.submit(number)
-        assert all_over(worker) == [Over(4, 2), Over(3, reason="ValueError: 3 is odd"), Over(8, 4)]
-        assert worker.told == 8
+        assert all_results(worker) == [JobResult(4, 2), JobResult(3, reason="ValueError: 3 is odd"), JobResult(8, 4)]
+        assert worker.report == 8
         assert finished([worker], seconds=0.01) == []
         worker.submit(6)
         worker.restart()
         worker.submit(2)
-        assert all_over(worker) == [Over(6, 3), Over(2, 1)]
+        assert all_results(worker) == [JobResult(6, 3), JobResult(2, 1)]
 
 
 def test_a_worker_that_dies_between_two_jobs_loses_none() -> None:
     with closing(Worker(partial(prepare, "well"))) as worker:
         worker.submit(4)
-        assert all_over(worker) == [Over(4, 2)]
+        assert all_results(worker) == [JobResult(4, 2)]
         (process,) = multiprocessing.active_children()
         process.kill()
         process.join()
         worker.submit(6)
-        assert all_over(worker) == [Over(6, 3)]
+        assert all_results(worker) == [JobResult(6, 3)]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_is_no_jobs_fault_is_raised(how: str, job: int, error: type[Excepti
     with closing(Worker(partial(prepare, how))) as worker:
         worker.submit(job)
         with pytest.raises(error, match=why):
-            all_over(worker)
+            all_results(worker)
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

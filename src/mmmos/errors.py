@@ -1,24 +1,24 @@
-"""Every exception MMMOS raises, and the exit status each one ends a command with.
+"""Every exception that MMMOS raises, and the exit status of a command that it ends.
 
 MmmosError
-├── AudioError            one clip cannot be scored; `code` names why        (a row, exit 1)
-│   └── LevelError            its samples are not in [-1, 1]; a ValueError, too
-├── UsageError            the call cannot be carried out as it was made      (exit 2)
+├── AudioError            one clip cannot be scored; `code` is the reason    (a row, exit 1)
+│   └── LevelError            its samples are not in [-1, 1]; also a ValueError
+├── UsageError            an argument, a file or a setting is wrong          (exit 2)
 │   ├── ManifestError         a list of clips or labels is malformed
 │   ├── ModelNotFoundError    no such model, folder or encoder
-│   ├── ModelFormatError      a model or checkpoint is not what it claims to be
-│   ├── SampleRateError       audio at another rate than the encoder's own
+│   ├── ModelFormatError      a model or checkpoint is damaged or of another format
+│   ├── SampleRateError       audio at another rate than the encoder's
 │   ├── LicenseError          a download whose licence was not accepted
 │   └── MissingExtraError     an optional dependency is not installed
-├── TrainingError         a training run cannot go on                        (exit 3)
-└── BulkError             a run on many clips cannot go on; what is published stays   (exit 3)
+├── TrainingError         a training run cannot continue                     (exit 3)
+└── BulkError             a run on many clips cannot continue; published parts stay   (exit 3)
 """
 
 from __future__ import annotations
 
 
 class MmmosError(Exception):
-    """Base of every error below; catch it to catch them all."""
+    """Base class of all errors below."""
 
     exit_status = 3
 
@@ -26,7 +26,7 @@ class MmmosError(Exception):
 class AudioError(MmmosError):
     """One clip cannot be scored.
 
-    `code` is one of the words in `AUDIO_ERROR_CODES`; it is what a row's `error.code` holds.
+    `code` is a key of `AUDIO_ERROR_CODES`; a row has it as `error.code`.
     """
 
     exit_status = 1
@@ -44,22 +44,22 @@ class AudioError(MmmosError):
 AUDIO_ERROR_CODES = {
     "not_found": "there is no file at that path",
     "not_readable": "the file, or a folder on the way to it, may not be read by this user",
-    "fetch_failed": "the file could not be fetched from the address it is at",
+    "fetch_failed": "the file could not be fetched from its address",
     "empty_file": "the file has no bytes",
     "no_samples": "the file has a header and no audio",
     "unsupported_format": "no decoder recognises the file",
     "decode_failed": "the decoder stopped before any audio",
-    "decode_timeout": "the decoder gave nothing within its deadline",
+    "decode_timeout": "the decoder returned nothing within its deadline",
     "decode_crashed": "the decoder's process died",
     "non_finite_audio": "the audio holds NaN or infinity",
     "not_normalized": "samples go beyond 4 times full scale, as integers kept as floats do",
     "bad_sample_rate": "the sample rate is not within 4 kHz to 768 kHz",
-    "too_short": "the clip is shorter than the shortest an encoder can hear",
-    "bad_segment": "start and end do not describe a stretch of time",
+    "too_short": "the clip is shorter than the model's encoders need",
+    "bad_segment": "start and end do not describe a segment",
     "segment_out_of_range": "the segment starts after the clip ends",
-    "worker_crashed": "the process that scored it died twice",
-    "worker_hung": "the process that scored it gave no sign of life, twice",
-    "scoring_failed": "the model gave a score that is not a finite number, or scoring raised an error twice",
+    "worker_crashed": "the worker crashed, twice",
+    "worker_hung": "the worker stopped responding, twice",
+    "scoring_failed": "the model returned a score that is not finite, or scoring raised an error, twice",
 }
 
 
@@ -74,7 +74,7 @@ class LevelError(AudioError, ValueError):
 
 
 class UsageError(MmmosError):
-    """The call cannot be carried out as it was made: an argument, a file or a setting is wrong."""
+    """An argument, a file or a setting is wrong."""
 
     exit_status = 2
 
@@ -84,19 +84,19 @@ class ManifestError(UsageError):
 
 
 class ModelNotFoundError(UsageError):
-    """No model, folder or encoder goes by that name; never answered with another model."""
+    """No model, folder or encoder has that name; another model is never substituted."""
 
 
 class ModelFormatError(UsageError):
-    """A model folder or checkpoint is incomplete, damaged, of another layout or not trusted."""
+    """A model folder or checkpoint is incomplete, damaged, of another format or not trusted."""
 
 
 class SampleRateError(UsageError):
-    """Audio was given at another rate than the encoder's own, or without saying its rate."""
+    """Audio has another rate than the encoder's, or its rate is not given."""
 
 
 class LicenseError(UsageError):
-    """A download needs a licence to be accepted first; the message says which and how."""
+    """A download needs consent to a licence; the message says which one and how."""
 
 
 class MissingExtraError(UsageError):
@@ -104,8 +104,8 @@ class MissingExtraError(UsageError):
 
 
 class TrainingError(MmmosError):
-    """A training run cannot go on: a loss that is not finite, no usable row."""
+    """A training run cannot continue: the loss is not finite, or no row is usable."""
 
 
 class BulkError(MmmosError):
-    """A run on many clips cannot go on: a full disk, no worker that starts. The same command takes it up again."""
+    """A run on many clips cannot continue: the disk is full, or no worker starts. The same command resumes it."""

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: one that fails or dies is told, and takes no other with it."""
+"""A pool of worker processes: a job that fails or crashes is reported and does not affect the others."""
 
 from __future__ import annotations
 
@@ -21,108 +21,108 @@ Job = TypeVar("Job")
 Shared = TypeVar("Shared")
 Result = TypeVar("Result")
 
-Tell = Callable[[Any], None]
-"""What a job may call to tell of its progress while it is under way."""
+Report = Callable[[Any], None]
+"""Sends a job's progress to the parent process."""
 
-STARTS = 3
-"""Processes that may end one after another before any of them begins with a job."""
+MAX_FAILED_STARTS = 3
+"""How many times in a row a worker's process may end before its first job."""
 
 
 @dataclass(frozen=True)
-class Over(Generic[Job, Result]):
-    """A job that is over: with its result, or with the reason why there is none."""
+class JobResult(Generic[Job, Result]):
+    """A finished job, with its result or with the reason for its failure."""
 
     job: Job
     result: Result | None = None
     reason: str | None = None
-    died: bool = False  # whether its process did, rather than raise an error
+    died: bool = False  # whether its process died; else the job raised an error
 
 
 def run_in_processes(
     function: Callable[[Job, Shared], None], jobs: Sequence[Job], shared: Shared, workers: int
 ) -> Iterator[tuple[Job, str | None]]:
-    """Call `function(job, shared)` for every job, in their order, as many at a time as there are workers.
+    """Call `function(job, shared)` for every job, in order, in `workers` processes.
 
-    Gives each job when it is over, with the reason if it failed. Each process has one thread for torch, so
+    Yields each finished job with None, or with its error message. Each process has one thread for torch, so
     that results do not depend on the number of workers. A process that dies is replaced.
     """
     waiting = deque(jobs)
-    working: list[Worker[Job, None]] = []
+    pool: list[Worker[Job, None]] = []
     try:
         for _ in range(min(workers, len(jobs))):
-            working.append(Worker(partial(_sharing, function, shared)))
-            working[-1].submit(waiting.popleft())
-        while any(worker.jobs for worker in working):
-            for worker, over in finished(working):
-                yield over.job, over.reason
+            pool.append(Worker(partial(_prepare, function, shared)))
+            pool[-1].submit(waiting.popleft())
+        while any(worker.jobs for worker in pool):
+            for worker, result in finished(pool):
+                yield result.job, result.reason
                 if waiting:
                     worker.submit(waiting.popleft())
     finally:
-        for worker in working:
+        for worker in pool:
             worker.close()
 
 
 def finished(
     workers: Sequence[Worker[Job, Result]], seconds: float | None = None
-) -> list[tuple[Worker[Job, Result], Over[Job, Result]]]:
-    """Wait until a process has something to say, at most so many seconds; the jobs that are over, if any are.
+) -> list[tuple[Worker[Job, Result], JobResult[Job, Result]]]:
+    """Wait at most `seconds` for messages of the workers. Returns the jobs that finished, with their workers.
 
-    Raises `BulkError` where a worker cannot start, and any that a job raises.
+    Raises `BulkError` if a worker cannot start, and any `BulkError` of a job.
     """
     ready = wait([worker.pipe for worker in workers], seconds)
-    told = [(worker, worker.take()) for worker in workers if worker.pipe in ready]
-    return [(worker, over) for worker, over in told if over is not None]
+    results = [(worker, worker.receive()) for worker in workers if worker.pipe in ready]
+    return [(worker, result) for worker, result in results if result is not None]
 
 
 def cores() -> int:
-    """How many cores this process may use: not all of the machine's, where it was given some of them."""
+    """How many cores this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Worker(Generic[Job, Result]):
-    """A process that does jobs one after another. One that dies is replaced, and only the job it was on is lost.
+    """A process that runs jobs one after another. If it dies it is replaced, and only the job in progress fails.
 
-    `prepare` is called in the process, once, and gives the function that does a job.
+    `prepare` is called once in the process and returns the function that runs a job.
     """
 
-    def __init__(self, prepare: Callable[[Tell], Callable[[Job], Result]]) -> None:
+    def __init__(self, prepare: Callable[[Report], Callable[[Job], Result]]) -> None:
         self._prepare = prepare
-        self._in_vain = 0
+        self._failed_starts = 0
         self.pipe: Connection
-        self.jobs: deque[Job] = deque()  # that are not over, in their order
-        self.told: Any = None  # what the job under way, or the last one, told of its progress
+        self.jobs: deque[Job] = deque()  # unfinished, in order
+        self.report: Any = None  # the last one of the job in progress, or of the job before it
         self._start()
 
     @property
-    def begun(self) -> Job | None:
-        """The job that it is on."""
-        return self.jobs[0] if self._begun and self.jobs else None
+    def running(self) -> Job | None:
+        """The job in progress."""
+        return self.jobs[0] if self._is_running and self.jobs else None
 
     def submit(self, job: Job) -> None:
-        """Have a job done after those that wait."""
+        """Queue a job."""
         self.jobs.append(job)
         self._send(job)
 
-    def take(self) -> Over[Job, Result] | None:
-        """Read one message of the process: a job that is over, or None for any other news."""
+    def receive(self) -> JobResult[Job, Result] | None:
+        """Read one message of the process. Returns a finished job, or None for any other message."""
         try:
             kind, value = self.pipe.recv()
         except (EOFError, ConnectionError):
             return self._replace_dead()
-        if kind == "begun":
-            self._begun, self._in_vain = True, 0
-        elif kind == "told":
-            self.told = value
+        if kind == "running":
+            self._is_running, self._failed_starts = True, 0
+        elif kind == "report":
+            self.report = value
         elif isinstance(value, BulkError) or kind == "no start":
             raise value if isinstance(value, MmmosError) else BulkError(f"a worker cannot start: {value}")
         elif kind in ("done", "failed"):
-            self._begun = False
+            self._is_running = False
             job = self.jobs.popleft()
-            return Over(job, value) if kind == "done" else Over(job, reason=str(value))
+            return JobResult(job, value) if kind == "done" else JobResult(job, reason=str(value))
         return None
 
     def restart(self) -> None:
-        """Another process in place of this one, for the jobs that are not over."""
+        """Replace the process, and send it the unfinished jobs."""
         self.close()
         self._start()
         for job in self.jobs:
@@ -134,63 +134,63 @@ class Worker(Generic[Job, Result]):
         self._process.kill()
         self._process.join()
 
-    def _replace_dead(self) -> Over[Job, Result] | None:
+    def _replace_dead(self) -> JobResult[Job, Result] | None:
         self._process.join()
-        how = f"its process died with status {self._process.exitcode}"
-        lost = self.jobs.popleft() if self._begun else None
-        self._in_vain += lost is None
-        if self._in_vain == STARTS:
-            raise BulkError(f"a worker cannot start: {how}, {STARTS} times before its first job")
+        reason = f"its process died with status {self._process.exitcode}"
+        failed = self.jobs.popleft() if self._is_running else None
+        self._failed_starts += failed is None
+        if self._failed_starts == MAX_FAILED_STARTS:
+            raise BulkError(f"a worker cannot start: {reason}, {MAX_FAILED_STARTS} times before its first job")
         self.restart()
-        return None if lost is None else Over(lost, reason=how, died=True)
+        return None if failed is None else JobResult(failed, reason=reason, died=True)
 
     def _send(self, job: Job) -> None:
-        with suppress(ConnectionError):  # it is dead, which `take` will find
+        with suppress(ConnectionError):  # it is dead, which `receive` will find
             self.pipe.send(job)
 
     def _start(self) -> None:
-        context = get_context("spawn")  # what torch has running in this process would not survive a fork
-        self._begun = False
-        self.pipe, theirs = context.Pipe()
-        self._process: SpawnProcess = context.Process(target=_work, args=(theirs, self._prepare), daemon=True)
+        context = get_context("spawn")  # torch's threads in this process would not survive a fork
+        self._is_running = False
+        self.pipe, child_end = context.Pipe()
+        self._process: SpawnProcess = context.Process(target=_work, args=(child_end, self._prepare), daemon=True)
         self._process.start()
-        theirs.close()
+        child_end.close()
 
 
-def _sharing(function: Callable[[Job, Shared], None], shared: Shared, tell: Tell) -> Callable[[Job], None]:
+def _prepare(function: Callable[[Job, Shared], None], shared: Shared, report: Report) -> Callable[[Job], None]:
     import torch
 
     torch.set_num_threads(1)
     return lambda job: function(job, shared)
 
 
-def _work(pipe: Connection, prepare: Callable[[Tell], Callable[[Any], Any]]) -> None:
-    """The child: job after job until the pipe closes."""
+def _work(pipe: Connection, prepare: Callable[[Report], Callable[[Any], Any]]) -> None:
+    """The child process: runs jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError):  # the parent has closed the pipe
         try:
-            do = prepare(lambda news: pipe.send(("told", news)))
+            run = prepare(lambda value: pipe.send(("report", value)))
         except Exception as error:
             pipe.send(("no start", _sendable(error)))
             return
         while True:
             job = pipe.recv()
-            pipe.send(("begun", None))
+            pipe.send(("running", None))
             try:
-                answer = "done", do(job)
+                message = "done", run(job)
             except Exception as error:
-                answer = "failed", _sendable(error)
-            pipe.send(answer)
+                message = "failed", _sendable(error)
+            pipe.send(message)
 
 
 def _sendable(error: Exception) -> MmmosError | str:
-    """The errors of this package as they are; of others, which may not survive the journey, what they say."""
+    """An error of this package itself; of any other, which may not be picklable, its message."""
     return error if isinstance(error, MmmosError) else f"{type(error).__name__}: {error}"
 
 
 def _end_with_parent() -> None:
-    """Leave once the parent is gone, even in the middle of a job: whoever starts it anew does not meet this one."""
+    """Exit once the parent is gone, even in the middle of a job, before the parent is started again."""
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -198,7 +198,7 @@ def _end_with_parent() -> None:
 
 
 def peak_bytes_of(process: int) -> int:
-    """Most memory that a process has had in use, or 0."""
+    """Peak memory of a process, bytes; 0 if unknown."""
     try:
         with open(f"/proc/{process}/status") as file:
             return next((1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:")), 0)

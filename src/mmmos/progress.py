@@ -1,4 +1,4 @@
-"""Progress of long work: what it reports while it runs, whoever displays or counts it."""
+"""The progress of long work, as it is reported to whoever displays or counts it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the progress of work that has one stage after another.
+    """Receives the progress of work that has several stages.
 
     start("encoding", 120) ─► windows ─► windows ─► advance ─► windows ─► advance ... ─► start("training", 30, "epochs")
     """
 
     def start(self, stage: str, total: float, unit: str = "clips", done: float = 0) -> None:
-        """A stage of `total` units begins, of which earlier calls have finished `done`."""
+        """A stage of `total` units begins; earlier commands have finished `done` of them."""
         ...
 
     def advance(self, count: float = 1) -> None:
@@ -20,12 +20,12 @@ class Progress(Protocol):
         ...
 
     def windows(self, count: int = 1) -> None:
-        """`count` more windows of the clip in progress are finished: in a long clip, the only sign of life."""
+        """`count` more windows of the clip in progress are finished: the only sign of progress in a long clip."""
         ...
 
 
 class NoProgress:
-    """Ignores all of it."""
+    """Ignores progress."""
 
     def start(self, stage: str, total: float, unit: str = "clips", done: float = 0) -> None:
         """Nothing."""
@@ -38,4 +38,4 @@ class NoProgress:
 
 
 NO_PROGRESS: Progress = NoProgress()
-"""The default where nobody follows the work."""
+"""The default of functions that report progress."""

@@ -13,17 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
-from mmmos.bulk import workers as crew
+from mmmos.bulk import workers as bulk_workers
 from mmmos.bulk.commits import committed, part_name
 from mmmos.bulk.driver import Counts, run_shards
 from mmmos.bulk.plan import Plan, clips_of, list_name, make_plan
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import IN_FLIGHT, Heartbeats, Job, Lists, Outcome, Running, work_on
-from mmmos.cli import run_folder as crews
+from mmmos.cli import run_folder
 from mmmos.cli.run_folder import RunOptions, run_in_folder
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError, UsageError
 from mmmos.progress import Progress
-from tests.bulk_toys import SCHEMA, DriverKilled, FakeWorkers, ToyTask, ToyWork, clips_named, parts, rows_of, told
+from tests.bulk_toys import SCHEMA, DriverKilled, FakeWorkers, ToyTask, ToyWork, clips_named, parts, read_json, rows_of
 
 TASK = ToyTask()
 
@@ -46,12 +46,12 @@ NAMES = st.lists(st.sampled_from(["a", "b.wav", "empty", "kills", "raises"]), ma
 @given(
     names=NAMES,
     shard=st.integers(1, 5),
-    crew=st.integers(1, 4),
+    size=st.integers(1, 4),
     seed=st.integers(0, 999),
     lives=st.lists(st.integers(0, 12), max_size=3),
 )
-@example(names=["kills"] * 9, shard=3, crew=4, seed=0, lives=[2, 3])
-def test_every_clip_gets_its_row_whatever_dies(tmp_path_factory, names, shard, crew, seed, lives):
+@example(names=["kills"] * 9, shard=3, size=4, seed=0, lives=[2, 3])
+def test_run_gives_every_clip_one_row(tmp_path_factory, names, shard, size, seed, lives):
     calm = open_store(tmp_path_factory.mktemp("calm"))
     wild = open_store(tmp_path_factory.mktemp("wild"))
     touched: Counter[str] = Counter()
@@ -59,14 +59,14 @@ def test_every_clip_gets_its_row_whatever_dies(tmp_path_factory, names, shard, c
         for number, left in enumerate(drivers):
             plan = planned(store, names, shard)
             unlucky = 0.0 if store is calm else 0.3
-            workers = FakeWorkers(store, plan, crew, seed + number, unlucky, left)
+            workers = FakeWorkers(store, plan, size, seed + number, unlucky, left)
             try:
                 counts = run_shards(store, plan, workers)
             except DriverKilled:
                 continue
             finally:
                 touched += workers.touched if store is wild else Counter()
-                assert workers.most <= IN_FLIGHT * crew
+                assert workers.most <= IN_FLIGHT * size
     assert parts(wild, plan) == parts(calm, plan)
     rows = rows_of(wild, plan)
     assert [(row["id"], row["error_code"]) for row in rows] == [
@@ -74,21 +74,21 @@ def test_every_clip_gets_its_row_whatever_dies(tmp_path_factory, names, shard, c
     ]
     errors = sum(row["error_code"] is not None for row in rows)
     assert (counts.clips, counts.ok, counts.errors) == (len(rows), len(rows) - errors, errors)
-    # Once with its shard, twice alone; a driver that is killed may forget what it was just told.
-    forgotten = 2 * (2 + IN_FLIGHT * crew) * len(lives)
+    # Once with its shard, twice alone; a driver that is killed may forget its last failures.
+    forgotten = 2 * (2 + IN_FLIGHT * size) * len(lives)
     assert all(touched[row["id"]] <= 3 + forgotten for row in rows if expected(row["id"]) == "worker_crashed")
 
 
-def test_a_clip_that_is_given_up_is_named_and_kept_from_the_next_driver(tmp_path):
+def test_run_gives_up_a_clip_for_later_drivers_too(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, ["a", "b", "kills", "c", "raises"])
     counts = run_shards(store, plan, FakeWorkers(store, plan, 1))
     rows = {row["id"]: row for row in rows_of(store, plan)}
     assert rows["2-kills"]["error_message"] == AUDIO_ERROR_CODES["worker_crashed"]
     assert rows["4-raises"]["error_message"] == "scoring raised an error, twice: ValueError: a bad clip"
-    assert (counts.ok, counts.errors, counts.lost) == (3, 2, 6)
+    assert (counts.ok, counts.errors, counts.failures) == (3, 2, 6)
     died = ["worker_crashed", "its process died with status -9"]
-    assert told(store, "_run/deaths/00000.json") == {"attempts": 1, "clips": {"2": [died, died]}}
+    assert read_json(store, "_run/deaths/00000.json") == {"attempts": 1, "clips": {"2": [died, died]}}
     store.remove(part_name(0))
     store.remove(part_name(1))
     again = FakeWorkers(store, plan, 1)
@@ -96,30 +96,30 @@ def test_a_clip_that_is_given_up_is_named_and_kept_from_the_next_driver(tmp_path
     assert set(again.touched) == {"0-a", "1-b", "3-c"}
 
 
-def test_only_what_is_not_done_is_done(tmp_path):
+def test_run_processes_unfinished_shards_only(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, list("abcdefgh"))
     with pytest.raises(DriverKilled):
         run_shards(store, plan, FakeWorkers(store, plan, 1, lives=2))
     done = set(committed(store))
-    told_counts: list[Counts] = []
+    seen: list[Counts] = []
     rest = FakeWorkers(store, plan, 1)
-    counts = run_shards(store, plan, rest, report=told_counts.append)
+    counts = run_shards(store, plan, rest, report=seen.append)
     assert len(done) == 2
     assert rest.touched == Counter(clip.id for shard in set(range(3)) - done for clip in clips_of(store, plan, shard))
-    assert told_counts[0].shards == 2
-    assert told_counts[0].new_clips == 0
+    assert seen[0].shards == 2
+    assert seen[0].new_clips == 0
     assert (counts.shards, counts.clips) == (3, 8)
-    assert counts.new_clips == 8 - told_counts[0].clips
+    assert counts.new_clips == 8 - seen[0].clips
 
 
-def test_an_empty_list_is_done_at_once(tmp_path):
+def test_run_of_an_empty_list(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, [])
     assert run_shards(store, plan, FakeWorkers(store, plan)).clips == 0
 
 
-class DeafCrew(FakeWorkers):
+class DeafWorkers(FakeWorkers):
     """Never ends a job; for `alive` waits it finishes windows, or with `clips` clips of its shard."""
 
     alive = 0
@@ -138,15 +138,15 @@ class DeafCrew(FakeWorkers):
 def test_run_shards_gives_up_when_no_window_is_finished(tmp_path, clips):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
-    crew = DeafCrew(store, plan)
-    crew.alive, crew.clips = 1000, clips
+    workers = DeafWorkers(store, plan)
+    workers.alive, workers.clips = 1000, clips
     with pytest.raises(BulkError, match=r"no window of audio was finished.*same command"):
-        run_shards(store, plan, crew, stall_s=1e-4)
-    assert crew.alive < 0, "windows are signs of life"
+        run_shards(store, plan, workers, stall_s=1e-4)
+    assert workers.alive < 0, "windows show that workers are alive"
     assert run_shards(store, plan, FakeWorkers(store, plan)).clips == 3
 
 
-class BusyCrew(FakeWorkers):
+class BusyWorkers(FakeWorkers):
     """Reports a clip of its shard and two windows of the next at each wait, and ends the job at last."""
 
     waits = 0
@@ -163,13 +163,13 @@ def test_run_shards_counts_clips_of_shards_in_progress(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
     seen: list[Counts] = []
-    counts = run_shards(store, plan, BusyCrew(store, plan, 1), report=seen.append)
+    counts = run_shards(store, plan, BusyWorkers(store, plan, 1), report=seen.append)
     assert [(item.clips, item.unpublished, item.windows) for item in seen[:3]] == [(0, 0, 0), (0, 1, 2), (0, 2, 2)]
     assert (counts.clips, counts.unpublished, counts.windows) == (3, 0, 0)
 
 
-class HangingCrew(FakeWorkers):
-    """Whoever touches a clip that hangs is never heard of again."""
+class HangingWorkers(FakeWorkers):
+    """A job on a clip that hangs never ends."""
 
     def wait(self, seconds: float) -> list[Outcome]:
         hung = [job for job in self.waiting if self.hangs(job)]
@@ -180,20 +180,20 @@ class HangingCrew(FakeWorkers):
 
     def hangs(self, job: Job) -> bool:
         clips = clips_of(self.store, self.plan, job.shard)
-        return not job.lost and any("hangs" in clip.id for clip in (clips if job.clip is None else [clips[job.clip]]))
+        return not job.error and any("hangs" in clip.id for clip in (clips if job.clip is None else [clips[job.clip]]))
 
     def running(self) -> list[Running]:
         return [Running(job) for job in self.waiting if self.hangs(job)]
 
 
-def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
+def test_run_gives_up_a_clip_that_hangs(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, ["a", "b", "hangs", "c", "d", "e", "f"])
     for _ in range(3):  # with its shard, and twice alone
         with pytest.raises(BulkError, match="no window of audio was finished"):
-            run_shards(store, plan, HangingCrew(store, plan), stall_s=0.02)
+            run_shards(store, plan, HangingWorkers(store, plan), stall_s=0.02)
         assert store.names("_run/deaths") == ["00000.json"]
-    counts = run_shards(store, plan, HangingCrew(store, plan))
+    counts = run_shards(store, plan, HangingWorkers(store, plan))
     assert (counts.ok, counts.errors) == (6, 1)
     row = rows_of(store, plan)[2]
     assert (row["id"], row["error_code"]) == ("2-hangs", "worker_hung")
@@ -202,22 +202,22 @@ def test_a_clip_that_hangs_is_found_and_given_up_by_the_same_command(tmp_path):
     )
 
 
-class IdleCrew(DeafCrew):
+class IdleWorkers(DeafWorkers):
     """Hangs on its first job; the second waits behind it."""
 
     def running(self) -> list[Running]:
         return [Running(job) for job in list(self.waiting)[:1]]
 
 
-def test_a_shard_that_waited_behind_one_that_hangs_is_not_held_lost(tmp_path):
+def test_run_blames_only_the_shard_that_hangs(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, list("abcdef"))
     with pytest.raises(BulkError, match="no window of audio was finished"):
-        run_shards(store, plan, IdleCrew(store, plan, 1), stall_s=1e-4)
+        run_shards(store, plan, IdleWorkers(store, plan, 1), stall_s=1e-4)
     assert store.names("_run/deaths") == ["00000.json"]
 
 
-def test_losses_one_after_another_are_the_machines_and_end_the_run(tmp_path):
+def test_run_ends_after_many_failures_in_a_row(tmp_path):
     store = open_store(tmp_path)
     names = ["kills"] * 40
     plan = planned(store, names, 40)
@@ -234,7 +234,7 @@ def test_losses_one_after_another_are_the_machines_and_end_the_run(tmp_path):
     assert {row["error_code"] for row in rows_of(store, plan)} == {"worker_crashed"}
 
 
-def test_a_damaged_list_is_no_clips_fault_and_the_next_command_writes_it_anew(tmp_path):
+def test_run_blames_no_clip_for_a_damaged_list(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
     for damaged in (None, b"", b"PAR1 and so on"):
@@ -245,11 +245,11 @@ def test_a_damaged_list_is_no_clips_fault_and_the_next_command_writes_it_anew(tm
     assert run_shards(store, planned(store, list("abc")), FakeWorkers(store, plan, 1)).ok == 3
 
 
-def test_a_list_is_read_once_for_all_clips_of_a_shard(tmp_path, monkeypatch):
+def test_lists_are_read_once_per_shard(tmp_path, monkeypatch):
     store = open_store(tmp_path)
     plan = planned(store, list("abcdef"))
     reads: list[int] = []
-    monkeypatch.setattr(crew, "clips_of", lambda *of: reads.append(of[2]) or clips_of(*of))
+    monkeypatch.setattr(bulk_workers, "clips_of", lambda *of: reads.append(of[2]) or clips_of(*of))
     lists, work = Lists(store, plan), TASK.start()
     for shard, clip in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
         assert work_on(store, plan, work, Job(shard, clip), lists=lists).rows == 1
@@ -257,15 +257,15 @@ def test_a_list_is_read_once_for_all_clips_of_a_shard(tmp_path, monkeypatch):
 
 
 def test_heartbeats_count_clips_and_the_windows_of_the_next(monkeypatch):
-    monkeypatch.setattr(crew, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(bulk_workers, "HEARTBEAT_SECONDS", 0.0)
     sent: list[Running] = []
-    beats = Heartbeats(sent.append)
-    beats.begin(Job(3))
+    heartbeats = Heartbeats(sent.append)
+    heartbeats.begin(Job(3))
     for event in "wwaww":
-        beats.windows() if event == "w" else beats.advance()
+        heartbeats.windows() if event == "w" else heartbeats.advance()
     assert [(item.clips, item.windows) for item in sent] == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
-    beats.begin(Job(4))
-    assert beats.running == Running(Job(4), 0, 0)
+    heartbeats.begin(Job(4))
+    assert heartbeats.running == Running(Job(4), 0, 0)
 
 
 class NamedWork(ToyWork):
@@ -274,11 +274,11 @@ class NamedWork(ToyWork):
     def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         return (row | {"model": "./toy"} for row in super().rows(clips, progress))
 
-    def beside_bytes(self) -> int:
+    def child_bytes(self) -> int:
         return 1 << 40
 
 
-def test_rows_call_the_model_what_the_plan_does_and_memory_is_that_of_all_processes(tmp_path):
+def test_rows_have_the_plans_model_and_memory_of_all_processes(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, ["a", "empty"])
     result = work_on(store, plan, NamedWork(TASK), Job(0))
@@ -287,7 +287,7 @@ def test_rows_call_the_model_what_the_plan_does_and_memory_is_that_of_all_proces
     assert result.peak_bytes > 1 << 40
 
 
-def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypatch):
+def test_work_on_refuses_work_that_skips_a_clip(tmp_path, monkeypatch):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
     work = TASK.start()
@@ -307,11 +307,13 @@ def test_work_that_forgets_a_clip_is_an_error_and_not_a_hole(tmp_path, monkeypat
     ],
 )
 def test_run_warns_of_idle_workers_while_it_helps(tmp_path, monkeypatch, caplog, clips, workers, warning):
-    monkeypatch.setattr(crews, "_crew", lambda store, plan, task, how: FakeWorkers(store, plan, workers))
+    monkeypatch.setattr(
+        run_folder, "_start_workers", lambda store, plan, task, options: FakeWorkers(store, plan, workers)
+    )
     lines = []
     for size in (3, None):  # the second command resumes with the same size, and does not warn
-        how = RunOptions(workers, None, size, 30.0)
-        assert run_in_folder(f"{tmp_path}/run", clips_named(*["a"] * clips), TASK, how, "scoring").ok == clips
+        options = RunOptions(workers, None, size, 30.0)
+        assert run_in_folder(f"{tmp_path}/run", clips_named(*["a"] * clips), TASK, options, "scoring").ok == clips
         lines.append(" ".join(caplog.messages))
         caplog.clear()
     assert lines[0].startswith(warning)
@@ -320,8 +322,8 @@ def test_run_warns_of_idle_workers_while_it_helps(tmp_path, monkeypatch, caplog,
 
 
 @pytest.mark.parametrize("below", ["", "/", "/run/"])
-def test_a_file_in_place_of_a_folder_is_told(tmp_path, below):
+def test_run_refuses_a_file_in_place_of_a_folder(tmp_path, below):
     (tmp_path / "afile").write_text("mine")
-    with pytest.raises(UsageError, match="afile is a file; give a folder"):
+    with pytest.raises(UsageError, match="afile is a file; name a folder"):
         run_in_folder(f"{tmp_path}/afile{below}", clips_named("a"), TASK, RunOptions(2, None, None, 30.0), "scoring")
     assert (tmp_path / "afile").read_text() == "mine"

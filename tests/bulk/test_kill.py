@@ -46,8 +46,8 @@ def test_a_clip_that_kills_its_worker_gets_a_row_and_costs_one_shard(tmp_path):
     task = ToyTask(str(log))
     names = [*"abcdefghij", "kills", *"klmnop", "raises"]
     plan = make_plan(store, clips_named(*names), task.describe(), SHARD)
-    with closing(LocalWorkers(store, plan, task, 2)) as crew:
-        counts = run_shards(store, plan, crew)
+    with closing(LocalWorkers(store, plan, task, 2)) as workers:
+        counts = run_shards(store, plan, workers)
     calm = open_store(tmp_path / "calm")
     make_plan(calm, clips_named(*names), task.describe(), SHARD)
     run_shards(calm, plan, FakeWorkers(calm, plan))
@@ -76,8 +76,8 @@ def test_a_worker_that_the_system_kills_costs_at_most_its_shard(tmp_path):
                 killed.append(process)
                 os.kill(process, signal.SIGKILL)
 
-    with closing(LocalWorkers(store, plan, task, 2)) as crew:
-        counts = run_shards(store, plan, crew, report=kill_one)
+    with closing(LocalWorkers(store, plan, task, 2)) as workers:
+        counts = run_shards(store, plan, workers, report=kill_one)
     assert len(killed) == 2
     assert counts.clips == CLIPS == len(rows_of(store, plan))
     assert counts.errors == 0
@@ -91,8 +91,8 @@ def test_a_worker_that_cannot_start_is_no_clips_fault(tmp_path, starts, why):
     store = open_store(tmp_path)
     task = ToyTask(starts=starts)
     plan = make_plan(store, clips_named(*"abc"), task.describe(), SHARD)
-    with closing(LocalWorkers(store, plan, task, 1)) as crew, pytest.raises(BulkError, match=why):
-        run_shards(store, plan, crew)
+    with closing(LocalWorkers(store, plan, task, 1)) as workers, pytest.raises(BulkError, match=why):
+        run_shards(store, plan, workers)
     assert store.names("_run/deaths") == []
 
 
@@ -102,10 +102,10 @@ def test_a_worker_that_hangs_ends_the_run_once_nothing_else_is_left(tmp_path):
     task = ToyTask()
     plan = make_plan(store, clips_named("hangs", "b", "c"), task.describe(), 1)
     with (
-        closing(LocalWorkers(store, plan, task, 2)) as crew,
+        closing(LocalWorkers(store, plan, task, 2)) as workers,
         pytest.raises(BulkError, match="no window of audio was finished"),
     ):
-        run_shards(store, plan, crew, stall_s=2.0)
+        run_shards(store, plan, workers, stall_s=2.0)
     assert sorted(committed(store)) == [1, 2] or sorted(committed(store)) == [1]  # one may have waited behind it
     assert store.names("_run/deaths") == ["00000.json"]  # which is not held against that one
 
@@ -116,9 +116,9 @@ def test_a_clip_longer_than_the_stall_limit_is_no_hung_worker(tmp_path):
     task = ToyTask(seconds=9.0, windows=30)
     plan = make_plan(store, clips_named("long"), task.describe())
     seen: list[Counts] = []
-    with closing(LocalWorkers(store, plan, task, 1)) as crew:
-        counts = run_shards(store, plan, crew, report=seen.append, stall_s=6.0)
-    assert (counts.ok, counts.lost) == (1, 0)
+    with closing(LocalWorkers(store, plan, task, 1)) as workers:
+        counts = run_shards(store, plan, workers, report=seen.append, stall_s=6.0)
+    assert (counts.ok, counts.failures) == (1, 0)
     assert max(item.windows for item in seen) > 20
 
 
@@ -203,7 +203,7 @@ def test_a_run_whose_driver_and_workers_are_killed_is_the_run_that_was_left_alon
         if how == signal.SIGTERM:
             process.send_signal(signal.SIGSTOP)  # so that it is still there when the other looks
             status, _, err = run_mmmos(*command.words("wild"))
-            assert (status, "another run is at work" in err) == (2, True)
+            assert (status, "another run uses this folder" in err) == (2, True)
             process.send_signal(signal.SIGCONT)
         time.sleep(random.uniform(0, 0.05))
         process.send_signal(how)
@@ -225,5 +225,5 @@ def test_a_run_whose_driver_and_workers_are_killed_is_the_run_that_was_left_alon
     plan = read_plan(store)
     assert parts(store, plan) == parts(open_store(tmp_path / "calm"), plan)
     assert [row["id"] for row in rows_of(store, plan)] == [f"clip {i}" for i in range(LISTED)]
-    store.sweep(0)  # what was half written as its process was killed, of which no reader knows
+    store.remove_stale(0)  # what was half written as its process was killed, of which no reader knows
     assert not list((tmp_path / "wild").rglob(".*.part"))

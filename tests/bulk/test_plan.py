@@ -25,7 +25,7 @@ from mmmos.bulk.failures import Failures, publish_failures, read_failures
 from mmmos.bulk.plan import clips_of, make_plan, read_plan
 from mmmos.bulk.stores import LocalStore, Store, open_store
 from mmmos.errors import BulkError, UsageError
-from tests.bulk_toys import SCHEMA, ToyTask, clips_named, told
+from tests.bulk_toys import SCHEMA, ToyTask, clips_named, read_json
 
 TASK = ToyTask().describe()
 SEVEN = clips_named(*"abcdefg")
@@ -108,7 +108,7 @@ def test_a_plan_that_was_broken_off_is_made_anew(store):
 
 def test_parts_of_no_known_run_are_not_written_over(store):
     store.publish(part_name(0), b"somebody's")
-    with pytest.raises(UsageError, match="parts of no run"):
+    with pytest.raises(UsageError, match=r"contains part files but no run\.json"):
         make_plan(store, SEVEN, TASK, 3)
     assert store.read(part_name(0)) == b"somebody's"
 
@@ -135,7 +135,7 @@ def test_a_damaged_plan_is_told(store, text):
 )
 def test_a_plan_with_a_value_that_cannot_be_is_damaged(store, change):
     make_plan(store, SEVEN, TASK, 3)
-    store.publish(plans.RUN, json.dumps(told(store, plans.RUN) | change).encode())
+    store.publish(plans.RUN, json.dumps(read_json(store, plans.RUN) | change).encode())
     with pytest.raises(UsageError, match="damaged" if "task" not in change else "is a run with|damaged"):
         make_plan(store, SEVEN, TASK, 3)
 
@@ -171,7 +171,7 @@ def test_a_file_of_the_list_that_is_damaged_is_written_anew(store, damage):
 
 
 def test_a_folder_without_a_plan_is_no_run(store):
-    with pytest.raises(UsageError, match="no run of mmmos"):
+    with pytest.raises(UsageError, match="is not an mmmos run"):
         read_plan(store)
 
 
@@ -199,7 +199,7 @@ def test_a_part_and_its_commit_say_what_they_are(store):
     commit = publish_part(store, plan, 1, table("a", "b", "c", errors=2))
     data = store.read(part_name(1))
     assert committed(store) == {1: commit} == {1: Commit(1, 3, 1, 2, commit.sha256, len(data))}
-    assert told(store, "_run/commits/00001.json")["errors"] == 2
+    assert read_json(store, "_run/commits/00001.json")["errors"] == 2
     info = parquet.read_schema(pyarrow.BufferReader(data)).metadata
     assert {info[name].decode() for name in (b"run_id", b"model", b"version")} == {plan.run_id, "toy", "1"}
     assert info[b"settings"] == b'{"device": "cpu"}'
@@ -226,7 +226,7 @@ def test_a_commit_with_a_value_that_cannot_be_is_damaged(store, change):
     commits = [publish_part(store, plan, shard, table(*"abc")) for shard in (1, 0)]
     assert read_commits(store) == ({0: commits[1], 1: commits[0]}, [])
     name = commit_name(1)
-    store.publish(name, json.dumps(told(store, name) | change).encode())
+    store.publish(name, json.dumps(read_json(store, name) | change).encode())
     assert read_commits(store) == ({0: commits[1]}, [name])
     assert list(committed(store)) == [0]
 

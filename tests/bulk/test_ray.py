@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mmmos.audio.clip import Clip
-from mmmos.bulk import ray_workers as ray_crew
+from mmmos.bulk import ray_workers
 from mmmos.bulk.commits import committed, part_name
 from mmmos.bulk.driver import Counts, run_shards
 from mmmos.bulk.plan import Plan, make_plan
@@ -49,9 +49,13 @@ class Machines:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        beats = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+        health_checks = {
+            "health_check_initial_delay_ms": 0,
+            "health_check_period_ms": 300,
+            "health_check_failure_threshold": 3,
+        }
         options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_BYTES}
-        self.cluster = Cluster(initialize_head=True, head_node_args=options | {"_system_config": beats})
+        self.cluster = Cluster(initialize_head=True, head_node_args=options | {"_system_config": health_checks})
         self.address: str = self.cluster.address
         self.head = self.cluster.head_node
         self.others: list[Any] = []
@@ -88,8 +92,8 @@ def machines() -> Iterator[Machines]:
 
 
 def run(store: Store, plan: Plan, task: Any, address: str, workers: int | None = None, **options: Any) -> Counts:
-    with closing(RayWorkers(store, plan, task, address, workers)) as crew:
-        return run_shards(store, plan, crew, **options)
+    with closing(RayWorkers(store, plan, task, address, workers)) as workers:
+        return run_shards(store, plan, workers, **options)
 
 
 @pytest.mark.slow
@@ -101,14 +105,14 @@ def test_two_machines_publish_what_is_published_without_processes_whatever_is_in
     for store in stores:
         plan = make_plan(store, clips_named(*names), task.describe(), 3)
     counts = run(stores[0], plan, task, machines.address, 2)
-    assert run_shards(stores[1], plan, FakeWorkers(stores[1], plan)).lost == counts.lost
+    assert run_shards(stores[1], plan, FakeWorkers(stores[1], plan)).failures == counts.failures
     assert parts(stores[0], plan) == parts(stores[1], plan)
     assert [row["id"] for row in rows_of(stores[0], plan)] == [clip.id for clip in clips_named(*names)]
     assert (counts.ok, counts.errors) == (len(names) - 3, 3)
 
 
 @pytest.mark.slow
-def test_a_machine_that_is_lost_costs_no_clip_and_one_that_joins_is_used(machines: Machines, tmp_path: Path):
+def test_ray_workers_follow_machines_that_leave_and_join(machines: Machines, tmp_path: Path):
     store, log, no_longer = open_store(tmp_path / "run"), tmp_path / "log", tmp_path / "joined"
     log.touch()
     task = ToyTask(log=str(log), seconds=0.3, until=str(no_longer))
@@ -132,8 +136,8 @@ def test_a_machine_that_is_lost_costs_no_clip_and_one_that_joins_is_used(machine
     assert (no_longer.exists(), counts.ok) == (True, 60)
     assert [row["id"] for row in rows_of(store, plan)] == [clip.id for clip in clips]
     times = Counter(touched(log))
-    assert 1 <= counts.lost <= 2  # a machine has two slots
-    assert sum(times.values()) <= 60 + plan.shard_size * counts.lost
+    assert 1 <= counts.failures <= 2  # a machine has two slots
+    assert sum(times.values()) <= 60 + plan.shard_size * counts.failures
 
 
 @pytest.mark.slow
@@ -141,12 +145,12 @@ def test_a_machine_that_is_lost_costs_no_clip_and_one_that_joins_is_used(machine
 def test_a_long_clip_goes_on_and_a_hung_one_is_found(machines: Machines, tmp_path: Path, name: str):
     store, task = open_store(tmp_path), ToyTask(seconds=15.0 if name == "long" else 0, windows=50)
     plan = make_plan(store, clips_named(name), task.describe())
-    with closing(RayWorkers(store, plan, task, machines.address, 1, heartbeat_seconds=1.0)) as crew:
+    with closing(RayWorkers(store, plan, task, machines.address, 1, heartbeat_seconds=1.0)) as workers:
         if name == "long":
-            assert run_shards(store, plan, crew, stall_s=10.0).lost == 0
+            assert run_shards(store, plan, workers, stall_s=10.0).failures == 0
         else:
             with pytest.raises(BulkError, match="no window of audio was finished"):
-                run_shards(store, plan, crew, stall_s=10.0)
+                run_shards(store, plan, workers, stall_s=10.0)
     assert store.names("_run/deaths") == ([] if name == "long" else ["00000.json"])
 
 
@@ -192,13 +196,13 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_the_same_command_go
     ("task", "said"),
     [
         (ToyTask(starts="raises"), "a worker cannot start: RuntimeError: no such weights"),
-        (ToyTask(starts="dies"), "2 workers ended as they started"),
+        (ToyTask(starts="dies"), "2 workers ended while they started"),
     ],
 )
 def test_workers_that_cannot_start_end_the_run(
     machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: ToyTask, said: str
 ):
-    monkeypatch.setattr(ray_crew, "MAX_FAILED_STARTS", 2)
+    monkeypatch.setattr(ray_workers, "MAX_FAILED_STARTS", 2)
     store = open_store(tmp_path)
     plan = make_plan(store, clips_named("a"), task.describe())
     with pytest.raises(BulkError, match=said):
@@ -206,30 +210,30 @@ def test_workers_that_cannot_start_end_the_run(
 
 
 @pytest.mark.slow
-def test_a_cluster_without_a_worker_to_give_or_without_a_head_or_of_another_model_is_told(
+def test_ray_workers_report_a_cluster_that_cannot_work(
     machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(ray_crew, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(ray_workers, "RESIZE_SECONDS", 0.2)
     store, task = open_store(tmp_path), ToyTask()
     plan = make_plan(store, clips_named("a"), task.describe())
     wants_gpu = replace(plan, task=plan.task | {"settings": {"device": "cuda"}})
     with (
         pytest.raises(BulkError, match=r"no worker has started .* 0 of 0 GPUs free\); one takes 1 CPU and a GPU"),
-        closing(RayWorkers(store, wants_gpu, task, machines.address, start_seconds=0.1)) as crew,
+        closing(RayWorkers(store, wants_gpu, task, machines.address, start_seconds=0.1)) as workers,
     ):
-        run_shards(store, wants_gpu, crew)
-    with closing(RayWorkers(store, plan, ToyTask(seconds=600), machines.address, 1)) as crew:
-        monkeypatch.setattr(ray_crew, "HEAD_SECONDS", 0)
-        monkeypatch.setattr(ray_crew, "reach", lambda address: reach(NOBODY))
+        run_shards(store, wants_gpu, workers)
+    with closing(RayWorkers(store, plan, ToyTask(seconds=600), machines.address, 1)) as workers:
+        monkeypatch.setattr(ray_workers, "HEAD_SECONDS", 0)
+        monkeypatch.setattr(ray_workers, "reach", lambda address: reach(NOBODY))
         with pytest.raises(BulkError, match=f"the head of the Ray cluster at {machines.address} is gone: .*refused"):
-            run_shards(store, plan, crew)
+            run_shards(store, plan, workers)
     monkeypatch.undo()
     other = replace(plan, task=plan.task | {"model_sha256": "1" * 64})
     with pytest.raises(UsageError, match=r"has model_sha256 0000.*, the driver 1111.*"):
         run(store, other, task, machines.address)
 
 
-def test_an_address_where_nothing_answers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_ray_workers_refuse_an_address_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store, task = open_store(tmp_path), ToyTask()
     plan = make_plan(store, clips_named("a"), task.describe())
     with pytest.raises(BulkError, match=f"no Ray cluster answers at {NOBODY}"):

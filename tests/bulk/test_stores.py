@@ -178,11 +178,11 @@ def test_what_a_killed_process_left_half_written_is_no_file_and_goes_when_its_ti
     folder = os.path.dirname(name)
     assert (store.names(folder), len(os.listdir(tmp_path / folder))) == ([], 1)
     (tmp_path / "notes.part").write_text("of somebody else")
-    store.sweep(60.0)
+    store.remove_stale(60.0)
     assert len(os.listdir(tmp_path / folder)) == (1 if folder else 2)
     (left,) = (tmp_path / folder).glob(".*")
     age(left)
-    store.sweep(60.0)
+    store.remove_stale(60.0)
     assert not left.exists()
     assert store.names("") == ["notes.part"]
 
@@ -196,7 +196,7 @@ def test_files_of_other_people_stay(tmp_path: Path, name: str):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("of somebody else")
     age(tmp_path / name)
-    open_store(tmp_path).sweep(60.0)
+    open_store(tmp_path).remove_stale(60.0)
     assert (tmp_path / name).exists()
 
 
@@ -206,7 +206,7 @@ def test_a_folder_is_not_swept_before_it_is_known_to_be_a_run_s(tmp_path: Path):
         path.touch()
     age(old)
     how = RunOptions(workers=1, ray=None, shard_size=None, stall_minutes=1.0)
-    with pytest.raises(UsageError, match=r"folder of other files, such as part-00000\.parquet"):
+    with pytest.raises(UsageError, match=r"has other files, such as part-00000\.parquet"):
         run_in_folder(str(tmp_path), clips_named("a"), ToyTask(), how, "testing")
     assert old.exists()
     store = open_store(tmp_path)
@@ -226,7 +226,7 @@ def test_a_second_driver_is_kept_out_until_the_first_is_gone(tmp_path: Path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         other.stdout.readline()
-        with pytest.raises(UsageError, match="another run is at work"), store.lock():
+        with pytest.raises(UsageError, match="another run uses this folder"), store.lock():
             pass
         other.kill()
     for _ in range(2):
@@ -263,7 +263,7 @@ def test_objects_need_no_lock_and_leave_nothing_half_written(s3: str):
     store = open_store(f"{s3}/run")
     with store.lock(), store.lock():
         store.publish("a", b"1")
-    store.sweep(0.0)
+    store.remove_stale(0.0)
     assert store.names("") == ["a"]
 
 

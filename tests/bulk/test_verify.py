@@ -112,20 +112,23 @@ def change_plan(store: Store, **changes: object) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Store, Plan], Any], str]] = {
-    "part gone": (lambda s, p: s.remove(part_name(1)), "part-00001.parquet is gone; its commit is there"),
-    "part cut": (lambda s, p: s.publish(part_name(1), s.read(part_name(1))[:-1]), "part-00001.parquet has * bytes, *"),
-    "part empty": (lambda s, p: s.publish(part_name(1), b""), "part-00001.parquet has 0 bytes, *"),
-    "bit flipped": (lambda s, p: flip(s, part_name(1)), "part-00001.parquet has other bytes than were published"),
+    "part gone": (lambda s, p: s.remove(part_name(1)), "part-00001.parquet is missing, although it has a commit"),
+    "part cut": (
+        lambda s, p: s.publish(part_name(1), s.read(part_name(1))[:-1]),
+        "part-00001.parquet has * bytes instead of *",
+    ),
+    "part empty": (lambda s, p: s.publish(part_name(1), b""), "part-00001.parquet has 0 bytes instead of *"),
+    "bit flipped": (lambda s, p: flip(s, part_name(1)), "part-00001.parquet does not match the checksum in its commit"),
     "parts changed places": (
         lambda s, p: s.publish(part_name(1), s.read(part_name(2))),
-        "part-00001.parquet has other bytes than were published|part-00001.parquet has * bytes, *",
+        "part-00001.parquet does not match the checksum in its commit|part-00001.parquet has * bytes instead of *",
     ),
     "commit gone": (lambda s, p: s.remove(commit_name(1)), "shard 1 is not done"),
     "commit cut": (lambda s, p: s.publish(commit_name(1), b'{"shard": 1'), "_run/commits/00001.json is damaged"),
     "commit of another shard": (lambda s, p: change_commit(s, 1, shard=2), "_run/commits/00001.json is damaged"),
     "commit counts otherwise": (
         lambda s, p: change_commit(s, 1, ok=2, errors=0),
-        "_run/commits/00001.json counts other rows than part-00001.parquet has",
+        "_run/commits/00001.json does not match the row counts of part-00001.parquet",
     ),
     "row lost": (
         lambda s, p: recommit(s, p, 1, part_of(s, 1).slice(1)),
@@ -133,31 +136,34 @@ DAMAGE: dict[str, tuple[Callable[[Store, Plan], Any], str]] = {
     ),
     "row twice": (
         lambda s, p: recommit(s, p, 1, part_of(s, 1).take([0, 0])),
-        "part-00001.parquet, row 1 is of 2-c, where the list has 3-empty",
+        "part-00001.parquet, row 1 is 2-c, but the list has 3-empty",
     ),
     "rows in another order": (
         lambda s, p: recommit(s, p, 1, part_of(s, 1).take([1, 0])),
-        "part-00001.parquet, row 0 is of 3-empty, where the list has 2-c",
+        "part-00001.parquet, row 0 is 3-empty, but the list has 2-c",
     ),
     "part of another run": (
         lambda s, p: publish_part(s, make_plan(open_store(f"{s.url}-2"), [], TOY.describe()), 1, part_of(s, 1)),
-        "part-00001.parquet is of another run",
+        "part-00001.parquet belongs to another run",
     ),
     "commit beyond the plan": (
         lambda s, p: s.publish(commit_name(9), s.read(commit_name(1))),
-        "_run/commits/00009.json is of no shard of this run",
+        "_run/commits/00009.json does not belong to a shard of this run",
     ),
-    "part beyond the plan": (lambda s, p: s.publish(part_name(9), b""), "part-00009.parquet is no part of this run"),
-    "a copy": (lambda s, p: s.publish("part-00001 (1).parquet", b""), "part-00001 (1).parquet is no part of this run"),
+    "part beyond the plan": (lambda s, p: s.publish(part_name(9), b""), "part-00009.parquet is not a part of this run"),
+    "a copy": (
+        lambda s, p: s.publish("part-00001 (1).parquet", b""),
+        "part-00001 (1).parquet is not a part of this run",
+    ),
     "list gone": (
         lambda s, p: s.remove("_run/clips-00000.parquet"),
         "the list of clips is damaged: 0 of 7 can be read",
     ),
     "another list": (other_list, "the list of clips is not the one that was planned"),
-    "another id": (lambda s, p: change_plan(s, run_id="0" * 64), "_run/run.json is not as it was planned: *"),
+    "another id": (lambda s, p: change_plan(s, run_id="0" * 64), "_run/run.json is damaged: *"),
     "other settings": (
         lambda s, p: change_plan(s, task=p.task | {"settings": {"device": "cuda"}}),
-        "_run/run.json is not as it was planned: *",
+        "_run/run.json is damaged: *",
     ),
 }
 
@@ -316,7 +322,7 @@ class Scoring:
     def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         return (table_row(result(clip)) for clip in clips)
 
-    def beside_bytes(self) -> int:
+    def child_bytes(self) -> int:
         return 0
 
 
@@ -388,7 +394,9 @@ def test_a_shard_whose_commit_is_damaged_is_left_out_like_one_that_is_not_done(t
     store = open_store(tmp_path / "run")
     scored(store)
     store.publish(commit_name(1), b'{"shard": 1')
-    with pytest.raises(BulkError, match=f"^{store.url}: {commit_name(1)} is damaged; `mmmos verify` says what to do"):
+    with pytest.raises(
+        BulkError, match=f"^{store.url}: {commit_name(1)} is damaged; run `mmmos verify` for what to do"
+    ):
         merge(store, tmp_path / "a.jsonl")
     assert merge(store, tmp_path / "a.jsonl", partial=True) == (2, 1)
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 7
@@ -400,7 +408,7 @@ def test_a_damaged_part_leaves_the_file_that_was_there(tmp_path: Path, kind: str
     scored(store)
     target.write_text("old")
     flip(store, part_name(2))
-    with pytest.raises(BulkError, match=f"^{store.url}: part-00002.* `mmmos verify` says what to do"):
+    with pytest.raises(BulkError, match=f"^{store.url}: part-00002.* run `mmmos verify` for what to do"):
         merge(store, target)
     assert target.read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == [target.name, "run"]
@@ -463,7 +471,7 @@ def test_the_commands_say_it_with_their_exit_status(run_mmmos, tmp_path: Path):
         [
             "shard 2 is not done",
             "not whole: 2 of 3 shards, 10 of 12 clips, 7 ok, 3 errors",
-            "give the command of the run again",
+            "run the command again",
         ],
     )
     assert run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.csv")[0] == 2
@@ -477,14 +485,14 @@ def test_the_commands_say_it_with_their_exit_status(run_mmmos, tmp_path: Path):
     (tmp_path / "run" / "notes.txt").touch()
     assert run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.parquet", "--overwrite")[0] == 3
     status, out, _ = run_mmmos("verify", tmp_path / "run")
-    remedy = "remove these files and give the command of the run again: _run/commits/00001.json notes.txt"
-    assert (status, out.splitlines()[-1]) == (1, remedy)
+    fix = "remove these files and run the command again: _run/commits/00001.json notes.txt"
+    assert (status, out.splitlines()[-1]) == (1, fix)
     change_plan(store, run_id="0" * 64)
     assert run_mmmos("verify", tmp_path / "run")[1].splitlines()[-1].endswith("another folder")
     for command in (("verify", tmp_path), ("merge", tmp_path, "-o", tmp_path / "a.csv")):
         status, _, notes = run_mmmos(*command)
         assert (status, notes.count("\n")) == (2, 1)
-        assert "no run of mmmos" in notes
+        assert "is not an mmmos run" in notes
 
 
 def test_merge_never_replaces_a_part_and_a_file_only_with_overwrite(run_mmmos, tmp_path: Path):

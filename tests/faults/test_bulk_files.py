@@ -121,8 +121,8 @@ def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: P
     task = ScoreTask(str(model), device="cpu", deadline=5.0)
     store = open_store(tmp_path / "out")
     plan = make_plan(store, [Clip(name, str(tmp_path / name)) for name in names], task.describe(), 5)
-    with closing(LocalWorkers(store, plan, task, 1)) as crew:
-        counts = run_shards(store, plan, crew, stall_s=60)
+    with closing(LocalWorkers(store, plan, task, 1)) as workers:
+        counts = run_shards(store, plan, workers, stall_s=60)
     with store.open(part_name(0)) as file:
         codes = {row["id"]: row["error_code"] for row in parquet.read_table(file).to_pylist()}
     locked = None if os.geteuid() == 0 else "not_readable"  # nothing is locked to the superuser

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Commit:
-    """A part that was published."""
+    """The record of a published part."""
 
     shard: int
     rows: int
@@ -31,7 +31,7 @@ class Commit:
 
 
 def part_name(shard: int) -> str:
-    """The name of a shard's rows.
+    """The name of a shard's part.
 
     >>> part_name(12)
     'part-00012.parquet'
@@ -40,7 +40,7 @@ def part_name(shard: int) -> str:
 
 
 def publish_part(store: Store, plan: Plan, shard: int, table: pyarrow.Table) -> Commit:
-    """Write a shard's rows and, once they are there, its commit. The same rows give the same bytes."""
+    """Publish a shard's rows, then its commit. The same rows give the same bytes."""
     info = {key: value if isinstance(value, str) else json.dumps(value) for key, value in plan.task.items()}
     out = io.BytesIO()
     parquet.write_table(
@@ -59,34 +59,34 @@ def publish_part(store: Store, plan: Plan, shard: int, table: pyarrow.Table) -> 
 
 
 def committed(store: Store) -> dict[int, Commit]:
-    """The shards that are done. One whose part was taken away is not, nor is one whose commit is damaged."""
+    """The finished shards: those that have both a part and an undamaged commit."""
     parts = set(store.names(""))
     return {shard: commit for shard, commit in read_commits(store)[0].items() if part_name(shard) in parts}
 
 
 def read_commits(store: Store) -> tuple[dict[int, Commit], list[str]]:
-    """By shard what was noted of its part, in order, and the names of the notes that are damaged."""
-    found, damaged = {}, []
+    """Commits by shard, in order, and the names of the damaged ones."""
+    commits, damaged = {}, []
     for name, text in read_all(store, "_run/commits"):
         commit = _parse_commit(text)
         if commit is None or name != commit_name(commit.shard):
             damaged.append(name)
         else:
-            found[commit.shard] = commit
-    return dict(sorted(found.items())), damaged
+            commits[commit.shard] = commit
+    return dict(sorted(commits.items())), damaged
 
 
 def _parse_commit(text: bytes) -> Commit | None:
-    """What was noted of a part; None if the note is damaged: its shard is then not done."""
+    """A commit; None if it is damaged, which makes its shard unfinished."""
     try:
         commit = Commit(**json.loads(text))
     except (ValueError, TypeError):
         return None
     counts = commit.shard, commit.rows, commit.ok, commit.errors, commit.bytes
-    sound = all(type(count) is int and count >= 0 for count in counts) and type(commit.sha256) is str
-    return commit if sound else None
+    valid = all(type(count) is int and count >= 0 for count in counts) and type(commit.sha256) is str
+    return commit if valid else None
 
 
 def commit_name(shard: int) -> str:
-    """The name of the note that a shard is done."""
+    """The name of a shard's commit."""
     return f"_run/commits/{shard:05d}.json"

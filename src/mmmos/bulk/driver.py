@@ -1,7 +1,7 @@
-"""The driver of a run: shards go out to a crew, what is lost is done again, and every clip gets its row.
+"""Drives a bulk run: hands shards to workers, retries failures, and guarantees one row per clip.
 
-A shard whose worker died, hung or raised an error is done again clip by clip, so that the next loss has a name.
-A clip that was lost twice gets a row that says so, and its file is not touched again.
+If a worker dies, hangs or raises an error on a shard, its clips are retried one by one, which finds the clip at fault.
+A clip that fails twice gets a row with that error, and its file is not touched again.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from mmmos.errors import AUDIO_ERROR_CODES, BulkError
 from mmmos.scores import ClipError
 
 STALL_SECONDS = 30 * 60.0
-"""Longest time in which no window of audio is finished."""
+"""Longest time without a finished window of audio."""
 
 POLL_SECONDS = 1.0
 """How often progress is reported while nothing is published."""
 
 MAX_ATTEMPTS = 2
-"""Times that a clip may be lost; then it is given up."""
+"""How often a clip is tried alone before it gets an error row."""
 
 MAX_CONSECUTIVE_FAILURES = 20
-"""Clips lost one after another, beside a few for every worker, that are rather the machine's fault than theirs."""
+"""Failures in a row, besides a few per worker, after which the machine is at fault rather than the clips."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a run is: what is published, by this driver and those before it."""
+    """Progress of a run: what this driver and earlier ones have published."""
 
     shards: int
     all_shards: int
@@ -43,11 +43,11 @@ class Counts:
     all_clips: int
     ok: int
     errors: int
-    lost: int  # workers, since this driver began; as the next three
+    failures: int  # of workers, since this driver started; so are the next three
     new_clips: int
     seconds: float
-    peak_bytes: int  # the most memory that a worker took
-    unpublished: int = 0  # clips that are finished, of shards that are not
+    peak_bytes: int  # peak memory of a worker
+    unpublished: int = 0  # finished clips of unfinished shards
     windows: int = 0  # finished, of the longest clip in progress
 
 
@@ -57,64 +57,63 @@ Report = Callable[[Counts], None]
 def run_shards(
     store: Store,
     plan: Plan,
-    crew: WorkerPool,
+    workers: WorkerPool,
     *,
     report: Report = lambda counts: None,
     stall_s: float = STALL_SECONDS,
 ) -> Counts:
-    """Have all that is not published yet worked on. Returns when every shard is.
+    """Process every shard that is not published yet.
 
-    `report` is called about once a second. Raises `BulkError` where the run cannot go on: the store fails, no
-    worker starts, no window of audio is finished for `stall_s`, or one clip after another is lost. What is published
-    stays.
+    `report` is called about once a second. Raises `BulkError` if the run cannot continue: the store fails, no
+    worker starts, no window of audio is finished for `stall_s`, or clip after clip fails. Published parts stay.
     """
-    run = _Run(store, plan, MAX_CONSECUTIVE_FAILURES + 2 * IN_FLIGHT * crew.size)
-    flying: set[Job] = set()
-    running, alive = crew.running(), time.monotonic()
+    run = _Run(store, plan, MAX_CONSECUTIVE_FAILURES + 2 * IN_FLIGHT * workers.size)
+    in_flight: set[Job] = set()
+    running, alive = workers.running(), time.monotonic()
     while True:
         report(run.counts(running))
-        while job := run.next(clips=len(flying) < crew.size, shards=len(flying) < IN_FLIGHT * crew.size):
-            crew.submit(job)
-            flying.add(job)
-        if not flying:
+        while job := run.next(clips=len(in_flight) < workers.size, shards=len(in_flight) < IN_FLIGHT * workers.size):
+            workers.submit(job)
+            in_flight.add(job)
+        if not in_flight:
             return run.counts([])
-        outcomes = crew.wait(min(POLL_SECONDS, stall_s))
+        outcomes = workers.wait(min(POLL_SECONDS, stall_s))
         for outcome in outcomes:
-            flying.remove(outcome.job)
-            run.take(outcome)
-        before, running = running, crew.running()
+            in_flight.remove(outcome.job)
+            run.record(outcome)
+        before, running = running, workers.running()
         if running != before or any(outcome.result for outcome in outcomes):
             alive = time.monotonic()
         if time.monotonic() - alive > stall_s:
-            why = f"no window of audio was finished for {stall_s / 60:g} minutes"
-            for hung in running:  # not those that only wait behind one
-                run.lose(hung.job, "worker_hung", why)
-            raise BulkError(f"{store.url}: {why}; what is published stays, run the same command again to go on")
+            reason = f"no window of audio was finished for {stall_s / 60:g} minutes"
+            for hung in running:  # not the jobs that wait behind them
+                run.record_failure(hung.job, "worker_hung", reason)
+            raise BulkError(f"{store.url}: {reason}; published parts stay, run the same command again to resume")
 
 
 class _Run:
-    """What is left to do, and the rows of the shards that are done clip by clip."""
+    """The jobs that are left, and the rows of shards whose clips are processed one by one."""
 
-    def __init__(self, store: Store, plan: Plan, most_lost: int) -> None:
-        self._store, self._plan, self._most_lost = store, plan, most_lost
+    def __init__(self, store: Store, plan: Plan, max_consecutive: int) -> None:
+        self._store, self._plan, self._max_consecutive = store, plan, max_consecutive
         with publishing(store):
             done = committed(store)
-            self._losses = read_failures(store)
+            self._failures = read_failures(store)
         self._rows: dict[int, dict[int, pyarrow.Table]] = {}
         self._began = time.monotonic()
         self._shards = len(done)
         self._ok = sum(commit.ok for commit in done.values())
         self._errors = sum(commit.errors for commit in done.values())
-        self._before = self._ok + self._errors
-        self._lost = self._consecutive_failures = self._peak = 0
-        # What is on top goes first, so that few shards are under way at a time.
-        self._jobs: list[Iterator[Job]] = [self._shards_but(set(done))]
+        self._earlier = self._ok + self._errors
+        self._failure_count = self._consecutive_failures = self._peak = 0
+        # A stack: retries come first, so that few shards are unfinished at a time.
+        self._jobs: list[Iterator[Job]] = [self._remaining(set(done))]
         self._next: Job | None = None
 
     def next(self, clips: bool, shards: bool) -> Job | None:
-        """The next job, if it is on a clip or a shard as they are wanted; a job that is lost comes back.
+        """The next job, if it is on a clip and `clips`, or on a shard and `shards`. A failed job comes again.
 
-        A clip's job waits until a worker is free, so that those given out are those that are worked on.
+        The job of a single clip waits for a free worker, so that every such job in flight is running.
         """
         while self._jobs and self._next is None:
             self._next = next(self._jobs[-1], None)
@@ -125,17 +124,17 @@ class _Run:
         job, self._next = self._next, None
         return job
 
-    def take(self, outcome: Outcome) -> None:
-        """Log what came of a job."""
+    def record(self, outcome: Outcome) -> None:
+        """Record the outcome of a job."""
         job, result = outcome.job, outcome.result
         if result is None:
-            self.lose(job, "worker_crashed" if outcome.died else "scoring_failed", outcome.reason)
+            self.record_failure(job, "worker_crashed" if outcome.died else "scoring_failed", outcome.reason)
             return
         self._peak = max(self._peak, result.peak_bytes)
         if job.clip is None:
             self._count(result.ok, result.errors)
             return
-        if job.lost is None:
+        if job.error is None:
             self._consecutive_failures = 0
         assert result.row is not None
         rows = self._rows.setdefault(job.shard, {})
@@ -146,40 +145,40 @@ class _Run:
             del self._rows[job.shard]
             self._count(commit.ok, commit.errors)
 
-    def lose(self, job: Job, code: str, reason: str) -> None:
-        """A worker died or hung on a job, or the work raised an error: note it, and have it done again."""
+    def record_failure(self, job: Job, code: str, reason: str) -> None:
+        """Record that a worker died or hung on a job, or that the job raised an error, and retry it."""
         shard, clip = job.shard, job.clip
-        losses = self._losses.setdefault(shard, Failures())
-        self._lost += 1
+        failures = self._failures.setdefault(shard, Failures())
+        self._failure_count += 1
         if clip is None:
-            losses.attempts += 1
+            failures.attempts += 1
             self._jobs.append(self._one_by_one(shard))
         else:
             self._consecutive_failures += 1
-            losses.clips.setdefault(clip, []).append((code, reason))
+            failures.clips.setdefault(clip, []).append((code, reason))
             self._jobs.append(iter([self._on_clip(shard, clip)]))
-        publish_failures(self._store, shard, losses)
-        if self._consecutive_failures > self._most_lost:
+        publish_failures(self._store, shard, failures)
+        if self._consecutive_failures > self._max_consecutive:
             raise BulkError(
-                f"{self._store.url}: {self._consecutive_failures} workers were lost on one clip after another, at last:"
-                f" {reason}; what is published stays, run the same command again to go on"
+                f"{self._store.url}: {self._consecutive_failures} workers failed on one clip after another, the last:"
+                f" {reason}; published parts stay, run the same command again to resume"
             )
 
     def counts(self, running: Sequence[Running]) -> Counts:
-        """How far it is, with the jobs in progress."""
+        """The progress, with the jobs that are running."""
         plan, clips = self._plan, self._ok + self._errors
         seconds = time.monotonic() - self._began
         of_all = self._shards, plan.shards, clips, plan.clips, self._ok, self._errors
         unpublished = sum(map(len, self._rows.values())) + sum(item.clips for item in running)
         windows = max((item.windows for item in running), default=0)
-        return Counts(*of_all, self._lost, clips - self._before, seconds, self._peak, unpublished, windows)
+        return Counts(*of_all, self._failure_count, clips - self._earlier, seconds, self._peak, unpublished, windows)
 
     def _count(self, ok: int, errors: int) -> None:
         self._shards, self._ok, self._errors = self._shards + 1, self._ok + ok, self._errors + errors
 
-    def _shards_but(self, done: set[int]) -> Iterator[Job]:
+    def _remaining(self, done: set[int]) -> Iterator[Job]:
         for shard in range(self._plan.shards):
-            if shard in self._losses and shard not in done:
+            if shard in self._failures and shard not in done:
                 yield from self._one_by_one(shard)
             elif shard not in done:
                 yield Job(shard)
@@ -188,11 +187,11 @@ class _Run:
         return (self._on_clip(shard, clip) for clip in range(self._plan.rows(shard)))
 
     def _on_clip(self, shard: int, clip: int) -> Job:
-        """A job on one clip, which is given up once it was lost twice."""
-        times = self._losses[shard].clips.get(clip, [])
-        if len(times) < MAX_ATTEMPTS:
+        """A job on one clip; after `MAX_ATTEMPTS` failures, a job that writes its error row."""
+        attempts = self._failures[shard].clips.get(clip, [])
+        if len(attempts) < MAX_ATTEMPTS:
             return Job(shard, clip)
-        code, reason = times[-1]
+        code, reason = attempts[-1]
         what = "scoring raised an error, twice" if code == "scoring_failed" else AUDIO_ERROR_CODES[code]
         message = what if code == "worker_crashed" else f"{what}: {reason}"
         return Job(shard, clip, ClipError(code, message))

@@ -1,6 +1,6 @@
-"""The workers that were lost in a run, so that the next driver knows of them, too.
+"""Records worker failures, so that a resumed run keeps counting attempts.
 
-DIR/_run/deaths/00000.json     of a shard: how often it was lost, and by clip the code and the reason of each time
+DIR/_run/deaths/00000.json     failures on shard 0: their number on the whole shard, and code and reason by clip
 """
 
 from __future__ import annotations
@@ -20,34 +20,33 @@ if TYPE_CHECKING:
 
 @dataclass
 class Failures:
-    """The workers lost on a shard, as they died, hung or raised an error: on the whole of it, and on single clips."""
+    """Failures of workers on a shard, which died, hung or raised an error: on the whole shard, and on single clips."""
 
     attempts: int = 0
-    clips: dict[int, list[tuple[str, str]]] = field(
-        default_factory=dict
-    )  # by number; of each time a code and the reason
+    # By a clip's number in the shard: the code and the reason of each failure.
+    clips: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
 
 
 def read_failures(store: Store) -> dict[int, Failures]:
-    """By shard the workers that were lost on it; none where a note is damaged, or is somebody else's file."""
-    found = {}
+    """Failures by shard. A record that is damaged, or is another file, is ignored."""
+    failures = {}
     for name, text in read_all(store, "_run/deaths"):
         shard = re.fullmatch(r"_run/deaths/([0-9]+)\.json", name)
         with suppress(ValueError, KeyError, TypeError, AttributeError):
-            losses = Failures(**json.loads(text))
-            losses.clips = {int(number): [_time(*time) for time in times] for number, times in losses.clips.items()}
-            if shard and type(losses.attempts) is int:
-                found[int(shard[1])] = losses
-    return found
+            record = Failures(**json.loads(text))
+            record.clips = {int(number): [_failure(*pair) for pair in pairs] for number, pairs in record.clips.items()}
+            if shard and type(record.attempts) is int:
+                failures[int(shard[1])] = record
+    return failures
 
 
-def _time(code: str, reason: str) -> tuple[str, str]:
+def _failure(code: str, reason: str) -> tuple[str, str]:
     if code not in AUDIO_ERROR_CODES:
-        raise ValueError("no such code")
+        raise ValueError("unknown code")
     return code, str(reason)
 
 
-def publish_failures(store: Store, shard: int, losses: Failures) -> None:
-    """Log the workers that were lost on a shard."""
+def publish_failures(store: Store, shard: int, failures: Failures) -> None:
+    """Publish the record of a shard."""
     with publishing(store):
-        store.publish(f"_run/deaths/{shard:05d}.json", json.dumps(asdict(losses)).encode() + b"\n")
+        store.publish(f"_run/deaths/{shard:05d}.json", json.dumps(asdict(failures)).encode() + b"\n")

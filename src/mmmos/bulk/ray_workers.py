@@ -1,29 +1,27 @@
-"""Workers on a Ray cluster: actors that hold the model, each given one job at a time.
+"""Workers on a Ray cluster: actors that hold the model and run one job at a time.
 
-    submit ──► waiting ──► an actor that is ready, in a process on some machine ──► the store
-                                    │ result, or its end
-    wait  ◄── Outcome ◄─────────────┘ one that has ended is replaced where there is room
+    submit ──► waiting ──► a ready actor, in a process on some machine ──► the store
+                                    │ result, or failure
+    wait  ◄── Outcome ◄─────────────┘ a failed actor is replaced if there is room
 
-Ray places the actors and tells when one is gone. It neither publishes nor tries anything again.
+Ray places the actors and reports failures of actors. It neither publishes nor retries.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import sys
 import time
 from collections import deque
 from concurrent.futures import Future
 from contextlib import ExitStack, redirect_stdout, suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmmos.bulk.ray_cluster import connected, import_ray, last_line, reach
-from mmmos.bulk.workers import Heartbeats, Job, Lists, Outcome, Result, Running, work_on
-from mmmos.errors import BulkError, MmmosError, UsageError
+from mmmos.bulk.ray_actor import ActorState, RayActor
+from mmmos.bulk.ray_cluster import connected, import_ray, last_line, reach, reason_of
+from mmmos.bulk.workers import Job, Outcome, Running
+from mmmos.errors import BulkError, MmmosError
 
 if TYPE_CHECKING:
     from mmmos.bulk.plan import Plan
@@ -31,39 +29,29 @@ if TYPE_CHECKING:
     from mmmos.bulk.tasks import Task
 
 START_SECONDS = 300.0
-"""How long the first worker may take: a cluster may have to bring up a machine for it, which then loads the model."""
+"""How long the first worker may take to start: the cluster may have to start a machine, which then loads the model."""
 
 HEAD_SECONDS = 30.0
-"""How long the head of a cluster may be out of reach; Ray ends the process after 60, in its own way."""
+"""How long the head of a cluster may be unreachable. Ray itself ends the process after 60 s."""
 
-LOOK_SECONDS = 5.0
-"""How often it is looked at how large the cluster is."""
+RESIZE_SECONDS = 5.0
+"""How often the number of actors is adapted to the size of the cluster."""
 
 HEARTBEAT_SECONDS = 30.0
-"""How often a worker is asked for its progress."""
+"""Interval of requests for a worker's progress."""
 
 MAX_FAILED_STARTS = 5
-"""Actors that may end one after another before any of them is ready."""
+"""How many actors in a row may end before one is ready."""
 
-News = Literal["start", "do", "beat"]
-
-
-@dataclass(eq=False)
-class _Actor:
-    """An actor as the driver knows it."""
-
-    handle: Any
-    ready: bool = False  # it has loaded the model
-    job: Job | None = None  # the one that it is on
-    progress: Running | None = None  # of that job, as it last said
-    asked: float = 0.0  # when it was last asked for it; 0 if never
+Method = Literal["start", "run", "progress"]
+"""Methods of `RayActor`."""
 
 
 class RayWorkers:
-    """Actors on a Ray cluster, one for every CPU slot but one, or for every GPU if the task runs on GPUs.
+    """Actors on a Ray cluster: one per CPU slot except one, or one per GPU if the task runs on GPUs.
 
-    There are at most `workers`. Machines that join the cluster are used, those that leave it are done without. Jobs
-    wait here until an actor is free, so that the end of an actor costs the one job that it was on.
+    There are at most `workers`. The pool follows machines that join or leave the cluster. Jobs wait in the driver until
+    an actor is free, so that the failure of an actor affects one job only.
     """
 
     def __init__(
@@ -78,87 +66,87 @@ class RayWorkers:
     ) -> None:
         """Connect to a cluster, "HOST:PORT" or "auto", or start one on this machine, "local".
 
-        Each worker is asked for its progress every `heartbeat_seconds`. Raises `MissingExtraError` without Ray,
-        `UsageError` for an address that is none, `BulkError` if nothing answers there.
+        Requests each worker's progress every `heartbeat_seconds`. Raises `MissingExtraError` without Ray,
+        `UsageError` for an invalid address, and `BulkError` if nothing answers there.
         """
         self._ray = import_ray()
-        self._address, self._most = address, workers
+        self._address, self._max_workers = address, workers
         self._start_seconds, self._heartbeat_seconds = start_seconds, heartbeat_seconds
         settings = plan.task.get("settings", {})
         self._gpus = int(str(settings.get("device", "cpu")).startswith("cuda"))
         self._cpus = int(settings.get("threads", 1))
-        self._given = store, plan, task
+        self._context = store, plan, task
         self._waiting: deque[Job] = deque()
-        self._actors: dict[_Actor, None] = {}  # in the order of their age
-        self._free: deque[_Actor] = deque()  # ready and without a job; those that have ended are found when it is given
-        self._told: SimpleQueue[tuple[_Actor, News, Future[Any]]] = SimpleQueue()
-        self._begun, self._since, self._looked = False, time.monotonic(), 0.0
+        self._actors: dict[ActorState, None] = {}  # oldest first
+        self._free: deque[ActorState] = deque()  # ready and idle, but some may have ended
+        self._messages: SimpleQueue[tuple[ActorState, Method, Future[Any]]] = SimpleQueue()
+        self._has_started, self._since, self._resized = False, time.monotonic(), 0.0
         self._failed_starts = 0
-        self._kind = self._ray.remote(
-            num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0, concurrency_groups={"news": 1}
-        )(_Worker)
-        with ExitStack() as opened:
-            # Ray prints to stdout what it has to say of lost machines; stdout is for data.
-            opened.enter_context(redirect_stdout(sys.stderr))
-            opened.enter_context(connected(self._ray, address, workers and workers * self._cpus + 1))
-            self._opened = opened.pop_all()
+        self._actor_class = self._ray.remote(
+            num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0, concurrency_groups={"progress": 1}
+        )(RayActor)
+        with ExitStack() as stack:
+            # Ray prints messages on lost machines to stdout, which is for data.
+            stack.enter_context(redirect_stdout(sys.stderr))
+            stack.enter_context(connected(self._ray, address, workers and workers * self._cpus + 1))
+            self._connection = stack.pop_all()
         self._head, self._answered = self._ray.get_runtime_context().gcs_address, time.monotonic()
         self.size = 0
         try:
-            self._fill()
+            self._resize()
         except BaseException:
             self.close()
             raise
 
     def submit(self, job: Job) -> None:
-        """Have a job done after those that wait."""
+        """Queue a job."""
         self._waiting.append(job)
-        self._hand_out()
+        self._dispatch()
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """Jobs that are over. Raises `BulkError` if no worker has ever started and none does."""
+        """Finished jobs. Raises `BulkError` if the first worker does not start in time."""
         until = time.monotonic() + seconds
         while True:
-            if time.monotonic() - self._looked > LOOK_SECONDS:
-                self._fill()
-            self._ask_for_progress()
-            outcomes = self._news(min(until - time.monotonic(), LOOK_SECONDS))
-            self._hand_out()
+            if time.monotonic() - self._resized > RESIZE_SECONDS:
+                self._resize()
+            self._request_progress()
+            outcomes = self._receive(min(until - time.monotonic(), RESIZE_SECONDS))
+            self._dispatch()
             if outcomes or time.monotonic() >= until:
                 return outcomes
 
     def running(self) -> list[Running]:
-        """The jobs that an actor was given, by its last answer."""
-        at_work = [(actor.job, actor.progress) for actor in self._actors if actor.job is not None]
-        return [progress if progress and progress.job == job else Running(job) for job, progress in at_work]
+        """The running jobs, as of the actors' last answers."""
+        running = [(actor.job, actor.progress) for actor in self._actors if actor.job is not None]
+        return [progress if progress and progress.job == job else Running(job) for job, progress in running]
 
     def close(self) -> None:
-        """End the actors, and a Ray that was started for them."""
+        """End the actors, and the Ray that was started for them."""
         for actor in list(self._actors):
             self._discard(actor)
-        self._opened.close()
+        self._connection.close()
 
-    def _fill(self) -> None:
-        """Bring the number of actors to what there is room for. None that has the model is given up."""
-        self._looked = time.monotonic()
+    def _resize(self) -> None:
+        """Adapt the number of actors to the size of the cluster; actors that are ready are kept."""
+        self._resized = time.monotonic()
         if not self._head_answers():
             return
-        there = self._ray.cluster_resources()
-        room = (int(there.get("CPU", 0)) - 1) // self._cpus  # with no slot free a lost machine could hang Ray
-        room = min(room, int(there.get("GPU", 0)) if self._gpus else room, self._most or room)
-        room = max(room, 1)  # this one may have to wait for its machine
+        total = self._ray.cluster_resources()
+        room = (int(total.get("CPU", 0)) - 1) // self._cpus  # without a free slot, the loss of a machine could hang Ray
+        room = min(room, int(total.get("GPU", 0)) if self._gpus else room, self._max_workers or room)
+        room = max(room, 1)  # which may have to wait for a machine
         starting = [actor for actor in self._actors if not actor.ready]
         for actor in starting[: max(0, len(self._actors) - room)]:
             self._discard(actor)
         while len(self._actors) < room:
-            actor = _Actor(self._kind.remote(os.getcwd()))
+            actor = ActorState(self._actor_class.remote(os.getcwd()))
             self._actors[actor] = None
-            self._call(actor, "start", *self._given)
+            self._call(actor, "start", *self._context)
         self.size = len(self._actors)
-        if not self._begun and time.monotonic() - self._since > self._start_seconds:
+        if not self._has_started and time.monotonic() - self._since > self._start_seconds:
             free = self._ray.available_resources()
             slots = ", ".join(
-                f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")
+                f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")
             )
             raise BulkError(
                 f"no worker has started on the Ray cluster at {self._address} within {self._start_seconds:g} s"
@@ -166,126 +154,92 @@ class RayWorkers:
             )
 
     def _head_answers(self) -> bool:
-        """Whether the cluster's head is in reach. Asked for anything while it is not, Ray would wait."""
+        """Whether the cluster's head is reachable. If it is not, any call of Ray would block."""
         try:
             reach(self._head)
         except OSError as error:
             if time.monotonic() - self._answered > HEAD_SECONDS:
                 raise BulkError(
-                    f"the head of the Ray cluster at {self._address} is gone: {error}; what is published stays, run the"
-                    " same command again to go on"
+                    f"the head of the Ray cluster at {self._address} is unreachable: {error}; published parts stay, run"
+                    " the same command again to resume"
                 ) from error
             return False
         self._answered = time.monotonic()
         return True
 
-    def _hand_out(self) -> None:
+    def _dispatch(self) -> None:
         while self._waiting and self._free:
             actor = self._free.popleft()
             if actor in self._actors:
-                actor.job, actor.asked = self._waiting.popleft(), time.monotonic()
-                self._call(actor, "do", actor.job)
+                actor.job, actor.requested = self._waiting.popleft(), time.monotonic()
+                self._call(actor, "run", actor.job)
 
-    def _ask_for_progress(self) -> None:
+    def _request_progress(self) -> None:
         for actor in self._actors:
-            # Also one without a job, so that it is found if it has ended before a job is given to it.
-            if actor.ready and time.monotonic() - actor.asked > self._heartbeat_seconds:
-                actor.asked = time.monotonic()
-                self._call(actor, "beat")
+            # Idle actors, too: one that has ended is found before it gets a job.
+            if actor.ready and time.monotonic() - actor.requested > self._heartbeat_seconds:
+                actor.requested = time.monotonic()
+                self._call(actor, "progress")
 
-    def _call(self, actor: _Actor, what: News, *words: Any) -> None:
-        method = getattr(actor.handle, what)
-        if what == "beat":  # answered beside the job
-            method = method.options(concurrency_group="news")
-        # Not ray.wait: a signal that comes while that waits would not end this process as its handler says.
-        method.remote(*words).future().add_done_callback(lambda told: self._told.put((actor, what, told)))
+    def _call(self, actor: ActorState, name: Method, *arguments: Any) -> None:
+        method = getattr(actor.handle, name)
+        if name == "progress":  # answered while a job runs
+            method = method.options(concurrency_group="progress")
+        # Not ray.wait, during which this process's signal handlers do not run.
+        method.remote(*arguments).future().add_done_callback(lambda answer: self._messages.put((actor, name, answer)))
 
-    def _news(self, seconds: float) -> list[Outcome]:
-        """What the actors tell, as soon as there is something."""
+    def _receive(self, seconds: float) -> list[Outcome]:
+        """Wait at most `seconds` for answers of actors. Returns the jobs that finished."""
         outcomes = []
         with suppress(Empty):
-            told = self._told.get(timeout=max(seconds, 0))
+            message = self._messages.get(timeout=max(seconds, 0))
             while True:
-                outcomes += self._heard(*told)
-                told = self._told.get_nowait()
+                outcomes += self._handle(*message)
+                message = self._messages.get_nowait()
         return outcomes
 
-    def _heard(self, actor: _Actor, what: News, told: Future[Any]) -> list[Outcome]:
-        """The job that is over by what an actor tells, if one is."""
+    def _handle(self, actor: ActorState, name: Method, answer: Future[Any]) -> list[Outcome]:
+        """Update the state of an actor. Returns its job if that finished."""
         if actor not in self._actors:
             return []
-        error = told.exception()
-        if error is None and what == "do":
+        error = answer.exception()
+        if error is None and name == "run":
             job, actor.job = actor.job, None
             self._free.append(actor)
             assert job is not None
-            return [Outcome(job, told.result())]
-        if error is None and what == "start":
-            actor.ready, self._begun, self._failed_starts = True, True, 0
+            return [Outcome(job, answer.result())]
+        if error is None and name == "start":
+            actor.ready, self._has_started, self._failed_starts = True, True, 0
             self._free.append(actor)
             return []
         if error is None:
-            actor.progress = told.result()
+            actor.progress = answer.result()
             return []
         self._discard(actor)
-        self._looked = 0.0  # fill its place
+        self._resized = 0.0  # replace it soon
         ended = self._ray.exceptions
         died = isinstance(error, ended.RayActorError | ended.OutOfMemoryError | ended.WorkerCrashedError)
-        reason = f"its worker was lost ({type(error).__name__})" if died else _said(error)
+        reason = f"its worker crashed ({type(error).__name__})" if died else reason_of(error)
         if not died or actor.ready:
-            self._raise_if_in_vain(error, actor.ready, reason)
+            self._raise_unless_of_job(error, actor.ready, reason)
             return [Outcome(actor.job, None, died, reason)] if actor.job is not None else []
         self._failed_starts += 1
         if self._failed_starts >= MAX_FAILED_STARTS and not any(other.ready for other in self._actors):
-            raise BulkError(f"{MAX_FAILED_STARTS} workers ended as they started, the last one by {last_line(error)}")
+            raise BulkError(
+                f"{MAX_FAILED_STARTS} workers ended while they started, the last one with: {last_line(error)}"
+            )
         return []
 
     @staticmethod
-    def _raise_if_in_vain(error: BaseException, ready: bool, reason: str) -> None:
-        """Raise what is no job's fault: the store failed, or a worker cannot start."""
+    def _raise_unless_of_job(error: BaseException, ready: bool, reason: str) -> None:
+        """Raise the error if no job is at fault: the store failed, or a worker cannot start."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, BulkError) or (isinstance(cause, MmmosError) and not ready):
             raise cause
         if not ready:
             raise BulkError(f"a worker cannot start: {reason}")
 
-    def _discard(self, actor: _Actor) -> None:
-        """End an actor, also one that is only out of reach for now."""
+    def _discard(self, actor: ActorState) -> None:
+        """End an actor, even if it is only temporarily unreachable."""
         del self._actors[actor]
         self._ray.kill(actor.handle)
-
-
-class _Worker:
-    """In an actor's process: the model, and one job after another."""
-
-    def __init__(self, folder: str) -> None:
-        with suppress(OSError):  # paths in the list may be relative; a machine elsewhere needs absolute ones
-            os.chdir(folder)
-        self._heartbeats = Heartbeats()
-
-    def start(self, store: Store, plan: Plan, task: Task) -> None:
-        """Load the model. Raises `UsageError` if it, or what scores with it, is not that of the plan."""
-        found = json.loads(json.dumps(task.describe()))
-        for name in found:
-            # A model may be called otherwise here, if its sha256 is the same.
-            if name != "model" and found[name] != plan.task.get(name):
-                raise UsageError(
-                    f"{socket.gethostname()} has {name} {found[name]}, the driver {plan.task.get(name)}; all machines"
-                    " of a cluster need the same model and version"
-                )
-        self._given = store, plan, task.start()
-        self._lists = Lists(store, plan)
-
-    def do(self, job: Job) -> Result:
-        return work_on(*self._given, job, self._heartbeats, self._lists)
-
-    def beat(self) -> Running | None:
-        return self._heartbeats.running
-
-
-def _said(error: BaseException) -> str:
-    """What was raised in a worker, without where."""
-    cause = getattr(error, "cause", None)
-    if cause is None:
-        return last_line(error)
-    return str(cause) if isinstance(cause, MmmosError) else f"{type(cause).__name__}: {cause}"

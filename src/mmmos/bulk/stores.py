@@ -1,7 +1,7 @@
-"""Where a run's folder lies: on a disk, or below an address such as `s3://bucket/scores`.
+"""The folder of a run: on a disk, or at an address such as `s3://bucket/scores`.
 
-A file there is whole or not there. Whoever publishes one twice publishes the same rows, and on a CPU the same bytes;
-where the bytes differ (a GPU, more than one window at a time), a commit's sha256 says of which part it is.
+Writes are atomic. Writing a shard twice gives the same rows, and on a CPU the same bytes. Where the bytes differ (on a
+GPU, or with several windows at a time), a commit's sha256 identifies its part.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ from mmmos.io.remote import READ_AHEAD, as_os_errors, filesystem, is_url
 LOCK = "_run/lock"
 
 PARTIAL = {"": ".part-*.part", "_run": ".*.part", "_run/commits": ".*.part", "_run/deaths": ".*.part"}
-"""By folder what its temporary files are called. What else lies in a run's folder is not the run's to remove."""
+"""Patterns of temporary files by folder. A run removes no other files."""
 
 
 class Store(Protocol):
-    """A folder of files that are published whole. Names are relative to it, with "/"; picklable.
+    """A folder of files with atomic writes. Names are relative to it, with "/". Picklable.
 
-    What cannot be read or written raises OSError.
+    A file that cannot be read or written raises OSError.
     """
 
     @property
     def url(self) -> str:
-        """Where it lies, for messages and for workers elsewhere."""
+        """Its path or address, for messages and for workers on other machines."""
 
     def publish(self, name: str, data: bytes) -> None:
-        """Write a file that is there at once or, whatever ends the process or the machine, not at all."""
+        """Write a file atomically, even if the process or the machine crashes."""
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError."""
 
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """A file to read pieces of. Raises FileNotFoundError."""
+        """Open a file for random access. Raises FileNotFoundError."""
 
     def names(self, folder: str) -> list[str]:
-        """The sorted names of the files directly below a folder; temporary ones are left out. "" is the run's own."""
+        """Sorted names of the files directly in a folder, without temporary ones; "" is the run's own folder."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
+        """Remove a file if it exists."""
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other runs on this machine out of the folder. Raises `UsageError` if one is at work there."""
+        """Lock the folder against other runs on this machine. Raises `UsageError` if one holds the lock."""
 
-    def sweep(self, lease_s: float) -> None:
-        """Remove what processes that were killed left half written more than `lease_s` seconds ago."""
+    def remove_stale(self, lease_s: float) -> None:
+        """Remove temporary files of killed processes that are older than `lease_s` seconds."""
 
 
 @dataclass(frozen=True)
 class LocalStore:
-    """A folder on a disk, or on one that several machines share."""
+    """A folder on a local or shared disk."""
 
     url: str
 
     def publish(self, name: str, data: bytes) -> None:
-        """Under a temporary name, to the disk, then the name, and that to the disk."""
+        """Write and sync a temporary file, rename it, and sync the folder."""
         path = self._path(name)
         _make(path.parent)
         with replacing(path) as partial:
@@ -78,51 +78,51 @@ class LocalStore:
         return self._path(name).read_bytes()
 
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """A file to read pieces of."""
+        """Open a file for random access."""
         return open(self._path(name), "rb")
 
     def names(self, folder: str) -> list[str]:
-        """The sorted names of the files directly below a folder; none if there is no such folder."""
+        """Sorted names of the files directly in a folder; none if it does not exist."""
         try:
-            with os.scandir(self._path(folder)) as found:
-                return sorted(entry.name for entry in found if entry.is_file() and not is_partial(entry.name))
+            with os.scandir(self._path(folder)) as entries:
+                return sorted(entry.name for entry in entries if entry.is_file() and not is_partial(entry.name))
         except FileNotFoundError:
             return []
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
+        """Remove a file if it exists."""
         self._path(name).unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """The system gives the lock back when the process ends, however it ends."""
+        """The system releases the lock when the process ends for any reason."""
         path = self._path(LOCK)
         _make(path.parent)
         with open(path, "ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UsageError(f"{self.url}: another run is at work in this folder") from error
+                raise UsageError(f"{self.url}: another run uses this folder; name another one, or wait") from error
             except OSError as error:
                 if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                    raise  # some network disks know no locks; two runs there work twice and publish the same
+                    raise  # some network disks have no locks; two runs there publish the same rows twice
             yield
 
-    def sweep(self, lease_s: float) -> None:
-        """Remove temporary files that are older."""
+    def remove_stale(self, lease_s: float) -> None:
+        """Remove older temporary files."""
         for path in (path for folder, names in PARTIAL.items() for path in self._path(folder).glob(names)):
             try:
                 if time.time() - path.stat().st_mtime > lease_s:
                     path.unlink()
             except FileNotFoundError:
-                continue  # it got its name just now
+                continue  # it was renamed just now
 
     def _path(self, name: str) -> Path:
         return Path(self.url, name)
 
 
 def _make(folder: Path) -> None:
-    """Make a folder and those above it, each on the disk before something is put into it."""
+    """Make a folder and its parents, and sync each before anything is written into it."""
     if not folder.is_dir():
         _make(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -131,12 +131,12 @@ def _make(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """Objects below an address, through fsspec. Their names may look like folders, but there are none to make."""
+    """Objects below an address, through fsspec. Folders are only parts of their names."""
 
     url: str
 
     def publish(self, name: str, data: bytes) -> None:
-        """One PUT, which a store of objects makes visible when it is complete."""
+        """One PUT request, which is atomic in an object store."""
         url = self._url(name)
         with as_os_errors(url):
             store, path = filesystem(url)
@@ -151,7 +151,7 @@ class ObjectStore:
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """A file to read pieces of, `READ_AHEAD` bytes at a time."""
+        """Open a file for random access, in blocks of `READ_AHEAD` bytes."""
         url = self._url(name)
         with as_os_errors(url):
             store, path = filesystem(url)
@@ -159,19 +159,19 @@ class ObjectStore:
                 yield file
 
     def names(self, folder: str) -> list[str]:
-        """The sorted names of the files directly below a folder; none if there is no such folder."""
+        """Sorted names of the files directly in a folder; none if it does not exist."""
         url = self._url(folder)
         with as_os_errors(url):
             store, path = filesystem(url)
             try:
-                found = store.ls(path, detail=True)
+                entries = store.ls(path, detail=True)
             except FileNotFoundError:
                 return []
-        files = (entry["name"].removeprefix(path).lstrip("/") for entry in found if entry["type"] == "file")
-        return sorted(name for name in files if name)  # an object may stand for the folder itself
+        files = (entry["name"].removeprefix(path).lstrip("/") for entry in entries if entry["type"] == "file")
+        return sorted(name for name in files if name)  # there may be an object for the folder itself
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
+        """Remove a file if it exists."""
         url = self._url(name)
         with as_os_errors(url):
             store, path = filesystem(url)
@@ -180,18 +180,18 @@ class ObjectStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """No lock: two runs work twice, and publish the same rows."""
+        """No lock: two runs at once publish the same rows twice."""
         yield
 
-    def sweep(self, lease_s: float) -> None:
-        """Nothing is half written."""
+    def remove_stale(self, lease_s: float) -> None:
+        """Nothing: objects have no temporary files."""
 
     def _url(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url
 
 
 def open_store(url: str | Path) -> Store:
-    """The folder at a path or an address; neither need be there yet.
+    """The store at a path or an address, which need not exist yet.
 
     Raises `MissingExtraError` and `UsageError` for an address as `remote.filesystem`.
     """
@@ -200,16 +200,16 @@ def open_store(url: str | Path) -> Store:
         return LocalStore(os.path.abspath(text))
     if text.startswith("file://"):
         return LocalStore(os.path.abspath(text.removeprefix("file://")))
-    filesystem(text)  # now rather than in the middle of a run
+    filesystem(text)  # fails now rather than in the middle of a run
     return ObjectStore(text.rstrip("/"))
 
 
 READERS = 16
-"""Files that are read at a time: an object store answers each in tens of milliseconds."""
+"""Concurrent reads: an object store takes tens of milliseconds per file."""
 
 
 def read_all(store: Store, folder: str) -> Iterator[tuple[str, bytes]]:
-    """The files of a folder, several read at a time."""
+    """Name and content of each file of a folder, several read at a time."""
     names = [f"{folder}/{name}" for name in store.names(folder)]
     with ThreadPoolExecutor(READERS) as readers:
         yield from zip(names, readers.map(store.read, names), strict=True)
@@ -217,12 +217,12 @@ def read_all(store: Store, folder: str) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def publishing(store: Store) -> Iterator[None]:
-    """Where the place itself fails, a full disk or a lost connection: a `BulkError` that says so."""
+    """Turn an OSError of the store, as for a full disk or a lost connection, into a `BulkError`."""
     try:
         yield
     except OSError as error:
         where = str(error.filename or "")
         where = where if where.startswith(store.url) else store.url
         raise BulkError(
-            f"{where}: {error.strerror or error}; what is published stays, run the same command again to go on"
+            f"{where}: {error.strerror or error}; published parts stay, run the same command again to resume"
         ) from error

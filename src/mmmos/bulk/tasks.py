@@ -1,4 +1,4 @@
-"""What is done with the clips of a shard, and the row that each of them gets."""
+"""The tasks of bulk runs: scoring and feature extraction. Each makes one row per clip."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """Plain values that say what is to be done: cheap to make and to send to a worker."""
+    """The description of the work, as plain values that are cheap to send to a worker."""
 
     def describe(self) -> dict[str, Any]:
-        """All that the rows depend on beside the clips, as JSON; a part's metadata says it, too."""
+        """All that the rows depend on besides the clips, as JSON. A part's metadata has it, too."""
         ...
 
     def start(self) -> Work:
-        """In the worker, once: load what the work needs."""
+        """Load what the work needs; called once in each worker."""
         ...
 
 
 class Work(Protocol):
-    """A task in a worker, ready to go.
+    """A task that is loaded in a worker.
 
-    `schema` is that of the rows; it has a column `error_code`, null where all went well.
+    `schema` is that of the rows. It has a column `error_code`, which is null for a clip without an error.
     """
 
     @property
@@ -56,41 +56,41 @@ class Work(Protocol):
         ...
 
     def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
-        """A flat row of every clip, in their order. A file that is at fault is a row with an `error_code`.
+        """One flat row per clip, in order. A clip that cannot be processed gets a row with an `error_code`.
 
-        `progress` advances by one for each clip, and is called for every window of audio.
+        `progress` advances with each clip, and receives every window of audio.
         """
         ...
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
-        """The row of a clip that cannot be worked on; its file is not touched."""
+        """The row of a clip that was given up; its file is not touched."""
         ...
 
-    def beside_bytes(self) -> int:
-        """Most memory that the processes beside this one took so far, all of them; 0 where the system does not tell."""
+    def child_bytes(self) -> int:
+        """Peak memory of all child processes together, bytes; 0 if unknown."""
         ...
 
     def close(self) -> None:
-        """End what was started beside this process."""
+        """End the child processes."""
         ...
 
 
 DECODERS = 2
-"""Processes of each worker that decode the clips which are scored next."""
+"""Decoder processes per worker, which prefetch the next clips."""
 
 
 @dataclass(frozen=True)
 class ScoreTask:
-    """Score clips with a model, as `mmmos score` does. "auto" is what this machine has, and then for all workers."""
+    """Score clips with a model, as `mmmos score` does. "auto" is resolved on this machine, for all workers."""
 
     model: str
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    batch_size: int | None = None  # windows at a time; of several the last digits depend on those beside it
+    batch_size: int | None = None  # windows at a time; with several, the last digits of a score depend on the batch
     trust_checkpoint: bool = False
     accept_licenses: tuple[str, ...] = ()
     deadline: float = 60.0  # s, for the decoder's next window
-    threads: int = 1  # of each worker
+    threads: int = 1  # per worker
 
     def __post_init__(self) -> None:
         if self.device == "auto":
@@ -101,7 +101,7 @@ class ScoreTask:
             object.__setattr__(self, "batch_size", 1 if self.device == "cpu" else 16)
 
     def describe(self) -> dict[str, Any]:
-        """The model by its sha256, and what it runs on. Raises what `load_model` raises."""
+        """The model's sha256, and device, precision and threads. Raises the errors of `load_model`."""
         options = LoadOptions(trust_checkpoint=self.trust_checkpoint, accept_licenses=self.accept_licenses)
         model = load_model(self.model, options)
         settings = {name: getattr(self, name) for name in ("device", "dtype", "batch_size", "threads")}
@@ -132,7 +132,7 @@ class ScoreTask:
 
 
 class _Scoring:
-    """A scorer and its rows."""
+    """Makes rows of scores."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -146,7 +146,7 @@ class _Scoring:
         scale = self._predictor.model.info.scale
         return table_row(replace(scores, scale=scale, provenance=self._predictor.provenance))
 
-    def beside_bytes(self) -> int:
+    def child_bytes(self) -> int:
         return DECODERS * self._predictor.decoder.peak_bytes()
 
     def close(self) -> None:
@@ -155,23 +155,23 @@ class _Scoring:
 
 @dataclass(frozen=True)
 class ExtractTask:
-    """Encode clips into a cache of features, as `mmmos extract` does. The cache lies where all workers can write."""
+    """Extract features into a cache, as `mmmos extract` does. All workers must be able to write to it."""
 
     source: EncoderSource
-    settings: Settings  # whose options the encoders get
+    settings: Settings  # has the options of the encoders
     cache: Path
     keep: Keep
     how: CropMode
     count: int  # random crops of a clip
     seed: int
-    threads: int = 1  # of each worker
+    threads: int = 1  # per worker
 
     def __post_init__(self) -> None:
         if self.source.device == "auto":
             object.__setattr__(self, "source", replace(self.source, device=pick_device("auto").type))
 
     def describe(self) -> dict[str, Any]:
-        """The encoders by their fingerprints, which crops of a clip are encoded, and the cache."""
+        """The encoders' fingerprints, the crops of a clip, and the cache."""
         prints = json.dumps(self.extractor("cpu").fingerprints)
         settings = {name: getattr(self, name) for name in ("keep", "how", "count", "seed", "threads")}
         settings |= {"device": self.source.device, "dtype": self.source.dtype, "cache": os.path.abspath(self.cache)}
@@ -195,11 +195,11 @@ class ExtractTask:
 
 
 EXTRACTED_TOGETHER = 25
-"""Clips that are encoded with one start of the decoder."""
+"""Clips per start of the decoder."""
 
 
 class _Extracting:
-    """Encoders with their cache, and a row of each clip: how many crops of it were encoded."""
+    """Makes rows of extraction: how many crops of each clip were encoded."""
 
     schema = pyarrow.schema(
         [
@@ -221,7 +221,7 @@ class _Extracting:
                 plans, failures = self._extractor.plan(together, task.how, task.count, task.seed, progress)
                 failures |= self._extractor.extract(plans, progress)
             except OSError as error:
-                raise BulkError(f"{task.cache}: {error}; run the same command again to go on") from error
+                raise BulkError(f"{task.cache}: {error}; run the same command again to resume") from error
             crops = {plan.clip: len(plan.crops) for plan in plans}
             for clip in together:
                 if reason := failures.get(clip):
@@ -232,11 +232,11 @@ class _Extracting:
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
         return self._row(clip, 0) | {"status": "error", "error_code": code, "error_message": encodable(message)}
 
-    def beside_bytes(self) -> int:
+    def child_bytes(self) -> int:
         return self._extractor.decoder_peak_bytes
 
     def close(self) -> None:
-        """Nothing is left running."""
+        """Nothing: there are no child processes."""
 
     def _row(self, clip: Clip, crops: int) -> dict[str, Any]:
         names = {"id": encodable(clip.id), "path": encodable(clip.path)}

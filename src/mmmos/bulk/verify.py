@@ -1,4 +1,4 @@
-"""Whether a run's folder holds a row of every clip of its list, once and unharmed; and its parts as one file."""
+"""Checks that a run's folder has exactly one undamaged row per listed clip, and merges its parts into one file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow
 from pyarrow import parquet
 
 from mmmos.bulk.commits import Commit, commit_name, part_name, read_commits
-from mmmos.bulk.plan import RUN, SHARDS_PER_FILE, Plan, clips_in, list_name, noted, read_plan, run_id_of
+from mmmos.bulk.plan import RUN, SHARDS_PER_FILE, Plan, clips_in, hash_clips, list_name, read_plan, run_id_of
 from mmmos.errors import BulkError, UsageError
 from mmmos.inference.rows import encodable, open_table, table_schema
 from mmmos.progress import NO_PROGRESS, Progress
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
     from mmmos.bulk.stores import Store
 
-PARTS_AHEAD = 4
-"""Parts that are read while one is looked at, and so are in memory with it."""
+PREFETCHED_PARTS = 4
+"""Parts that are read while one is checked, and are in memory with it."""
 
 _UNREADABLE = (OSError, ValueError, IndexError, pyarrow.ArrowException)
-"""What reading a file raises that is not there, not Parquet or half Parquet."""
+"""Errors of reading a file that is missing, truncated or not Parquet."""
 
 
 @dataclass
 class Verified:
-    """What a run's folder holds."""
+    """The result of checking a run's folder."""
 
     clips: int  # of the list
     shards: int  # of the plan
-    done: int = 0  # shards that have a commit
+    done: int = 0  # shards with a commit
     ok: int = 0  # rows of these
     errors: int = 0
-    faults: list[str] = field(default_factory=list)  # a line each; none if all is there and as it was published
-    remove: list[str] = field(default_factory=list)  # files to take away, so that the run's command mends the rest
+    faults: list[str] = field(default_factory=list)  # one line each; empty if the folder is complete and undamaged
+    remove: list[str] = field(default_factory=list)  # files to remove, so that the run's command repairs the rest
     recoverable: bool = True  # by that command
 
     def add(self, fault: str, remove: str) -> None:
-        """Log what is wrong, and the file that is to go for it."""
+        """Add a fault, and the file to remove because of it."""
         self.faults.append(fault)
         self.remove.append(remove)
 
 
 def verify(store: Store, progress: Progress = NO_PROGRESS) -> Verified:
-    """Read every part and compare it with the list, and with what was noted when it was published.
+    """Compare every part with the list and with its commit.
 
-    A few parts are in memory at a time. Raises `UsageError` where there is no run.
+    A few parts are in memory at a time. Raises `UsageError` if the folder has no run.
     """
     plan = read_plan(store)
     found = Verified(plan.clips, plan.shards)
@@ -63,7 +63,7 @@ def verify(store: Store, progress: Progress = NO_PROGRESS) -> Verified:
     commits = _commits(store, plan, found)
     open_shards, clips_found = [], 0
     parts = _parts(store, commits.values())
-    for shard, clips in enumerate(noted(_lists(store, plan), digest)):
+    for shard, clips in enumerate(hash_clips(_lists(store, plan), digest)):
         clips_found += len(clips)
         if commit := commits.get(shard):
             try:
@@ -73,21 +73,21 @@ def verify(store: Store, progress: Progress = NO_PROGRESS) -> Verified:
         else:
             open_shards.append(shard)
         progress.advance()
-    for name in _stray(store, plan):
-        found.add(f"{name} is no part of this run", name)
+    for name in _unexpected_files(store, plan):
+        found.add(f"{name} is not a part of this run", name)
     if fault := _fault_of_list(plan, clips_found, digest.hexdigest()):
         found.faults.append(fault)
-        # What it is compared with is wrong, so that the parts may be right.
+        # The list is damaged, so the parts may be undamaged.
         found.remove = [f"_run/{name}" for name in store.names("_run") if name.startswith("clips-")]
     if run_id_of(plan.list_sha256, plan.task, plan.shard_size) != plan.run_id:
-        found.faults.append(f"{RUN} is not as it was planned: its id is that of other settings")
+        found.faults.append(f"{RUN} is damaged: its id does not match its settings")
         found.recoverable = False
-    found.faults += [f"{stretch} not done" for stretch in _stretches(open_shards)]
+    found.faults += [f"{shards} not done" for shards in _ranges(open_shards)]
     return found
 
 
 def _fault_of_list(plan: Plan, clips: int, sha256: str) -> str | None:
-    """What is wrong with the list, of which so many clips could be read, if anything is."""
+    """The fault of the list, of which `clips` clips could be read; None if it is undamaged."""
     if clips != plan.clips:
         return f"the list of clips is damaged: {clips} of {plan.clips} can be read"
     return None if sha256 == plan.list_sha256 else "the list of clips is not the one that was planned"
@@ -96,23 +96,25 @@ def _fault_of_list(plan: Plan, clips: int, sha256: str) -> str | None:
 def merge(store: Store, target: Path, partial: bool = False, progress: Progress = NO_PROGRESS) -> tuple[int, int]:
     """Write the rows of all parts to one .parquet, .jsonl or .csv, in the order of the list, a part at a time.
 
-    Returns the shards that were written and those that are not done yet, or whose commit is damaged. Raises
-    `UsageError` where there are such, unless `partial`, and `BulkError` for a part that is not as it was published.
+    Returns the number of shards that were written, and of those that are not done or have a damaged commit. Raises
+    `UsageError` if there are any of the latter, unless `partial`, and `BulkError` for a damaged part.
     """
     plan = read_plan(store)
     found = Verified(plan.clips, plan.shards)
     commits = _commits(store, plan, found)
     left = plan.shards - len(commits)
     if found.faults and not partial:
-        raise BulkError(f"{store.url}: {found.faults[0]}; `mmmos verify` says what to do")
+        raise BulkError(f"{store.url}: {found.faults[0]}; run `mmmos verify` for what to do")
     if left and not partial:
         raise UsageError(f"{store.url}: {left} of {plan.shards} shards are not done; --partial writes the others")
     if target.parent.resolve() == Path(store.url).resolve():
-        raise UsageError(f"{target} would lie among the parts, whose readers would then read every row twice")
+        raise UsageError(
+            f"{target} would be in the folder of the parts, where readers would read rows twice; name another folder"
+        )
     try:
         _merge_parts(store, commits.values(), target, progress)
     except BulkError as error:
-        raise BulkError(f"{store.url}: {error}; `mmmos verify` says what to do") from error
+        raise BulkError(f"{store.url}: {error}; run `mmmos verify` for what to do") from error
     return len(commits), left
 
 
@@ -121,7 +123,7 @@ def _merge_parts(store: Store, commits: Collection[Commit], target: Path, progre
     first = next(tables, None)
     schema = table_schema()
     if first is not None and first.schema.names != schema.names:
-        schema = first.schema.remove_metadata()  # of another task than scoring
+        schema = first.schema.remove_metadata()  # another task than scoring
     with open_table(target, schema) as write:
         for table in chain([] if first is None else [first], tables):
             for row in table.to_pylist():
@@ -130,22 +132,22 @@ def _merge_parts(store: Store, commits: Collection[Commit], target: Path, progre
 
 
 def _commits(store: Store, plan: Plan, found: Verified) -> dict[int, Commit]:
-    """By shard what was noted of it, in order; what is wrong with the notes is added to what was found."""
+    """Commits by shard, in order. Adds the faults of commits to `found`."""
     commits, damaged = read_commits(store)
     shards = {commit_name(shard) for shard in range(plan.shards)}
     for name in sorted([*damaged, *map(commit_name, commits)]):
         if name not in shards:
-            found.add(f"{name} is of no shard of this run", name)
+            found.add(f"{name} does not belong to a shard of this run", name)
         elif name in damaged:
             found.add(f"{name} is damaged", name)
-    ours = {shard: commit for shard, commit in commits.items() if shard < plan.shards}
-    found.done = len(ours)
-    found.ok, found.errors = (sum(getattr(commit, name) for commit in ours.values()) for name in ("ok", "errors"))
-    return ours
+    known = {shard: commit for shard, commit in commits.items() if shard < plan.shards}
+    found.done = len(known)
+    found.ok, found.errors = (sum(getattr(commit, name) for commit in known.values()) for name in ("ok", "errors"))
+    return known
 
 
 def _lists(store: Store, plan: Plan) -> Iterator[list[Clip]]:
-    """The clips of each shard; none where they cannot be read."""
+    """The clips of each shard; an empty list if they cannot be read."""
     for first in range(0, plan.shards, SHARDS_PER_FILE):
         left = deque(range(first, min(first + SHARDS_PER_FILE, plan.shards)))
         with suppress(*_UNREADABLE), store.open(list_name(first)) as opened:
@@ -158,7 +160,7 @@ def _lists(store: Store, plan: Plan) -> Iterator[list[Clip]]:
 
 
 def _parts(store: Store, commits: Iterable[Commit]) -> Iterator[bytes | None]:
-    """The bytes of each part, or None if it is gone; `PARTS_AHEAD` of them are read ahead."""
+    """The bytes of each part, or None if it is missing; prefetches `PREFETCHED_PARTS` of them."""
 
     def read(commit: Commit) -> bytes | None:
         try:
@@ -166,67 +168,67 @@ def _parts(store: Store, commits: Iterable[Commit]) -> Iterator[bytes | None]:
         except FileNotFoundError:
             return None
 
-    with ThreadPoolExecutor(PARTS_AHEAD) as readers:
+    with ThreadPoolExecutor(PREFETCHED_PARTS) as readers:
         waiting: deque[Future[bytes | None]] = deque()
         for commit in commits:
             waiting.append(readers.submit(read, commit))
-            if len(waiting) > PARTS_AHEAD:
+            if len(waiting) > PREFETCHED_PARTS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
 def _table(commit: Commit, data: bytes | None) -> pyarrow.Table:
-    """A part as it was published. Raises `BulkError` that says what is wrong with it."""
+    """A part as published. Raises `BulkError` that names the fault."""
     name = part_name(commit.shard)
     if data is None:
-        raise BulkError(f"{name} is gone; its commit is there")
+        raise BulkError(f"{name} is missing, although it has a commit")
     if len(data) != commit.bytes:
-        raise BulkError(f"{name} has {len(data)} bytes, and {commit.bytes} were published")
+        raise BulkError(f"{name} has {len(data)} bytes instead of the {commit.bytes} in its commit")
     if hashlib.sha256(data).hexdigest() != commit.sha256:
-        raise BulkError(f"{name} has other bytes than were published")
+        raise BulkError(f"{name} does not match the checksum in its commit")
     try:
-        # With threads this process, which ends soon, may be aborted, as pyarrow's are still there.
+        # No threads: a process that exits while pyarrow's run may be aborted.
         return parquet.ParquetFile(pyarrow.BufferReader(data), pre_buffer=False).read(use_threads=False)
     except _UNREADABLE as error:
         raise BulkError(f"{name} cannot be read: {error}") from error
 
 
 def _check_part(plan: Plan, commit: Commit, table: pyarrow.Table, clips: Sequence[Clip]) -> None:
-    """Raise `BulkError` that says what is wrong with a part, if anything is; of its rows, where the list is there."""
+    """Raise `BulkError` for a damaged part. Its rows are compared with the list if that can be read."""
     name, info = part_name(commit.shard), table.schema.metadata or {}
-    told = {"run_id": plan.run_id, "model": str(plan.task.get("model"))}
-    if any(info.get(key.encode()) != value.encode() for key, value in told.items()):
-        raise BulkError(f"{name} is of another run")
+    expected = {"run_id": plan.run_id, "model": str(plan.task.get("model"))}
+    if any(info.get(key.encode()) != value.encode() for key, value in expected.items()):
+        raise BulkError(f"{name} belongs to another run")
     if len(table) != plan.rows(commit.shard):
         raise BulkError(f"{name} has {len(table)} rows for {plan.rows(commit.shard)} clips")
     ok = table.column("error_code").null_count
     if (commit.rows, commit.ok, commit.errors) != (len(table), ok, len(table) - ok):
-        raise BulkError(f"{commit_name(commit.shard)} counts other rows than {name} has")
+        raise BulkError(f"{commit_name(commit.shard)} does not match the row counts of {name}")
     keys = [key for key in ("id", "path", "start_time") if key in table.column_names]
     for number, (row, clip) in enumerate(zip(table.select(keys).to_pylist(), clips, strict=False)):
         if any(_as_written(row[key]) != _as_written(getattr(clip, key)) for key in keys):
             found = next(iter(row.values()), None)
-            raise BulkError(f"{name}, row {number} is of {found}, where the list has {encodable(clip.id)}")
+            raise BulkError(f"{name}, row {number} is {found}, but the list has {encodable(clip.id)}")
 
 
 def _as_written(value: Any) -> Any:
-    """As rows of scores have it; other tasks may write it as it is."""
+    """A value as rows of scores have it; rows of other tasks may have the exact value."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return encodable(value)
 
 
-def _stray(store: Store, plan: Plan) -> list[str]:
-    """Files beside the parts that a reader of the folder would take for one."""
+def _unexpected_files(store: Store, plan: Plan) -> list[str]:
+    """Files that a reader of the folder would mistake for parts."""
     planned = {part_name(shard) for shard in range(plan.shards)}
     return [name for name in store.names("") if name not in planned and not name.startswith(("_", "."))]
 
 
-def _stretches(shards: Iterable[int]) -> Iterator[str]:
-    """Neighbours together.
+def _ranges(shards: Iterable[int]) -> Iterator[str]:
+    """Consecutive shards as ranges.
 
-    >>> list(_stretches([3, 5, 6, 7]))
+    >>> list(_ranges([3, 5, 6, 7]))
     ['shard 3 is', 'shards 5 to 7 are']
     """
     first = last = None

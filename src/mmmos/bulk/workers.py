@@ -1,4 +1,4 @@
-"""Who works on the shards of a run: what is asked of a worker, what comes back, and workers on this machine."""
+"""The worker interface of a bulk run, and local worker processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmmos.bulk.plan import Plan, clips_of, list_name
 from mmmos.bulk.stores import publishing
 from mmmos.errors import BulkError
 from mmmos.inference.rows import encodable
-from mmmos.processes import Tell, Worker, cores, finished, peak_bytes_of
+from mmmos.processes import Report, Worker, cores, finished, peak_bytes_of
 from mmmos.scores import ClipError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mmmos.bulk.tasks import Task, Work
 
 IN_FLIGHT = 2
-"""Jobs that a worker is given at most: one that it is on, and one that it need not wait for."""
+"""Most jobs per worker at a time: one that is running, and the next one."""
 
 HEARTBEAT_SECONDS = 0.25
 """Shortest time between two heartbeats of a worker."""
@@ -34,16 +34,16 @@ HEARTBEAT_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Job:
-    """A whole shard, which the worker publishes itself, or one clip of it, whose row comes back to the driver."""
+    """A whole shard, which the worker publishes, or one clip of it, whose row goes back to the driver."""
 
     shard: int
     clip: int | None = None  # its number in the shard
-    lost: ClipError | None = None  # what the row is to say; the clip's file is then not touched
+    error: ClipError | None = None  # the row then has this error, and the clip's file is not touched
 
 
 @dataclass(frozen=True)
 class Running:
-    """A job that a worker is on, and its progress: it changes with every window of audio."""
+    """A running job and its progress, which changes with every window of audio."""
 
     job: Job
     clips: int = 0  # finished
@@ -52,19 +52,19 @@ class Running:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a job."""
+    """The result of a job."""
 
     rows: int
     ok: int
     errors: int
     row: pyarrow.Table | None  # one row, of a job on one clip
     seconds: float
-    peak_bytes: int  # the most memory that the worker and its decoders took so far; 0 where the system does not tell
+    peak_bytes: int  # peak memory of the worker and its decoders; 0 if unknown
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job that is over. Without a result the worker died, or the work raised an error."""
+    """A finished job. Without a result, the worker died or the job raised an error."""
 
     job: Job
     result: Result | None
@@ -73,36 +73,36 @@ class Outcome:
 
 
 class WorkerPool(Protocol):
-    """Workers. Each job is done once, on any of them; a worker that dies is replaced.
+    """A pool of workers. Each job runs once, on any worker; a worker that dies is replaced.
 
-    A death is an outcome of the one job that the worker was on; what waited behind it goes to another.
+    If a worker dies, its running job fails, and the jobs that waited for it run on another worker.
     """
 
-    size: int  # how many workers there are
+    size: int  # number of workers
 
     def submit(self, job: Job) -> None:
-        """Give a job to a worker. There are at most `IN_FLIGHT` a worker that are not over."""
+        """Give a job to a worker. At most `IN_FLIGHT` jobs per worker are unfinished at a time."""
         ...
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """Jobs that are over, as soon as there is one; none if there is none after so many seconds.
+        """Wait at most `seconds` for finished jobs. Returns as soon as there is one.
 
-        Raises `MmmosError` where the run cannot go on: a worker cannot start, or cannot publish (`BulkError`
-        out of `work_on`). Neither is a job's fault.
+        Raises `MmmosError` if the run cannot continue: a worker cannot start, or cannot publish (a `BulkError`
+        of `work_on`). No job is at fault then.
         """
         ...
 
     def running(self) -> list[Running]:
-        """The jobs that a worker is on, as far as is known; the others wait behind them. A change is a sign of life."""
+        """The running jobs with their last known progress. A change shows that a worker is alive."""
         ...
 
     def close(self) -> None:
-        """End the workers, whatever they are doing."""
+        """End the workers, also in the middle of a job."""
         ...
 
 
 class Heartbeats:
-    """The progress of a worker in its job, sent a few times a second at most."""
+    """Sends the progress of a worker's job, at most a few times a second."""
 
     def __init__(self, send: Callable[[Running], None] = lambda running: None) -> None:
         self._send, self._last = send, time.monotonic()
@@ -116,16 +116,16 @@ class Heartbeats:
         """Nothing: a job has one stage."""
 
     def advance(self, count: float = 1) -> None:
-        """So many more clips are finished."""
+        """`count` more clips are finished."""
         assert self.running is not None
-        self._beat(replace(self.running, clips=self.running.clips + int(count), windows=0))
+        self._update(replace(self.running, clips=self.running.clips + int(count), windows=0))
 
     def windows(self, count: int = 1) -> None:
-        """So many more windows of the clip in progress are finished."""
+        """`count` more windows of the clip in progress are finished."""
         assert self.running is not None
-        self._beat(replace(self.running, windows=self.running.windows + count))
+        self._update(replace(self.running, windows=self.running.windows + count))
 
-    def _beat(self, running: Running) -> None:
+    def _update(self, running: Running) -> None:
         self.running = running
         if time.monotonic() - self._last >= HEARTBEAT_SECONDS:
             self._last = time.monotonic()
@@ -133,7 +133,7 @@ class Heartbeats:
 
 
 class Lists:
-    """The clips of a run's shards. The last shard's are kept: clips that are done one by one are of the same."""
+    """The clips of a run's shards. Keeps those of the last shard, for clips that are processed one by one."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan = store, plan
@@ -153,10 +153,10 @@ class Lists:
                     raise ValueError(f"{len(clips)} of {self._plan.rows(shard)} clips of shard {shard}")
             except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
                 if isinstance(error, OSError) and error.errno not in (None, ENOENT):
-                    raise  # the disk or the server, not what is on it
+                    raise  # the disk or the server is at fault, not the file
                 raise BulkError(
-                    f"{self._store.url}: the list of clips is damaged, {list_name(shard)}: {error}; remove that file,"
-                    " if it is there, and run the same command again, which writes it anew"
+                    f"{self._store.url}: the list of clips is damaged, {list_name(shard)}: {error}; remove that file"
+                    " if it exists, and run the same command again, which writes it"
                 ) from error
         return clips
 
@@ -164,36 +164,36 @@ class Lists:
 def work_on(
     store: Store, plan: Plan, work: Work, job: Job, heartbeats: Heartbeats | None = None, lists: Lists | None = None
 ) -> Result:
-    """In the worker: do a job. A whole shard is published; of one clip the row is given back.
+    """Run a job in a worker. A whole shard is published; the row of a single clip is returned.
 
-    Raises `BulkError` if the store fails, and whatever the work raises.
+    Raises `BulkError` if the store fails, and any error of the work.
     """
     started, heartbeats = time.monotonic(), heartbeats or Heartbeats()
     heartbeats.begin(job)
     clips = (lists or Lists(store, plan)).clips(job.shard)
     if job.clip is not None:
-        clip = clips[job.clip]
-        rows = [work.failed(clip, job.lost.code, job.lost.message)] if job.lost else list(work.rows([clip], heartbeats))
+        clip, error = clips[job.clip], job.error
+        rows = [work.failed(clip, error.code, error.message)] if error else list(work.rows([clip], heartbeats))
     else:
         rows = list(work.rows(clips, heartbeats))
-    wanted = 1 if job.clip is not None else len(clips)
-    if len(rows) != wanted:
-        raise ValueError(f"{wanted} clips gave {len(rows)} rows")
-    # Whoever goes on with a run may call its model `./tiny` for `tiny`; rows say what the first one called it.
-    named = {"model": encodable(plan.task["model"])} if "model" in work.schema.names else {}
-    table = pyarrow.Table.from_pylist([row | named for row in rows], work.schema)
+    expected = 1 if job.clip is not None else len(clips)
+    if len(rows) != expected:
+        raise ValueError(f"{expected} clips gave {len(rows)} rows")
+    # A later command may name the model `./tiny` for `tiny`; rows have the name from the first command.
+    model = {"model": encodable(plan.task["model"])} if "model" in work.schema.names else {}
+    table = pyarrow.Table.from_pylist([row | model for row in rows], work.schema)
     if job.clip is None:
         publish_part(store, plan, job.shard, table)
     ok = table.column("error_code").null_count
     single = table if job.clip is not None else None
-    peak = peak_bytes_of(os.getpid()) + work.beside_bytes()
+    peak = peak_bytes_of(os.getpid()) + work.child_bytes()
     return Result(len(rows), ok, len(rows) - ok, single, time.monotonic() - started, peak)
 
 
 class LocalWorkers:
-    """Processes on this machine, started as there are jobs for them: one a GPU, or one a core, if not said otherwise.
+    """Processes on this machine, started on demand: by default one per GPU, or one per core.
 
-    Where the task is for any GPU, and there are several, the workers share them out.
+    A task for `cuda` runs on all GPUs; each worker gets one of them.
     """
 
     def __init__(self, store: Store, plan: Plan, task: Task, workers: int | None = None) -> None:
@@ -203,28 +203,28 @@ class LocalWorkers:
         self._workers: list[Worker[Job, Result]] = []
 
     def submit(self, job: Job) -> None:
-        """Give it to the worker that has the least to do, or to a new one."""
+        """Give a job to the worker with the fewest jobs, or to a new one."""
         if len(self._workers) < self.size and all(worker.jobs for worker in self._workers):
             gpu = self._gpus[len(self._workers) % len(self._gpus)] if self._gpus else None
             self._workers.append(Worker(partial(self._ready, gpu)))
         min(self._workers, key=lambda worker: len(worker.jobs)).submit(job)
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """Jobs that are over. A worker whose job raised an error is replaced: a GPU may be lost to its process."""
+        """Finished jobs. A worker whose job raised an error is replaced, as its process may have lost the GPU."""
         until = time.monotonic() + seconds
         while True:
             outcomes = []
-            for worker, over in finished(self._workers, max(until - time.monotonic(), 0)):
-                outcomes.append(Outcome(over.job, over.result, over.died, over.reason or ""))
-                if over.result is None and not over.died:
+            for worker, result in finished(self._workers, max(until - time.monotonic(), 0)):
+                outcomes.append(Outcome(result.job, result.result, result.died, result.reason or ""))
+                if result.result is None and not result.died:
                     worker.restart()
             if outcomes or time.monotonic() >= until:
                 return outcomes
 
     def running(self) -> list[Running]:
-        """The jobs that a worker is on, by its last heartbeat."""
-        at_work = [(worker.begun, worker.told) for worker in self._workers if worker.begun is not None]
-        return [told if told and told.job == job else Running(job) for job, told in at_work]
+        """The running jobs, as of the workers' last heartbeats."""
+        running = [(worker.running, worker.report) for worker in self._workers if worker.running is not None]
+        return [report if report and report.job == job else Running(job) for job, report in running]
 
     def close(self) -> None:
         """End the processes."""
@@ -233,7 +233,7 @@ class LocalWorkers:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that processes of ours may use, each by what CUDA_VISIBLE_DEVICES calls it."""
+    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
     import torch
 
     count = torch.cuda.device_count()
@@ -241,9 +241,9 @@ def _gpus() -> list[str]:
     return named[:count] if len(named) >= count else [str(number) for number in range(count)]
 
 
-def _prepare(store: Store, plan: Plan, task: Task, gpu: str | None, tell: Tell) -> Callable[[Job], Result]:
-    """In the worker's process: load the model, and be ready for jobs."""
+def _prepare(store: Store, plan: Plan, task: Task, gpu: str | None, report: Report) -> Callable[[Job], Result]:
+    """In the worker process: load the model, and return the function that runs a job."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
-    work, heartbeats, lists = task.start(), Heartbeats(tell), Lists(store, plan)
+    work, heartbeats, lists = task.start(), Heartbeats(report), Lists(store, plan)
     return lambda job: work_on(store, plan, work, job, heartbeats, lists)

@@ -1,4 +1,4 @@
-"""`mmmos verify` and `mmmos merge`: the folder that a run of `mmmos score` on many clips has filled."""
+"""`mmmos verify` and `mmmos merge`: check and merge the folder of a bulk run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FolderArgument = Annotated[str, typer.Argument(metavar="DIR", help="Folder of a 
 def verify(folder: FolderArgument) -> None:
     """Check that a run's folder is complete and undamaged.
 
-    Reads all parts and compares them with the list: one row per clip, in order, as published. Prints each fault on a
-    line, and then how to repair it. Exit status: 0 whole, 1 not whole, 2 no run.
+    Compares all parts with the list: one row per clip, in order, as published. Prints each fault on a line, then how to
+    repair it. Exit status: 0 whole, 1 not whole, 2 not a run.
     """
     from mmmos.bulk.plan import read_plan
     from mmmos.bulk.stores import open_store
@@ -41,27 +41,27 @@ def verify(folder: FolderArgument) -> None:
         f" {found.ok + found.errors} of {found.clips} clips, {found.ok} ok, {found.errors} errors"
     )
     if found.faults:
-        print(_remedy(found))
+        print(_fix(found))
         raise typer.Exit(1)
 
 
-def _remedy(found: Verified) -> str:
+def _fix(found: Verified) -> str:
     if not found.recoverable:
-        return "the plan is damaged, and no command mends it: give the command of the run another folder"
+        return "the plan is damaged and cannot be repaired: run the command with another folder"
     if found.remove:
-        return f"remove these files and give the command of the run again: {' '.join(found.remove)}"
-    return "give the command of the run again"
+        return f"remove these files and run the command again: {' '.join(found.remove)}"
+    return "run the command again"
 
 
 def merge(
     folder: FolderArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="Write rows here: .jsonl, .csv or .parquet.")],
-    partial: Annotated[bool, typer.Option("--partial", help="Leave out the shards that are missing.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out missing shards.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write the parts of a run as one file.
 
-    Rows are in the order of the list. Exit status: 0 written, 2 shards are missing or wrong usage, 3 a part is damaged.
+    Rows are in the order of the list. Exit status: 0 written, 2 missing shards or wrong usage, 3 a part is damaged.
     """
     from mmmos.bulk.plan import read_plan
     from mmmos.bulk.stores import open_store

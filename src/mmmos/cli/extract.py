@@ -60,13 +60,13 @@ def extract(
     names = tuple(encoders.split(","))
     source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
     chosen = settings.preset("paper").changed(dict(map(settings.parse_setting, change)))
-    how = RunOptions(workers, ray, shard_size, stall_minutes)
-    if how.asked:
+    run = RunOptions(workers, ray, shard_size, stall_minutes)
+    if run.use_workers:
         from mmmos.bulk.tasks import ExtractTask
 
         task = ExtractTask(source, chosen, cache, keep, crop, crops, seed)
         folder = output or cache / "run"
-        counts = run_in_folder(str(folder), found, task, how, "encoding")
+        counts = run_in_folder(str(folder), found, task, run, "encoding")
         print(json.dumps({"cache": str(cache), "run": str(folder), "clips": counts.ok, "errors": counts.errors}))
         raise typer.Exit(1 if counts.errors else 0)
     if output is not None:

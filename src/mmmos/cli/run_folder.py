@@ -1,4 +1,4 @@
-"""Commands that give their work to a crew: options, and a run in a folder from its lock to its last line."""
+"""Bulk runs of `score` and `extract`: their options, and a run in a folder from lock to summary."""
 
 from __future__ import annotations
 
@@ -28,26 +28,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes of a run in a folder; by default one per core or GPU.")
+    int | None, typer.Option(min=1, help="Number of worker processes, for -o FOLDER/; by default one per core or GPU.")
 ]
 RayOption = Annotated[
     str | None,
     typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster; `local` starts one here."),
 ]
-ShardSizeOption = Annotated[
-    int | None, typer.Option(min=1, help="Clips published together; by default 1000, or what the run already has.")
-]
-StallOption = Annotated[
-    float, typer.Option(min=0.01, help="Stop a run in a folder after so many minutes without progress.")
-]
+ShardSizeOption = Annotated[int | None, typer.Option(min=1, help="Clips per part; by default 1000, or as the run has.")]
+StallOption = Annotated[float, typer.Option(min=0.01, help="Stop the run after this many minutes without progress.")]
 
 LEASE_SECONDS = 600.0
-"""Age at which a file that is half written is nobody's any more."""
+"""Age from which a temporary file belongs to no living process."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options above, as they were given."""
+    """The options above."""
 
     workers: int | None
     ray: str | None
@@ -55,20 +51,19 @@ class RunOptions:
     stall_minutes: float
 
     @property
-    def asked(self) -> bool:
-        """Whether any of them says that the run is one in a folder."""
+    def use_workers(self) -> bool:
+        """Whether an option requires a run in a folder."""
         return any(option is not None for option in (self.workers, self.ray, self.shard_size))
 
 
-def folder_of(output: str | None, how: RunOptions) -> str | None:
-    """The folder or address that rows go to, None if it is a file.
+def folder_of(output: str | None, options: RunOptions) -> str | None:
+    """The output if it is a folder or an address; None if it is a file.
 
-    A folder is told by its looks (it ends with "/", is an address or is there), or by what it is to be worked on with.
-    Raises `UsageError` where a crew is to write anything else.
+    A folder ends with "/" or exists, or the options require one. Raises `UsageError` if they do and it is a file.
     """
     if output is not None and (output.endswith("/") or is_url(output) or Path(output).is_dir()):
         return output
-    if not how.asked:
+    if not options.use_workers:
         return None
     if output is None or Path(output).suffix:
         raise UsageError(
@@ -77,8 +72,8 @@ def folder_of(output: str | None, how: RunOptions) -> str | None:
     return output
 
 
-def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: RunOptions, what: str) -> Counts:
-    """Plan a run or go on with it, and have it worked on. Raises `UsageError` and `BulkError`."""
+def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, options: RunOptions, what: str) -> Counts:
+    """Start or resume a run, and wait until it ends. Raises `UsageError` and `BulkError`."""
     from mmmos.bulk.driver import run_shards
     from mmmos.bulk.plan import make_plan
     from mmmos.bulk.stores import open_store
@@ -87,25 +82,25 @@ def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, how: RunOption
     if not is_url(store.url):
         _check_folder(Path(store.url))
     with store.lock():
-        plan = make_plan(store, clips, task.describe(), how.shard_size)
-        store.sweep(LEASE_SECONDS)  # not before the folder is known to be a run's
+        plan = make_plan(store, clips, task.describe(), options.shard_size)
+        store.remove_stale(LEASE_SECONDS)  # only once the folder is known to be a run's
         if plan.task.get("calibrated") is False:
             warn_uncalibrated(plan.task["model"])
-        with closing(_crew(store, plan, task, how)) as crew, ConsoleProgress(stderr) as progress:
-            _note_idle(store, plan, crew.size)
+        with closing(_start_workers(store, plan, task, options)) as workers, ConsoleProgress(stderr) as progress:
+            _warn_of_idle_workers(store, plan, workers.size)
             report = report_counts(progress, what)
-            counts = run_shards(store, plan, crew, report=report, stall_s=60 * how.stall_minutes)
+            counts = run_shards(store, plan, workers, report=report, stall_s=60 * options.stall_minutes)
     logger.info("%s in %s: %s", what, store.url, summary(counts))
     return counts
 
 
 def report_counts(progress: ConsoleProgress, what: str) -> Callable[[Counts], None]:
-    """Show the counts of a run, those of shards in progress too."""
+    """A function that shows the counts of a run, including unfinished shards."""
     started = False
 
     def report(counts: Counts) -> None:
         nonlocal started
-        if not started:  # what is published then is the work of earlier commands
+        if not started:  # earlier commands did what is published now
             progress.start(what, counts.all_clips, "clips", counts.clips)
             started = True
         detail = f"{counts.errors:,} errors" if counts.errors else ""
@@ -115,30 +110,30 @@ def report_counts(progress: ConsoleProgress, what: str) -> Callable[[Counts], No
 
 
 def summary(counts: Counts) -> str:
-    """What a run has done at its end."""
+    """A line on what a finished run has done."""
     shards = f"{counts.shards:,} of {counts.all_shards:,} shards, {counts.clips:,} of {counts.all_clips:,} clips"
     line = f"{shards}, {counts.ok:,} ok, {counts.errors:,} errors, {counts.seconds:.0f} s"
     if counts.new_clips and counts.seconds:
         line += f", {counts.new_clips / counts.seconds:.1f} clips/s"
     if counts.peak_bytes:
         line += f", at most {counts.peak_bytes / 1e9:.1f} GB per worker"
-    if counts.lost:
-        line += f", {counts.lost} worker failure{'s' * (counts.lost > 1)}"
+    if counts.failures:
+        line += f", {counts.failures} worker failure{'s' * (counts.failures > 1)}"
     return line
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises `UsageError` where a file is in the way of a folder, and for a folder of other files than a run's."""
-    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    if there.exists() and not there.is_dir():
-        raise UsageError(f"{there} is a file; give a folder")
+    """Raise `UsageError` if the folder, or a parent, is a file, or if it has files that are not a run's."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if existing.exists() and not existing.is_dir():
+        raise UsageError(f"{existing} is a file; name a folder")
     if folder.is_dir() and not (folder / "_run").is_dir():
         for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
-            raise UsageError(f"{folder} is a folder of other files, such as {name}; give a new folder, or a file")
+            raise UsageError(f"{folder} has other files, such as {name}; name a new folder, or a file")
 
 
-def _note_idle(store: Store, plan: Plan, workers: int) -> None:
-    """Tell of workers that have nothing to do, as long as little is lost by beginning anew."""
+def _warn_of_idle_workers(store: Store, plan: Plan, workers: int) -> None:
+    """Warn of idle workers if nothing is published yet, so that starting again costs little."""
     from mmmos.bulk.commits import committed
     from mmmos.bulk.stores import publishing
 
@@ -150,16 +145,16 @@ def _note_idle(store: Store, plan: Plan, workers: int) -> None:
     idle = workers - plan.shards
     logger.warning(
         f"{plan.shards} shard{'s' * (plan.shards > 1)} for {workers} workers, so {idle}"
-        f" {'have' if idle > 1 else 'has'} nothing to do; another folder and a smaller --shard-size share it out"
+        f" {'have' if idle > 1 else 'has'} nothing to do; use another folder and a smaller --shard-size"
     )
 
 
-def _crew(store: Store, plan: Plan, task: Task, how: RunOptions) -> WorkerPool:
-    if how.ray is not None:
+def _start_workers(store: Store, plan: Plan, task: Task, options: RunOptions) -> WorkerPool:
+    if options.ray is not None:
         from mmmos.bulk.ray_workers import HEARTBEAT_SECONDS, RayWorkers
 
-        heartbeat_seconds = min(HEARTBEAT_SECONDS, 60 * how.stall_minutes / 4)
-        return RayWorkers(store, plan, task, how.ray, how.workers, heartbeat_seconds=heartbeat_seconds)
+        heartbeat_seconds = min(HEARTBEAT_SECONDS, 60 * options.stall_minutes / 4)
+        return RayWorkers(store, plan, task, options.ray, options.workers, heartbeat_seconds=heartbeat_seconds)
     from mmmos.bulk.workers import LocalWorkers
 
-    return LocalWorkers(store, plan, task, how.workers)
+    return LocalWorkers(store, plan, task, options.workers)

@@ -92,7 +92,7 @@ def score(
     from mmmos.inference.rows import not_done
     from mmmos.io.lists import refuse
 
-    how = RunOptions(workers, ray, shard_size, stall_minutes)
+    run = RunOptions(workers, ray, shard_size, stall_minutes)
     skipped: list[ManifestError] = []
 
     def skip(error: ManifestError) -> None:
@@ -101,7 +101,7 @@ def score(
 
     root = None if data_root is None else str(data_root)
     found = expand(inputs, root, refuse if strict else skip)
-    if folder := folder_of(output, how):
+    if folder := folder_of(output, run):
         if segments or form != "mmmos" or resume or overwrite:
             raise UsageError(
                 f"{folder} is a folder: --segments, --format, --resume and --overwrite are for files; it resumes itself"
@@ -110,7 +110,7 @@ def score(
 
         found = _at_paths(found)
         task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
-        raise typer.Exit(1 if run_in_folder(folder, found, task, how, "scoring").errors or skipped else 0)
+        raise typer.Exit(1 if run_in_folder(folder, found, task, run, "scoring").errors or skipped else 0)
     file = None if output is None else Path(output)
     if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
         raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
