@@ -2,8 +2,9 @@
 
     python scripts/words.py [--counts] [PATH ...]
 
-Checks names, comments and prose in CHECKED (CONTRIBUTING.md is not checked, as it quotes the words). Prints file, line,
-term and replacement; exits with 1 if there are any. `--counts` prints counts per folder and exits with 0.
+Checks names, comments and prose in CHECKED (CONTRIBUTING.md is not checked, as it quotes the words, nor are generated
+parts of pages, which come from the sources). Prints file, line, term and replacement; exits with 1 if there are any.
+Without PATH, findings in PENDING are only counted. `--counts` prints counts per folder and exits with 0.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CHECKED = ("src", "docs", "recipes", "scripts", "bench", "samples", "README.md", "CHANGELOG.md", "Makefile")
 SUFFIXES = (".py", ".md", ".toml", "")
+PENDING = (
+    "bench",
+    *(f"src/mmmos/{name}" for name in ("audio", "bulk", "cli", "data", "encoders", "evaluation", "experiments")),
+    *(f"src/mmmos/{name}" for name in ("features", "inference", "io", "model", "report", "training")),
+    *(f"src/mmmos/{name}.py" for name in ("errors", "metrics", "processes", "scores")),
+)
+"""Folders and files that are not clean yet: they are counted and do not fail the check."""
 
 WORDS = {
     r"(?<!there )(is|are|was|were) no(?! (longer|more|less|different|better|worse|matter))": "is not a",
@@ -61,6 +69,8 @@ ALLOWED = (
 )
 """Text that is ignored where it stands."""
 
+GENERATED = re.compile(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", re.DOTALL)
+
 _BOUNDARY = r"(?<![A-Za-z]){}(?![A-Za-z])"
 PATTERNS = [(re.compile(_BOUNDARY.format(f"(?:{word})"), re.IGNORECASE), use) for word, use in WORDS.items()]
 PATTERNS += [(re.compile(_BOUNDARY.format(name)), use) for name, use in NAMES.items()]
@@ -82,6 +92,7 @@ def files(paths: list[Path]) -> Iterator[Path]:
 
 def findings(text: str) -> Iterator[tuple[int, str, str]]:
     """Line number, the words as written, and what to use, for each forbidden term."""
+    text = GENERATED.sub(lambda match: "\n" * match[0].count("\n"), text)
     for number, line in enumerate(text.splitlines(), 1):
         for allowed in ALLOWED:
             line = line.replace(allowed, "")
@@ -106,13 +117,20 @@ def main(words: list[str] | None = None) -> int:
     options = parser.parse_args(words)
     paths = [path.resolve() for path in options.paths] or [ROOT / name for name in CHECKED if (ROOT / name).exists()]
     found = [(path, *hit) for path in files(paths) for hit in findings(path.read_text(encoding="utf-8"))]
-    if options.counts:
-        for name, count in sorted(Counter(folder(path) for path, *_ in found).items()):
+    pending = () if options.paths else PENDING
+    counts = Counter(folder(path) for path, *_ in found)
+    for name, count in sorted(counts.items()):
+        if options.counts or name in pending:
             print(f"{count:5} {name}")
+    if options.counts:
         return 0
-    for path, number, term, use in found:
+    failures = [hit for hit in found if folder(hit[0]) not in pending]
+    for path, number, term, use in failures:
         print(f"{path.relative_to(ROOT)}:{number}: {term}: use {use}")
-    return int(bool(found))
+    for name in pending:
+        if name not in counts:
+            print(f"{name} is clean: remove it from PENDING in scripts/words.py")
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

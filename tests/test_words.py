@@ -44,6 +44,10 @@ def test_findings_leaves_plain_english(line: str):
     assert not list(findings(line))
 
 
+def test_findings_skips_generated_parts():
+    assert [n for n, *_ in findings("<!-- begin help -->\na crew\n<!-- end help -->\na crew\n")] == [4]
+
+
 def test_main_prints_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr("scripts.words.ROOT", tmp_path)
     file = tmp_path / "page.md"
