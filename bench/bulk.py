@@ -1,6 +1,6 @@
 """What does scoring many files cost, and what would 10^8 of them? Into bench/results/bulk.json.
 
-    python bench/bulk.py [--clips 120] [--seconds 5] [--rounds 3] [--rows 1000000] [--peer 6] [--work FOLDER]
+    python -m bench.bulk [--clips 120] [--seconds 5] [--rounds 3] [--rows 1000000] [--peer 6] [--work FOLDER]
 
 - files per second by one and two workers, processes here and actors of a Ray of this machine, next to one and two plain
   loops over `Predictor.stream`, each in a process with one thread; while all are at work, so without their start
@@ -27,19 +27,20 @@ import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import soundfile
 import torch
 from fsspec.spec import AbstractBufferedFile
 from pyarrow import parquet
-from score import ROOT, machine
 
+from bench.score import ROOT, machine
 from mmmos.audio.clip import Clip
 from mmmos.bulk.commits import committed, publish_part
 from mmmos.bulk.driver import run_shards
@@ -49,11 +50,12 @@ from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.tasks import ScoreTask, Task
 from mmmos.bulk.workers import Job, LocalWorkers, Outcome, Running, WorkerPool
 from mmmos.data.inputs import expand
+from mmmos.encoders.base import encode_windows
 from mmmos.inference import predictor as scoring
 from mmmos.inference.rows import table_row, table_schema
 from mmmos.inference.selfcheck import check_clip
 from mmmos.io.remote import READ_AHEAD
-from mmmos.progress import Progress
+from mmmos.progress import NoProgress, Progress
 from mmmos.scores import Provenance, Scores
 
 CLIPS = 10**8
@@ -94,9 +96,9 @@ class NoWork:
     def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
         """One row per clip."""
         for number, clip in enumerate(clips):
-            values = {axis: number * 0.001 % 10 for axis in ("CE", "CU", "PC", "PQ")}
-            info = {"id": clip.id, "path": clip.path, "domain": "speech", "n_windows": 1, "end_time": 10.0}
-            yield table_row(Scores(**values, **info, provenance=self.provenance))
+            v = number * 0.001 % 10
+            scores = Scores(v, v, v, v, domain="speech", id=clip.id, path=clip.path, end_time=10.0, n_windows=1)
+            yield table_row(replace(scores, provenance=self.provenance))
             progress.advance()
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
@@ -116,11 +118,7 @@ class RecordedPool:
 
     def __init__(self, pool: WorkerPool) -> None:
         self.pool, self.seen = pool, list[tuple[float, Outcome]]()
-
-    @property
-    def size(self) -> int:
-        """Workers."""
-        return self.pool.size
+        self.size = pool.size
 
     def submit(self, job: Job) -> None:
         """See `WorkerPool`."""
@@ -179,13 +177,15 @@ def plain_loop(task: ScoreTask, clips: Sequence[Clip]) -> dict[str, float]:
     spent = {"decode": 0.0, "encode": 0.0, "heads": 0.0}
     with scoring.from_pretrained(task.model, device="cpu", trust_checkpoint=task.trust_checkpoint) as predictor:
         list(predictor.stream(clips[:1]))
-        encode, score = scoring.encode_windows, predictor._score_batch
-        scoring.encode_windows = _timed(spent, "encode", encode)
-        predictor._score_batch = _timed(spent, "heads", score)  # type: ignore[method-assign]
-        begin = time.perf_counter()
-        assert all(scores.error is None for scores in predictor.stream(clips))
-        whole = time.perf_counter() - begin
-        scoring.encode_windows = encode
+        timed_score = _timed(spent, "heads", predictor._score_batch)
+        timed_encode = _timed(spent, "encode", encode_windows)
+        with (
+            mock.patch.object(predictor, "_score_batch", timed_score),
+            mock.patch.object(scoring, "encode_windows", timed_encode),
+        ):
+            begin = time.perf_counter()
+            assert all(scores.error is None for scores in predictor.stream(clips))
+            whole = time.perf_counter() - begin
     spent["heads"] -= spent["encode"]  # which it calls
     spent["decode"] = whole - spent["encode"] - spent["heads"]  # and what little the loop itself takes
     return {"rate": len(clips) / whole, **{part: seconds / len(clips) for part, seconds in spent.items()}}
@@ -222,7 +222,7 @@ def per_shard(work: Path) -> dict[str, float]:
         times = [time.perf_counter()]
         found = clips_of(store, plan, shard)
         times.append(time.perf_counter())
-        made = list(rows(found))
+        made = list(rows(found, NoProgress()))
         times.append(time.perf_counter())
         table = pyarrow.Table.from_pylist(made, table_schema())
         times.append(time.perf_counter())
@@ -295,7 +295,7 @@ def reads_of_a_shard(data: bytes) -> tuple[int, int]:
     for group in {0, groups // 2, groups - 1}:
         asked: list[int] = []
 
-        class Fetched(AbstractBufferedFile):
+        class Fetched(AbstractBufferedFile):  # type: ignore[misc]  # fsspec is untyped
             def _fetch_range(self, start: int, end: int, asked: list[int] = asked) -> bytes:
                 asked.append(end - start)
                 return data[start:end]
@@ -336,7 +336,7 @@ def peer(folder: Path, clips: Sequence[Clip]) -> dict[str, float]:
     task = ScoreTask(str(folder))
     ours = plain_loop(task, clips)["rate"]
     with scoring.from_pretrained(str(folder), device="cpu") as predictor:
-        found = predictor.score([clip.path for clip in clips])
+        found = predictor.score([str(clip.path) for clip in clips])
     apart = max(abs(row[axis] - scores[axis]) for row, scores in zip(rows, found, strict=True) for axis in row)
     return {"clips": len(clips), "theirs": len(clips) / took, "ours": ours, "apart": apart}
 
@@ -416,8 +416,8 @@ def main() -> None:
     nothing = [Clip(f"{i}", f"/data/audio/{i:09d}.flac") for i in range(20_000)]
     for name, kind, size in (("local_nothing", "local", 1000), ("local_jobs", "local", 20), ("ray_jobs", "ray", 20)):
         found = by_pool(pool_of(kind, 1), NoTask(), nothing, size, work / name)
-        jobs = len(nothing) / size
-        found["driver_s"] = max(0.0, found["whole"] / jobs - 1 / found["rate"] * size)  # per job, besides its work
+        count = len(nothing) / size
+        found["driver_s"] = max(0.0, found["whole"] / count - 1 / found["rate"] * size)  # per job, besides its work
         found["clip_s"] = found["whole"] / len(nothing)
         figures[name] = found
         show(name, found)

@@ -1,6 +1,6 @@
 """What do the paper's encoders cost? Against the published ones, on one clip of 10 s, into bench/results/encoders.json.
 
-    python bench/encoders.py [--threads 1] [--rounds 5]
+    python -m bench.encoders [--threads 1] [--rounds 5]
 
 Random weights of full size: time and memory do not depend on what they are. All systems take turns in one process,
 and a ratio is the median over rounds of two times from one round: on a machine that does other things too, trust the
@@ -38,8 +38,8 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.nn.functional as F
-from score import ROOT, machine
 
+from bench.score import ROOT, machine
 from mmmos.encoders.base import Encoder
 from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor

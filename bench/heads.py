@@ -1,6 +1,6 @@
 """How long do the paper's sixteen configurations take on cached features? Into bench/results/heads.json.
 
-    python bench/heads.py [--epochs 1] [--clips 3400] [--workers 2] [--work FOLDER]
+    python -m bench.heads [--epochs 1] [--clips 3400] [--workers 2] [--work FOLDER]
 
 Features are generated, at full width (768 + 1024 + 3840 values) and length (62 frames of 10 s, float16, in a file that
 all processes map). Time does not depend on what they are. Each configuration is trained as `mmmos experiment` does, in
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from score import ROOT, machine
 
+from bench.score import ROOT, machine
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.base import EncoderSpec
@@ -60,7 +60,7 @@ def runs(tables: dict[str, TrainingSet], clips: int, epochs: int, precision: str
         settings = row.settings.changed({"epochs": epochs, "early_stop_patience": None, "precision": precision})
         frames = FRAMES if settings.aggregator == "blstm_t" else 1
         width = sum(WIDTHS[name] for name in row.encoders)
-        keys = []
+        keys: list[str] = []
         for part, share in (("train", 1.0), ("dev", DEV_SHARE)):
             suffix = "float16" if frames > 1 else "float32"
             keys.append(f"{part}-{width}-{frames}.{suffix}")
@@ -70,7 +70,8 @@ def runs(tables: dict[str, TrainingSet], clips: int, epochs: int, precision: str
         config = ModelConfig(specs, settings.aggregator, settings.fusion(row.encoders), settings.heads())
         folder = work / f"{precision}-{row.row}"
         shutil.rmtree(folder, ignore_errors=True)
-        found.append(Run(folder, config, settings, 42, *keys, {}, (), frames * width))
+        train, dev = keys
+        found.append(Run(folder, config, settings, 42, train, dev, {}, (), frames * width))
     return sorted(found, key=lambda run: -run.cost)
 
 

@@ -1,6 +1,6 @@
 """How fast is scoring with `lite`? Times, as ratios where something compares, into bench/results/score.json.
 
-    python bench/score.py
+    python -m bench.score
 
 - start to end: the command on the sample clips, process start and model load included
 - one core: files in, scores out, in a process that is up, with one thread for the networks; in bfloat16, too, and how

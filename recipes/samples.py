@@ -12,12 +12,14 @@ The same inputs and library versions give the same bytes. Each damaged clip is m
 
 import argparse
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 import soxr
+from av import AudioStream
 
 Audio = npt.NDArray[np.float32]  # (frames, channels)
 
@@ -69,7 +71,7 @@ def encode(path: Path, audio: Audio, rate: int, codec: str, bit_rate: int) -> No
     """Write with one of FFmpeg's lossy encoders; the file's suffix picks the container."""
     layout = "mono" if audio.shape[1] == 1 else "stereo"
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout)
+        stream = cast(AudioStream, container.add_stream(codec, rate=rate, layout=layout))
         stream.bit_rate = bit_rate
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio.T), format="fltp", layout=layout)
         frame.sample_rate = rate

@@ -69,7 +69,7 @@ def test_there_are_no_more_processes_than_jobs_and_none_once_it_is_closed(tmp_pa
     running = run_in_processes(work, ["a", "b"], tmp_path, workers=8)
     next(running)
     assert len(multiprocessing.active_children()) == 2
-    running.close()
+    running.close()  # type: ignore[attr-defined]  # a generator
     assert multiprocessing.active_children() == []
 
 

@@ -58,7 +58,7 @@ def convert(model: bytes) -> dict[str, Array]:
     used = 2 * len(convolutions) + len(products) + len(biases)
     if tensors or used != len(graph.initializer):
         raise SystemExit(f"tensors without a use: {sorted(tensors)} or {len(graph.initializer) - used} more")
-    weights = {}
+    weights: dict[str, np.ndarray] = {}
     for i, (kernel, bias) in enumerate(convolutions):
         weights |= {f"convs.{i}.weight": kernel, f"convs.{i}.bias": bias}
     for i, (matrix, bias) in enumerate(zip(products, biases, strict=True)):

@@ -148,7 +148,7 @@ def unpack(package: str, work: Path) -> Path:
 def speak(program: str, folder: Path) -> None:
     """Sentences read by a synthesiser, its voices in turn."""
     for i, (voice, *words) in list(enumerate(product(SPEAKERS[program], *SENTENCES)))[::3]:
-        file, text = folder / f"{voice}-{i:03}.wav", " ".join(words)
+        file, text = folder / f"{voice}-{i:03}.wav", " ".join(map(str, words))
         order = ["-v", voice, "-w", file, text] if program == "espeak-ng" else ["-voice", voice, "-t", text, "-o", file]
         subprocess.run([program, *order], check=True)
 
@@ -265,7 +265,7 @@ def degraded_versions(row: dict[str, Any], corpus: Path, clean: list[dict[str, A
     """Three kinds of degradation, each in two severities that are two or three steps apart."""
     rng = np.random.default_rng(seed("damage", row["path"]))
     rate, x = load(row, corpus)
-    babble = sum(others(row, corpus, clean, "speech", 4, rng))
+    babble = sum(others(row, corpus, clean, "speech", 4, rng), np.zeros_like(x))
     (backing,) = others(row, corpus, clean, "sound" if row["domain"] == "sound" else "music", 1, rng)
     rows = []
     for kind in map(str, rng.choice(list(DEGRADATIONS), 3, replace=False)):

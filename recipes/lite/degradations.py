@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 import soundfile
 import soxr
+from av import AudioStream
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
 
@@ -23,8 +24,8 @@ Wave = NDArray[np.float64]
 
 def level(x: Wave) -> Wave:
     """The samples at LEVEL_DB, or as near to it as the peak allows."""
-    gain = 10 ** (LEVEL_DB / 20) / max(np.sqrt(np.mean(x**2)), 1e-9)
-    return x * min(gain, 0.99 / max(np.abs(x).max(), 1e-9))
+    gain = 10 ** (LEVEL_DB / 20) / max(float(np.sqrt(np.mean(x**2))), 1e-9)
+    return x * min(gain, 0.99 / max(float(np.abs(x).max()), 1e-9))
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Job:
 
 
 def _add(x: Wave, noise: Wave, snr: float) -> Wave:
-    return x + noise * np.sqrt(np.mean(x**2) / max(np.mean(noise**2), 1e-12)) * 10 ** (-snr / 20)
+    return x + noise * np.sqrt(np.mean(x**2) / max(float(np.mean(noise**2)), 1e-12)) * 10 ** (-snr / 20)
 
 
 def _pink(x: Wave, rng: np.random.Generator) -> Wave:
@@ -119,15 +120,16 @@ def _wow(x: Wave, job: Job, percent: float) -> Wave:
 def _vocoded(x: Wave, job: Job, bands: float) -> Wave:
     """Reconstructed from the magnitudes of `bands` mel bands by Griffin-Lim iterations."""
     size = 2 * (job.rate // 50)
-    grid = {"nperseg": size, "noverlap": 3 * size // 4}
+    overlap = 3 * size // 4
     filters = mel_filters(job.rate, size, int(bands), low_hz=40.0)
-    target = np.linalg.pinv(filters) @ (filters @ np.abs(stft(x, **grid)[2]))
+    target = np.linalg.pinv(filters) @ (filters @ np.abs(stft(x, nperseg=size, noverlap=overlap)[2]))
     bins = np.maximum(target, 0) * np.exp(2j * np.pi * job.rng.random(target.shape))
     for _ in range(16):
-        again = stft(istft(bins, **grid)[1], **grid)[2][:, : bins.shape[1]]
+        wave = istft(bins, nperseg=size, noverlap=overlap)[1]
+        again = stft(wave, nperseg=size, noverlap=overlap)[2][:, : bins.shape[1]]
         again = np.pad(again, ((0, 0), (0, bins.shape[1] - again.shape[1])))
         bins = np.maximum(target, 0) * np.exp(1j * np.angle(again))
-    return np.asarray(istft(bins, **grid)[1][: len(x)])
+    return np.asarray(istft(bins, nperseg=size, noverlap=overlap)[1][: len(x)])
 
 
 def _chain(x: Wave, job: Job, links: float) -> Wave:
@@ -144,7 +146,7 @@ def _codec(name: str, container: str) -> Callable[[Wave, Job, float], Wave]:
         data = io.BytesIO()
         wide = soxr.resample(level(x), job.rate, RATE).astype(np.float32)
         with av.open(data, "w", format=container) as file:
-            stream = file.add_stream(name, rate=RATE, layout="mono")
+            stream = cast(AudioStream, file.add_stream(name, rate=RATE, layout="mono"))
             stream.bit_rate = int(1000 * kbps)
             fifo = av.AudioResampler(stream.codec_context.format.name, "mono", RATE)
             frame = av.AudioFrame.from_ndarray(wide[None], "fltp", "mono")
@@ -152,9 +154,9 @@ def _codec(name: str, container: str) -> Callable[[Wave, Job, float], Wave]:
             for part in (*fifo.resample(frame), *fifo.resample(None), None):
                 file.mux(stream.encode(part))
         data.seek(0)
-        with av.open(data) as file:
+        with av.open(data, "r") as source:
             mono = av.AudioResampler("fltp", "mono", RATE)
-            frames = [f for frame in file.decode(audio=0) for f in mono.resample(frame)] + mono.resample(None)
+            frames = [f for frame in source.decode(audio=0) for f in mono.resample(frame)] + mono.resample(None)
         decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float64)
         decoded = decoded[1024 * (name == "aac") :]  # the encoder's delay, which no header states
         return soxr.resample(decoded, RATE, job.rate)

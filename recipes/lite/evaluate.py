@@ -291,12 +291,13 @@ class Evaluation:
                 unseen = self.cross_score(self.fold_of, encoders=names)
                 family = self.cross_score(codec_family, encoders=names)[:, PQ]
                 transfer = self.cross_score(lambda row: CODEC if row.set == CODEC else None, encoders=names)[:, PQ]
-                found.append({"encoders": names})
+                figures: dict[str, Any] = {"encoders": names}
+                found.append(figures)
                 music = self.labels[self.music]
-                found[-1] |= {a: round(srcc(unseen[self.music, i], music[:, i]), 3) for i, a in enumerate(AXES)}
+                figures |= {a: round(srcc(unseen[self.music, i], music[:, i]), 3) for i, a in enumerate(AXES)}
                 rated = self.labels[self.codec, PQ]
                 for name, scores in (("signals", unseen[:, PQ]), ("families", family), ("transfer", transfer)):
-                    found[-1][name] = round(srcc(scores[self.codec], rated), 3)
+                    figures[name] = round(srcc(scores[self.codec], rated), 3)
                 order = self.order(unseen[:, PQ])
                 found[-1]["order"] = round(float(np.mean([order[domain][0] for domain in DOMAINS])), 3)
         return found
@@ -336,7 +337,7 @@ def main() -> None:
     study = Evaluation(table, config, read_norms(options.data / "labels"), limits)
     unseen, probabilities = cross_predict(table, config, study.norms, study.fold_of)
     quality = {"lite": unseen[:, PQ], **study.others}
-    figures = {
+    figures: dict[str, Any] = {
         "figures": study.figures(unseen),
         "songs": len(set(study.groups[study.music])),
         "mean_absolute_error": study.errors(unseen),

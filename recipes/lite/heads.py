@@ -23,11 +23,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve
+from torch import nn
 from torch.nn import functional as F
 
 from mmmos.data.manifest import LabelledClip, label_array
@@ -171,9 +173,10 @@ def fit_member(table: TrainingSet, config: ModelConfig, norms: dict[str, Norms],
     gate = _fit_gate(x, clips)
     with torch.no_grad():
         for i, axis in enumerate(AXES):
-            layer = model.heads.axes[axis][-1]
+            layer = cast(nn.Linear, cast(nn.Sequential, model.heads.axes[axis])[-1])
             layer.weight.copy_(torch.from_numpy(experts.weight[i] / std[i]))
             layer.bias.copy_(torch.from_numpy((experts.bias[i] - mean[i, 0]) / std[i]))
+        assert model.heads.gate is not None  # the config has one
         model.heads.gate.weight.copy_(gate[:, :-1])
         model.heads.gate.bias.copy_(gate[:, -1])
     return Member(model.eval().requires_grad_(False), scale)
@@ -264,7 +267,7 @@ def _rated(x: Array, y: Array, rows: Sequence[int], total: float) -> Evidence | 
 
 
 def _degraded_by(kinds: Collection[str], clips: Sequence[LabelledClip], rows: Flags) -> list[int]:
-    return [int(i) for i in np.flatnonzero(rows) if degradation_of(clips[i])[0] in kinds]
+    return [int(i) for i in np.flatnonzero(rows) if degradation_of(clips[int(i)])[0] in kinds]
 
 
 def _ordered(x: Array, pairs: tuple[list[int], list[int]], total: float) -> Evidence | None:
@@ -282,7 +285,7 @@ def _levels(x: Array, clips: Sequence[LabelledClip], rows: Flags, total: float) 
     evidence, size_of_all = Evidence.nothing(x.shape[1]), 0.0
     for name in names:
         damaged = np.flatnonzero(kinds == name)
-        steps = np.array([float(degradation_of(clips[i])[1]) for i in damaged])
+        steps = np.array([float(degradation_of(clips[int(i)])[1]) for i in damaged])
         # Clean clips are many: together they count as a third step, next to the two that a recording has of a kind.
         weight = len(damaged) / 2
         size = len(damaged) + weight
@@ -326,7 +329,7 @@ def _pairs(
     """Pairs of rows of one group whose kinds and severities fulfil a condition."""
     by_group: dict[str, list[tuple[int, str, int]]] = {}
     for i in np.flatnonzero(rows):
-        by_group.setdefault(clips[i].group, []).append((int(i), *degradation_of(clips[i])))
+        by_group.setdefault(clips[int(i)].group, []).append((int(i), *degradation_of(clips[int(i)])))
     found = [(a[0], b[0]) for members in by_group.values() for a in members for b in members if holds(*a[1:], *b[1:])]
     first, second = zip(*found, strict=True) if found else ((), ())
     return list(first), list(second)

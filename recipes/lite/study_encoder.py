@@ -28,9 +28,10 @@ from mmmos.audio.windows import Window
 from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.spectrum import RATE, Spectrum
 from mmmos.metrics import srcc
+from mmmos.scores import AXES
 from recipes.lite.build import ROOT, encode, read_data
 from recipes.lite.degradations import DEGRADATIONS
-from recipes.lite.evaluate import AXES, PQ, Evaluation, codec_family
+from recipes.lite.evaluate import PQ, Evaluation, codec_family
 from recipes.lite.heads import (
     CLEAN,
     CODEC,

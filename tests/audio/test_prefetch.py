@@ -148,7 +148,7 @@ def test_what_waits_is_bounded_whatever_the_lengths(
     settle(lambda: put)
     assert put <= 13 + 2 * ITEMS_AHEAD
     assert 100 - len(list(listed)) <= 2 * ITEMS_AHEAD
-    cuts.close()
+    cuts.close()  # type: ignore[attr-defined]  # a generator
 
 
 def settle(number: Callable[[], int]) -> None:
@@ -228,7 +228,7 @@ def test_it_ends_promptly_when_the_consumer_stops(
         else:
             next(cuts)
         began = time.monotonic()
-        cuts.close()
+        cuts.close()  # type: ignore[attr-defined]  # a generator
         assert time.monotonic() - began < DEADLINE_SECONDS / 2
         assert threading.active_count() == threads
     assert [len(all_of(*pair)[1]) for pair in decoders.cut([good, good], RATES, 0.1)] == [2, 2]
@@ -241,7 +241,7 @@ def test_a_stream_left_midway_leaves_nothing_running(make_file: Callable[..., Pa
         stream = predictor.stream([good, stuck, good])
         assert next(stream).error is None
         began = time.monotonic()
-        stream.close()
+        stream.close()  # type: ignore[attr-defined]  # a generator
         assert time.monotonic() - began < DEADLINE_SECONDS / 2
         assert predictor.score(good.path).error is None
     assert children_of(os.getpid()) == children
@@ -256,7 +256,7 @@ def test_windows_left_do_not_reach_into_the_next_clip(
             assert isinstance(window, Window)
         assert clip is clips[number]
         if number == 2:
-            items.close()
+            items.close()  # type: ignore[attr-defined]  # a generator
 
 
 def test_two_lists_at_once_do_not_mix(decoders: PrefetchingDecoder, make_file: Callable[..., Path]) -> None:
@@ -297,7 +297,7 @@ def test_an_error_that_nobody_foresaw_is_raised_in_the_consumer(
     _, items = next(cuts)
     with pytest.raises(RuntimeError, match="unforeseen"):
         next(items)
-    cuts.close()
+    cuts.close()  # type: ignore[attr-defined]  # a generator
 
 
 @pytest.mark.usefixtures("toy_encoder")
@@ -311,7 +311,7 @@ def test_clips_that_never_end_are_taken_as_they_are_needed(make_file: Callable[.
     with Predictor(toy_model(toy_member(0)), decoder=PrefetchingDecoder(2)) as predictor:
         stream = predictor.stream(endless())
         assert len({next(stream).PQ for _ in range(20)}) == 1
-        stream.close()
+        stream.close()  # type: ignore[attr-defined]  # a generator
 
 
 def test_a_toy_hears_the_same(toy_encoder: ToyEncoder, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmmos.cli import evaluate as judging
+from mmmos.cli.evaluate import _give
 from mmmos.evaluation import agreement as evaluate
 from mmmos.scores import AXES, AXIS_NAMES
 
@@ -393,5 +393,5 @@ def test_wrong_usage_of_the_leaderboard(
 
 
 def test_figures_in_a_pipe_are_json_whatever_they_are(capsys: pytest.CaptureFixture[str]):
-    judging._give({"a": None}, "text", None)
+    _give({"a": None}, "text", None)
     assert json.loads(capsys.readouterr().out) == {"a": None}

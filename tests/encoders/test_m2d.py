@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmmos.encoders.m2d import M2D, NORM_STATS, M2DConfig, parse_folder
 from mmmos.encoders.mel import mel_filters
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError
+from tests.references.m2d import Reference
 from tests.sounds import music_noise_silence
 
 FOLDER = "m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly"
@@ -89,65 +90,6 @@ def write(tmp_path: Path, held: Any, folder: str = TINY_FOLDER, name: str = "wei
 
 def load(path: Path, **options: Any) -> M2D:
     return M2D.from_checkpoint(path, trust_checkpoint=True, **options)
-
-
-class Reference:
-    """The published computation in float64, patch by patch, on PyTorch's layers and librosa's spectrogram."""
-
-    def __init__(self, state: State, config: M2DConfig) -> None:
-        self.state, self.config = {key: value.double() for key, value in state.items()}, config
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                config.width, config.width // 64, config.hidden, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
-            )
-            for _ in range(config.depth)
-        )
-        self.layers.double().eval().requires_grad_(False)
-        theirs = {"attn.qkv.": "self_attn.in_proj_", "attn.proj.": "self_attn.out_proj."}
-        theirs |= {"mlp.fc1.": "linear1.", "mlp.fc2.": "linear2.", "norm1.": "norm1.", "norm2.": "norm2."}
-        for i, layer in enumerate(self.layers):
-            weights = {(a, b): self.state[f"blocks.{i}.{a}{b}"] for a in theirs for b in ("weight", "bias")}
-            layer.load_state_dict({theirs[a] + b: value for (a, b), value in weights.items()})
-
-    def log_mel(self, clip: Tensor) -> Tensor:
-        librosa = pytest.importorskip("librosa")
-        rate, mels = self.config.sample_rate, self.config.input_size[0]
-        power = librosa.feature.melspectrogram(
-            y=clip.double().numpy(),
-            sr=rate,
-            n_fft={16_000: 400, 32_000: 800}[rate],
-            hop_length={16_000: 160, 32_000: 320}[rate],
-            n_mels=mels,
-            fmin=50,
-            fmax={16_000: 8_000, 32_000: 16_000}[rate],
-            pad_mode="reflect",
-            dtype=np.float64,
-        )
-        mean, deviation = self.state["norm_stats"]
-        return (torch.from_numpy(np.log(power + 1.1920929e-07)) - mean) / deviation
-
-    def frames(self, clip: Tensor) -> Tensor:
-        """One clip [S] -> [T, D]."""
-        x, (_, unit) = self.log_mel(clip), self.config.input_size
-        starts = range(0, x.shape[1], unit)
-        x = F.pad(x, (0, -(x.shape[1] % unit) % self.config.patch_size[1]))
-        return torch.cat([self.chunk(x[:, start : start + unit]) for start in starts])
-
-    def chunk(self, x: Tensor) -> Tensor:
-        (bands, most), (high, wide) = self.config.grid, self.config.patch_size
-        steps, state = x.shape[1] // wide, self.state
-        kernel = state["patch_embed.proj.weight"].flatten(1)
-        tokens = [state["cls_token"][0, 0] + state["pos_embed"][0, 0]]
-        for f in range(bands):
-            for t in range(steps):
-                patch = x[f * high : (f + 1) * high, t * wide : (t + 1) * wide].flatten()
-                place = state["pos_embed"][0, 1 + f * most + t]
-                tokens.append(kernel @ patch + state["patch_embed.proj.bias"] + place)
-        hidden = torch.stack(tokens)[None]
-        for layer in self.layers:
-            hidden = layer(hidden)
-        hidden = F.layer_norm(hidden[0], [self.config.width], state["norm.weight"], state["norm.bias"], 1e-6)
-        return torch.stack([torch.cat([hidden[1 + f * steps + t] for f in range(bands)]) for t in range(steps)])
 
 
 def compare(encoder: M2D, reference: Reference, clip: Tensor) -> Tensor:

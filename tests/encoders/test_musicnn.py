@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.musicnn import (
     FRAME_DIM,
     HOP,
@@ -20,7 +21,6 @@ from mmmos.encoders.musicnn import (
     SHORTEST_TAIL,
     MusiCNN,
     _Front,
-    mel_filters,
 )
 from mmmos.encoders.weights import bundled_state
 from mmmos.errors import AudioError, ModelFormatError

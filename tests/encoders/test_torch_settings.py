@@ -10,7 +10,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def strict_warnings() -> Iterator[None]:
         yield
 
 
-SETTINGS: dict[str, Callable[[], object]] = {
+SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "default float64": lambda: default_dtype(torch.float64),
     "default bfloat16": lambda: default_dtype(torch.bfloat16),
     "default device": lambda: torch.device("meta"),

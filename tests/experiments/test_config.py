@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -268,7 +269,11 @@ def write(path: Path, paths: Sequence[str], extra: str = "", columns: str = "") 
     path.write_text("\n".join([f"path,PQ,PC{columns}", *(f"{name},5,4{extra}" for name in paths)]))
 
 
-PARTS = {"list": "r.csv", "columns": {"group": "song"}, "parts": {"train": 0.5, "Dev": 0.2, "Dev2": 0.2, "Radio": 0.1}}
+PARTS: dict[str, Any] = {
+    "list": "r.csv",
+    "columns": {"group": "song"},
+    "parts": {"train": 0.5, "Dev": 0.2, "Dev2": 0.2, "Radio": 0.1},
+}
 
 
 @pytest.fixture

@@ -65,7 +65,8 @@ Reference = Callable[[list[Wave]], NDArray[np.float64]]
 def package() -> Any:
     """The package's `infer`. What reads and resamples files, and what downloads, is not there."""
     pytest.importorskip("audiobox_aesthetics")
-    torchaudio, utils = types.ModuleType("torchaudio"), types.ModuleType("audiobox_aesthetics.utils")
+    torchaudio: Any = types.ModuleType("torchaudio")
+    utils: Any = types.ModuleType("audiobox_aesthetics.utils")
     torchaudio.functional = types.SimpleNamespace(resample=lambda wave, orig_freq, new_freq: wave)
     utils.load_model = lambda path: path
     with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def case(clips: int = 40, domains: int = 2, systems: int = 5) -> tuple[list[Labe
     return rows, [Scores(id=str(i)).with_axes(values) for i, values in enumerate(predictions)]
 
 
-def panels(figure: Figure) -> dict[str, object]:
+def panels(figure: Figure) -> dict[str, Any]:
     return {panel.get_title(loc="left"): panel for panel in figure.axes if panel.get_title(loc="left")}
 
 
@@ -122,9 +123,9 @@ def test_an_axis_without_labels_has_no_panel_and_no_clip_none():
 def test_no_words_lie_over_others(axes: tuple[str, ...], systems: int):
     figure = scatter(*case(200, 3, systems), "a model against a list, 200 clips", axes=axes)
     figure.draw_without_rendering()
-    texts = [figure._suptitle] if figure._suptitle else []
+    texts = [figure._suptitle] if figure._suptitle else []  # type: ignore[attr-defined]
     for panel in figure.axes:
-        texts += [*panel.texts, panel._left_title, panel.xaxis.label, panel.yaxis.label]
+        texts += [*panel.texts, panel._left_title, panel.xaxis.label, panel.yaxis.label]  # type: ignore[attr-defined]
     texts += [text for one in figure.legends for text in one.get_texts()]
     boxes = [text.get_window_extent() for text in texts if text.get_text()]
     width, height = figure.get_size_inches() * figure.dpi

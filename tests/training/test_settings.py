@@ -40,7 +40,7 @@ def other_values(name: str) -> list[Any]:
     if get_origin(kind) is Literal:
         values = list(get_args(kind))
     else:
-        known = {int: [2, 3], float: [0.125, 5.5], bool: [True, False], type(None): [None]}
+        known: dict[type, list[Any]] = {int: [2, 3], float: [0.125, 5.5], bool: [True, False], type(None): [None]}
         values = [value for part in get_args(kind) or (kind,) for value in known[part]]
         values = [0.125] if name == "dropout" else values
     return [value for value in values if value != getattr(PAPER, name)]

@@ -15,6 +15,7 @@ from mmmos.encoders.base import EncoderSpec
 from mmmos.model.quality import ModelConfig
 from mmmos.training.dataset import Sequences, TrainingSet
 from recipes.lite import evaluate as study
+from recipes.lite.heads import FREE, MUSIC, REMIXED
 
 CONFIG = ModelConfig(
     tuple(EncoderSpec(name, columns, "none") for name, columns in [("distillmos", (200, 1)), ("spectrum", (64,))])
@@ -22,14 +23,14 @@ CONFIG = ModelConfig(
 NAN = float("nan")
 
 
-def free(group: str, kind: str, severity: int, set_: str = study.FREE) -> LabelledClip:
+def free(group: str, kind: str, severity: int, set_: str = FREE) -> LabelledClip:
     clip = Clip(f"{group}-{kind}-{severity}", f"{group}-{kind}-{severity}.flac")
     row = LabelledClip(clip, (math.nan,) * 4, domain="speech")
     return replace(row, group=group, system=f"{kind} {severity}", set=set_, source=f"package of {group}")
 
 
 def rated(song: str, stem: str, label: float) -> LabelledClip:
-    return LabelledClip(Clip(f"{song} {stem}"), (NAN, NAN, NAN, label), stem, "music", group=song, set=study.MUSIC)
+    return LabelledClip(Clip(f"{song} {stem}"), (NAN, NAN, NAN, label), stem, "music", group=song, set=MUSIC)
 
 
 def evaluation(
@@ -48,7 +49,7 @@ def test_the_columns_of_an_encoder_are_its_means_and_deviations():
 
 
 def test_a_package_is_held_out_as_a_whole_and_a_song_with_its_remixes():
-    song = replace(free("song", "separated", 2, study.REMIXED), source="song")
+    song = replace(free("song", "separated", 2, REMIXED), source="song")
     found = evaluation(free("a", "clean", 0), free("a", "hum", 2), rated("song", "bass", 5), song)
     a, b, c, d = (found.fold_of(row) for row in found.rows)
     assert a == b
@@ -73,8 +74,8 @@ def test_sources_are_counted_apart_from_damage():
 
 
 def test_separated_vocals_are_ranked_within_a_song_and_kind():
-    rows = [free(song, "clean", 0, study.REMIXED) for song in "ab"]
-    rows += [free(song, "separated", level, study.REMIXED) for song in "ab" for level in (1, 2)]
+    rows = [free(song, "clean", 0, REMIXED) for song in "ab"]
+    rows += [free(song, "separated", level, REMIXED) for song in "ab" for level in (1, 2)]
     told = evaluation(*rows).separated(np.array([9.0, 0.0, 8.0, 7.0, 1.0, 2.0]))
     assert told["srcc"] == 0.0  # one song in order, one upside down
     assert told["low"] < 0 < told["high"]
