@@ -119,7 +119,7 @@ def test_wheel_scores_without_source_tree(site: Path, scorer: Predictor, tmp_pat
     assert Path(home).is_relative_to(site)
     line = run(tmp_path, str(site / "bin" / "mmmos"), "score", str(sample), "--device", "cpu", python=python)
     row, expected = json.loads(line), scorer.score(sample).row()
-    assert [row[axis] for axis in AXES] == [expected[axis] for axis in AXES]
+    assert [row[axis] for axis in AXES] == pytest.approx([expected[axis] for axis in AXES], abs=1e-4)  # other threads
 
 
 OTHERS = [f"python3.{minor}" for minor in range(11, 16) if minor != sys.version_info.minor]

@@ -15,8 +15,6 @@ import pytest
 from mmmos.errors import BulkError, UsageError
 from mmmos.processes import JobResult, Report, Worker, cores, finished, run_in_processes
 
-pytestmark = pytest.mark.slow  # processes of its own
-
 DEATHS = {"exits": "its process died with status 9", "is killed": f"its process died with status {-signal.SIGKILL}"}
 
 
@@ -44,6 +42,7 @@ def _no_process_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_every_job_is_done_once_and_what_fails_or_dies_costs_no_other(tmp_path: Path) -> None:
     jobs = ["fails", "a", "exits", "b", "c", "is killed", "d"]
     over = dict(run_in_processes(work, jobs, tmp_path, workers=2))
@@ -55,6 +54,7 @@ def test_every_job_is_done_once_and_what_fails_or_dies_costs_no_other(tmp_path: 
     assert str(os.getpid()) not in {process for _, process, _ in found}
 
 
+@pytest.mark.slow
 def test_one_worker_does_the_jobs_in_their_order(tmp_path: Path) -> None:
     assert list(run_in_processes(work, ["c", "a", "b"], tmp_path, workers=1)) == [("c", None), ("a", None), ("b", None)]
     assert [job for job, _, _ in started(tmp_path)] == ["c", "a", "b"]
@@ -65,6 +65,7 @@ def test_no_jobs_take_no_process(tmp_path: Path) -> None:
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.slow
 def test_there_are_no_more_processes_than_jobs_and_none_once_it_is_closed(tmp_path: Path) -> None:
     running = run_in_processes(work, ["a", "b"], tmp_path, workers=8)
     next(running)

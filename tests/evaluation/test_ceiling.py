@@ -24,8 +24,6 @@ from mmmos.evaluation.ceiling import (
 from mmmos.metrics import METRICS, lcc, system_means, utterance_metrics
 from mmmos.scores import AXES, AXIS_NAMES
 
-pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
-
 R = 10
 
 
@@ -71,6 +69,7 @@ def of(found: list[Ceiling], axis: str = "PC", level: str = "utterance") -> Ceil
 # --- clips, against what a predictor that knows the truth does get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "uniform", "two kinds", "a third at the floor"])
 def test_a_predictor_that_knows_the_truth_gets_the_ceiling(kind):
     truth, ratings = panel(kind)
@@ -82,6 +81,7 @@ def test_a_predictor_that_knows_the_truth_gets_the_ceiling(kind):
     assert pytest.approx(gets["KTAU"], abs=0.012) == found.KTAU
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "uniform", "two kinds", "a third at the floor"])
 def test_labels_taken_for_the_truth_would_flatter(kind):
     """New noise on old labels: their own noise counts as true scores, and the ceiling is too high."""
@@ -103,6 +103,7 @@ def test_fitted_true_scores_are_spread_as_the_true_ones(kind):
     assert (np.diff(scores) >= 0).all()
 
 
+@pytest.mark.slow
 def test_fewer_raters_lower_the_ceiling():
     _, ratings = panel("normal", 1000)
     all_ten, five = of(ceilings(four(ratings))), of(ceilings(four(ratings[:, :5])))
@@ -170,6 +171,7 @@ def test_shrunk_has_the_variance_of_the_truth():
 # --- systems and the composite
 
 
+@pytest.mark.slow
 def test_systems_have_a_ceiling_of_their_own():
     """36 systems of 20 clips, sixty times: what one who knows the truth gets on average."""
     gets, expected = [], []
@@ -198,6 +200,7 @@ def test_systems_of_other_sizes_weigh_their_own_clips():
     assert pytest.approx(((1 + 1) / 2 / 2 + 0.25) / 2) == found.MSE
 
 
+@pytest.mark.slow
 def test_the_composites_noise_is_that_of_each_raters_composite():
     _, ratings = panel("normal", 500)
     rng = np.random.default_rng(0)
@@ -210,6 +213,7 @@ def test_the_composites_noise_is_that_of_each_raters_composite():
     assert alignment(strangers) == pytest.approx(np.eye(4), abs=0.05)
 
 
+@pytest.mark.slow
 def test_every_axis_has_its_own_and_the_seed_decides():
     ratings = np.stack([panel(kind, 300)[1] for kind in ("normal", "uniform", "two kinds", "normal")], axis=1)
     found = ceilings(ratings, ["a", "b", "c"] * 100)
@@ -287,6 +291,7 @@ def test_set() -> tuple[list[str], np.ndarray]:
     return read_ratings(Path(folder, "labels", "audiomos2025_track2_human_annotations.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_ceiling_of_production_complexity(test_set):
     ids, ratings = test_set
@@ -299,6 +304,7 @@ def test_the_ceiling_of_production_complexity(test_set):
     assert pytest.approx(0.803, abs=0.005) == clips.KTAU
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_new_noise_on_the_labels_gives_the_higher_figures(test_set):
     """Where .962, .955 and .818 would come from: the labels as they are taken for the truth."""
@@ -309,6 +315,7 @@ def test_new_noise_on_the_labels_gives_the_higher_figures(test_set):
     assert found == pytest.approx([0.190, 0.962, 0.955, 0.818], abs=0.003)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("axis", AXES)
 def test_fitted_true_scores_foretell_how_two_halves_of_the_raters_agree(test_set, axis):
@@ -339,6 +346,7 @@ def test_a_place_in_the_four_lists_is_one_rater(test_set):
     assert aligned[AXES.index("CE"), AXES.index("CU")] == pytest.approx(0.64, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_table_in_the_docs_is_measured(test_set):
     ids, ratings = test_set

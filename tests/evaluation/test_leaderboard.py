@@ -8,6 +8,7 @@ import json
 import math
 import os
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,6 @@ from mmmos.evaluation.track2 import Result, Truth, align, evaluate_track2, read_
 from mmmos.metrics import METRICS, system_metrics, utterance_metrics
 from mmmos.scores import AXES, AXIS_NAMES, Scores
 
-pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
-
 
 def make_truth(systems: int = 6, clips: int = 8, seed: int = 0) -> tuple[Truth, np.ndarray]:
     """Ratings of a small test set, and the true scores [N, A] that they were drawn around."""
@@ -40,6 +39,12 @@ def make_truth(systems: int = 6, clips: int = 8, seed: int = 0) -> tuple[Truth, 
     ratings = np.clip(np.round(true[..., None] + rng.normal(0, 1.5, (*true.shape, 10))), 0, 10)
     names = [f"audiomos2025-track2-sys{i:05d}-utt{j:06d}" for i in range(systems) for j in range(clips)]
     return Truth(tuple(names), tuple(name.split("-")[2][3:] for name in names), ratings), true
+
+
+@cache
+def judged() -> list[Result]:
+    """The true scores of `make_truth()`, evaluated once: the ceilings take a second."""
+    return evaluate_track2(*make_truth())
 
 
 def predicted(truth: Truth, values: np.ndarray) -> list[Scores]:
@@ -107,7 +112,7 @@ def test_rows_that_cannot_be_used():
 
 def test_figures_are_those_of_the_metrics():
     truth, true = make_truth()
-    results = evaluate_track2(truth, true)
+    results = judged()
     labels = truth.ratings.mean(axis=2)
     for i, axis in enumerate(AXES):
         assert {name: of(results, axis).figures[name] for name in METRICS} == pytest.approx(
@@ -122,7 +127,7 @@ def test_figures_are_those_of_the_metrics():
 
 def test_both_readings_of_one_figure_for_four_axes():
     truth, true = make_truth()
-    results = evaluate_track2(truth, true)
+    results = judged()
     labels = truth.ratings.mean(axis=2)
     together = utterance_metrics(true.mean(axis=1), labels.mean(axis=1))
     for level in ("utterance", "system"):
@@ -135,6 +140,7 @@ def test_both_readings_of_one_figure_for_four_axes():
     assert of(results, "composite").figures["MSE"] < of(results, MEAN_OF_AXES).figures["MSE"]
 
 
+@pytest.mark.slow
 def test_some_clips_are_judged_as_if_they_were_the_whole_set():
     truth, true = make_truth()
     kept = np.arange(len(true)) % 3 > 0
@@ -145,6 +151,7 @@ def test_some_clips_are_judged_as_if_they_were_the_whole_set():
     assert evaluate_track2(truth, gaps) == evaluate_track2(part, true[kept])
 
 
+@pytest.mark.slow
 def test_the_ceiling_stands_beside_and_the_share_reached():
     truth, true = make_truth()
     found = of(evaluate_track2(truth, true + 1), "PC")
@@ -155,6 +162,7 @@ def test_the_ceiling_stands_beside_and_the_share_reached():
     assert found.fraction_of_ceiling("LCC") == pytest.approx(found.figures["LCC"] / best.LCC)
 
 
+@pytest.mark.slow
 def test_only_who_knows_the_labels_is_above_the_ceiling():
     truth, true = make_truth(20, 40)
     assert of(evaluate_track2(truth, true), "PC").fraction_of_ceiling("LCC") < ABOVE_CEILING
@@ -271,9 +279,8 @@ def test_places_rank_a_system_among_all_eleven():
 
 
 def test_all_of_it_as_json_and_csv():
-    truth, true = make_truth()
-    results, rows = evaluate_track2(truth, true), published()
-    report = json.loads(json.dumps(to_json(results, rows, rank_results(results, rows)), allow_nan=False))
+    results, rows = judged(), published()
+    report = json.loads(json.dumps(to_json(results, rows, places(results, rows)), allow_nan=False))
     assert len(report["results"]) == 12
     assert {item["axis"] for item in report["results"]} == {*AXES, "composite", MEAN_OF_AXES}
     first = report["results"][0]
@@ -313,6 +320,7 @@ def test_the_raters_file_is_read_and_must_be_of_the_test_set(tmp_path: Path):
         read_truth(tmp_path / "r.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_whole_test_set():
     folder = os.environ.get("MMMOS_DATA")

@@ -24,8 +24,6 @@ from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes, check_row, 
 from tests.sounds import SAMPLES, music
 from tests.toys import toy_member, toy_model
 
-pytestmark = pytest.mark.slow  # from end to end
-
 MakeFile = Callable[..., Path]
 
 
@@ -42,6 +40,7 @@ def cut_to(size: int) -> Callable[[bytearray], object]:
     return lambda content: content.__delitem__(slice(size, None))
 
 
+@pytest.mark.slow
 def test_01_empty_file_in_a_batch(score_between: Mmmos, tmp_path: Path) -> None:
     path = tmp_path / "empty.wav"
     path.touch()
@@ -160,6 +159,7 @@ def test_07_directory_in_a_list_is_no_file(score_between: Mmmos, tmp_path: Path)
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_08_one_bad_file_of_eight(mmmos: Mmmos, make_file: MakeFile) -> None:
     paths = [make_file(f"{number}.wav", seconds=0.3) for number in range(8)]
     paths[3].write_bytes(b"no audio")
@@ -171,6 +171,7 @@ def test_08_one_bad_file_of_eight(mmmos: Mmmos, make_file: MakeFile) -> None:
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_32_fresh_install_without_ffmpeg(tmp_path: Path) -> None:
     sound = SAMPLES / "music_tabla.m4a"
     listed = tmp_path / "part.jsonl"

@@ -18,8 +18,6 @@ from mmmos.model.load import load_model
 from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 from tests.sounds import SAMPLES
 
-pytestmark = pytest.mark.slow  # from end to end
-
 MakeFile = Callable[..., Path]
 
 
@@ -40,6 +38,7 @@ def sound(make_file: MakeFile) -> str:
     return str(make_file("sound.wav", seconds=3.0))
 
 
+@pytest.mark.slow
 def test_19_segment_past_the_end(score_between: Mmmos, make_file: MakeFile, listed: Callable[..., Path]) -> None:
     rows: list[dict[str, Any]] = [{"path": str(SAMPLES / "music_tabla.m4a"), "start_time": 9}]
     for suffix in ("wav", "flac", "mp3", "ogg"):
@@ -61,6 +60,7 @@ def test_19_segment_that_ends_past_the_end_is_clamped(
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_20_float_start_and_open_end(
     score_between: Mmmos, sound: str, listed: Callable[..., Path], write_wave: WriteWave
 ) -> None:

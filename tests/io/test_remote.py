@@ -28,8 +28,6 @@ from mmmos.data.manifest import stream_clips
 from mmmos.errors import AudioError, ManifestError, MissingExtraError, UsageError
 from mmmos.io.remote import Copies, filesystem, is_url
 
-pytestmark = pytest.mark.slow  # processes of its own
-
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
@@ -114,6 +112,7 @@ def test_a_scheme_that_cannot_be_read_is_told_before_any_clip_is_scored(monkeypa
         paths("a.wav", "s3://bucket/a.wav")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["https://host/a.wav", "http://host/list.jsonl"])
 def test_score_names_the_extra_for_the_web_where_it_is_missing(word):
     code = "import sys; sys.modules['aiohttp'] = None; from mmmos.cli import main; main()"
@@ -188,6 +187,7 @@ def test_what_cannot_be_had_or_heard_has_a_code(decoder, s3):
     assert why(decoder, "nowhere://a.wav") == "fetch_failed: nowhere://a.wav: Protocol not known: nowhere"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_is_told_of_the_clip(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -195,6 +195,7 @@ def test_a_server_that_is_gone_is_told_of_the_clip(s3, monkeypatch):
         assert why(decoder, f"{s3}/a.wav").startswith(f"fetch_failed: {s3}/a.wav: Could not connect")
 
 
+@pytest.mark.slow
 def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(decoder, make_file):
     class Refusing(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -222,6 +223,7 @@ def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(decoder, make_file):
             server.shutdown()
 
 
+@pytest.mark.slow
 def test_score_reads_a_list_and_its_clips_from_the_web(run_mmmos, make_file, monkeypatch):
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
@@ -244,6 +246,7 @@ def test_score_reads_a_list_and_its_clips_from_the_web(run_mmmos, make_file, mon
     assert rows[1]["error"]["code"] == "not_found"
 
 
+@pytest.mark.slow
 def test_a_server_that_says_nothing_is_under_the_deadline(s3, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
