@@ -1,6 +1,7 @@
 # make score   set up, then score the sample clips with the bundled model, offline
 # make test    set up, then run every gate: what CI runs
 # make check   the same without the slow tests
+# make coverage  run every test and report which lines of mmmos ran (subprocesses are not counted)
 # make lite    build the bundled model again from DATA (see docs/MODEL_CARD.md)
 # make docs    write the generated parts of README, docs and dev
 # make clean   remove what the others made
@@ -10,7 +11,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: score test check lite docs clean
+.PHONY: score test check coverage lite docs clean
 
 score: $(VENV)/score.stamp
 	@HF_HUB_OFFLINE=1 $(BIN)/mmmos score samples
@@ -21,6 +22,9 @@ test: $(VENV)/test.stamp
 
 check: $(VENV)/test.stamp
 	@scripts/check --fast
+
+coverage: $(VENV)/test.stamp
+	@HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n 2 --cov=mmmos --cov-report=term:skip-covered
 
 lite: $(VENV)/test.stamp
 	$(BIN)/python -m recipes.lite.build --data $(DATA)

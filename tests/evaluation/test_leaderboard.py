@@ -280,7 +280,7 @@ def test_places_rank_a_system_among_all_eleven():
 
 def test_all_of_it_as_json_and_csv():
     results, rows = judged(), published()
-    report = json.loads(json.dumps(to_json(results, rows, places(results, rows)), allow_nan=False))
+    report = json.loads(json.dumps(to_json(results, rows, rank_results(results, rows)), allow_nan=False))
     assert len(report["results"]) == 12
     assert {item["axis"] for item in report["results"]} == {*AXES, "composite", MEAN_OF_AXES}
     first = report["results"][0]
