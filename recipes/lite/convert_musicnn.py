@@ -22,7 +22,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def read(wheel: Path, variables: Path, golden: Path) -> None:
         arrays[f"{name}_deviation"] = frames.std(1)  # over time: says which columns are constants
     arrays |= {"output_kernel": values["dense_1/kernel"], "output_bias": values["dense_1/bias"]}
     golden.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(golden, **arrays)
+    np.savez_compressed(golden, **cast(dict[str, Any], arrays))
 
 
 def published_network(values: dict[str, Array], log_mel: Array) -> tuple[Array, Array, Array]:

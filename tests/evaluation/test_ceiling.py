@@ -194,6 +194,7 @@ def test_systems_have_a_ceiling_of_their_own():
     assert np.abs(np.mean(expected, axis=0)[1:] - others) == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_systems_of_other_sizes_weigh_their_own_clips():
     ratings = four(np.array([[1.0, 3.0], [2.0, 4.0], [8.0, 9.0]]))
     found = of(ceilings(ratings, ["a", "a", "b"]), level="system")

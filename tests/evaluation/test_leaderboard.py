@@ -85,6 +85,7 @@ def test_clips_without_a_row_or_an_axis_are_named():
     assert np.isnan(values[-1]).all()
 
 
+@pytest.mark.slow
 def test_an_axis_that_nobody_predicted_is_not_missing_from_every_clip():
     truth, true = make_truth()
     true[:, 0] = math.nan
@@ -212,8 +213,8 @@ def test_published_takes_more_rows(tmp_path: Path):
         ("team,axis,level,LCC\nT03,PC,system,1.2\n", "line 2: LCC is not one: '1.2'"),
         ("team,axis,level,MSE\nT03,PC,system,-1\n", "line 2: MSE is not one"),
         ("team,axis,level,MSE\nT03,PC,system,x\n", "line 2: MSE is not one"),
-        ("team,axis,level,MSE\nT03,PC\n", "line 2: no axis and level"),
-        ("team,LCC\nT04,0.9\n", "line 1: the columns are team, axis, level"),
+        ("team,axis,level,MSE\nT03,PC\n", "line 2 has fewer fields than line 1"),
+        ("team,LCC\nT04,0.9\n", "line 1: the columns are team, LCC; expected are team, axis, level"),
     ],
 )
 def test_others_that_cannot_be_used_are_named(tmp_path: Path, text: str, said: str):

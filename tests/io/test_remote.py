@@ -83,13 +83,13 @@ def test_the_line_at_fault_is_named_with_the_address(memory):
 @pytest.mark.parametrize("kind", ["memory", "s3"])
 def test_a_folder_at_an_address_is_walked_in_the_order_of_names(request, kind):
     root = f"{request.getfixturevalue(kind)}/audio"
-    for name in ("b.wav", "a.FLAC", "notes.txt", "l.csv", "d/e/z.mp3", "c/y.wav"):
+    for name in ("b.wav", "a.FLAC", "notes.md", "l.csv", "d/e/z.mp3", "c/y.wav"):
         put(f"{root}/{name}", "path" if name == "l.csv" else "x")
     found = [f"{root}/{name}" for name in ("a.FLAC", "b.wav", "c/y.wav", "d/e/z.mp3")]
     assert paths(root) == paths(f"{root}/") == found
     assert paths(f"{root}/*.wav") == found[1:2]
     assert paths(f"{root}/**/*.wav") == [f"{root}/b.wav", f"{root}/c/y.wav"]
-    assert paths(f"{root}/b.wav", f"{root}/notes.txt") == [f"{root}/b.wav", f"{root}/notes.txt"]
+    assert paths(f"{root}/b.wav", f"{root}/notes.md") == [f"{root}/b.wav", f"{root}/notes.md"]
 
 
 def test_what_is_not_at_its_address_is_a_file_that_is_missing(s3):
