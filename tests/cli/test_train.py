@@ -17,8 +17,9 @@ import soundfile
 
 from mmmos.encoders.spectrum import Spectrum
 from mmmos.experiments import runs
-from mmmos.experiments.config import Experiment, Sets, bundled_experiments
+from mmmos.experiments.config import Experiment, bundled_experiments
 from mmmos.experiments.runs import Finished
+from mmmos.experiments.sets import Sets
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted
 from tests.sounds import music

@@ -12,15 +12,9 @@ import pytest
 from mmmos.encoders.table import ENCODERS
 from mmmos.ensemble import STRATEGIES
 from mmmos.errors import ManifestError, UsageError
-from mmmos.experiments.config import (
-    Experiment,
-    Sets,
-    bundled_experiments,
-    find_experiment,
-    read_experiment,
-    read_sets,
-)
+from mmmos.experiments.config import Experiment, bundled_experiments, find_experiment, read_experiment
 from mmmos.experiments.row_names import LABELS
+from mmmos.experiments.sets import Sets, read_sets
 from mmmos.paper import CONFIGURATIONS, ENCODER_SUBSETS, ROWS
 from mmmos.training.settings import PRESETS
 

@@ -15,19 +15,8 @@ from hypothesis import strategies as st
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import UsageError
-from mmmos.experiments.results import (
-    BIAS,
-    Entry,
-    Result,
-    Table,
-    column,
-    converged,
-    every_table,
-    read_results,
-    results_of,
-    tabulate,
-    write_results,
-)
+from mmmos.experiments.result_tables import Entry, Table, column, every_table, tabulate
+from mmmos.experiments.results import BIAS, Result, converged, read_results, results_of, write_results
 from mmmos.metrics import METRICS
 from mmmos.paper import CONFIGURATIONS, ENCODER_SUBSETS, ROWS
 from mmmos.scores import AXES

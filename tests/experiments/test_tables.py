@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from markdown_it import MarkdownIt
 
-from mmmos.experiments.results import Result, every_table
-from mmmos.experiments.tables import paper_tables, to_csv, to_html, to_markdown, write_tables
+from mmmos.experiments.html import to_html
+from mmmos.experiments.result_tables import every_table
+from mmmos.experiments.results import Result
+from mmmos.experiments.tables import paper_tables, to_csv, to_markdown, write_tables
 from mmmos.paper import CONFIGURATIONS, ENSEMBLES
 
 NOTE = "Encoders with random weights & <no> meaning."

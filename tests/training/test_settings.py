@@ -14,7 +14,8 @@ import pytest
 from mmmos.cli.train import train
 from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import UsageError
-from mmmos.experiments.config import CHOICES, Ensembles, find_experiment, read_experiment
+from mmmos.experiments.config import Ensembles, find_experiment, read_experiment
+from mmmos.experiments.sets import CHOICES
 from mmmos.losses import LOSSES
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.quality import ModelConfig, QualityModel

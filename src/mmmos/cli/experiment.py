@@ -43,8 +43,9 @@ def experiment(
     Exit status: 0 all runs finished, 1 some failed and the tables have the others, 2 wrong usage, 130 or 143
     interrupted.
     """
-    from mmmos.experiments.config import bundled_experiments, find_experiment, read_experiment, read_sets
+    from mmmos.experiments.config import bundled_experiments, find_experiment, read_experiment
     from mmmos.experiments.runs import run_experiment
+    from mmmos.experiments.sets import read_sets
     from mmmos.features.source import EncoderSource
     from mmmos.processes import cores
     from mmmos.training import settings

@@ -1,4 +1,5 @@
 """Tables of configurations, trained and evaluated.
 
-In the order of data flow: config, runs, results, row_names, claims, summary, tables.
+In the order of data flow: config, sets, runs, results, row_names, claims, summary, result_tables, cell_text, html,
+tables.
 """

@@ -1,16 +1,11 @@
-"""Results of many runs, and their means as tables with the paper's figures beside them.
-
-A result is one run's metrics on one set. A table has a row for each configuration, encoder subset or strategy
-and groups of columns, one for each set; a cell is the mean over runs with other seeds.
-`mmmos.experiments.tables` writes it.
-"""
+"""Results of runs: the metrics of one run on one set, computed, written and read."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +23,7 @@ from mmmos.evaluation.agreement import (
     with_composite,
 )
 from mmmos.metrics import LEVELS, METRICS
-from mmmos.paper import COLUMNS, ROWS, Cell, printed
 from mmmos.scores import AXES, AXIS_NAMES, SHOWN
-
-Place = tuple[str, str]
-"""A set and the level that its metrics are taken at."""
-
-Asked = Mapping[str, Sequence[str]]
-"""Table -> the rows that were to be run."""
-
-COUNTED = dict(zip(LEVELS, ("clips", "systems"), strict=True))
-"""Level -> what is counted there."""
 
 AXIS_TITLES = {
     "composite": "composite of the four axes",
@@ -47,19 +32,13 @@ AXIS_TITLES = {
 }
 """What a result's metrics are of -> what people call it."""
 
+
 NEAR_CONSTANT = 0.05
 """A run has converged if its MSE is lower than a constant's by more than this fraction of it."""
 
+
 BIAS = ("bias", "debiased_MSE")
 """Columns beside the paper's four: the offset of all predictions together, and the error without it."""
-
-SUBJECTS = {
-    "I": "Production Complexity, next to other entries",
-    "II": "Which encoders (loss UT, aggregator MLP)",
-    "III": "Which loss and aggregator",
-    "IV": "Which ensemble",
-}
-"""The paper's tables -> what they compare."""
 
 
 @dataclass(frozen=True)
@@ -90,51 +69,6 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """The fields in full precision, null for NaN."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell: the mean over its runs, and how it stands in its column."""
-
-    mean: float  # NaN without a run, and where the metric is undefined in one
-    std: float  # sample standard deviation over the runs; NaN for fewer than two
-    runs: int
-    of: int  # runs of the row that has most
-    paper: float | None  # what the paper prints there
-    rank: int = 0  # 1 best of the column, 2 second, 0 neither
-    converged: bool = True  # whether the row's MSE on the set is well below that of a constant
-
-    @property
-    def status(self) -> str:
-        """`"ok"`, `"undefined"`, or `"failed"` where there is no run."""
-        return ("undefined" if math.isnan(self.mean) else "ok") if self.runs else "failed"
-
-
-@dataclass(frozen=True)
-class Group:
-    """The columns of one set."""
-
-    set: str
-    level: str
-    metrics: tuple[str, ...]
-    n: tuple[int, int]  # smallest and largest number of clips or systems
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table before it is written in any format."""
-
-    title: str
-    part: str  # which of the tables of this title: what the metrics are of
-    name: str  # of the results' `table`
-    axis: str
-    groups: tuple[Group, ...]
-    rows: tuple[tuple[str, tuple[Entry, ...]], ...]  # a row's entries are in the order of the groups' metrics
-
-    @property
-    def columns(self) -> tuple[tuple[Group, str], ...]:
-        """Group and metric of each column."""
-        return tuple((group, metric) for group in self.groups for metric in group.metrics)
 
 
 def results_of(
@@ -183,46 +117,6 @@ def write_results(results: Iterable[Result], path: Path) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def tabulate(
-    results: Sequence[Result],
-    name: str,
-    axis: str = "composite",
-    groups: Sequence[Place] | None = None,
-    rows: Sequence[str] | None = None,
-    bias: bool = False,
-    paper: bool = True,
-) -> Table:
-    """The table of one name and axis.
-
-    Its rows are `rows`, by default the paper's, then others as they first appear. Its groups are `groups`, by
-    default the paper's for which there are results; of a table that is not the paper's, all that there are.
-    Systems and Test have the `BIAS` columns beside the paper's metrics, other groups if `bias`. The paper's own
-    numbers stand beside ours if `paper`: it is about other data than those of most experiments. Raises `UsageError`
-    for two results that differ in nothing but the metrics.
-    """
-    ours = [result for result in results if (result.table, result.axis) == (name, axis)]
-    runs: dict[tuple[str, Place], list[Result]] = {}
-    for result in ours:
-        runs.setdefault((result.row, (result.set, result.level)), []).append(result)
-    for found in runs.values():
-        if len({result.seed for result in found}) < len(found):
-            raise UsageError(f"two results of table {name}, {found[0].row}, {found[0].set} have the same seed")
-    order = list(dict.fromkeys((*(_paper_rows(name) if rows is None else rows), *(row for row, _ in runs))))
-    made = [_group(ours, place, bias) for place in (_paper_groups(ours, name) if groups is None else groups)]
-    columns = []
-    for group in made:
-        cells = [runs.get((row, (group.set, group.level)), []) for row in order]
-        for metric in group.metrics:
-            theirs = [
-                printed(Cell(name, row, group.set, group.level, axis, metric)) if paper else None for row in order
-            ]
-            entries = column([[getattr(run, metric) for run in cell] for cell in cells], theirs, metric)
-            columns.append([replace(one, converged=_converged(cell)) for one, cell in zip(entries, cells, strict=True)])
-    title = f"Table {name}: {SUBJECTS[name]}" if name in SUBJECTS else name
-    rows_of = [tuple(entries[i] for entries in columns) for i in range(len(order))]
-    return Table(title, AXIS_TITLES[axis], name, axis, tuple(made), tuple(zip(order, rows_of, strict=True)))
-
-
 def converged(mse: float, constant_mse: float) -> bool:
     """Whether a run is well below the error of a constant: of the mean label of the same set.
 
@@ -232,86 +126,3 @@ def converged(mse: float, constant_mse: float) -> bool:
     (True, False, False, True)
     """
     return not mse >= (1 - NEAR_CONSTANT) * constant_mse
-
-
-def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], metric: str) -> list[Entry]:
-    """One column: the runs' values of each row, and what the paper prints there.
-
-    The best and the second are told from the digits that are shown, so that equal ones share a rank. Lower
-    is better for errors, nearer to 0 for the bias. What is undefined has no rank.
-
-    >>> [(entry.mean, entry.rank) for entry in column([[0.5], [0.7, 0.9], [0.8], []], [None] * 4, "SRCC")]
-    [(0.5, 2), (0.8, 1), (0.8, 1), (nan, 0)]
-    """
-    means = [float(np.mean(runs)) if runs else math.nan for runs in values]
-    shown = [_badness(mean, metric) for mean in means]
-    best = sorted({x for x in shown if not math.isnan(x)})[:2]
-    return [
-        Entry(
-            mean,
-            float(np.std(runs, ddof=1)) if len(runs) > 1 else math.nan,
-            len(runs),
-            max(map(len, values)),
-            number,
-            best.index(bad) + 1 if bad in best else 0,
-        )
-        for runs, mean, bad, number in zip(values, means, shown, paper, strict=True)
-    ]
-
-
-def every_table(
-    results: Sequence[Result], asked: Asked | None = None, bias: bool = False, paper: bool = True
-) -> list[Table]:
-    """The paper's tables, then others: of the composite, then of what else there are results of.
-
-    A table of the paper has its sets alone; results of other sets or levels follow in a table of their own.
-    `asked` gives the rows that were to be run, by table: those without a run are shown as failed.
-    """
-    asked = asked or {}
-    there = {*asked, *(result.table for result in results)}
-    names = [name for name in ROWS if name in there]
-    names += [name for name in dict.fromkeys((*asked, *(result.table for result in results))) if name not in ROWS]
-    tables = []
-    for name in names:
-        ours = [result for result in results if result.table == name]
-        axes = {result.axis for result in ours} or {"composite"}
-        for axis in (axis for axis in AXIS_TITLES if axis in axes):
-            main = tabulate(ours, name, axis, rows=asked.get(name), bias=bias, paper=paper)
-            tables.append(main)
-            shown = {(group.set, group.level) for group in main.groups}
-            rest = [place for place in _groups([r for r in ours if r.axis == axis]) if place not in shown]
-            if rest:
-                other = tabulate(ours, name, axis, rest, asked.get(name), bias, paper)
-                tables.append(replace(other, part=f"{other.part}, other sets"))
-    return tables
-
-
-def _converged(runs: Sequence[Result]) -> bool:
-    """Whether every run of a cell has."""
-    return all(converged(run.MSE, run.constant_MSE) for run in runs)
-
-
-def _badness(mean: float, metric: str) -> float:
-    shown = round(mean, 3)
-    return abs(shown) if metric == "bias" else shown if "MSE" in metric else -shown
-
-
-def _group(ours: Sequence[Result], place: Place, bias: bool) -> Group:
-    sizes = [result.n for result in ours if (result.set, result.level) == place] or [0]
-    more = bias or "system" in place or "Test" in place
-    return Group(*place, (*METRICS, *(BIAS if more else ())), (min(sizes), max(sizes)))
-
-
-def _groups(ours: Sequence[Result]) -> list[Place]:
-    return list(dict.fromkeys((result.set, result.level) for result in ours))
-
-
-def _paper_groups(ours: Sequence[Result], name: str) -> list[Place]:
-    """The paper's groups for which there are results, all if there are none for any; else what there is."""
-    there, paper = _groups(ours), COLUMNS.get(name, ())
-    return [place for place in paper if place in there] or there or list(paper)
-
-
-def _paper_rows(name: str) -> tuple[str, ...]:
-    """Rows that ought to have results: other teams' entries are not ours to run."""
-    return () if name == "I" else ROWS.get(name, ())

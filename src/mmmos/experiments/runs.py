@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from mmmos.data.manifest import label_array
 from mmmos.ensemble import STRATEGIES
 from mmmos.errors import UsageError
-from mmmos.experiments.config import Configuration, Ensembles, Experiment, Sets
+from mmmos.experiments.config import Configuration, Ensembles, Experiment
 from mmmos.experiments.results import Result, results_of, write_results
+from mmmos.experiments.sets import Sets
 from mmmos.experiments.tables import write_tables
 from mmmos.features.cache import Keep, file_digests
 from mmmos.features.crops import name_of

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmmos.experiments.claims import CLAIMS, paper_srcc
-from mmmos.experiments.results import AXIS_TITLES, Asked, Result, converged
+from mmmos.experiments.result_tables import Asked
+from mmmos.experiments.results import AXIS_TITLES, Result, converged
 from mmmos.paper import ENSEMBLES
 
 Roles = Mapping[str, str]

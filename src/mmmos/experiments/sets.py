@@ -1,0 +1,122 @@
+"""The labelled clips of an experiment: its training, stopping and reported sets, from the `[data]` of its file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmmos.data.corpora import read_corpus, read_list
+from mmmos.data.label_files import LABEL_FILES
+from mmmos.data.manifest import LabelledClip
+from mmmos.data.splits import check_disjoint, split_groups, split_stratified, stratum_columns
+from mmmos.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+CHOICES = {
+    "select_on": ("combined", "natural"),
+    "report_dev": ("natural", "combined"),
+    "pam_system": ("kind_folder", "folder"),
+}
+"""Key of `[data]` -> what it may be, the default first."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The clips of an experiment. Those that are reported may be among those that training stops on."""
+
+    train: list[LabelledClip]
+    dev: list[LabelledClip]  # to stop on
+    reports: dict[str, list[LabelledClip]]
+
+
+def read_sets(
+    data: Mapping[str, Any],
+    folder: Path,
+    data_root: str | Path | None = None,
+    labels: str | Path | None = None,
+) -> Sets:
+    """The clips that an experiment's `[data]` asks for.
+
+    | of label files | |
+    |---|---|
+    | `train`, `dev`, `test` | a published label file, or a list of one's own |
+    | `select_on` | combined (default) or natural: the clips of `dev` that training stops on |
+    | `report_dev` | natural (default) or combined: those reported as Dev; its clips of PAM are reported as PAM |
+    | `pam_system` | kind_folder (default) or folder: what counts as one system |
+    | `drop_suspect` | whether rows with suspect labels are left out |
+
+    | of one list | |
+    |---|---|
+    | `list` | its path, from the data root or the folder of the experiment's file |
+    | `columns`, `where` | our name of a column -> its name there; column -> the value that rows must have |
+    | `parts`, `parts_seed` | train, Dev and any others -> their shares; no group of rows is split |
+    | `stratify` | a column, such as that of the system: each of its values is divided by these shares |
+
+    Raises `ManifestError` for a clip in two parts, `UsageError` for an unknown or missing key.
+    """
+    words, tables = ("list", "train", "dev", "test", "stratify"), ("columns", "where", "parts")
+    kinds = {key: str for key in words} | {key: dict for key in tables}
+    if wrong := [key for key, kind in kinds.items() if key in data and not isinstance(data[key], kind)]:
+        raise UsageError(f"[data]: {', '.join(wrong)} cannot be {', '.join(repr(data[key]) for key in wrong)}")
+    if "list" in data:
+        check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed", "stratify"})
+        stratify = data.get("stratify", "")
+        columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
+        rows = read_list(_find(data["list"], folder, data_root), columns=columns, where=data.get("where"))
+        return _split(rows, data["parts"], data.get("parts_seed", 0), stratify)
+    check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
+    for key, choices in CHOICES.items():
+        if data.get(key, choices[0]) not in choices:
+            raise UsageError(f"[data] {key} cannot be {data[key]!r}; it is {' or '.join(choices)}")
+    lists = {}
+    for part in ("train", "dev", "test"):
+        if part in data:
+            name = data[part] if data[part] in LABEL_FILES else _find(data[part], folder, data_root)
+            options = {
+                "pam_system": data.get("pam_system", "kind_folder"),
+                "drop_suspect": data.get("drop_suspect", False),
+            }
+            lists[part] = read_corpus(name, data_root, labels, report=logger.warning, **options)
+    natural = [row for row in lists["dev"] if row.source != "PAM"]
+    pam = [row for row in lists["dev"] if row.source == "PAM"]
+    wanted = {"natural": natural, "combined": lists["dev"]}
+    check_disjoint(lists["train"], lists["dev"] + lists.get("test", []))
+    reports = {"Dev": wanted[data.get("report_dev", "natural")], "PAM": pam, "Test": lists.get("test", [])}
+    return Sets(
+        lists["train"],
+        wanted[data.get("select_on", "combined")],
+        {name: rows for name, rows in reports.items() if rows},
+    )
+
+
+def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str) -> Sets:
+    """Rows in named parts. Each is split off what the ones before it have left."""
+    are_shares = isinstance(shares, dict) and all(type(x) in (int, float) and x > 0 for x in shares.values())
+    if not are_shares or not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
+        raise UsageError("`parts` are shares of train, Dev and any others, and sum to 1")
+    left, parts, rest = list(rows), {}, 1.0
+    for name in reversed([name for name in shares if name != "train"]):
+        if stratify:
+            left, parts[name] = split_stratified(left, shares[name] / rest, seed, stratify)
+        else:
+            left, parts[name] = split_groups(left, shares[name] / rest, seed)
+        rest -= shares[name]
+    order = [name for name in shares if name != "train"]
+    return Sets(left, parts["Dev"], {name: parts[name] for name in order})
+
+
+def _find(name: str, folder: Path, data_root: str | Path | None) -> Path:
+    places = [Path(root) / name for root in (data_root, folder) if root is not None]
+    return next((place for place in places if place.is_file()), places[-1])
+
+
+def check_keys(what: str, given: Mapping[str, Any], needed: set[str], others: set[str]) -> None:
+    """Raise `UsageError` for a missing or an unknown key of a table in a TOML file."""
+    if missing := needed - set(given):
+        raise UsageError(f"{what} needs {', '.join(sorted(missing))}")
+    if unknown := set(given) - needed - others:
+        raise UsageError(f"{what} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(needed | others))}")
