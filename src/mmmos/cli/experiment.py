@@ -27,7 +27,9 @@ def experiment(
         Path, typer.Option("-o", "--output", help="Folder of runs and tables; the same call resumes it.")
     ],
     cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT-cache.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of worker processes; by default one per core.")
+    ] = None,
     change: SetOption = [],  # noqa: B006
     labels: Annotated[Path | None, typer.Option(help="Folder of the label files; by default DATA_ROOT/labels.")] = None,
     device: DeviceOption = "auto",

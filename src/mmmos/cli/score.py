@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -43,6 +44,8 @@ from mmmos.scores import LABEL_RANGE, LabelRange
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
+    from mmmos.inference.predictor import Predictor
+    from mmmos.io.lists import OnBadRow
     from mmmos.scores import Scores
 
 logger = logging.getLogger(__name__)
@@ -88,43 +91,76 @@ def score(
     Exit status: 0 every clip scored, 1 some rows are errors, 2 wrong usage, 3 the run could not continue, 130 or 143
     interrupted.
     """
-    from mmmos.data.inputs import expand, named_files
-    from mmmos.inference.rows import not_done
-    from mmmos.io.lists import refuse
+    from mmmos.data.inputs import expand
 
     run = RunOptions(workers, ray, shard_size, stall_minutes)
+    skipped, on_bad_row = _bad_rows(strict)
+    found = expand(inputs, None if data_root is None else str(data_root), on_bad_row)
+    if folder := folder_of(output, run):
+        if segments or form != "mmmos" or resume or overwrite:
+            raise UsageError(
+                f"{folder} is a folder: --segments, --format, --resume and --overwrite need a file output (folders"
+                " resume automatically)"
+            )
+        from mmmos.bulk.tasks import ScoreTask
+
+        task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
+        failed = run_in_folder(folder, _at_paths(found), task, run, "scoring").errors
+    else:
+        target = _Target(None if output is None else Path(output), form, segments, resume, overwrite)
+        options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
+        failed = _score_to(target, inputs, found, skipped, lambda: open_predictor(model, options, batch_size))
+    if failed or skipped:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where rows go, and how."""
+
+    file: Path | None  # None for stdout
+    form: Literal["mmmos", "audiobox"]
+    segments: bool
+    resume: bool
+    overwrite: bool
+
+
+def _bad_rows(strict: bool) -> tuple[list[ManifestError], OnBadRow]:
+    """Bad rows of lists, and the function that adds to them, or that raises the error if `strict`."""
+    from mmmos.io.lists import refuse
+
     skipped: list[ManifestError] = []
 
     def skip(error: ManifestError) -> None:
         skipped.append(error)
         logger.warning("%s: this row is left out", error)
 
-    root = None if data_root is None else str(data_root)
-    found = expand(inputs, root, refuse if strict else skip)
-    if folder := folder_of(output, run):
-        if segments or form != "mmmos" or resume or overwrite:
-            raise UsageError(
-                f"{folder} is a folder: --segments, --format, --resume and --overwrite are for files; it resumes itself"
-            )
-        from mmmos.bulk.tasks import ScoreTask
+    return skipped, refuse if strict else skip
 
-        found = _at_paths(found)
-        task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
-        raise typer.Exit(1 if run_in_folder(folder, found, task, run, "scoring").errors or skipped else 0)
-    file = None if output is None else Path(output)
+
+def _score_to(
+    target: _Target,
+    inputs: Sequence[str],
+    found: Iterable[Clip],
+    skipped: Sequence[ManifestError],
+    open_model: Callable[[], Predictor],
+) -> int:
+    """Score clips in this process. Returns the number of clips that cannot be scored."""
+    from mmmos.data.inputs import named_files
+    from mmmos.inference.rows import not_done
+
+    file, form, segments, resume = target.file, target.form, target.segments, target.resume
     if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
         raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
-    with _output(file, form, named_files(inputs), resume or overwrite):
+    with _output(file, form, named_files(inputs), resume or target.overwrite):
         clips = list(found)
         if not clips and skipped:
             raise UsageError(f"nothing to score: all {len(skipped)} rows of the list are left out")
         if not clips:
             logger.warning("nothing to score in %s", " ".join(inputs))
             with _rows_to(file, form, resume, []):
-                return
-        predictor = open_predictor(
-            model, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license)), batch_size
-        )
+                return 0
+        predictor = open_model()
         if resume and file:
             clips = not_done(clips, file, predictor.provenance)
         failed, label_range = 0, predictor.model.info.label_range
@@ -137,8 +173,7 @@ def score(
         logger.warning("%d of %d clips could not be scored; their rows say why", failed, len(clips))
     if skipped:
         logger.warning("%d rows of lists were left out", len(skipped))
-    if failed or skipped:
-        raise typer.Exit(1)
+    return failed
 
 
 def _at_paths(clips: Iterable[Clip]) -> Iterator[Clip]:
@@ -153,7 +188,7 @@ def _at_paths(clips: Iterable[Clip]) -> Iterator[Clip]:
 def _output(
     file: Path | None, form: Literal["mmmos", "audiobox"], inputs: Iterable[str], overwrite: bool
 ) -> Iterator[None]:
-    """The output file to this run alone, if there is one and it destroys nothing. Raises `UsageError`."""
+    """Check and lock the output file, if there is one. Raises `UsageError`."""
     from mmmos.inference.rows import check_target
     from mmmos.io.atomic import locked
 

@@ -74,7 +74,7 @@ def train(
         str, typer.Option(help="Settings to begin with: small, paper, official_code or best (docs/SETTINGS.md).")
     ] = "small",
     change: SetOption = [],  # noqa: B006, typer makes a new list each time
-    main_set: Annotated[str, typer.Option(help="Value of the column `set` whose scale the scores are on.")] = "",
+    main_set: Annotated[str, typer.Option(help="Dataset (column `set`) whose rating scale the model outputs.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache; by default OUTPUT-cache.")] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Seed of the split, the crops, the weights and the order of clips.")
