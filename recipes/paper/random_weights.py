@@ -37,7 +37,7 @@ from mmmos.model.system import Member, ModelInfo
 from mmmos.scores import AXES, Scale
 
 TINY_WAVLM = WavLMConfig(
-    ((32, 10, 5), *[(32, 3, 2)] * 4, *[(32, 2, 2)] * 2), 48, 4, hidden=80, depth=3, reach=16, groups=4
+    ((32, 10, 5), *[(32, 3, 2)] * 4, *[(32, 2, 2)] * 2), 48, 4, hidden=80, depth=3, pos_conv_kernel=16, groups=4
 )
 TINY_MUQ = MuQConfig(32, 2, 4, intermediate_size=48, conv_depthwise_kernel_size=7, conv_dim=6)
 TINY_M2D = M2DConfig((32, 1001), (16, 16), width=64, depth=2, hidden=96)
@@ -98,11 +98,11 @@ def write_wavlm(encoder: WavLM, folder: Path) -> Path:
 
 def unilm_state(encoder: WavLM) -> dict[str, Tensor]:
     """The inverse of `WavLM.load`: tensors by unilm's names from which the same network comes back."""
-    convs, near = encoder.convs, encoder.near
+    convs, near = encoder.convs, encoder.pos_conv
     state = {
-        "feature_extractor.conv_layers.0.0.weight": encoder.first.weight.T[:, None],
-        "feature_extractor.conv_layers.0.2.weight": encoder.first.scale,
-        "feature_extractor.conv_layers.0.2.bias": encoder.first.shift,
+        "feature_extractor.conv_layers.0.0.weight": encoder.conv0.weight.T[:, None],
+        "feature_extractor.conv_layers.0.2.weight": encoder.conv0.scale,
+        "feature_extractor.conv_layers.0.2.bias": encoder.conv0.shift,
         "encoder.layers.0.self_attn.relative_attention_bias.weight": encoder.bias,
         "encoder.pos_conv.0.weight_g": near.weight.norm(dim=(0, 1), keepdim=True),
         "encoder.pos_conv.0.weight_v": near.weight,
@@ -113,13 +113,13 @@ def unilm_state(encoder: WavLM) -> dict[str, Tensor]:
     parts = {
         "layer_norm": encoder.norm,
         "post_extract_proj": encoder.project,
-        "encoder.layer_norm": encoder.near_norm,
+        "encoder.layer_norm": encoder.pos_conv_norm,
     }
     for name, module in parts.items():
         state |= {f"{name}.{part}": tensor for part, tensor in module.state_dict().items()}
     for i, block in enumerate(encoder.blocks):
         layer: Any = block
-        state |= {f"encoder.layers.{i}.{key}": tensor for key, tensor in layer.places().items()}
+        state |= {f"encoder.layers.{i}.{key}": tensor for key, tensor in layer.targets().items()}
         # Published are eight values of which sums of four and four are used.
         shared = {part: tensor / (GATES // 2) for part, tensor in layer.gate.state_dict().items()}
         for part, tensor in shared.items():

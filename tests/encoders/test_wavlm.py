@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mmmos.encoders.wavlm import WavLM, buckets, valid_frames
+from mmmos.encoders.padded import Padded
+from mmmos.encoders.wavlm import WavLM
 from mmmos.encoders.wavlm_checkpoint import WavLMConfig
+from mmmos.encoders.wavlm_layers import buckets, valid_frames
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, UsageError
 from tests.references.wavlm import hub_network, hub_states, unilm_network, unilm_settings, unilm_states
 from tests.sounds import music_tensor
@@ -26,7 +28,7 @@ TINY = WavLMConfig(
     heads=4,
     hidden=80,
     depth=3,
-    reach=16,
+    pos_conv_kernel=16,
     groups=3,  # of 16 channels: with 12, oneDNN of torch 2.13 is wrong in bfloat16 on processors with AMX
     buckets=32,
     max_distance=20,
@@ -119,7 +121,7 @@ def test_full_size_hub_folder_gives_the_published_states(tmp_path: Path) -> None
 
 
 def test_odd_kernel_of_the_long_convolution(tmp_path: Path) -> None:
-    config = WavLMConfig(**{**vars(TINY), "reach": 15})
+    config = WavLMConfig(**{**vars(TINY), "pos_conv_kernel": 15})
     network = unilm_network(config)
     path = save_unilm(network, config, tmp_path / "odd.pt")
     encoder = WavLM.from_checkpoint(path, trust_checkpoint=True, layers="all")
@@ -189,7 +191,7 @@ def test_group_norm_is_exact_where_kernels_are_deaf_to_the_sound() -> None:
     """Second differences of a 30 Hz tone are a ten-thousandth of it; of their variance, float32 would keep no digit."""
     time = torch.arange(RATE, dtype=torch.float64) / RATE
     clip = (0.5 + 0.4 * torch.sin(2 * math.pi * 30 * time))[None].float()
-    first = WavLM(TINY).first
+    first = WavLM(TINY).conv0
     kernel = 1000 * torch.tensor([0.0, 0, 0, 1, -2, 1, 0, 0, 0, 0])
     first.weight.copy_(kernel[:, None])
     output = nn.functional.conv1d(clip.double()[:, None], kernel.double().expand(32, 1, 10), stride=5)
@@ -282,7 +284,7 @@ def test_bfloat16_stays_near_float32(unilm: nn.Module, encoder: WavLM, way: str)
         with torch.autocast("cpu", torch.bfloat16):
             frames = lower.encode(clip).frames
     with torch.no_grad():  # the convolution under the GroupNorm keeps its precision
-        assert torch.equal(lower.first(clip), encoder.first(clip))
+        assert torch.equal(lower.conv0(clip), encoder.conv0(clip))
     assert frames.dtype == torch.float32
     expected = encoder.encode(clip).frames
     error = (frames - expected).square().mean().sqrt() / expected.square().mean().sqrt()
@@ -434,5 +436,14 @@ def test_settings_that_make_no_network_are_refused(unilm: nn.Module, tmp_path: P
 )
 def test_damaged_config_json_is_refused(hub_folder: Path, text: str) -> None:
     (hub_folder / "config.json").write_text(text)
-    with pytest.raises(ModelFormatError, match=r"no config\.json of WavLM"):
+    with pytest.raises(ModelFormatError, match=r"not a config\.json of WavLM"):
         WavLM.from_checkpoint(hub_folder)
+
+
+def test_fingerprint_is_that_of_earlier_versions() -> None:
+    """Models and caches name their encoder by its fingerprint, of 577577c here: attributes have other names now."""
+    encoder = WavLM(WavLMConfig(convs=((8, 10, 5), (8, 3, 2)), width=16, heads=2, hidden=24, depth=1, groups=4))
+    for parameter in encoder.parameters():
+        parameter.fill_(0.5)
+    assert encoder.fingerprint() == "01ed2ec0a9b36583afcdf23daae05d63e3552c52e3a5bd8df014b74793dd4f67"
+    assert Padded(encoder, 2.0).fingerprint() == "e7737feaa57131c7e213698ef9e76c0f019a4d448d9598f5d21060e27c1254e0"

@@ -127,10 +127,15 @@ class Encoder(nn.Module, ABC):
         super().requires_grad_(False)
         return self
 
+    def fingerprint_key(self, key: str) -> str:
+        """The name of a tensor in the fingerprint: it stays when an attribute gets another name."""
+        return key
+
     def fingerprint(self) -> str:
         """sha256 of name, settings and weights: equal fingerprints give equal features."""
         digest = hashlib.sha256(f"{self.name} {sorted(self.settings().items())}".encode())
-        for key, value in sorted(self.state_dict().items()):
+        state = {self.fingerprint_key(key): value for key, value in self.state_dict().items()}
+        for key, value in sorted(state.items()):
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Silence that counts as audio: every clip as long as the longest, as the published MMMOS system was trained."""
+"""Silence that counts as audio: all clips padded to one length, as in training of the published MMMOS system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmmos.errors import UsageError
 
 
 class Padded(Encoder):
-    """An encoder that hears zeros after each clip up to `seconds`, and gives their frames as real ones.
+    """An encoder that pads each clip with zeros to `seconds`, whose frames count as real ones.
 
     A clip of that length or more is left as it is. Raises `UsageError` for another length than one above 0 s.
     """
@@ -27,6 +27,10 @@ class Padded(Encoder):
         self.name, self.sample_rate, self.rate_hz = encoder.name, encoder.sample_rate, encoder.rate_hz
         self.dim, self.block_dims, self.min_samples = encoder.dim, encoder.block_dims, encoder.min_samples
         self.train()
+
+    def fingerprint_key(self, key: str) -> str:
+        """That of the encoder, after "encoder."."""
+        return f"encoder.{self.encoder.fingerprint_key(key.removeprefix('encoder.'))}"
 
     def settings(self) -> dict[str, Any]:
         """Those of the encoder, and `pad_silence` (s)."""

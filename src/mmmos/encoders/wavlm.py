@@ -6,10 +6,10 @@
             └► 12 blocks, a LayerNorm after each residual sum ► states 1 to 12
                attention logits: q · k / 8 + gate(head, frame of q) × bias(head, distance from q to k)
 
-What is done otherwise than published gives the same result. The GroupNorm becomes part of the first
-convolution, clip by clip (`_First`). q, k and v are one product. Of the eight gate values of a head only
-the sums of four and four are used, so their weights are summed, and the weight norm of the long convolution
-is undone, at loading. No dropout is built, nor the vector that hides frames in pre-training.
+Differences from the published code do not change the result. The GroupNorm becomes part of the first convolution, clip
+by clip (`NormalisedConv`). q, k and v are one product. Loading sums the gate weights, since only the sums of four and
+four of a head's eight gate values are used, and undoes the weight norm of the positional convolution. Dropout and the
+vector that hides frames in pre-training are not built.
 """
 
 from __future__ import annotations
@@ -25,19 +25,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmos.encoders.base import Encoder
-from mmmos.encoders.wavlm_checkpoint import WavLMConfig, fill, read_published
+from mmmos.encoders.wavlm_checkpoint import WavLMConfig, copy_weights, read_published
+from mmmos.encoders.wavlm_layers import Block, NormalisedConv, buckets, named_parameters_of, valid_frames
 from mmmos.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
     Layers = Literal["last", "all"] | Sequence[float]
     """Which of the 13 states become frames; numbers are their weights in a sum."""
 
 RATE = 16_000  # Hz
-GATES = 8  # published values a head and frame
-GROUP_NORM_EPS = 1e-5
+GATES = 8  # published values per head and frame
+
+EARLIER_NAMES = {"conv0": "first", "pos_conv": "near", "pos_conv_norm": "near_norm"}
+"""Attribute -> its name in fingerprints."""
 
 
 class WavLM(Encoder):
@@ -69,18 +72,18 @@ class WavLM(Encoder):
         self.min_samples = 1  # and back from one frame to the samples it is made of:
         for _, kernel, stride in reversed(config.convs):
             self.min_samples = (self.min_samples - 1) * stride + kernel
-        self.first = _First(*config.convs[0])
+        self.conv0 = NormalisedConv(*config.convs[0])
         self.convs = nn.ModuleList(
             nn.Conv2d(n, m, (1, kernel), (1, stride), bias=False)
             for (n, *_), (m, kernel, stride) in pairwise(config.convs)
         )
-        channels, width, reach = config.convs[-1][0], config.width, config.reach
+        channels, width, kernel = config.convs[-1][0], config.width, config.pos_conv_kernel
         self.norm = nn.LayerNorm(channels, config.eps)
         self.project = nn.Linear(channels, width)
-        self.near = nn.Conv1d(width, width, reach, padding=reach // 2, groups=config.groups)
-        self.near_norm = nn.LayerNorm(width, config.eps)
+        self.pos_conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=config.groups)
+        self.pos_conv_norm = nn.LayerNorm(width, config.eps)
         self.bias = nn.Parameter(torch.randn(config.buckets, config.heads))
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train()
 
@@ -104,60 +107,65 @@ class WavLM(Encoder):
 
         Raises `ModelFormatError` that names `source` and the first keys at fault.
         """
-        gain = self.near.weight.new_empty(1, 1, self.config.reach)
-        places = {
-            "feature_extractor.conv_layers.0.0.weight": self.first.weight.T[:, None],
-            "feature_extractor.conv_layers.0.2.weight": self.first.scale,
-            "feature_extractor.conv_layers.0.2.bias": self.first.shift,
+        gain = self.pos_conv.weight.new_empty(1, 1, self.config.pos_conv_kernel)
+        targets = {
+            "feature_extractor.conv_layers.0.0.weight": self.conv0.weight.T[:, None],
+            "feature_extractor.conv_layers.0.2.weight": self.conv0.scale,
+            "feature_extractor.conv_layers.0.2.bias": self.conv0.shift,
             "encoder.layers.0.self_attn.relative_attention_bias.weight": self.bias,
             "encoder.pos_conv.0.weight_g": gain,
-            "encoder.pos_conv.0.weight_v": self.near.weight.detach(),  # a place to copy to: it is changed below
-            "encoder.pos_conv.0.bias": self.near.get_parameter("bias"),
-            **_both("layer_norm", self.norm),
-            **_both("post_extract_proj", self.project),
-            **_both("encoder.layer_norm", self.near_norm),
+            "encoder.pos_conv.0.weight_v": self.pos_conv.weight.detach(),  # gets a copy, changed below
+            "encoder.pos_conv.0.bias": self.pos_conv.get_parameter("bias"),
+            **named_parameters_of("layer_norm", self.norm),
+            **named_parameters_of("post_extract_proj", self.project),
+            **named_parameters_of("encoder.layer_norm", self.pos_conv_norm),
         }
         for i, conv in enumerate(self.convs, 1):
-            places[f"feature_extractor.conv_layers.{i}.0.weight"] = conv.get_parameter("weight").squeeze(2)
-        blocks = [block for block in self.blocks if isinstance(block, _Block)]
+            targets[f"feature_extractor.conv_layers.{i}.0.weight"] = conv.get_parameter("weight").squeeze(2)
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
         gates = [(torch.empty(GATES, self.config.width // self.config.heads), torch.empty(GATES)) for _ in blocks]
         for i, (block, (weight, bias)) in enumerate(zip(blocks, gates, strict=True)):
-            places |= {f"encoder.layers.{i}.{key}": place for key, place in block.places().items()}
-            places[f"encoder.layers.{i}.self_attn.grep_linear.weight"] = weight
-            places[f"encoder.layers.{i}.self_attn.grep_linear.bias"] = bias
-        fill(places, state, source)
-        self.near.weight.mul_(gain / self.near.weight.norm(dim=(0, 1), keepdim=True))
+            targets |= {f"encoder.layers.{i}.{key}": target for key, target in block.targets().items()}
+            targets[f"encoder.layers.{i}.self_attn.grep_linear.weight"] = weight
+            targets[f"encoder.layers.{i}.self_attn.grep_linear.bias"] = bias
+        copy_weights(targets, state, source)
+        self.pos_conv.weight.mul_(gain / self.pos_conv.weight.norm(dim=(0, 1), keepdim=True))
         for block, (weight, bias) in zip(blocks, gates, strict=True):
             block.gate.weight.copy_(weight.view(2, GATES // 2, -1).sum(dim=1))
             block.gate.bias.copy_(bias.view(2, GATES // 2).sum(dim=1))
 
+    def fingerprint_key(self, key: str) -> str:
+        """Fingerprints of saved models have the names that these layers had when the first was saved."""
+        layer, _, rest = key.partition(".")
+        return f"{EARLIER_NAMES.get(layer, layer)}.{rest}" if rest else key
+
     def settings(self) -> dict[str, Any]:
-        """What the weights do not show; arguments of `from_checkpoint`."""
+        """Options that the weights do not determine; arguments of `from_checkpoint`."""
         return {"layers": self.layers, "pad_seconds": self.pad_seconds}
 
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] in [-1, 1] -> [B, T, 768], or [B, T, 13 × 768]."""
         missing = round(self.pad_seconds * RATE) - waves.shape[1]
         if missing <= 0:
-            states, heard = self.states(waves), None
+            states, valid = self.states(waves), None
         else:
             lengths = torch.full((len(waves),), waves.shape[1], device=waves.device)
             padded = F.pad(waves, (0, missing))
-            states, heard = self.states(padded, lengths), math.ceil(waves.shape[1] * self.rate_hz / RATE)
+            states, valid = self.states(padded, lengths), math.ceil(waves.shape[1] * self.rate_hz / RATE)
         if isinstance(self.layers, tuple):
             weighted = (weight * state for weight, state in zip(self.layers, states, strict=True))
             mixed = sum(weighted, start=waves.new_zeros(()))
         else:
             mixed = torch.cat(tuple(deque(states, maxlen=len(self.block_dims))), dim=-1)
-        return mixed[:, :heard].to(waves.dtype)
+        return mixed[:, :valid].to(waves.dtype)
 
     def states(self, waves: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
-        """What enters the first block, and what leaves each: [B, S] -> 13 times [B, T, 768].
+        """The input of the first block and the output of each: [B, S] -> 13 times [B, T, 768].
 
         With `lengths` [B] only the frames of `valid_frames` are attended to, as in the audiobox model, which
-        pads clips with zeros; its GroupNorm hears the zeros all the same.
+        pads clips with zeros; its GroupNorm includes the zeros.
         """
-        x = self.first(waves).to(self.project.weight.dtype)  # [B, T, 512]
+        x = self.conv0(waves).to(self.project.weight.dtype)  # [B, T, 512]
         x = x.transpose(1, 2).unsqueeze(2)  # [B, 512, 1, T], not moved in memory: "channels last"
         for conv in self.convs:
             x = F.gelu(conv(x))
@@ -166,8 +174,8 @@ class WavLM(Encoder):
         if lengths is not None:
             invalid = ~valid_frames(lengths, waves.shape[1], frames)[:, None, None]
             x = x.masked_fill(invalid[:, 0, 0, :, None], 0)
-        near = self.near(x.transpose(1, 2))[..., :frames]  # an even kernel gives a frame too many
-        x = self.near_norm(x + F.gelu(near).transpose(1, 2))
+        positions = self.pos_conv(x.transpose(1, 2))[..., :frames]  # an even kernel gives one frame more
+        x = self.pos_conv_norm(x + F.gelu(positions).transpose(1, 2))
         yield x
         bias = self._bias(frames)
         for block in self.blocks:
@@ -175,117 +183,8 @@ class WavLM(Encoder):
             yield x
 
     def _bias(self, frames: int) -> Tensor:
-        """What is added to the logits of two frames, before the gate: [heads, T of q, T of k]."""
+        """Bias of the attention logits before the gate: [heads, T of q, T of k]."""
         distance = torch.arange(1 - frames, frames)
         index = buckets(distance, self.config.buckets, self.config.max_distance).to(self.bias.device)
         # One row of all distances, under a window that starts a place earlier for each later q.
         return self.bias[index].T.unfold(1, frames, 1).flip(1)
-
-
-class _First(nn.Module):
-    """First convolution, GroupNorm of each channel over the clip, GELU, in float32: [B, S] -> [B, T, channels].
-
-    With m and C the mean and the covariance of the samples under the kernel w, the channel has mean w · m
-    and variance w · C w: the norm scales and shifts the kernel. In float64, since w · C w is a small
-    difference of large numbers where a kernel is deaf to what is loud in the clip.
-    """
-
-    def __init__(self, channels: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.weight = nn.Parameter(torch.randn(kernel, channels) / math.sqrt(kernel))
-        self.scale = nn.Parameter(torch.ones(channels))
-        self.shift = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, waves: Tensor) -> Tensor:
-        with torch.autocast(waves.device.type, enabled=False):
-            under = waves.float().unfold(1, len(self.weight), self.stride)  # [B, T, kernel]
-            mean = under.double().mean(dim=1, keepdim=True)
-            centred, weight = under.double() - mean, self.weight.double()
-            covariance = centred.transpose(1, 2) @ centred / under.shape[1]
-            variance = (weight * (covariance @ weight)).sum(dim=1, keepdim=True)  # [B, 1, channels]
-            weight = weight * self.scale * (variance + GROUP_NORM_EPS).rsqrt()  # [B, kernel, channels]
-            shift = self.shift - mean @ weight
-            return F.gelu(torch.baddbmm(shift.float(), under, weight.float()))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """`.to(torch.bfloat16)` and its like move these tensors to their device and leave them float32."""
-
-        def moved(tensor: Tensor) -> Tensor:
-            other = fn(tensor)
-            return other if other.dtype == tensor.dtype else tensor.to(other.device)
-
-        return super()._apply(moved, recurse)  # type: ignore
-
-
-class _Block(nn.Module):
-    """Attention and perceptron, each with its norm after it: [B, T, width] -> the same."""
-
-    def __init__(self, config: WavLMConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.gate = nn.Linear(config.width // config.heads, 2)
-        self.gate_scale = nn.Parameter(torch.ones(config.heads, 1, 1))
-        self.out = nn.Linear(config.width, config.width)
-        self.norm1 = nn.LayerNorm(config.width, config.eps)
-        self.up = nn.Linear(config.width, config.hidden)
-        self.down = nn.Linear(config.hidden, config.width)
-        self.norm2 = nn.LayerNorm(config.width, config.eps)
-
-    def forward(self, x: Tensor, bias: Tensor, invalid: Tensor | None) -> Tensor:
-        """`bias` [heads, T, T] of each pair of frames; frames `unheard` [B, 1, 1, T] are not attended to."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, T, 64]
-        # The gate sees its head's share of the input itself, not q.
-        a, b = self.gate(x.view(*x.shape[:2], self.heads, -1)).sigmoid().transpose(1, 2).split(1, dim=-1)
-        logits = (a * (b * self.gate_scale - 1) + 2) * bias
-        if invalid is not None:
-            logits = logits.masked_fill(invalid, -torch.inf)
-        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=logits.to(q.dtype))
-        x = self.norm1(x + self.out(heard.transpose(1, 2).flatten(2)))
-        out: Tensor = self.norm2(x + self.down(F.gelu(self.up(x))))
-        return out
-
-    def places(self) -> dict[str, Tensor]:
-        """Where published tensors go, by unilm's names; the gate's weights are published otherwise."""
-        places = {
-            "self_attn.grep_a": self.gate_scale[None],
-            **_both("self_attn.out_proj", self.out),
-            **_both("self_attn_layer_norm", self.norm1),
-            **_both("fc1", self.up),
-            **_both("fc2", self.down),
-            **_both("final_layer_norm", self.norm2),
-        }
-        for part, weight, bias in zip("qkv", self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True):
-            places |= {f"self_attn.{part}_proj.weight": weight, f"self_attn.{part}_proj.bias": bias}
-        return places
-
-
-def buckets(distance: Tensor, count: int, far: int) -> Tensor:
-    """Bucket of each distance in frames from query to key.
-
-    Half of the buckets are for keys after the query. Of each half, half have one distance each, and the others
-    widen up to `far`.
-
-    >>> buckets(torch.tensor([-5000, -80, -79, 0, 1, 79, 80, 800]), 320, 800)
-    tensor([159,  80,  79,   0, 161, 239, 240, 319])
-    """
-    half, near = count // 2, count // 4
-    steps = distance.abs()
-    wide = (steps.clamp(min=near).double() / near).log() / math.log(far / near) * (half - near)
-    return steps.where(steps < near, near + wide.long()).clamp(max=half - 1) + half * (distance > 0)
-
-
-def valid_frames(lengths: Tensor, samples: int, frames: int) -> Tensor:
-    """Whether a frame of a padded clip holds sound, by the published rule: lengths [B] -> [B, frames] bool.
-
-    The rule gives every frame an equal share of the samples and drops the rest.
-
-    >>> valid_frames(torch.tensor([160_000, 16_000, 400]), 160_000, 499).sum(dim=1)
-    tensor([499,  50,   2])
-    """
-    return torch.arange(frames, device=lengths.device) * (samples // frames) < lengths[:, None]
-
-
-def _both(name: str, module: nn.Linear | nn.LayerNorm) -> dict[str, Tensor]:
-    return {f"{name}.weight": module.weight, f"{name}.bias": module.bias}

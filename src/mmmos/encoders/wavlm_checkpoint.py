@@ -1,9 +1,9 @@
 """The two layouts in which WavLM's weights are published, with other names for the same settings and tensors.
 
     unilm   WavLM-Base+.pt, a pickle of {"cfg": settings, "model": tensors}
-    hub     microsoft/wavlm-base-plus: config.json beside pytorch_model.bin or model.safetensors
+    hub     microsoft/wavlm-base-plus: config.json next to pytorch_model.bin or model.safetensors
 
-Tensors go by unilm's names in our code. Either layout may spell the weight norm of the long convolution in
+Tensors go by unilm's names in our code. Either layout may spell the weight norm of the positional convolution in
 PyTorch's older way or in its newer one. WavLM Large is another network, with the norms first and its waves
 normalised, in tensors of like names: its settings are refused.
 """
@@ -36,14 +36,14 @@ class WavLMConfig:
     heads: int = 12
     hidden: int = 3072  # of a block's perceptron
     depth: int = 12  # blocks
-    reach: int = 128  # frames under the long convolution's kernel
-    groups: int = 16  # of the long convolution's channels
+    pos_conv_kernel: int = 128  # frames, of the positional convolution
+    groups: int = 16  # of the positional convolution's channels
     buckets: int = 320  # of distances
     max_distance: int = 800  # frames; from there on, one bucket
     eps: float = 1e-5  # of every LayerNorm
 
     def __post_init__(self) -> None:
-        numbers = [self.hidden, self.depth, self.reach, *(number for conv in self.convs for number in conv)]
+        numbers = [self.hidden, self.depth, self.pos_conv_kernel, *(number for conv in self.convs for number in conv)]
         whole = self.heads > 0 < self.groups and self.width % self.heads == 0 == self.width % self.groups
         if not self.convs or min(numbers) < 1 or not whole or not 1 <= self.buckets // 4 < self.max_distance:
             raise ValueError(f"these sizes do not go together: {self}")
@@ -54,7 +54,7 @@ SIZES = {
     "heads": ("encoder_attention_heads", "num_attention_heads"),
     "hidden": ("encoder_ffn_embed_dim", "intermediate_size"),
     "depth": ("encoder_layers", "num_hidden_layers"),
-    "reach": ("conv_pos", "num_conv_pos_embeddings"),
+    "pos_conv_kernel": ("conv_pos", "num_conv_pos_embeddings"),
     "groups": ("conv_pos_groups", "num_conv_pos_embedding_groups"),
     "buckets": ("num_buckets", "num_buckets"),
     "max_distance": ("max_distance", "max_bucket_distance"),
@@ -70,7 +70,7 @@ UNILM_ONLY = {
     "relative_position_embedding": True,
     "gru_rel_pos": True,
 }
-"""Settings in unilm's layout that say it is this network and no other."""
+"""Settings in unilm's layout that identify this network."""
 
 HUB_ONLY = {
     "model_type": "wavlm",
@@ -106,7 +106,7 @@ IGNORED = {"mask_emb", "masked_spec_embed"}  # stands in for the frames that pre
 
 
 def read_published(path: Path, trust_checkpoint: bool = False) -> tuple[WavLMConfig, Any, str]:
-    """Sizes, tensors and file of a checkpoint: unilm's file, the hub's folder, or a file with config.json beside it.
+    """Sizes, tensors and file of a checkpoint: unilm's file, the hub's folder, or a file with config.json next to it.
 
     Raises `ModelNotFoundError`, `ModelFormatError`.
     """
@@ -121,10 +121,10 @@ def read_published(path: Path, trust_checkpoint: bool = False) -> tuple[WavLMCon
     return parse_hub(path.parent / "config.json"), held, str(path)
 
 
-def fill(places: Mapping[str, Tensor], state: Any, source: str) -> None:
-    """Put tensors of either layout into `places`, which are named as in unilm's: all of them and no others.
+def copy_weights(targets: Mapping[str, Tensor], state: Any, source: str) -> None:
+    """Copy tensors of either layout to `targets`, which are named as in unilm's: all of them and no others.
 
-    A parameter takes over a tensor of its own layout (`load_strictly` says why); other places get a copy.
+    A parameter takes over a tensor of its own layout (`load_strictly` says why); other targets get a copy.
 
     Raises `ModelFormatError` that names `source` and the first keys at fault, as they are in `state`.
     """
@@ -136,31 +136,31 @@ def fill(places: Mapping[str, Tensor], state: Any, source: str) -> None:
     if any(".parametrizations." in key for key in state):
         rules += NEW_NORM
     wavlm, keys = WavLMCheckpoint(), {}
-    for key, place in places.items():
+    for key, target in targets.items():
         keys[key] = key
         for pattern, replacement in rules:
             keys[key] = re.sub(pattern, replacement, keys[key])
-        wavlm.add(keys[key], place)
+        wavlm.add(keys[key], target)
     load_strictly(wavlm, {key: value for key, value in state.items() if key not in IGNORED}, source, share=True)
-    for key, place in places.items():
-        if isinstance(place, nn.Parameter):
-            place.data = wavlm.get_buffer(keys[key])
+    for key, target in targets.items():
+        if isinstance(target, nn.Parameter):
+            target.data = wavlm.get_buffer(keys[key])
         else:
-            place.copy_(wavlm.get_buffer(keys[key]))
+            target.copy_(wavlm.get_buffer(keys[key]))
 
 
 class WavLMCheckpoint(nn.Module):
     """Tensors under names with dots in them."""
 
-    def add(self, key: str, place: Tensor) -> None:
-        """A tensor like `place` is to be loaded under `key`."""
+    def add(self, key: str, target: Tensor) -> None:
+        """Expect a tensor like `target` under `key`."""
         module: nn.Module = self
         *path, leaf = key.split(".")
         for part in path:
             if part not in dict(module.named_children()):
                 module.add_module(part, nn.Module())
             module = module.get_submodule(part)
-        module.register_buffer(leaf, place.detach())
+        module.register_buffer(leaf, target.detach())
 
 
 def parse_unilm(cfg: Any, source: str) -> WavLMConfig:
@@ -179,9 +179,7 @@ def parse_unilm(cfg: Any, source: str) -> WavLMConfig:
 def parse_hub(path: Path) -> WavLMConfig:
     """Sizes from the hub's config.json; what it leaves out is as in Base+. Raises `ModelFormatError`."""
     if not path.is_file():
-        raise ModelFormatError(
-            f"{path} is missing: weights with no 'cfg' among them have their config.json beside them"
-        )
+        raise ModelFormatError(f"{path} is missing: weights without a 'cfg' need their config.json next to them")
     base = WavLMConfig()
     try:
         config = json.loads(path.read_text())
@@ -191,10 +189,12 @@ def parse_hub(path: Path) -> WavLMConfig:
         m, k, s = ([int(number) for number in config.get(field, column)] for field, column in fields)
         return WavLMConfig(tuple(zip(m, k, s, strict=True)), **sizes, eps=float(config.get("layer_norm_eps", base.eps)))
     except (OSError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"{path} is no config.json of WavLM ({type(error).__name__}: {error})") from error
+        raise ModelFormatError(f"{path} is not a config.json of WavLM ({type(error).__name__}: {error})") from error
 
 
-def _check_network(found: Mapping[str, Any], wanted: Mapping[str, Any], source: str) -> None:
-    others = [f"{key} is {found.get(key)!r}, not {value!r}" for key, value in wanted.items() if found.get(key) != value]
+def _check_network(found: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> None:
+    others = [
+        f"{key} is {found.get(key)!r}, not {value!r}" for key, value in expected.items() if found.get(key) != value
+    ]
     if others:
         raise ModelFormatError(f"{source} is of another network than WavLM Base+: {', '.join(others)}")
