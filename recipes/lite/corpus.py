@@ -149,8 +149,10 @@ def speak(program: str, folder: Path) -> None:
     """Sentences read by a synthesiser, its voices in turn."""
     for i, (voice, *words) in list(enumerate(product(SPEAKERS[program], *SENTENCES)))[::3]:
         file, text = folder / f"{voice}-{i:03}.wav", " ".join(map(str, words))
-        order = ["-v", voice, "-w", file, text] if program == "espeak-ng" else ["-voice", voice, "-t", text, "-o", file]
-        subprocess.run([program, *order], check=True)
+        options = ["-v", str(voice), "-w", str(file), text]
+        if program != "espeak-ng":
+            options = ["-voice", str(voice), "-t", text, "-o", str(file)]
+        subprocess.run([program, *options], check=True)
 
 
 def seed(*words: object) -> int:
@@ -339,7 +341,7 @@ def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, A
     """Vocals separated from their mixture, in four severities of two kinds; sums of one, two and four stems."""
     vocals, backing = stems["vocals"], stems["mixture"] - stems["vocals"]
     order = np.random.default_rng(seed("stems", song)).permutation(["bass", "drums", "other", "vocals"])
-    made = {(SOURCES, count): sum(stems[str(name)] for name in order[:count]) for count in (1, 2, 4)}
+    made = {(SOURCES, n): sum((stems[str(name)] for name in order[:n]), np.zeros_like(vocals)) for n in (1, 2, 4)}
     if np.mean(vocals**2) > 0.01 * np.mean(stems["mixture"] ** 2):  # the excerpt has vocals
         made["clean", 0] = vocals
         for kind, severity in product(("bleed", "separated"), (1, 2, 3, 4)):

@@ -24,8 +24,6 @@ from mmmos.errors import AudioError
 from tests.broken_files import album, bomb, noise, sparse, wav, write_sounds
 from tests.sounds import SAMPLES
 
-pytestmark = pytest.mark.slow  # processes of its own
-
 RATES = (16_000, 24_000)
 
 
@@ -317,6 +315,7 @@ def test_a_decoder_that_is_forgotten_leaves_no_child(clip):
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system neither limits nor tells")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_file_that_takes_all_memory_costs_itself_alone(decoder, clip, tmp_path):
     """Each asks for gigabytes, the first in a few kilobytes."""
@@ -337,6 +336,7 @@ def test_a_file_that_takes_all_memory_costs_itself_alone(decoder, clip, tmp_path
     assert decoder.peak_bytes() < 1.2 * MEMORY_BYTES
 
 
+@pytest.mark.slow
 @needs_proc
 def test_the_limit_of_memory_is_the_decoders(clip, tmp_path):
     path = tmp_path / "album.flac"
@@ -353,6 +353,7 @@ def test_the_limit_of_memory_is_the_decoders(clip, tmp_path):
         assert_decodes(decoder, pictures)
 
 
+@pytest.mark.slow
 def test_no_limit_of_memory_is_in_the_way_of_a_sound(tmp_path):
     soundfile.write(tmp_path / "hall.wav", np.full((192_000, 32), 0.1, np.float32), 384_000)
     header = wav(b"", channels=2, rate=48_000, claimed=3 * 3600 * 48_000 * 4)
@@ -367,6 +368,7 @@ def test_no_limit_of_memory_is_in_the_way_of_a_sound(tmp_path):
         assert_decodes(decoder, hours)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_the_most_memory_of_a_child_is_known(clip, tmp_path):
     decoder = IsolatedDecoder()
@@ -385,6 +387,7 @@ def test_the_most_memory_of_a_child_is_known(clip, tmp_path):
     decoder.close()
 
 
+@pytest.mark.slow
 def test_a_child_can_be_ended_from_another_thread(decoder, clip, fifo):
     decoder.start()
     killer = threading.Timer(0.1, decoder.kill)
@@ -394,6 +397,7 @@ def test_a_child_can_be_ended_from_another_thread(decoder, clip, fifo):
     assert_decodes(decoder, clip)
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_without_closing_says_nothing(clip):
     script = (
         "import sys\n"
@@ -406,6 +410,7 @@ def test_a_process_that_ends_without_closing_says_nothing(clip):
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
+@pytest.mark.slow
 def test_the_child_ends_when_its_parent_is_killed_even_if_it_hangs(clip, fifo):
     script = (
         "import os, signal, sys\n"
@@ -421,6 +426,7 @@ def test_the_child_ends_when_its_parent_is_killed_even_if_it_hangs(clip, fifo):
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, b"")
 
 
+@pytest.mark.slow
 def test_the_child_does_without_torch():
     script = "import sys, mmmos.audio.isolated; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

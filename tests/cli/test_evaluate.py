@@ -15,8 +15,6 @@ from mmmos.cli.evaluate import _give
 from mmmos.evaluation import agreement as evaluate
 from mmmos.scores import AXES, AXIS_NAMES
 
-pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
-
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -107,6 +105,7 @@ def test_a_terminal_gets_both_tables(run: Run, labels: np.ndarray, tmp_path: Pat
     assert max(map(len, out.splitlines())) <= 100
 
 
+@pytest.mark.slow
 def test_a_model_against_a_file(run: Run, make_file: Callable[..., Path], tmp_path: Path):
     lines = [f"{make_file(f'{i}.wav', rate=8000 + 4000 * i).name},{i + 2}" for i in range(3)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,PQ", *lines, "gone.wav,5"]))
@@ -249,6 +248,7 @@ def test_evaluate_replaces_a_file_only_with_overwrite(run: Run, labels: np.ndarr
     assert (status, "cannot hold both" in err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("raters")
 def test_leaderboard_never_replaces_an_input(run: Run, tmp_path: Path):
     (tmp_path / "others.csv").write_text("team,axis,level,MSE,LCC,SRCC,KTAU\nX,PC,system,1,0.5,0.5,0.5\n")
@@ -289,6 +289,7 @@ def raters(tmp_path: Path) -> tuple[list[str], np.ndarray]:
     return ids, ratings.mean(axis=2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("raters")
 def test_a_leaderboard_in_a_pipe_is_json(run: Run):
     status, out, err = run("leaderboard", "p.csv", "--labels", "raters.jsonl")
@@ -301,6 +302,7 @@ def test_a_leaderboard_in_a_pipe_is_json(run: Run):
     assert report["notes"] == [line.removeprefix("mmmos: ") for line in err.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("raters")
 def test_a_leaderboard_on_a_terminal_is_tables(run: Run, monkeypatch: pytest.MonkeyPatch):
     terminal(monkeypatch)
@@ -318,6 +320,7 @@ def test_a_leaderboard_on_a_terminal_is_tables(run: Run, monkeypatch: pytest.Mon
     assert paper.split() == ["MMMOS", "0.432", "0.942", "0.922", "0.752", "0.168", "0.991", "0.949", "0.838"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("raters")
 @pytest.mark.parametrize(("name", "start"), [("l.json", "{"), ("l.md", "## This model"), ("l.csv", "axis,level,n,MSE")])
 def test_a_leaderboard_in_a_file(run: Run, tmp_path: Path, name: str, start: str):
@@ -326,6 +329,7 @@ def test_a_leaderboard_in_a_file(run: Run, tmp_path: Path, name: str, start: str
     assert (tmp_path / name).read_text().startswith(start)
 
 
+@pytest.mark.slow
 def test_missing_predictions_are_refused_unless_it_is_said(run: Run, raters: tuple, tmp_path: Path):
     lines = (tmp_path / "p.csv").read_text().splitlines()
     (tmp_path / "p.csv").write_text("\n".join(lines[:-4]))
@@ -342,6 +346,7 @@ def test_missing_predictions_are_refused_unless_it_is_said(run: Run, raters: tup
     assert "4 of 30 clips have no score and were left out" in err
 
 
+@pytest.mark.slow
 def test_a_bad_prediction_costs_one_row_of_the_leaderboard(run: Run, raters: tuple, tmp_path: Path):
     lines = (tmp_path / "p.csv").read_text().splitlines()
     fields = lines[-1].split(",")
@@ -354,6 +359,7 @@ def test_a_bad_prediction_costs_one_row_of_the_leaderboard(run: Run, raters: tup
     assert run("leaderboard", "p.csv", "--labels", "raters.jsonl", "--strict")[0] == 2
 
 
+@pytest.mark.slow
 def test_more_than_the_ceiling_is_said(run: Run, raters: tuple, tmp_path: Path):
     ids, means = raters
     rows = [f"{name}.wav,{','.join(map(str, values))}" for name, values in zip(ids, means, strict=True)]
@@ -364,6 +370,7 @@ def test_more_than_the_ceiling_is_said(run: Run, raters: tuple, tmp_path: Path):
     assert "above" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("raters")
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -392,6 +399,7 @@ def test_wrong_usage_of_the_leaderboard(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_figures_in_a_pipe_are_json_whatever_they_are(capsys: pytest.CaptureFixture[str]):
     _give({"a": None}, "text", None)
     assert json.loads(capsys.readouterr().out) == {"a": None}

@@ -38,10 +38,7 @@ from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
 from tests.toys import ToyEncoder
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("shared_decoder"),
-]  # from end to end, or against a slow reference
+pytestmark = pytest.mark.usefixtures("shared_decoder")
 
 SETTINGS = PRESETS["small"].changed({"lr": 0.05, "weight_decay": 0.0, "epochs": 12, "batch_size": 8, "blstm_hidden": 4})
 SETTINGS = SETTINGS.changed({"early_stop_patience": None})
@@ -82,6 +79,7 @@ def epochs_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, float, float]
     return [record.args for record in caplog.records if record.name == "mmmos.training.loop"]
 
 
+@pytest.mark.slow
 def test_train_folder_saves_a_model_that_scores(
     train: Callable[..., Fitted], tmp_path: Path, rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,6 +292,7 @@ def test_train_folder_logs_silent_clips(
     assert any(rows[5].clip.id in message and "silent" in message for message in caplog.messages)
 
 
+@pytest.mark.slow
 def test_a_clip_that_breaks_off_after_its_first_window_is_left_out_whole(
     train: Callable[..., Fitted], rows: list[LabelledClip]
 ) -> None:
@@ -305,6 +304,7 @@ def test_a_clip_that_breaks_off_after_its_first_window_is_left_out_whole(
         assert (result.left_out, result.train_clips) == ([rows[5].clip.id], 15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGGREGATORS)
 @pytest.mark.parametrize("pad_mask", [True, False])
 def test_a_saved_folder_scores_as_its_table_does(
@@ -332,6 +332,7 @@ def test_a_saved_folder_scores_as_its_table_does(
     assert np.nanmax(np.ptp(found, axis=0)) > 0.1
 
 
+@pytest.mark.slow
 def test_silence_that_counts_as_audio_changes_scores(train: Callable[..., Fitted], tmp_path: Path) -> None:
     for name, pad_mask in (("masked", True), ("padded", False)):
         train(name, settings=replace(SETTINGS, pad_mask=pad_mask, epochs=1))
@@ -380,6 +381,7 @@ class Rates(States):
         return {"muq_sample_rate": self.sample_rate}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_the_published_codes_settings_train_a_model_that_scores(
     train: Callable[..., Fitted],
@@ -409,6 +411,7 @@ def test_the_published_codes_settings_train_a_model_that_scores(
     assert states.weights["all"].std() > 0  # it has learned which states to listen to
 
 
+@pytest.mark.slow
 def test_training_hears_another_crop_each_epoch_and_stops_on_windows(
     train: Callable[..., Fitted], rows: list[LabelledClip]
 ) -> None:
@@ -432,6 +435,7 @@ def test_training_hears_another_crop_each_epoch_and_stops_on_windows(
     assert len(torch.cat(frames).unique(dim=0)) == 6  # another seed, other crops
 
 
+@pytest.mark.slow
 def test_the_cache_keeps_frames_only_for_those_who_hear_time(train: Callable[..., Fitted], tmp_path: Path) -> None:
     for name, suffix in (("mlp", "pooled"), ("blstm_h", "pooled"), ("blstm_t", "frames")):
         cache = tmp_path / name
@@ -440,6 +444,7 @@ def test_the_cache_keeps_frames_only_for_those_who_hear_time(train: Callable[...
         assert kinds == {suffix}
 
 
+@pytest.mark.slow
 def test_features_in_bfloat16_train_a_model_too(train: Callable[..., Fitted], tmp_path: Path) -> None:
     train("exact", settings=replace(SETTINGS, epochs=2))
     train("rough", settings=replace(SETTINGS, epochs=2), source=replace(TOY, dtype="bfloat16"))
