@@ -33,6 +33,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 from unittest import mock
 
 import numpy as np
@@ -83,7 +84,7 @@ def write_models(folder: Path) -> None:
 def published() -> types.ModuleType:
     """The module of the peer's predictor. Of torchaudio it is given a resampler that has nothing to do."""
     audio = types.ModuleType("torchaudio")
-    audio.functional = types.SimpleNamespace(resample=lambda wave, orig_freq, new_freq: wave)
+    audio.functional = types.SimpleNamespace(resample=lambda wave, orig_freq, new_freq: wave)  # type: ignore[attr-defined]
     warnings.simplefilter("ignore")  # its weight norm is of the older kind
     with mock.patch.dict(sys.modules, torchaudio=audio):
         import audiobox_aesthetics.infer as module
@@ -187,8 +188,9 @@ def system_job(folder: Path, system: str, dtype: str) -> Job:
         for encoder in encoders.values():
             encoder.to(torch.bfloat16)
     if wanted:
-        return encoder_job(*encoders.values(), autocast=dtype == "autocast")
-    precision = "bfloat16" if dtype == "autocast" else "float32"
+        (encoder,) = encoders.values()
+        return encoder_job(encoder, dtype == "autocast")
+    precision: Literal["bfloat16", "float32"] = "bfloat16" if dtype == "autocast" else "float32"
     return score_job(Predictor(replace(model, loaded=encoders), device="cpu", dtype=precision))
 
 
@@ -214,7 +216,7 @@ def change_of_scores(predictors: dict[str, Predictor]) -> dict[str, dict[str, fl
     """By how much the sample clips' scores differ from those in float32, in points."""
     files = sorted(path for path in (ROOT / "samples").iterdir() if path.suffix != ".md")
     scores = {
-        dtype: np.array([[each[axis] for axis in AXES] for each in predictor.score(files)])
+        dtype: np.array([[each[axis] for axis in AXES] for each in predictor.score([*map(str, files)])])
         for dtype, predictor in predictors.items()
     }
     for predictor in predictors.values():

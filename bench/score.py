@@ -95,7 +95,9 @@ def main() -> None:
         on_one_core, in_half, lean, published = median_seconds(
             lambda: scorer.score(minute), lambda: half.score(minute), lambda: ours.encode(wave), lambda: theirs(wave)
         )
-    exact, near = (np.array([[one[axis] for axis in AXES] for one in p.score(files)]) for p in (scorer, half))
+    exact, near = (
+        np.array([[one[axis] for axis in AXES] for one in p.score([*map(str, files)])]) for p in (scorer, half)
+    )
     moved = np.abs(exact - near)
     scorer.close()
     half.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmmos.cli.evaluate import _give
+from mmmos.cli.evaluate import write_report
 from mmmos.evaluation import agreement as evaluate
 from mmmos.scores import AXES, AXIS_NAMES
 
@@ -401,5 +401,5 @@ def test_wrong_usage_of_the_leaderboard(
 
 @pytest.mark.slow
 def test_figures_in_a_pipe_are_json_whatever_they_are(capsys: pytest.CaptureFixture[str]):
-    _give({"a": None}, "text", None)
+    write_report({"a": None}, "text", None)
     assert json.loads(capsys.readouterr().out) == {"a": None}

@@ -204,10 +204,10 @@ def test_33_decoder_that_hangs(stuck: Path, make_file: MakeFile) -> None:
 
     def clips() -> Iterator[Clip]:
         yield Clip("before", good)
-        children.append(predictor.decoder.isolated.process)
-        predictor.decoder.isolated.deadline = 0.05
+        children.append(predictor.decoder.isolated.process)  # type: ignore[attr-defined]
+        predictor.decoder.isolated.deadline = 0.05  # type: ignore[attr-defined]
         yield Clip("stuck", str(stuck))
-        predictor.decoder.isolated.deadline = 60.0
+        predictor.decoder.isolated.deadline = 60.0  # type: ignore[attr-defined]
         yield Clip("after", good)
 
     before, hung, after = predictor.stream(clips())

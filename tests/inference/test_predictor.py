@@ -477,23 +477,23 @@ def test_a_closed_predictor_opens_again(toys: Predictor, make_file: Callable[...
     path = make_file("a.wav")
     before = axes(toys.score(path))
     toys.close()
-    assert toys.decoder.isolated.process is None
+    assert toys.decoder.isolated.process is None  # type: ignore[attr-defined]
     assert axes(toys.score(path)) == before
 
 
 def test_a_decoder_that_dies_costs_its_clip_alone(toys: Predictor, make_file: Callable[..., Path]) -> None:
     paths = [make_file(f"{i}.wav", 12.0) for i in range(3)]
     expected = toys.score(paths)
-    start, starts = toys.decoder.isolated.start, itertools.count()
+    start, starts = toys.decoder.isolated.start, itertools.count()  # type: ignore[attr-defined]
 
     def start_to_die() -> Connection:
         pipe = start()
         if next(starts) == 1:
-            toys.decoder.isolated.process.kill()
-            toys.decoder.isolated.process.wait()
+            toys.decoder.isolated.process.kill()  # type: ignore[attr-defined]
+            toys.decoder.isolated.process.wait()  # type: ignore[attr-defined]
         return pipe
 
-    with mock.patch.object(toys.decoder.isolated, "start", start_to_die):
+    with mock.patch.object(toys.decoder.isolated, "start", start_to_die):  # type: ignore[attr-defined]
         found = list(toys.stream(Clip(str(path), str(path)) for path in paths))
     assert [scores.error and scores.error.code for scores in found] == [None, "decode_crashed", None]
     assert [axes(found[i]) for i in (0, 2)] == [axes(expected[i]) for i in (0, 2)]
@@ -502,7 +502,7 @@ def test_a_decoder_that_dies_costs_its_clip_alone(toys: Predictor, make_file: Ca
 def test_samples_in_memory_need_no_process() -> None:
     predictor = Predictor(toy_model(toy_member(0)), device="cpu")
     predictor.score(music(1.0), sample_rate=RATE)
-    assert predictor.decoder.isolated.process is None
+    assert predictor.decoder.isolated.process is None  # type: ignore[attr-defined]
 
 
 def test_encoders_other_than_those_of_training_are_refused() -> None:

@@ -247,7 +247,7 @@ def test_the_folder_of_another_run_is_refused_and_kept(tmp_path: Path, change: C
         fit(CONFIG, TRAIN, DEV, HOW, tmp_path, stop_after(1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UsageError, match=f"{tmp_path.name} holds a run with other settings or rows"):
-        fit(*change(), tmp_path)
+        fit(*change(), tmp_path)  # type: ignore[call-arg]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
