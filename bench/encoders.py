@@ -1,15 +1,15 @@
-"""What do the paper's encoders cost? Against the published ones, on one clip of 10 s, into bench/results/encoders.json.
+"""Time and memory of our and the published encoders, on one clip of 10 s, to bench/results/encoders.json.
 
     python -m bench.encoders [--threads 1] [--rounds 5]
 
-Random weights of full size: time and memory do not depend on what they are. All systems take turns in one process,
-and a ratio is the median over rounds of two times from one round: on a machine that does other things too, trust the
-ratios rather than the seconds. Memory is that of a process of the system's own.
+Weights are random, of full size: time and memory do not depend on their values. All systems take turns in one process,
+and a ratio is the median over rounds of two times from one round: on a busy machine, trust the ratios rather than the
+seconds. Memory is measured in a separate process per system.
 
     float32          the reference
-    autocast         --dtype bfloat16: weights stay float32 and are cast as they are used
-    bfloat16         weights cast once, ahead
-    audiobox-...     the peer: its predictor as published, which computes in float32 whatever it is told
+    autocast         --dtype bfloat16: weights stay float32 and are cast on use
+    bfloat16         weights are cast once, in advance
+    audiobox-...     the published predictor, which always computes in float32
 
 The packages `audiobox-aesthetics` and `transformers` must be installed; torchaudio is not used.
 """

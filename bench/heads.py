@@ -1,4 +1,4 @@
-"""How long do the paper's sixteen configurations take on cached features? Into bench/results/heads.json.
+"""Training time of the paper's sixteen configurations on cached features, to bench/results/heads.json.
 
     python -m bench.heads [--epochs 1] [--clips 3400] [--workers 2] [--work FOLDER]
 
@@ -34,7 +34,7 @@ from mmmos.training.dataset import Sequences, TrainingSet
 
 WIDTHS = {"wavlm": 768, "muq": 1024, "m2d": 3840}
 FRAMES = 62
-DEV_SHARE = 434 / 3367  # the paper's
+DEV_FRACTION = 434 / 3367  # the paper's
 
 
 def generated(clips: int, width: int, frames: int, file: Path, seed: int) -> TrainingSet:
@@ -61,11 +61,11 @@ def runs(tables: dict[str, TrainingSet], clips: int, epochs: int, precision: str
         frames = FRAMES if settings.aggregator == "blstm_t" else 1
         width = sum(WIDTHS[name] for name in row.encoders)
         keys: list[str] = []
-        for part, share in (("train", 1.0), ("dev", DEV_SHARE)):
+        for part, fraction in (("train", 1.0), ("dev", DEV_FRACTION)):
             suffix = "float16" if frames > 1 else "float32"
             keys.append(f"{part}-{width}-{frames}.{suffix}")
             if keys[-1] not in tables:
-                tables[keys[-1]] = generated(round(clips * share), width, frames, work / keys[-1], len(tables))
+                tables[keys[-1]] = generated(round(clips * fraction), width, frames, work / keys[-1], len(tables))
         specs = tuple(EncoderSpec(name, (WIDTHS[name],), "0" * 64) for name in row.encoders)
         config = ModelConfig(specs, settings.aggregator, settings.fusion(row.encoders), settings.heads())
         folder = work / f"{precision}-{row.row}"

@@ -20,10 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECKED = ("src", "docs", "recipes", "scripts", "bench", "samples", "README.md", "CHANGELOG.md", "Makefile")
 SUFFIXES = (".py", ".md", ".toml", "")
 PENDING = (
-    "bench",
-    *(f"src/mmmos/{name}" for name in ("audio", "bulk", "cli", "data", "encoders", "evaluation", "experiments")),
+    *(f"src/mmmos/{name}" for name in ("audio", "data", "encoders", "evaluation", "experiments")),
     *(f"src/mmmos/{name}" for name in ("features", "inference", "io", "model", "report", "training")),
-    *(f"src/mmmos/{name}.py" for name in ("errors", "metrics", "processes", "scores")),
+    *(f"src/mmmos/{name}.py" for name in ("metrics", "scores")),
 )
 """Folders and files that are not clean yet: they are counted and do not fail the check."""
 
@@ -66,6 +65,7 @@ ALLOWED = (
     "_run/deaths",  # a folder of a run's format
     "beside_paper",  # a key of experiment files
     "go ahead",
+    "READ_AHEAD",  # the usual word of file systems
 )
 """Text that is ignored where it stands."""
 
