@@ -78,6 +78,7 @@ def evaluate(
     from mmmos.data.corpora import read_list
     from mmmos.evaluation.agreement import compare
     from mmmos.evaluation.agreement import evaluate as agreement
+    from mmmos.evaluation.listed import choose_axes
     from mmmos.evaluation.rating_scales import find_scales
     from mmmos.report.plots import plot as draw
 
@@ -86,7 +87,7 @@ def evaluate(
         raise UsageError("--scores stands in place of --model; --against compares two")
     bad = BadRows(manifest, strict)
     rows = read_list(manifest, data_root, label_range=None, on_bad_row=bad)
-    axes = _axes(axis or [], rows, manifest)
+    axes = choose_axes(axis or [], rows, manifest)
     lists = {"labels": bad.report(sum(row.list_rows for row in rows))}
     inputs = [manifest, scores, None if scores else model, against, *(row.clip.path for row in rows)]
     _check_outputs(output, plot, inputs, overwrite)
@@ -145,18 +146,15 @@ def _check_outputs(
 
 
 def _raters(rows: Sequence[LabelledClip]) -> dict[str, dict[str, Any]]:
-    """Of each axis that several people rated: clips, ratings, and the reliability of their mean, with a note."""
-    from mmmos.evaluation.ceiling import reliability_of
+    """The reliability of the raters' mean on each axis, with a note."""
+    from mmmos.evaluation.listed import rater_reliability
 
-    found: dict[str, dict[str, Any]] = {}
-    for i, axis in enumerate(AXES):
-        ratings = [row.ratings[i] for row in rows if row.ratings and row.ratings[i]]
-        if any(len(values) > 1 for values in ratings):
-            value, count = reliability_of(ratings), sum(map(len, ratings))
-            reliability = round(value, 6) if math.isfinite(value) else None
-            found[axis] = {"clips": len(ratings), "ratings": count, "reliability": reliability}
-            shown = "undefined" if reliability is None else f"{reliability:.2f}"
-            notes.print(f"mmmos: {axis}: {count} ratings of {len(ratings)} clips, reliability of their mean {shown}")
+    found = rater_reliability(rows)
+    for axis, one in found.items():
+        shown = "undefined" if one["reliability"] is None else f"{one['reliability']:.2f}"
+        notes.print(
+            f"mmmos: {axis}: {one['ratings']} ratings of {one['clips']} clips, reliability of their mean {shown}"
+        )
     return found
 
 
@@ -191,18 +189,6 @@ def _scores_of(
     return found, trained, left_out
 
 
-def _axes(named: Sequence[str], rows: Sequence[LabelledClip], manifest: Path) -> tuple[str, ...]:
-    """The axes asked for, each of which must have a label, else all; `UsageError` that names the file."""
-    from mmmos.evaluation.agreement import EVALUATED_AXES, labelled
-
-    for axis in named:
-        if axis not in EVALUATED_AXES:
-            raise UsageError(f"no axis is called {axis!r}; there are {', '.join(EVALUATED_AXES)}")
-        if axis not in labelled(rows):
-            raise UsageError(f"{manifest}: no row has a label of {axis}")
-    return tuple(axis for axis in EVALUATED_AXES if not named or axis in named)
-
-
 def _is_table(name: str) -> bool:
     from mmmos.evaluation.predictions import SUFFIXES
 
@@ -223,27 +209,22 @@ def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[Labelled
 
 
 def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[Scores], dict[str, Any]]:
-    """The scores that a file has of the clips, empty ones where it has none; and what is left out, with a note."""
+    """The scores of the listed clips in a file, and what is left out, with a note."""
     from mmmos.data.manifest import preview
-    from mmmos.evaluation.matching import matched
+    from mmmos.evaluation.listed import list_scores
     from mmmos.evaluation.predictions import read_predictions
-    from mmmos.scores import Scores
 
     bad = BadRows(path, strict)
     given = read_predictions(path, bad)
     report = bad.report(len(given))
     with naming(path):
-        found = matched(rows, given)
-    without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
-    if len(without) == len(rows):
-        raise UsageError(f"{path}: none of its {len(given)} rows is of a listed clip, by id, path or file name")
+        found = list_scores(rows, given, path)
+    without = found.without_row
     if without:
         notes.print(f"mmmos: {path} has no row of {len(without)} of {len(rows)} clips: {preview(without)}")
-    others = len({id(scores) for scores in given} - {id(scores) for scores in found})
-    if others:
-        notes.print(f"mmmos: {others} of {len(given)} rows of {path} are of clips that are not listed")
-    report |= {"clips_without_row": without, "rows_of_other_clips": others}
-    return [scores or Scores(id=row.clip.id) for row, scores in zip(rows, found, strict=True)], report
+    if found.other_rows:
+        notes.print(f"mmmos: {found.other_rows} of {len(given)} rows of {path} are of clips that are not listed")
+    return found.scores, report | {"clips_without_row": without, "rows_of_other_clips": found.other_rows}
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How well scores agree with human ratings.
 
-In the order of data flow: predictions, matching, agreement, rating_scales, ceiling, track2, leaderboard.
+In the order of data flow: predictions, matching, agreement, rating_scales, ceiling, listed, track2, leaderboard.
 """
 
 from typing import TYPE_CHECKING
