@@ -30,9 +30,7 @@ class Settings:
     muq_sample_rate: Literal[24000, 16000] = 24000  # Hz; at 16000 MuQ hears everything 1.5 times too fast
     muq_via_16k: bool = False  # MuQ's audio passes through 16 kHz and loses what is above 8 kHz, at the right speed
     pad_mask: bool = True  # False: a clip under 10 s is filled up with silence, which counts as audio
-    train_crop: CropMode = (
-        "random"  # of clips over 10 s: a random crop per epoch, all windows in turn, or the first 10 s
-    )
+    train_crop: CropMode = "random"  # of clips over 10 s: a random crop per epoch, windows in turn, or the first 10 s
     eval_crop: CropMode = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
 
     # Fusion
