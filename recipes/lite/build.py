@@ -30,6 +30,7 @@ import venv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mmmos.audio.clip import Clip
@@ -149,7 +150,7 @@ def main() -> None:
     members = train_members(table, config, read_norms(options.data / "labels"))
     training = count_sets(table)
     info = ModelInfo(calibrated=False, commercial_use=False, training=training, basis=BASIS)
-    weights = equal_weights(range(len(members)), len(members), len(AXES))
+    weights = equal_weights(range(len(members)), len(members), len(AXES)).astype(np.float64)
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
     save_ensemble(options.out, members, weights, info, card)
     checked = replace(info, check=check_scores(load_model(options.out)))
