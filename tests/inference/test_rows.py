@@ -18,7 +18,8 @@ from pyarrow import parquet
 import mmmos.inference.rows
 from mmmos.audio.clip import Clip
 from mmmos.errors import UsageError
-from mmmos.inference.rows import not_done, open_rows, to_json
+from mmmos.inference.resume import not_done
+from mmmos.inference.rows import open_rows, to_json
 from mmmos.scores import AXES, ClipError, Provenance, Scores, file_state
 
 PROVENANCE = Provenance("lite", "ab" * 32, "0.1.0", "cpu", "float32", False, True)

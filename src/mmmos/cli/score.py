@@ -147,7 +147,7 @@ def _score_to(
 ) -> int:
     """Score clips in this process. Returns the number of clips that cannot be scored."""
     from mmmos.data.inputs import named_files
-    from mmmos.inference.rows import not_done
+    from mmmos.inference.resume import not_done
 
     file, form, segments, resume = target.file, target.form, target.segments, target.resume
     if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):

@@ -20,7 +20,7 @@ FIT_ROWS = 1024
 class Standardizer(nn.Module):
     """z-scores fitted on training rows, clipped, each block of columns scaled by 1 / sqrt(its width).
 
-    So 200 values of a network's frames and its one verdict have the same say before training begins.
+    So a block of 200 values and a block of one score have the same weight before training.
     """
 
     center: Tensor
@@ -35,7 +35,7 @@ class Standardizer(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def fit(self, parts: Iterable[Tensor]) -> None:
-        """Take means and deviations from rows [..., D], given in parts; a value that never varies is left out."""
+        """Take means and standard deviations from rows [..., D], given in parts; constant values become 0."""
         count, mean, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for part in parts:
             rows = part.double().flatten(0, -2)
@@ -105,9 +105,9 @@ class Blstm(nn.Module):
             for given in torch.stack([ahead, back.flip(1)]).unbind(dim=2):
                 gates = given.baddbmm(state, self.recur)  # [2, B, 4 H]
                 opened, candidate = torch.split(gates, [3 * hidden, hidden], dim=-1)
-                enter, keep, leave = opened.sigmoid().chunk(3, dim=-1)
-                cell = keep * cell + enter * candidate.tanh()
-                state = leave * cell.tanh()
+                input_gate, forget_gate, output_gate = opened.sigmoid().chunk(3, dim=-1)
+                cell = forget_gate * cell + input_gate * candidate.tanh()
+                state = output_gate * cell.tanh()
                 states.append(state)
         ahead, back = torch.stack(states, dim=2)
         return torch.cat([ahead, back.flip(1)], dim=-1)

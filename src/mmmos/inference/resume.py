@@ -1,0 +1,90 @@
+"""Resuming a JSONL file of rows: which clips still need a score."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mmmos.audio.clip import Clip
+from mmmos.errors import UsageError
+from mmmos.inference.rows import encodable
+from mmmos.io.atomic import replacing
+from mmmos.scores import Provenance, file_state
+
+
+def not_done(clips: Iterable[Clip], output: Path, provenance: Provenance) -> list[Clip]:
+    """The clips that a JSONL file has no score of yet; its error rows, and a row cut short, are removed from it.
+
+    A row is of a clip if id, path, start, end and audio stream are the same and the file still has the size and the
+    time of its last change; rows of versions without these columns are compared by the others. A clip that is listed
+    twice needs two rows. Rows of clips that are not listed stay. Raises `UsageError` for a file of other things, or
+    of rows of another model, version or precision; such a file is left as it is.
+    """
+    clips = list(clips)
+    if not output.is_file():
+        return clips
+    waiting: dict[_Key, list[int]] = defaultdict(list)  # clips without a row
+    for index, clip in enumerate(clips):
+        waiting[_key(clip.id, clip.path, clip.start_time, clip.stream)].append(index)
+    with replacing(output.resolve()) as partial, open(output, "rb") as old, open(partial, "wb") as new:
+        for line, row in _scored(old, output, provenance):
+            same = waiting[_key(row["id"], row.get("path"), row["start_time"], row.get("stream") or 0)]
+            found = next((index for index in same if _is_of(row, clips[index])), None)
+            if found is not None:
+                same.remove(found)
+            if found is not None or not same:  # else its file, or its end, is another by now
+                new.write(line)
+    return [clips[index] for index in sorted(index for same in waiting.values() for index in same)]
+
+
+_Key = tuple[str, str | None, float, int]
+
+
+def _key(clip_id: str, path: str | None, start_time: float, stream: int) -> _Key:
+    """Id, path, start and stream as rows give them."""
+    return encodable(clip_id), encodable(path), round(start_time, 6), stream
+
+
+def _scored(lines: Iterable[bytes], path: Path, provenance: Provenance) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The lines with a score, and their rows. Raises `UsageError` for a line of anything else than such a run."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            _key(row["id"], row.get("path"), row["start_time"], 0)
+            made = {name: row[name] for name in ("model_sha256", "version", "dtype")}
+            scored = row["status"] == "ok"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if line.startswith(b'{"id": ') and not line.endswith(b"\n"):
+                return  # the run was killed as it wrote this
+            raise UsageError(f"{path}, line {number} is no row of mmmos, so it cannot be resumed") from error
+        for name, value in made.items():
+            if value != getattr(provenance, name):
+                raise UsageError(
+                    f"{path}, line {number} is a row of another {_MADE_BY[name]} ({name} {value}, now"
+                    f" {getattr(provenance, name)}); give another output"
+                )
+        if scored and line.endswith(b"\n"):
+            yield line, row
+
+
+_MADE_BY = {"model_sha256": "model", "version": "version of mmmos", "dtype": "precision"}
+
+END_TOLERANCE = 0.001
+"""s by which the end of a row may differ from that of its clip, as samples lie between."""
+
+
+def _is_of(row: dict[str, Any], clip: Clip) -> bool:
+    """Whether a row of the same id, path, start and stream has the clip's end, and its file as it is now."""
+    size, changed = file_state(clip.path)
+    if row.get("file_bytes", size) != size or row.get("file_mtime", changed) != changed:
+        return False
+    end, duration = row.get("end_time"), row.get("duration")
+    if end is None:
+        return True
+    to_the_end = duration is None or end >= duration - END_TOLERANCE or "truncated" in row.get("warnings", ())
+    if clip.end_time is None:
+        return to_the_end
+    return abs(end - clip.end_time) <= END_TOLERANCE or (duration is not None and to_the_end and end < clip.end_time)
