@@ -20,7 +20,7 @@ from mmmos.paper import (
     METRICS,
     PAM_RANKING,
     ROWS,
-    Cell,
+    TableKey,
     change,
     places,
     printed,
@@ -72,7 +72,7 @@ MARKED_IN_THE_PAPER = {
 
 
 def four(table: str, row: str, name: str, level: str, axis: str = "composite") -> tuple[float | None, ...]:
-    return tuple(printed(Cell(table, row, name, level, axis, metric)) for metric in METRICS)
+    return tuple(printed(TableKey(table, row, name, level, axis, metric)) for metric in METRICS)
 
 
 @pytest.mark.parametrize("place", TYPED, ids=lambda place: " ".join(place[:3]))
@@ -111,7 +111,7 @@ def test_rows_are_the_papers() -> None:
 
 def test_every_row_has_every_column() -> None:
     places = [
-        Cell(table, row, name, level, "PC" if table == "I" else "composite", metric)
+        TableKey(table, row, name, level, "PC" if table == "I" else "composite", metric)
         for table, rows in ROWS.items()
         for row in rows
         for name, level in COLUMNS[table]

@@ -17,7 +17,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableKey:
     """The place of one number."""
 
     table: str  # of `ROWS`
@@ -38,8 +38,8 @@ def printed_tables() -> list[dict[str, Any]]:
     return [row | {"value": float(row["value"])} for row in csv.DictReader(lines)]
 
 
-CELLS: dict[Cell, float] = {
-    Cell(**{key: value for key, value in row.items() if key != "value"}): row["value"] for row in printed_tables()
+CELLS: dict[TableKey, float] = {
+    TableKey(**{key: value for key, value in row.items() if key != "value"}): row["value"] for row in printed_tables()
 }
 """Every printed number by its place, in the order printed."""
 
@@ -77,17 +77,17 @@ ENSEMBLES = {
 """Rows of Table IV: name in `mmmos.ensemble.STRATEGIES` -> name in the paper."""
 
 
-def printed(cell: Cell) -> float | None:
+def printed(cell: TableKey) -> float | None:
     """The number that the paper prints there; None if it has no such cell.
 
     The paper does not say whether the Test columns of Tables III and IV are of the composite or are the mean
     of the four axes' metrics, so both readings get its number.
 
-    >>> printed(Cell("II", "MuQ+M2D", "Dev", "utterance", "composite", "MSE"))
+    >>> printed(TableKey("II", "MuQ+M2D", "Dev", "utterance", "composite", "MSE"))
     0.371
     """
     axis = "composite" if cell.axis == "mean_of_axes" and cell.set == "Test" else cell.axis
-    return CELLS.get(Cell(cell.table, cell.row, cell.set, cell.level, axis, cell.metric))
+    return CELLS.get(TableKey(cell.table, cell.row, cell.set, cell.level, axis, cell.metric))
 
 
 def printed_figures(table: str, row: str, name: str, level: str) -> dict[str, float]:
@@ -97,7 +97,7 @@ def printed_figures(table: str, row: str, name: str, level: str) -> dict[str, fl
     {'MSE': 1.137, 'LCC': 0.937, 'SRCC': 0.91, 'KTAU': 0.768}
     """
     axis = "PC" if table == "I" else "composite"
-    return {metric: CELLS[Cell(table, row, name, level, axis, metric)] for metric in METRICS}
+    return {metric: CELLS[TableKey(table, row, name, level, axis, metric)] for metric in METRICS}
 
 
 def ranking(name: str) -> tuple[str, ...]:

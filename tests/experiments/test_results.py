@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import UsageError
-from mmmos.experiments.result_tables import Entry, Table, column, every_table, tabulate
+from mmmos.experiments.result_tables import Entry, ResultTable, column, every_table, tabulate
 from mmmos.experiments.results import BIAS, Result, converged, read_results, results_of, write_results
 from mmmos.metrics import METRICS
 from mmmos.paper import CONFIGURATIONS, ENCODER_SUBSETS, ROWS
@@ -32,7 +32,7 @@ def result(row: str = "BiEnc MLP UT", seed: int = 42, **options: object) -> Resu
     return replace(plain, **options)
 
 
-def entries_of(table: Table, row: str) -> dict[tuple[str, str, str], Entry]:
+def entries_of(table: ResultTable, row: str) -> dict[tuple[str, str, str], Entry]:
     """A row's entries by set, level and metric."""
     places = ((group.set, group.level, metric) for group, metric in table.columns)
     return dict(zip(places, dict(table.rows)[row], strict=True))

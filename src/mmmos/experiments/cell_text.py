@@ -5,7 +5,7 @@ Numbers have three decimals without the zero before the point, as the paper prin
 
 from __future__ import annotations
 
-from mmmos.experiments.result_tables import COUNTED, Entry, Group, Table
+from mmmos.experiments.result_tables import COUNTED, Entry, Group, ResultTable
 from mmmos.experiments.results import NEAR_CONSTANT
 from mmmos.paper import ENSEMBLES
 
@@ -73,7 +73,7 @@ def metric_label(metric: str) -> str:
     )
 
 
-def row_label(table: Table, name: str) -> str:
+def row_label(table: ResultTable, name: str) -> str:
     """The name of a row; strategies have the paper's names."""
     return ENSEMBLES.get(name, name) if table.name == "IV" else name
 
@@ -83,7 +83,7 @@ def group_label(group: Group) -> str:
     return group.set if group.level == "utterance" else f"{group.set} systems"
 
 
-def sizes_text(table: Table) -> str:
+def sizes_text(table: ResultTable) -> str:
     """How many clips or systems each group is of."""
     if not table.groups:
         return "Every run failed."

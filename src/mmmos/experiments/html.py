@@ -17,11 +17,11 @@ from mmmos.experiments.cell_text import (
     runs_text,
     sizes_text,
 )
-from mmmos.experiments.result_tables import Entry, Table
+from mmmos.experiments.result_tables import Entry, ResultTable
 from mmmos.paper import CONFIGURATIONS
 
 
-def to_html(tables: Sequence[Table], note: str) -> str:
+def to_html(tables: Sequence[ResultTable], note: str) -> str:
     """A page that needs nothing else; tables beyond the first of a name are folded."""
     parts = []
     for i, table in enumerate(tables):
@@ -37,7 +37,7 @@ def to_html(tables: Sequence[Table], note: str) -> str:
     )
 
 
-def _html_table(table: Table) -> str:
+def _html_table(table: ResultTable) -> str:
     groups = "".join(
         f"<th class=start colspan={len(group.metrics)} scope=colgroup>{escape(group_label(group))}</th>"
         for group in table.groups

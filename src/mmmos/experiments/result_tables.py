@@ -15,7 +15,7 @@ import numpy as np
 from mmmos.errors import UsageError
 from mmmos.experiments.results import AXIS_TITLES, BIAS, Result, converged
 from mmmos.metrics import LEVELS, METRICS
-from mmmos.paper import COLUMNS, ROWS, Cell, printed
+from mmmos.paper import COLUMNS, ROWS, TableKey, printed
 
 Place = tuple[str, str]
 """A set and the level that its metrics are taken at."""
@@ -67,7 +67,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """A table before it is written in any format."""
 
     title: str
@@ -91,7 +91,7 @@ def tabulate(
     rows: Sequence[str] | None = None,
     bias: bool = False,
     paper: bool = True,
-) -> Table:
+) -> ResultTable:
     """The table of one name and axis.
 
     Its rows are `rows`, by default the paper's, then others as they first appear. Its groups are `groups`, by
@@ -114,13 +114,13 @@ def tabulate(
         cells = [runs.get((row, (group.set, group.level)), []) for row in order]
         for metric in group.metrics:
             theirs = [
-                printed(Cell(name, row, group.set, group.level, axis, metric)) if paper else None for row in order
+                printed(TableKey(name, row, group.set, group.level, axis, metric)) if paper else None for row in order
             ]
             entries = column([[getattr(run, metric) for run in cell] for cell in cells], theirs, metric)
             columns.append([replace(one, converged=_converged(cell)) for one, cell in zip(entries, cells, strict=True)])
     title = f"Table {name}: {SUBJECTS[name]}" if name in SUBJECTS else name
     rows_of = [tuple(entries[i] for entries in columns) for i in range(len(order))]
-    return Table(title, AXIS_TITLES[axis], name, axis, tuple(made), tuple(zip(order, rows_of, strict=True)))
+    return ResultTable(title, AXIS_TITLES[axis], name, axis, tuple(made), tuple(zip(order, rows_of, strict=True)))
 
 
 def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], metric: str) -> list[Entry]:
@@ -150,7 +150,7 @@ def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], met
 
 def every_table(
     results: Sequence[Result], asked: Asked | None = None, bias: bool = False, paper: bool = True
-) -> list[Table]:
+) -> list[ResultTable]:
     """The paper's tables, then others: of the composite, then of what else there are results of.
 
     A table of the paper has its sets alone; results of other sets or levels follow in a table of their own.

@@ -22,7 +22,7 @@ from mmmos.experiments.cell_text import (
     size_text,
 )
 from mmmos.experiments.html import to_html
-from mmmos.experiments.result_tables import Asked, Entry, Table, every_table
+from mmmos.experiments.result_tables import Asked, Entry, ResultTable, every_table
 from mmmos.experiments.results import AXIS_TITLES, Result
 from mmmos.experiments.summary import Roles, markdown, summary
 
@@ -61,7 +61,7 @@ def write_tables(
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def to_markdown(tables: Sequence[Table], note: str, page: Sequence[str] = ()) -> str:
+def to_markdown(tables: Sequence[ResultTable], note: str, page: Sequence[str] = ()) -> str:
     """The summary `page`, then narrow tables: of each set the composite's metrics, then SRCC and MSE by axis."""
     parts = ["# Results", textwrap.fill(markdown(note), 100), *page]
     papers = any(entry.paper is not None for table in tables for _, entries in table.rows for entry in entries)
@@ -75,7 +75,7 @@ def to_markdown(tables: Sequence[Table], note: str, page: Sequence[str] = ()) ->
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _set_blocks(tables: Sequence[Table], place: tuple[str, str]) -> list[str]:
+def _set_blocks(tables: Sequence[ResultTable], place: tuple[str, str]) -> list[str]:
     """One set's narrow tables: the composite, or the first axis with numbers; then all axes by SRCC and by MSE."""
     of_set = [table for table in tables if place in {(group.set, group.level) for group in table.groups}]
     first = next((table for table in of_set if _is_defined(table, place)), of_set[0])
@@ -94,18 +94,20 @@ def _set_blocks(tables: Sequence[Table], place: tuple[str, str]) -> list[str]:
     return parts
 
 
-def _is_defined(table: Table, place: tuple[str, str]) -> bool:
+def _is_defined(table: ResultTable, place: tuple[str, str]) -> bool:
     """Whether a set has a number of this axis: without a rated axis there is no composite."""
     return any(entry.status == "ok" for entry, _ in _column(table, place, "MSE"))
 
 
-def _column(table: Table, place: tuple[str, str], metric: str) -> list[tuple[Entry, str]]:
+def _column(table: ResultTable, place: tuple[str, str], metric: str) -> list[tuple[Entry, str]]:
     """A column's entries, row by row, with their metric."""
     at = [(group.set, group.level, name) for group, name in table.columns].index((*place, metric))
     return [(entries[at], metric) for _, entries in table.rows]
 
 
-def _narrow(table: Table, heads: Sequence[str], columns: Sequence[list[tuple[Entry, str]]], whole: bool = True) -> str:
+def _narrow(
+    table: ResultTable, heads: Sequence[str], columns: Sequence[list[tuple[Entry, str]]], whole: bool = True
+) -> str:
     """One narrow table; the `whole` one of a set has deviations, marked rows and the paper's numbers, others cells."""
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
     for (name, _), *row in zip(table.rows, *columns, strict=True):
@@ -118,7 +120,7 @@ def _narrow(table: Table, heads: Sequence[str], columns: Sequence[list[tuple[Ent
     return "\n".join(lines)
 
 
-def to_csv(tables: Sequence[Table]) -> str:
+def to_csv(tables: Sequence[ResultTable]) -> str:
     """One line a cell, in full precision; empty where there is no number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
