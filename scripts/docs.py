@@ -170,8 +170,16 @@ def settings() -> str:
 
 def _settings_source() -> list[tuple[str, str]]:
     """Name and comment of each field of `Settings`, in order; headings have no name."""
-    source = (PACKAGE / "training" / "settings.py").read_text()
-    body = next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "Settings").body
+    own = _fields_source(PACKAGE / "training" / "settings.py", "Settings")
+    inherited = [item for item in _fields_source(PACKAGE / "model" / "fusion.py", "FusionConfig") if item[0]]
+    after = 1 + next(i for i, (name, _) in enumerate(own) if name == "aggregator")
+    return [*own[:after], *inherited, *own[after:]]
+
+
+def _fields_source(path: Path, name: str) -> list[tuple[str, str]]:
+    """Name and comment of each field that a class declares itself, in order; headings have no name."""
+    source = path.read_text()
+    body = next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == name).body
     names = {n.lineno: n.target.id for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields, make_dataclass, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
 
 import pytest
 import torch
@@ -14,9 +14,9 @@ from mmmos.encoders.base import EncoderSpec
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig
+from mmmos.training.config import TrainConfig, run_id
 from mmmos.training.dataset import Sequences, TrainingSet
 from mmmos.training.identity import FIRST_FIELDS, stable_dict, stable_hash, stable_repr
-from mmmos.training.loop import run_id
 from mmmos.training.settings import PAPER, PRESETS, Settings
 
 SPECS = (
@@ -45,8 +45,8 @@ def test_hashes_are_those_of_577577c(name: str) -> None:
     used = [("a", (1.0, float("nan")), "s")]
     run = stable_hash(settings, config, 42, {"train": "k"}, ["c"])
     data = stable_hash(("train", "random", 3), used, config.encoders, config.aggregator, config.fusion)
-    how = settings.training(7, "s")
-    checkpoint = hashlib.sha256(run_id(config, DATA, DATA, asdict(how)).encode()).hexdigest()
+    how = TrainConfig(settings, 7, "s")
+    checkpoint = hashlib.sha256(run_id(config, DATA, DATA, how.stable_dict()).encode()).hexdigest()
     assert (run[:16], data[:16], checkpoint[:16]) == AT_577577C[name]
 
 
@@ -54,6 +54,8 @@ def test_stable_hash_counts_every_setting_that_is_used() -> None:
     changed = [replace(PAPER, muq_via_16k=True), replace(PAPER, lr=1.0), replace(PAPER, wavlm_output="weighted_shared")]
     assert len({stable_hash(settings) for settings in (PAPER, *changed)}) == 4
     assert "muq_via_16k" not in stable_dict(PAPER)
+    later = TrainConfig(changed[0]).stable_dict()
+    assert later == TrainConfig(PAPER).stable_dict() | {"muq_via_16k": True}
     assert stable_dict(changed[0]) == stable_dict(PAPER) | {"muq_via_16k": True}
 
 

@@ -29,15 +29,22 @@ from mmmos.model.quality import ModelConfig
 from mmmos.model.system import Member
 from mmmos.scores import AXES
 from mmmos.training.checkpoint import Epoch
+from mmmos.training.config import TrainConfig
 from mmmos.training.dataset import Sequences, TrainingSet
-from mmmos.training.loop import PREDICT_CROPS, TrainConfig, _batches, fit, predict
+from mmmos.training.loop import PREDICT_CROPS, _batches, fit, predict
+from mmmos.training.settings import PAPER
 
 DIM = 6
 CONFIG = ModelConfig((EncoderSpec("toy", (4, 2), "0" * 64),), fusion=FusionConfig("mean", "none", standardize=True))
 DEEP = replace(CONFIG, heads=HeadConfig(layers=2, hidden=5, dropout=0.3))
 CONFIGS = {name: replace(DEEP, aggregator=name, fusion=replace(DEEP.fusion, blstm_hidden=4)) for name in AGGREGATORS}
-HOW = TrainConfig(lr=0.03, epochs=20, patience=None)
+HOW = TrainConfig(replace(PAPER, lr=0.03, epochs=20, early_stop_patience=None))
 SLOPES = np.random.default_rng(99).standard_normal((DIM, 4))
+
+
+def change(how: TrainConfig, **settings: object) -> TrainConfig:
+    """The same with other settings."""
+    return replace(how, settings=replace(how.settings, **settings))
 
 
 def table(clips: int, seed: int, noise: float = 0.3, name: str = "") -> TrainingSet:
@@ -115,14 +122,14 @@ def assert_bit_equal(ours: Member, other: Member) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_recovers_a_linear_function(loss: str) -> None:
-    member, history = fit(CONFIG, TRAIN, DEV, replace(HOW, loss=loss))
+    member, history = fit(CONFIG, TRAIN, DEV, change(HOW, loss=loss))
     assert min(order(member)) > 0.95
     assert min(history[-1].dev_srcc.values()) > 0.9
     assert history[-1].dev_loss < history[0].dev_loss
 
 
 def test_labels_are_predicted_on_their_own_scale() -> None:
-    member, _ = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=40))
+    member, _ = fit(CONFIG, TRAIN, DEV, change(HOW, epochs=40))
     predicted = member.scale.to_labels(predict(member.model, TEST).double().numpy())
     error = np.sqrt(np.mean((predicted - TEST.labels.numpy()) ** 2, axis=0))
     assert (error < 0.45).all()  # of which the noise is 0.3
@@ -139,7 +146,7 @@ def test_dropout_and_hidden_layers_learn_too() -> None:
 
 @pytest.mark.parametrize("config", [CONFIG, *CONFIGS.values()], ids=lambda config: config.aggregator)
 def test_same_seed_same_weights_to_the_bit(config: ModelConfig) -> None:
-    how = replace(HOW, epochs=3)
+    how = change(HOW, epochs=3)
     train, dev = (in_time(part) if config.aggregator == "blstm_t" else part for part in (TRAIN, DEV))
     first, history = fit(config, train, dev, how)
     torch.rand(7)  # what else the process draws does not matter
@@ -154,7 +161,7 @@ def test_training_leaves_the_processs_random_numbers_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    fit(DEEP, TRAIN, DEV, replace(HOW, epochs=1))
+    fit(DEEP, TRAIN, DEV, change(HOW, epochs=1))
     assert torch.equal(torch.rand(4), expected)
 
 
@@ -173,7 +180,7 @@ def stop_after(number: int) -> Callable[[Epoch], None]:
 @pytest.mark.parametrize("breaks", [[1], [3], [1, 2, 4]])
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, breaks: list[int], name: str) -> None:
-    how = replace(HOW, epochs=6, weight_decay=0.1, offset_calibration="train_mean")
+    how = change(HOW, epochs=6, weight_decay=0.1, offset_calibration="train_mean")
     config, parts = CONFIGS[name], (in_time(TRAIN), in_time(DEV)) if name == "blstm_t" else (TRAIN, DEV)
     expected, history = fit(config, *parts, how)
     for number in breaks:
@@ -188,7 +195,7 @@ def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, br
 
 def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_path: Path) -> None:
     against = with_labels(DEV, 10 - DEV.labels)
-    how = replace(HOW, epochs=4)
+    how = change(HOW, epochs=4)
     expected, history = fit(CONFIG, TRAIN, against, how)
     assert min(history, key=lambda epoch: epoch.dev_loss).epoch == 1
     with pytest.raises(BrokenOffError):
@@ -198,7 +205,7 @@ def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_pat
 
 
 def test_a_break_in_the_middle_of_saving_loses_that_epoch_alone(tmp_path: Path) -> None:
-    how = replace(HOW, epochs=3)
+    how = change(HOW, epochs=3)
     expected, _ = fit(DEEP, TRAIN, DEV, how)
     with pytest.raises(BrokenOffError):
         fit(DEEP, TRAIN, DEV, how, tmp_path, stop_after(1))
@@ -213,7 +220,7 @@ def test_a_break_in_the_middle_of_saving_loses_that_epoch_alone(tmp_path: Path) 
 
 
 def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:
-    how = replace(HOW, epochs=2)
+    how = change(HOW, epochs=2)
     first, history = fit(CONFIG, TRAIN, DEV, how, tmp_path)
     again, history_again = fit(CONFIG, TRAIN, DEV, how, tmp_path, stop_after(3))
     assert_bit_equal(first, again)
@@ -221,7 +228,7 @@ def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:
 
 
 def test_history_is_written_a_line_an_epoch(tmp_path: Path) -> None:
-    _, history = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=3), tmp_path)
+    _, history = fit(CONFIG, TRAIN, DEV, change(HOW, epochs=3), tmp_path)
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [Epoch(**json.loads(line)) for line in lines] == history
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
@@ -232,8 +239,8 @@ def test_history_is_written_a_line_an_epoch(tmp_path: Path) -> None:
     [
         lambda: (DEEP, TRAIN, DEV, HOW),
         lambda: (CONFIG, TRAIN, DEV, replace(HOW, seed=1)),
-        lambda: (CONFIG, TRAIN, DEV, replace(HOW, loss="ccc")),
-        lambda: (CONFIG, TRAIN, DEV, replace(HOW, precision="bfloat16")),
+        lambda: (CONFIG, TRAIN, DEV, change(HOW, loss="ccc")),
+        lambda: (CONFIG, TRAIN, DEV, change(HOW, precision="bfloat16")),
         lambda: (CONFIG, TRAIN.take(TRAIN.rows[1:]), DEV, HOW),
         lambda: (CONFIG, TRAIN, DEV.take(DEV.rows[1:]), HOW),
         lambda: (CONFIG, with_labels(TRAIN, TRAIN.labels + 0.1), DEV, HOW),
@@ -270,19 +277,19 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 def test_the_best_epoch_by_development_loss_is_given_back() -> None:
     train, dev = table(10, 0, noise=1.0), table(30, 1)  # few and noisy: overfits soon
     wide = replace(CONFIG, heads=HeadConfig(layers=2, hidden=20))
-    how = replace(HOW, epochs=30)
+    how = change(HOW, epochs=30)
     member, history = fit(wide, train, dev, how)
     losses = [epoch.dev_loss for epoch in history]
     best = 1 + losses.index(min(losses))
     assert 1 < best < 30
-    at_best, _ = fit(wide, train, dev, replace(how, epochs=best))
+    at_best, _ = fit(wide, train, dev, change(how, epochs=best))
     assert_bit_equal(member, at_best)
 
 
 @pytest.mark.parametrize("patience", [1, 2, 5])
 def test_training_ends_when_patience_does(patience: int) -> None:
     against = with_labels(DEV, 10 - DEV.labels)
-    _, history = fit(CONFIG, TRAIN, against, replace(HOW, patience=patience))
+    _, history = fit(CONFIG, TRAIN, against, change(HOW, early_stop_patience=patience))
     losses = [epoch.dev_loss for epoch in history]
     assert len(losses) == 1 + losses.index(min(losses)) + patience
     assert losses[0] == min(losses)
@@ -291,8 +298,8 @@ def test_training_ends_when_patience_does(patience: int) -> None:
 def test_the_development_loss_is_that_of_the_main_set_alone() -> None:
     other = with_labels(table(40, 7, name="b"), torch.rand(40, 4))
     train = join(TRAIN, table(40, 6, name="b"))
-    _, alone = fit(CONFIG, train, DEV, replace(HOW, epochs=2))
-    _, beside = fit(CONFIG, train, join(DEV, other), replace(HOW, epochs=2))
+    _, alone = fit(CONFIG, train, DEV, change(HOW, epochs=2))
+    _, beside = fit(CONFIG, train, join(DEV, other), change(HOW, epochs=2))
     assert alone == beside
 
 
@@ -309,7 +316,7 @@ def test_an_axis_without_labels_is_left_as_it_was() -> None:
     train, dev = (part.labels.clone() for part in (TRAIN, DEV))
     train[:, 2], dev[:, 2] = math.nan, math.nan
     unlabelled = with_labels(TRAIN, train), with_labels(DEV, dev)
-    start, _ = fit(CONFIG, *unlabelled, replace(HOW, lr=0.0, epochs=1))
+    start, _ = fit(CONFIG, *unlabelled, change(HOW, lr=0.0, epochs=1))
     member, history = fit(CONFIG, *unlabelled, HOW)
     assert torch.equal(weights(member)["heads.axes.PC.1.weight"], weights(start)["heads.axes.PC.1.weight"])
     assert not torch.equal(weights(member)["heads.axes.PQ.1.weight"], weights(start)["heads.axes.PQ.1.weight"])
@@ -322,7 +329,7 @@ def test_another_set_teaches_an_order_on_any_scale() -> None:
     blind = with_labels(TRAIN, 5 + torch.randn(TRAIN.labels.shape))
     other = table(150, 6, name="b")
     shrunk = with_labels(other, 1 + other.labels / 10)
-    members = [fit(CONFIG, join(blind, part), DEV, replace(HOW, lr=0.01))[0] for part in (other, shrunk)]
+    members = [fit(CONFIG, join(blind, part), DEV, change(HOW, lr=0.01))[0] for part in (other, shrunk)]
     assert min(order(members[0])) > 0.8
     for key, value in weights(members[0]).items():
         torch.testing.assert_close(weights(members[1])[key], value, rtol=1e-2, atol=1e-2)
@@ -331,7 +338,7 @@ def test_another_set_teaches_an_order_on_any_scale() -> None:
 def test_the_scale_is_that_of_the_main_set() -> None:
     other = table(50, 6, name="b")
     shifted = with_labels(other, other.labels / 10)
-    member, _ = fit(CONFIG, join(shifted, TRAIN), DEV, replace(HOW, epochs=1))
+    member, _ = fit(CONFIG, join(shifted, TRAIN), DEV, change(HOW, epochs=1))
     assert member.scale.mean == pytest.approx(TRAIN.labels.double().mean(dim=0).tolist())
 
 
@@ -357,14 +364,14 @@ def test_rows_come_in_another_order_each_epoch() -> None:
         return (prediction - target).square().mean()
 
     with mock.patch.dict(LOSSES, {"ut": loss}):
-        fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=2, batch_size=150))
+        fit(CONFIG, TRAIN, DEV, change(HOW, epochs=2, batch_size=150))
     first, _, second, _ = seen  # a batch of all rows, then the development set
     assert not torch.equal(first, second)
     assert torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
 
 
 def test_standardizing_is_fitted_on_the_training_rows_alone() -> None:
-    member, _ = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=1))
+    member, _ = fit(CONFIG, TRAIN, DEV, change(HOW, epochs=1))
     standardizer = member.model.aggregator.standardizer
     torch.testing.assert_close(standardizer.center, TRAIN.inputs.frames.mean(dim=0))
     torch.testing.assert_close(standardizer.factor, 1 / TRAIN.inputs.frames.std(dim=0, correction=0))
@@ -381,7 +388,7 @@ def test_steps_are_taken_with_the_loss_of_the_set() -> None:
         return loss
 
     with mock.patch.dict(LOSSES, {"ut": spy("ut"), "dcq": spy("dcq")}):
-        how = replace(HOW, epochs=1, loss="ut", loss_options={"ut_tau": 0.5}, other_loss="dcq", batch_size=100)
+        how = change(HOW, epochs=1, loss="ut", ut_tau=0.5, other_loss="dcq", batch_size=100)
         fit(CONFIG, join(TRAIN, table(30, 6, name="b")), DEV, how)
     assert calls[-1] == ("ut", 60, {"ut_tau": 0.5})  # the development set, at once
     assert sorted(calls[:-1], key=str) == [("dcq", 30, {}), ("ut", 100, {"ut_tau": 0.5}), ("ut", 50, {"ut_tau": 0.5})]
@@ -409,7 +416,7 @@ def test_features_that_are_not_finite_are_told_with_their_clips(value: float, wh
 @pytest.mark.parametrize("lr", [1e18, 1e30])
 def test_training_that_explodes_ends_with_an_error(lr: float, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loss is (inf|nan)"):
-        fit(CONFIG, TRAIN, DEV, replace(HOW, lr=lr, batch_size=200), tmp_path)
+        fit(CONFIG, TRAIN, DEV, change(HOW, lr=lr, batch_size=200), tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["training", "development"])
@@ -425,7 +432,7 @@ def test_without_a_row_of_the_main_set_there_is_no_training(missing: str) -> Non
 @pytest.mark.parametrize("field", ["loss", "other_loss"])
 def test_an_unknown_loss_is_refused_with_the_names_there_are(field: str) -> None:
     with pytest.raises(UsageError, match=r"'mae'; there are con, ut, dcq, ccc"):
-        fit(CONFIG, TRAIN, DEV, replace(HOW, **{field: "mae"}))
+        fit(CONFIG, TRAIN, DEV, change(HOW, **{field: "mae"}))
 
 
 # Every configuration of the paper's Table III, small: two or three encoders of 8 values, four aggregators and losses.
@@ -452,11 +459,11 @@ def test_every_configuration_recovers_a_linear_function_and_nothing_where_there_
     config = ModelConfig(specs, aggregator, fusion)
     parts = [wide(clips, seed, encoders) for seed, clips in enumerate((300, 80, 300))]
     train, dev, test = map(in_time, parts) if aggregator == "blstm_t" else parts
-    how = TrainConfig(loss=loss, lr=0.02, epochs=25, patience=None)
+    how = TrainConfig(replace(PAPER, loss=loss, lr=0.02, epochs=25, early_stop_patience=None))
     member, history = fit(config, train, dev, how)
     assert min(order(member, test)) > 0.95
     assert min(history[-1].dev_srcc.values()) > 0.9
-    blind, _ = fit(config, shuffled(train), shuffled(dev), replace(how, epochs=8))
+    blind, _ = fit(config, shuffled(train), shuffled(dev), change(how, epochs=8))
     assert abs(np.mean(order(blind, test))) < 0.3
     assert max(map(abs, order(blind, test))) < 0.7
 
@@ -488,7 +495,7 @@ def ccc_loss(z: np.ndarray, target: np.ndarray) -> float:
 @pytest.mark.parametrize("val_loss", ["full_set", "batch_mean"])
 def test_the_development_loss_is_what_the_settings_say(val_loss: str, stats: str) -> None:
     dev = with_labels(DEV, 2 + 3 * DEV.labels)
-    how = replace(HOW, epochs=1, loss="ccc", batch_size=16, val_loss=val_loss, dev_target_stats=stats)
+    how = change(HOW, epochs=1, loss="ccc", batch_size=16, val_loss=val_loss, dev_target_stats=stats)
     member, history = fit(CONFIG, TRAIN, dev, how)
     z, labels = predict(member.model, dev).double().numpy(), dev.labels.double().numpy()
     own = (TRAIN if stats == "train" else dev).labels.double().numpy()
@@ -503,7 +510,7 @@ def test_the_development_loss_is_what_the_settings_say(val_loss: str, stats: str
 def test_settings_of_the_development_loss_do_differ() -> None:
     dev = with_labels(DEV, 2 + 3 * DEV.labels)
     losses = [
-        fit(CONFIG, TRAIN, dev, replace(HOW, epochs=1, val_loss=val_loss, dev_target_stats=stats))[1][0].dev_loss
+        fit(CONFIG, TRAIN, dev, change(HOW, epochs=1, val_loss=val_loss, dev_target_stats=stats))[1][0].dev_loss
         for val_loss, stats in product(("full_set", "batch_mean"), ("train", "own"))
     ]
     assert len({round(loss, 4) for loss in losses}) == 4
@@ -515,9 +522,9 @@ def test_calibrated_scores_have_the_mean_of_the_training_labels(loss: str) -> No
     labels[::3, 1] = math.nan
     other = table(40, 6, name="b")
     train = join(with_labels(TRAIN, labels), other)
-    how = replace(HOW, loss=loss, epochs=3)
+    how = change(HOW, loss=loss, epochs=3)
     plain, history = fit(CONFIG, train, DEV, how)
-    moved, history_again = fit(CONFIG, train, DEV, replace(how, offset_calibration="train_mean"))
+    moved, history_again = fit(CONFIG, train, DEV, change(how, offset_calibration="train_mean"))
     scores = [member.scale.to_labels(predict(member.model, train).double().numpy())[:150] for member in (plain, moved)]
     rated = np.isfinite(labels.numpy())
     means = [[part[rated[:, i], i].mean() for i in range(4)] for part in (labels.double().numpy(), *scores)]
@@ -531,9 +538,9 @@ def test_calibrated_scores_have_the_mean_of_the_training_labels(loss: str) -> No
 def test_an_axis_that_nobody_was_asked_about_is_not_calibrated() -> None:
     labels = TRAIN.labels.clone()
     labels[:, 2] = math.nan
-    train, how = with_labels(TRAIN, labels), replace(HOW, epochs=1)
+    train, how = with_labels(TRAIN, labels), change(HOW, epochs=1)
     plain, _ = fit(CONFIG, train, DEV, how)
-    moved, _ = fit(CONFIG, train, DEV, replace(how, offset_calibration="train_mean"))
+    moved, _ = fit(CONFIG, train, DEV, change(how, offset_calibration="train_mean"))
     assert moved.scale.mean[2] == plain.scale.mean[2]
     assert moved.scale.mean[3] != plain.scale.mean[3]
 
@@ -543,7 +550,7 @@ def test_bfloat16_trains_to_other_weights_close_by(name: str) -> None:
     parts = (in_time(TRAIN), in_time(DEV), in_time(TEST)) if name == "blstm_t" else (TRAIN, DEV, TEST)
     config = replace(CONFIGS[name], heads=HeadConfig())
     exact, rough = (
-        fit(config, *parts[:2], replace(HOW, epochs=5, precision=precision))[0] for precision in ("float32", "bfloat16")
+        fit(config, *parts[:2], change(HOW, epochs=5, precision=precision))[0] for precision in ("float32", "bfloat16")
     )
     assert all(value.dtype == torch.float32 for value in weights(rough).values())
     ours, expected = (
@@ -556,7 +563,7 @@ def test_bfloat16_trains_to_other_weights_close_by(name: str) -> None:
 
 def test_a_clip_of_several_crops_is_the_weighted_mean_of_their_scores() -> None:
     singles = table(3 * PREDICT_CROPS, 3)
-    member, _ = fit(CONFIG, TRAIN, DEV, replace(HOW, epochs=1))
+    member, _ = fit(CONFIG, TRAIN, DEV, change(HOW, epochs=1))
     scores = predict(member.model, singles)
     for i in (0, 70, 191):
         alone = member.model.from_reduced(singles.inputs.batch([i]))
@@ -571,7 +578,7 @@ def test_each_epoch_trains_on_the_next_crop_and_stops_on_their_mean() -> None:
     crops = tuple(((2 * i, 1.0), (2 * i + 1, 1.0)) for i in range(50))
     whole = table(100, 3)
     part = replace(whole, rows=whole.rows[:50], crops=crops, labels=whole.labels[:50])
-    _, history = fit(CONFIG, part, part, replace(HOW, lr=0.0, epochs=4, batch_size=50))
+    _, history = fit(CONFIG, part, part, change(HOW, lr=0.0, epochs=4, batch_size=50))
     first, second, third, fourth = (epoch.train_loss for epoch in history)
     assert (third, fourth) == pytest.approx((first, second), rel=1e-5)
     assert abs(first - second) > 1e-3
@@ -582,6 +589,6 @@ def test_what_is_not_finite_in_a_crop_of_no_row_does_no_harm() -> None:
     crops = crops_of(TRAIN)
     crops[149][:] = math.nan
     broken = make(crops, TRAIN.labels.numpy(), [""] * 150)
-    member, _ = fit(CONFIG, broken.take(broken.rows[:149]), DEV, replace(HOW, epochs=2))
-    expected, _ = fit(CONFIG, TRAIN.take(TRAIN.rows[:149]), DEV, replace(HOW, epochs=2))
+    member, _ = fit(CONFIG, broken.take(broken.rows[:149]), DEV, change(HOW, epochs=2))
+    expected, _ = fit(CONFIG, TRAIN.take(TRAIN.rows[:149]), DEV, change(HOW, epochs=2))
     assert_bit_equal(member, expected)

@@ -19,7 +19,7 @@ from mmmos.experiments.sets import CHOICES
 from mmmos.losses import LOSSES
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.quality import ModelConfig, QualityModel
-from mmmos.training.loop import TrainConfig
+from mmmos.training.config import TrainConfig
 from mmmos.training.settings import LOSS_OPTIONS, PAPER, PRESETS, Settings, parse_setting, preset
 
 KINDS = get_type_hints(Settings)
@@ -32,7 +32,7 @@ ELSEWHERE = {"train_crop", "eval_crop", "clip_output"}
 def reached(settings: Settings) -> Any:
     """All that a model is made and trained from."""
     options = [settings.encoder_options(name) for name in SPECS]
-    return settings.fusion(), settings.heads(), settings.training(1), options
+    return settings.fusion(), settings.heads(), TrainConfig(settings).stable_dict(), options
 
 
 def other_values(name: str) -> list[Any]:
@@ -61,7 +61,7 @@ def test_a_preset_makes_every_model(name: str) -> None:
     for aggregator in AGGREGATORS:
         own = settings.changed({"aggregator": aggregator})
         QualityModel(ModelConfig(tuple(specs), aggregator, own.fusion(), own.heads()))
-        assert own.training(1).batch_size >= 16
+        assert TrainConfig(own).batch_size >= 16
 
 
 def test_paper_is_the_default_and_what_the_paper_says() -> None:
@@ -122,10 +122,10 @@ def test_the_published_code_differs_from_the_paper_in_these_and_no_others() -> N
 
 
 def test_batches_are_the_papers_and_what_is_given() -> None:
-    sizes = {name: PAPER.changed({"aggregator": name}).training(1).batch_size for name in AGGREGATORS}
+    sizes = {name: TrainConfig(PAPER.changed({"aggregator": name})).batch_size for name in AGGREGATORS}
     assert sizes == {"mlp": 32, "blstm_h": 16, "blstm_t": 16}
     for name in AGGREGATORS:
-        assert PAPER.changed({"aggregator": name, "batch_size": 7}).training(1).batch_size == 7
+        assert TrainConfig(PAPER.changed({"aggregator": name, "batch_size": 7})).batch_size == 7
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,14 +157,14 @@ def test_loss_options_are_the_arguments_of_the_loss(loss: str) -> None:
     options = {argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY}
     assert set(LOSS_OPTIONS) == set(LOSSES) == set(get_args(KINDS["loss"])) == set(get_args(KINDS["other_loss"]))
     assert list(LOSS_OPTIONS[loss]) == list(options)
-    assert PAPER.changed({"loss": loss}).training(1).loss_options == options
+    assert PAPER.loss_options(loss) == options
 
 
-def test_training_has_the_seed_and_the_main_set() -> None:
-    assert PAPER.training(7, "a") == replace(PAPER.training(8), seed=7, main_set="a")
-    assert PAPER.training(42) == replace(
-        TrainConfig(), loss_options=PAPER.training(42).loss_options, other_options=PAPER.training(42).other_options
-    )
+def test_fusion_is_a_view_of_the_settings() -> None:
+    settings = PAPER.changed({"wavlm_output": "weighted_shared", "blstm_hidden": 7, "align": "repeat"})
+    fusion = settings.fusion(["muq", "wavlm"])
+    assert asdict(fusion) == {name: getattr(settings, name) for name in asdict(fusion)}
+    assert settings.fusion(["muq"]) == replace(fusion, wavlm_output="last")
 
 
 def test_muq_via_16k_is_an_option_of_the_encoder_and_not_of_the_fast_one() -> None:
@@ -186,7 +186,7 @@ def test_encoders_are_asked_for_what_the_settings_say() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"lrate": 1e-3}, "no setting is called lrate; there are wavlm_output, .*, lr, .*precision$"),
+        ({"lrate": 1e-3}, "no setting is called lrate; there are pool, .*, wavlm_output, .*, lr, .*precision$"),
         ({"nosuch": 1, "also": 2}, "no setting is called also, nosuch;"),
         ({"loss": "mae"}, "loss cannot be 'mae'; it is ut or con or dcq or ccc"),
         ({"lr": "fast"}, "lr cannot be 'fast'; it is a number"),

@@ -41,6 +41,7 @@ from mmmos.processes import run_in_processes
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.training.checkpoint import best_epoch, drop_checkpoint
+from mmmos.training.config import TrainConfig
 from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.fit import rated_axes
 from mmmos.training.identity import stable_hash
@@ -138,7 +139,7 @@ def train_run(run: Run, tables: Mapping[str, TrainingSet]) -> None:
     """Train one model, save it with its predictions, and mark it done."""
     train, dev = tables[run.train], tables[run.dev]
     main_set = Counter(row.set for row in train.rows).most_common(1)[0][0] if train.rows else ""
-    how = run.settings.training(run.seed, main_set)
+    how = TrainConfig(run.settings, run.seed, main_set)
     member, history = fit(run.config, train, dev, how, run.folder)
     predictions: dict[str, NDArray[Any]] = {}
     rated = rated_axes(train)

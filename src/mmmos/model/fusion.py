@@ -28,15 +28,15 @@ Norm = Literal["l2", "none", "layernorm"]
 class FusionConfig:
     """How the encoders' features become one vector. What an aggregator has no use for, it does not read."""
 
-    pool: Literal["mean", "mean_std"] = "mean"  # over time, real frames only (mlp, blstm_h)
+    pool: Literal["mean", "mean_std"] = "mean"  # over time
     embed_norm: Norm = "l2"  # of each encoder's pooled vector
-    standardize: bool = False  # z-score each value on the training rows, weigh every block of an encoder alike
-    frame_norm: Norm = "l2"  # of each encoder's share of a frame (blstm_t)
-    align: Literal["pool_lowest", "interp_linear", "repeat"] = "pool_lowest"  # to one rate (blstm_t)
-    align_rate_hz: float | None = None  # that rate; None: the slowest encoder's to pool, else the fastest's
-    blstm_hidden: int = 256  # H of each direction
-    blstm_h_input: Literal["vector", "tokens"] = "vector"  # one step of all encoders, or one step an encoder
-    wavlm_output: Literal["last", "weighted_shared", "weighted_per_axis"] = "last"  # learned sum of WavLM's states
+    standardize: bool = False  # z-score every feature on the training clips, weigh every block of an encoder alike
+    frame_norm: Norm = "l2"  # of each encoder's frame (blstm_t)
+    align: Literal["pool_lowest", "interp_linear", "repeat"] = "pool_lowest"  # of encoders' frames (blstm_t)
+    align_rate_hz: float | None = None  # the lowest rate, or the highest where nothing is pooled
+    blstm_hidden: int = 256  # units each way
+    blstm_h_input: Literal["vector", "tokens"] = "vector"  # all encoders as one step, or one step per encoder
+    wavlm_output: Literal["last", "weighted_shared", "weighted_per_axis"] = "last"  # state 12, or a learned sum of 13
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(FusionConfig).items():

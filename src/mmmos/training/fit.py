@@ -30,10 +30,11 @@ from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.training.checkpoint import CHECKPOINT, best_epoch, drop_checkpoint
 from mmmos.training.closed_form import fit_closed_form, suits
+from mmmos.training.config import TrainConfig, run_id
 from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.identity import stable_dict
-from mmmos.training.loop import TrainConfig, predict, run_id
 from mmmos.training.loop import fit as train_loop
+from mmmos.training.loop import predict
 from mmmos.training.settings import PRESETS, Settings
 from mmmos.training.summary import Fit, Fitted, card, figures_of
 
@@ -141,7 +142,7 @@ def train_folder(
     if method == "closed_form":
         outcome = _closed_form(parts, config, main_set, prior)
     else:
-        outcome = _gradient(parts, config, settings.training(seed, main_set), folder, progress)
+        outcome = _gradient(parts, config, TrainConfig(settings, seed, main_set), folder, progress)
     counts = len(parts[0].rows), len(parts[1].rows)
     result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
     training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}

@@ -39,6 +39,11 @@ def stable_dict(config: Any) -> Any:
     return tuple(map(stable_dict, config)) if isinstance(config, tuple) else config
 
 
+def later_settings(settings: Any) -> dict[str, Any]:
+    """Settings that the first version did not have and that differ from their default."""
+    return {name: value for name, value in _items(settings) if name not in FIRST_FIELDS["Settings"]}
+
+
 def stable_repr(value: Any) -> str:
     """`repr` of a config, or of a tuple with configs in it, as the first version gave it."""
     if is_dataclass(value):

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,8 +26,9 @@ from mmmos.model.system import Member
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
 from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
+from mmmos.training.config import TrainConfig, run_id
 from mmmos.training.dataset import TrainingSet
-from mmmos.training.identity import stable_dict
+from mmmos.training.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -37,27 +37,6 @@ FIT_FRAMES = 20_000
 
 PREDICT_CROPS = 64
 """Crops that are predicted at a time."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model is fitted. The defaults are the paper's (section IV.A); `mmmos train` has its own, for small data."""
-
-    loss: str = "ut"  # key in LOSSES, for the main set
-    loss_options: dict[str, Any] = field(default_factory=dict)
-    other_loss: str = "con"  # key in LOSSES, for every other set
-    other_options: dict[str, Any] = field(default_factory=dict)
-    main_set: str = ""  # whose scale the scores are on
-    lr: float = 1e-4  # Adam
-    weight_decay: float = 0.0  # decoupled
-    batch_size: int = 32
-    epochs: int = 10  # at the most
-    patience: int | None = 1  # epochs without a better development loss before it ends; None: never
-    val_loss: Literal["full_set", "batch_mean"] = "full_set"  # of all development clips at once, or batch by batch
-    dev_target_stats: Literal["train", "own"] = "train"  # whose mean and deviation make z units of development labels
-    offset_calibration: Literal["none", "train_mean"] = "none"  # shift scores so that their mean on training clips fits
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; weights are float32
-    seed: int = 42
 
 
 def fit(
@@ -80,15 +59,17 @@ def fit(
         torch.manual_seed(how.seed)
         model = QualityModel(config)
     model.aggregator.fit(train.frames(most=FIT_FRAMES))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
-    run = Run(model, optimizer, run_id(config, train, dev, asdict(how)), folder)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=how.settings.lr, weight_decay=how.settings.weight_decay, fused=True
+    )
+    run = Run(model, optimizer, run_id(config, train, dev, how.stable_dict()), folder)
     history = run.resume()
     main = [row for row in dev.rows if row.set == how.main_set]
-    own = {how.main_set: Scale.fit(_labels_of(dev, how.main_set))} if how.dev_target_stats == "own" else scales
+    own = {how.main_set: Scale.fit(_labels_of(dev, how.main_set))} if how.settings.dev_target_stats == "own" else scales
     parts = _z_scored(train, scales), _z_scored(dev.take(main), own)
-    progress.start("training", how.epochs, "epochs", len(history))
-    for number in range(len(history) + 1, how.epochs + 1):
-        if finished(history, how.patience):
+    progress.start("training", how.settings.epochs, "epochs", len(history))
+    for number in range(len(history) + 1, how.settings.epochs + 1):
+        if finished(history, how.settings.early_stop_patience):
             break
         history.append(_epoch(number, model, optimizer, parts[0], parts[1], how))
         run.save(history, is_best=best_epoch(history) is history[-1])
@@ -97,7 +78,7 @@ def fit(
         progress.advance()
     run.restore_best()
     member = Member(model.eval().requires_grad_(False), scales[how.main_set])
-    if how.offset_calibration == "train_mean":
+    if how.settings.offset_calibration == "train_mean":
         member = _calibrated(member, train.take([row for row in train.rows if row.set == how.main_set]), how)
     return member, history
 
@@ -131,7 +112,7 @@ def _epoch(
         torch.manual_seed(how.seed * 1_000_003 + number)
         model.train()
         for batch in _batches(train, how.batch_size):
-            loss = _loss(model, train, batch, how, number)
+            loss = _batch_loss(model, train, batch, how, number)
             if not torch.isfinite(loss):
                 clips = ", ".join(train.rows[i].clip.id for i in batch[:8])
                 raise TrainingError(f"the loss is {loss.item()} in epoch {number}, in the batch with {clips}")
@@ -148,23 +129,26 @@ def _epoch(
 
 def _forward(model: QualityModel, reduced: Features, how: TrainConfig | None) -> Tensor:
     """Reduced crops -> [B, A] in float32."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=how is not None and how.precision == "bfloat16"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=how is not None and how.settings.precision == "bfloat16"):
         scores = model.from_reduced(reduced)
     return scores.float()
 
 
-def _loss(model: QualityModel, table: TrainingSet, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
+def _batch_loss(model: QualityModel, table: TrainingSet, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
     prediction, target = _forward(model, table.epoch_crops(batch, epoch), how), table.labels[batch]
-    if table.rows[batch[0]].set == how.main_set:
-        return LOSSES[how.loss](prediction, target, **how.loss_options)
-    return LOSSES[how.other_loss](prediction, target, **how.other_options)
+    is_main = table.rows[batch[0]].set == how.main_set
+    return _loss(how.settings, how.settings.loss if is_main else how.settings.other_loss, prediction, target)
 
 
 def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
-    size = how.batch_size if how.val_loss == "batch_mean" else len(z)
-    starts = range(0, len(z), size)
-    losses = [LOSSES[how.loss](z[i : i + size], targets[i : i + size], **how.loss_options) for i in starts]
+    size = how.batch_size if how.settings.val_loss == "batch_mean" else len(z)
+    parts = zip(torch.split(z, size), torch.split(targets, size), strict=True)
+    losses = [_loss(how.settings, how.settings.loss, *part) for part in parts]
     return float(torch.stack(losses).mean())
+
+
+def _loss(settings: Settings, name: str, prediction: Tensor, target: Tensor) -> Tensor:
+    return LOSSES[name](prediction, target, **settings.loss_options(name))
 
 
 def _calibrated(member: Member, train: TrainingSet, how: TrainConfig) -> Member:
@@ -218,7 +202,7 @@ def _labels_of(table: TrainingSet, name: str) -> np.ndarray:
 
 
 def _check(train: TrainingSet, dev: TrainingSet, how: TrainConfig) -> None:
-    for word in (how.loss, how.other_loss):
+    for word in (how.settings.loss, how.settings.other_loss):
         if word not in LOSSES:
             raise UsageError(f"no loss is called {word!r}; there are {', '.join(LOSSES)}")
     for name, table in (("training", train), ("development", dev)):
@@ -237,16 +221,3 @@ def _not_finite(table: TrainingSet) -> list[str]:
         for row, crops in zip(table.rows, table.crops, strict=True)
         if not all(table.inputs.frames[starts[i] : starts[i + 1]].isfinite().all() for i, _ in crops)
     ]
-
-
-def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, how: object) -> str:
-    """All that decides a run, as one string: the same run gives the same model."""
-    rows = [
-        [
-            (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, crops)
-            for row, crops in zip(table.rows, table.crops, strict=True)
-        ]
-        for table in (train, dev)
-        if table is not None
-    ]
-    return repr((stable_dict(config), how, train.content, dev and dev.content, rows))

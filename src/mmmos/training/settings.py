@@ -6,43 +6,38 @@ preset `paper`; `PRESETS` has the others.
 
 from __future__ import annotations
 
+import inspect
 import math
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import UsageError
 from mmmos.features.crops import CropMode
-from mmmos.model.fusion import FusionConfig, Norm
+from mmmos.losses import LOSSES
+from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig
-from mmmos.training.loop import TrainConfig
 
 
 @dataclass(frozen=True)
-class Settings:
-    """A configuration but for its data and encoders. Encoders are always frozen and in evaluation mode."""
+class Settings(FusionConfig):
+    """A configuration without its data and encoders. Encoders are always frozen and in evaluation mode.
+
+    The settings of the fusion are declared in `FusionConfig`, which the model keeps; all others are declared here.
+    """
 
     # Features
-    wavlm_output: Literal["last", "weighted_shared", "weighted_per_axis"] = "last"  # state 12, or a learned sum of 13
     muq_sample_rate: Literal[24000, 16000] = 24000  # Hz; at 16000 MuQ hears everything 1.5 times too fast
     muq_via_16k: bool = False  # MuQ's audio passes through 16 kHz and loses what is above 8 kHz, at the right speed
     pad_mask: bool = True  # False: a clip under 10 s is filled up with silence, which counts as audio
     train_crop: CropMode = "random"  # of clips over 10 s: a random crop per epoch, windows in turn, or the first 10 s
     eval_crop: CropMode = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
 
-    # Fusion
+    # Fusion, and the fields of `FusionConfig`
     aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # pooled vectors, an LSTM on them, or one on all frames
-    pool: Literal["mean", "mean_std"] = "mean"  # over time
-    embed_norm: Norm = "l2"  # of each encoder's pooled vector
-    frame_norm: Norm = "l2"  # of each encoder's frame (blstm_t)
-    standardize: bool = False  # z-score every feature on the training clips
-    align: Literal["pool_lowest", "interp_linear", "repeat"] = "pool_lowest"  # of encoders' frames (blstm_t)
-    align_rate_hz: float | None = None  # the lowest rate, or the highest where nothing is pooled
-    blstm_hidden: int = 256  # units each way
-    blstm_h_input: Literal["vector", "tokens"] = "vector"  # all encoders as one step, or one step an encoder
 
     # Heads, one an axis
     head_layers: int = 1  # 1 is a linear map
@@ -77,42 +72,17 @@ class Settings:
         return ModelConfig(tuple(encoders), self.aggregator, self.fusion(names), self.heads())
 
     def fusion(self, encoders: Collection[str] = ("wavlm",)) -> FusionConfig:
-        """How features of these encoders become a vector."""
-        return FusionConfig(
-            pool=self.pool,
-            embed_norm=self.embed_norm,
-            standardize=self.standardize,
-            frame_norm=self.frame_norm,
-            align=self.align,
-            align_rate_hz=self.align_rate_hz,
-            blstm_hidden=self.blstm_hidden,
-            blstm_h_input=self.blstm_h_input,
-            wavlm_output=self.wavlm_output if "wavlm" in encoders else "last",
-        )
+        """The settings by which features of these encoders become a vector."""
+        own = {item.name: getattr(self, item.name) for item in fields(FusionConfig)}
+        return FusionConfig(**own if "wavlm" in encoders else own | {"wavlm_output": "last"})
 
     def heads(self) -> HeadConfig:
         """The shape of the heads."""
         return HeadConfig(layers=self.head_layers, hidden=self.head_hidden, dropout=self.dropout)
 
-    def training(self, seed: int, main_set: str = "") -> TrainConfig:
-        """How the model is fitted."""
-        return TrainConfig(
-            loss=self.loss,
-            loss_options={name: getattr(self, name) for name in LOSS_OPTIONS[self.loss]},
-            other_loss=self.other_loss,
-            other_options={name: getattr(self, name) for name in LOSS_OPTIONS[self.other_loss]},
-            main_set=main_set,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size or (32 if self.aggregator == "mlp" else 16),
-            epochs=self.epochs,
-            patience=self.early_stop_patience,
-            val_loss=self.val_loss,
-            dev_target_stats=self.dev_target_stats,
-            offset_calibration=self.offset_calibration,
-            precision=self.precision,
-            seed=seed,
-        )
+    def loss_options(self, name: str) -> dict[str, Any]:
+        """The settings that a loss of `LOSSES` reads."""
+        return {option: getattr(self, option) for option in LOSS_OPTIONS[name]}
 
     def encoder_options(self, name: str) -> dict[str, Any]:
         """Arguments of `load_encoder` for an encoder."""
@@ -138,26 +108,20 @@ class Settings:
             if not _fits(value, kinds[name]):
                 raise UsageError(f"{name} cannot be {value!r}; it is {_words(kinds[name])}")
         given: dict[str, Any] = {name: float(v) if kinds[name] is float else v for name, v in values.items()}
-        made = replace(self, **given)
+        try:
+            made = replace(self, **given)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         if made.wavlm_output == "weighted_per_axis" and made.aggregator != "mlp":
             raise UsageError(f"wavlm_output weighted_per_axis is for the aggregator mlp, not {made.aggregator}")
         if made.muq_via_16k and made.muq_sample_rate != 24000:
             raise UsageError(f"muq_via_16k is for muq_sample_rate 24000, not {made.muq_sample_rate}: set one of them")
         if made.dropout >= 1:
             raise UsageError(f"dropout is a share below 1, not {made.dropout}")
-        try:
-            made.fusion()
-        except ValueError as error:
-            raise UsageError(str(error)) from error
         return made
 
 
-LOSS_OPTIONS = {
-    "con": ("con_norm", "con_margin"),
-    "ut": ("ut_tau", "con_norm", "con_margin"),
-    "dcq": ("dcq_mse_weight", "dcq_rank"),
-    "ccc": ("ccc_moments",),
-}
+LOSS_OPTIONS = {name: tuple(inspect.getfullargspec(loss).kwonlyargs) for name, loss in LOSSES.items()}
 """Which settings each loss reads."""
 
 PAPER = Settings()

@@ -1,0 +1,58 @@
+"""How one model is fitted, and all that decides a run as one text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mmmos.model.quality import ModelConfig
+from mmmos.training.dataset import TrainingSet
+from mmmos.training.identity import later_settings, stable_dict
+from mmmos.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is fitted: the settings, and what is not a setting."""
+
+    settings: Settings
+    seed: int = 42
+    main_set: str = ""  # whose scale the scores are on
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch; 32 or 16 by the aggregator, as in the paper, where the settings give none."""
+        return self.settings.batch_size or (32 if self.settings.aggregator == "mlp" else 16)
+
+    def stable_dict(self) -> dict[str, Any]:
+        """All that decides the fit, for `run_id`, by the names and in the order of the first version."""
+        settings = self.settings
+        first = {
+            "loss": settings.loss,
+            "loss_options": settings.loss_options(settings.loss),
+            "other_loss": settings.other_loss,
+            "other_options": settings.loss_options(settings.other_loss),
+            "main_set": self.main_set,
+            "lr": settings.lr,
+            "weight_decay": settings.weight_decay,
+            "batch_size": self.batch_size,
+            "epochs": settings.epochs,
+            "patience": settings.early_stop_patience,
+            **{name: getattr(settings, name) for name in ("val_loss", "dev_target_stats", "offset_calibration")},
+            "precision": settings.precision,
+            "seed": self.seed,
+        }
+        return first | later_settings(settings)
+
+
+def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, how: object) -> str:
+    """All that decides a run, as one string: the same run gives the same model."""
+    rows = [
+        [
+            (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, crops)
+            for row, crops in zip(table.rows, table.crops, strict=True)
+        ]
+        for table in (train, dev)
+        if table is not None
+    ]
+    return repr((stable_dict(config), how, train.content, dev and dev.content, rows))
