@@ -33,6 +33,7 @@ from mmmos.training.config import TrainConfig
 from mmmos.training.dataset import Sequences, TrainingSet
 from mmmos.training.loop import PREDICT_CROPS, _batches, fit, predict
 from mmmos.training.settings import PAPER
+from tests.recorded_progress import RecordedProgress
 
 DIM = 6
 CONFIG = ModelConfig((EncoderSpec("toy", (4, 2), "0" * 64),), fusion=FusionConfig("mean", "none", standardize=True))
@@ -169,12 +170,19 @@ class BrokenOffError(Exception):
     pass
 
 
-def stop_after(number: int) -> Callable[[Epoch], None]:
-    def report(epoch: Epoch) -> None:
-        if epoch.epoch == number:
-            raise BrokenOffError
+class CountedEpochs(RecordedProgress):
+    """Keeps the numbers of finished epochs, and breaks off after one of them."""
 
-    return report
+    def __init__(self, last: int | None = None) -> None:
+        super().__init__()
+        self.last = last
+        self.epochs: list[int] = []
+
+    def advance(self, count: float = 1) -> None:
+        super().advance(count)
+        self.epochs.append(round(self.stages[-1][3] + self.total_clips))
+        if self.epochs[-1] == self.last:
+            raise BrokenOffError
 
 
 @pytest.mark.parametrize("breaks", [[1], [3], [1, 2, 4]])
@@ -185,12 +193,12 @@ def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, br
     expected, history = fit(config, *parts, how)
     for number in breaks:
         with pytest.raises(BrokenOffError):
-            fit(config, *parts, how, tmp_path, stop_after(number))
-    seen = []
-    member, resumed = fit(config, *parts, how, tmp_path, seen.append)
+            fit(config, *parts, how, tmp_path, CountedEpochs(number))
+    progress = CountedEpochs()
+    member, resumed = fit(config, *parts, how, tmp_path, progress)
     assert_bit_equal(member, expected)
     assert resumed == history
-    assert seen == history[breaks[-1] :]
+    assert progress.epochs == [epoch.epoch for epoch in history[breaks[-1] :]]
 
 
 def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_pat
     expected, history = fit(CONFIG, TRAIN, against, how)
     assert min(history, key=lambda epoch: epoch.dev_loss).epoch == 1
     with pytest.raises(BrokenOffError):
-        fit(CONFIG, TRAIN, against, how, tmp_path, stop_after(3))
+        fit(CONFIG, TRAIN, against, how, tmp_path, CountedEpochs(3))
     member, _ = fit(CONFIG, TRAIN, against, how, tmp_path)
     assert_bit_equal(member, expected)
 
@@ -208,21 +216,21 @@ def test_a_break_in_the_middle_of_saving_loses_that_epoch_alone(tmp_path: Path) 
     how = change(HOW, epochs=3)
     expected, _ = fit(DEEP, TRAIN, DEV, how)
     with pytest.raises(BrokenOffError):
-        fit(DEEP, TRAIN, DEV, how, tmp_path, stop_after(1))
+        fit(DEEP, TRAIN, DEV, how, tmp_path, CountedEpochs(1))
     with mock.patch("os.replace", side_effect=BrokenOffError), pytest.raises(BrokenOffError):
         fit(DEEP, TRAIN, DEV, how, tmp_path)
     assert not list(tmp_path.glob("*.part"))
     (tmp_path / "checkpoint.pt.1.part").write_bytes(b"of a process that was killed")
-    seen = []
-    member, _ = fit(DEEP, TRAIN, DEV, how, tmp_path, seen.append)
+    progress = CountedEpochs()
+    member, _ = fit(DEEP, TRAIN, DEV, how, tmp_path, progress)
     assert_bit_equal(member, expected)
-    assert [epoch.epoch for epoch in seen] == [2, 3]
+    assert progress.epochs == [2, 3]
 
 
 def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:
     how = change(HOW, epochs=2)
     first, history = fit(CONFIG, TRAIN, DEV, how, tmp_path)
-    again, history_again = fit(CONFIG, TRAIN, DEV, how, tmp_path, stop_after(3))
+    again, history_again = fit(CONFIG, TRAIN, DEV, how, tmp_path, CountedEpochs(3))
     assert_bit_equal(first, again)
     assert history == history_again
 
@@ -251,7 +259,7 @@ def test_history_is_written_a_line_an_epoch(tmp_path: Path) -> None:
 )
 def test_the_folder_of_another_run_is_refused_and_kept(tmp_path: Path, change: Callable[[], tuple]) -> None:
     with pytest.raises(BrokenOffError):
-        fit(CONFIG, TRAIN, DEV, HOW, tmp_path, stop_after(1))
+        fit(CONFIG, TRAIN, DEV, HOW, tmp_path, CountedEpochs(1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UsageError, match=f"{tmp_path.name} holds a run with other settings or rows"):
         fit(*change(), tmp_path)  # type: ignore[call-arg]
@@ -359,7 +367,7 @@ def test_batches_never_mix_sets_and_have_no_rest_of_one(sizes: list[int], batch_
 def test_rows_come_in_another_order_each_epoch() -> None:
     seen = []
 
-    def loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def loss(prediction: torch.Tensor, target: torch.Tensor, **options: object) -> torch.Tensor:
         seen.append(target)
         return (prediction - target).square().mean()
 
@@ -390,12 +398,14 @@ def test_steps_are_taken_with_the_loss_of_the_set() -> None:
     with mock.patch.dict(LOSSES, {"ut": spy("ut"), "dcq": spy("dcq")}):
         how = change(HOW, epochs=1, loss="ut", ut_tau=0.5, other_loss="dcq", batch_size=100)
         fit(CONFIG, join(TRAIN, table(30, 6, name="b")), DEV, how)
-    assert calls[-1] == ("ut", 60, {"ut_tau": 0.5})  # the development set, at once
-    assert sorted(calls[:-1], key=str) == [("dcq", 30, {}), ("ut", 100, {"ut_tau": 0.5}), ("ut", 50, {"ut_tau": 0.5})]
+    ut = {"ut_tau": 0.5, "con_norm": "offdiag", "con_margin": 0.1}
+    dcq = {"dcq_mse_weight": 0.0, "dcq_rank": "linear"}
+    assert calls[-1] == ("ut", 60, ut)  # the development set, at once
+    assert sorted(calls[:-1], key=str) == [("dcq", 30, dcq), ("ut", 100, ut), ("ut", 50, ut)]
 
 
 def test_a_loss_that_is_not_finite_ends_training_and_names_clips() -> None:
-    def broken(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def broken(prediction: torch.Tensor, target: torch.Tensor, **options: object) -> torch.Tensor:
         return prediction.sum() / 0
 
     with mock.patch.dict(LOSSES, {"ut": broken}), pytest.raises(TrainingError, match=r"epoch 1.*\d+\.wav, \d+\.wav"):

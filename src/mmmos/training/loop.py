@@ -28,7 +28,6 @@ from mmmos.scores import AXES, Scale
 from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
 from mmmos.training.config import TrainConfig, run_id
 from mmmos.training.dataset import TrainingSet
-from mmmos.training.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -137,18 +136,16 @@ def _forward(model: QualityModel, reduced: Features, how: TrainConfig | None) ->
 def _batch_loss(model: QualityModel, table: TrainingSet, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
     prediction, target = _forward(model, table.epoch_crops(batch, epoch), how), table.labels[batch]
     is_main = table.rows[batch[0]].set == how.main_set
-    return _loss(how.settings, how.settings.loss if is_main else how.settings.other_loss, prediction, target)
+    name = how.settings.loss if is_main else how.settings.other_loss
+    return LOSSES[name](prediction, target, **how.settings.loss_options(name))
 
 
 def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
     size = how.batch_size if how.settings.val_loss == "batch_mean" else len(z)
     parts = zip(torch.split(z, size), torch.split(targets, size), strict=True)
-    losses = [_loss(how.settings, how.settings.loss, *part) for part in parts]
+    loss, options = LOSSES[how.settings.loss], how.settings.loss_options(how.settings.loss)
+    losses = [loss(*part, **options) for part in parts]
     return float(torch.stack(losses).mean())
-
-
-def _loss(settings: Settings, name: str, prediction: Tensor, target: Tensor) -> Tensor:
-    return LOSSES[name](prediction, target, **settings.loss_options(name))
 
 
 def _calibrated(member: Member, train: TrainingSet, how: TrainConfig) -> Member:

@@ -36,7 +36,7 @@ class Settings(FusionConfig):
     train_crop: CropMode = "random"  # of clips over 10 s: a random crop per epoch, windows in turn, or the first 10 s
     eval_crop: CropMode = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
 
-    # Fusion, and the fields of `FusionConfig`
+    # Fusion
     aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # pooled vectors, an LSTM on them, or one on all frames
 
     # Heads, one an axis
