@@ -21,6 +21,7 @@ from mmmos.inference.predictor import from_pretrained
 from mmmos.metrics import srcc
 from mmmos.model.load import load_model
 from mmmos.scores import AXES
+from mmmos.training.checkpoint import CHECKPOINT
 from mmmos.training.fit import CLOSED_FORM_CLIPS, choose_fit, train_folder
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted, agreement_lines, hardly_varying
@@ -74,6 +75,13 @@ def train(folder: Path, rows: list[LabelledClip], source: EncoderSource = TOY, *
 )
 def test_fit_follows_size_and_settings(fit: str, changes: dict[str, object], clips: int, expected: str) -> None:
     assert choose_fit(fit, SMALL.changed(changes), clips) == expected
+
+
+def test_fit_of_an_interrupted_folder_stays_gradient(tmp_path: Path) -> None:
+    assert choose_fit("auto", SMALL, 60, tmp_path) == "closed_form"
+    (tmp_path / CHECKPOINT).touch()
+    assert choose_fit("auto", SMALL, 60, tmp_path) == "gradient"
+    assert choose_fit("closed_form", SMALL, 60, tmp_path) == "closed_form"
 
 
 @pytest.mark.parametrize("preset", ["paper", "official_code", "best"])

@@ -1,8 +1,9 @@
-"""`mmmos evaluate` and `mmmos leaderboard`: how far scores and human labels agree."""
+"""`mmmos evaluate`: how far scores and human labels agree."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress
+from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import (
     AcceptOption,
     BadRows,
@@ -24,7 +25,6 @@ from mmmos.cli.options import (
     StrictOption,
     TrustOption,
     check_output,
-    notes,
     open_predictor,
 )
 from mmmos.errors import ManifestError, UsageError
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from mmmos.data.manifest import LabelledClip
     from mmmos.inference.predictor import Predictor
     from mmmos.scores import Scores
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -125,9 +127,9 @@ def evaluate(
         draw(plot, rows, found, f"{Path(first).name} against {manifest.name}", axes, scales.comparable[0])
     write_report(figures, text, output)
     for sentence in scales.notes:
-        notes.print(f"mmmos: {sentence}")
+        logger.info(f"{sentence}")
     if unscored:
-        notes.print(f"mmmos: {unscored} of {len(rows)} clips have no score and were left out")
+        logger.info(f"{unscored} of {len(rows)} clips have no score and were left out")
 
 
 def _check_outputs(
@@ -152,9 +154,7 @@ def _raters(rows: Sequence[LabelledClip]) -> dict[str, dict[str, Any]]:
     found = rater_reliability(rows)
     for axis, one in found.items():
         shown = "undefined" if one["reliability"] is None else f"{one['reliability']:.2f}"
-        notes.print(
-            f"mmmos: {axis}: {one['ratings']} ratings of {one['clips']} clips, reliability of their mean {shown}"
-        )
+        logger.info(f"{axis}: {one['ratings']} ratings of {one['clips']} clips, reliability of their mean {shown}")
     return found
 
 
@@ -180,10 +180,10 @@ def _scores_of(
             trained = count_used([row.clip for row in rows], digests)
         found = _stream(predictor, rows)
     for sentence in missing_axes(rows, found, axes):
-        notes.print(f"mmmos: {name}: {sentence}")
+        logger.info(f"{name}: {sentence}")
     if trained:
-        notes.print(
-            f"mmmos: warning: {name} was trained on {trained} of these {len(rows)} clips: its figures say little about"
+        logger.warning(
+            f"warning: {name} was trained on {trained} of these {len(rows)} clips: its figures say little about"
             " other clips; evaluate on clips that it has not seen"
         )
     return found, trained, left_out
@@ -202,7 +202,7 @@ def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[Labelled
 
     present, missing = split_present(rows)
     if missing:
-        notes.print(f"mmmos: {len(missing)} listed clips are missing and left out: {preview(missing)}")
+        logger.info(f"{len(missing)} listed clips are missing and left out: {preview(missing)}")
     if not present:
         raise UsageError(f"{manifest}: none of the {len(missing)} listed clips is there")
     return present, missing
@@ -221,9 +221,9 @@ def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[
         found = list_scores(rows, given, path)
     without = found.without_row
     if without:
-        notes.print(f"mmmos: {path} has no row of {len(without)} of {len(rows)} clips: {preview(without)}")
+        logger.info(f"{path} has no row of {len(without)} of {len(rows)} clips: {preview(without)}")
     if found.other_rows:
-        notes.print(f"mmmos: {found.other_rows} of {len(given)} rows of {path} are of clips that are not listed")
+        logger.info(f"{found.other_rows} of {len(given)} rows of {path} are of clips that are not listed")
     return found.scores, report | {"clips_without_row": without, "rows_of_other_clips": found.other_rows}
 
 
@@ -237,7 +237,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _stream(predictor: Predictor, rows: Sequence[LabelledClip]) -> list[Scores]:
-    with predictor, ConsoleProgress(notes) as progress:
+    with predictor, ConsoleProgress(stderr) as progress:
         progress.start("scoring", len(rows))
         return list(predictor.stream((row.clip for row in rows), progress=progress))
 

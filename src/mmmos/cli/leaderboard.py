@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmmos.cli.evaluate import naming, write_report
-from mmmos.cli.options import BadRows, OverwriteOption, StrictOption, check_output, notes
+from mmmos.cli.options import BadRows, OverwriteOption, StrictOption, check_output
 from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
 from mmmos.report.text import leaderboard_tables, table_markdown, table_text
+
+logger = logging.getLogger(__name__)
 
 LEADERBOARD_SUFFIXES = (".json", ".md", ".csv")
 """Suffixes of a leaderboard file."""
@@ -66,4 +69,4 @@ def leaderboard(
         text = "\n\n".join(table_text(*item) for item in tables.items())
         write_report(report | found.to_json(), text, output)
     for sentence in found.remarks:
-        notes.print(f"mmmos: {sentence}")
+        logger.info(sentence)

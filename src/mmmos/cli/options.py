@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mmmos.cli.console import stderr
 from mmmos.errors import ManifestError, UsageError
 from mmmos.hub.options import LoadOptions
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-notes = stderr
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id.")

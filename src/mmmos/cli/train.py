@@ -111,7 +111,8 @@ def train(
     lists += [bad_held.report(sum(row.list_rows for row in held))] if dev else []
     main_set = find_main_set([*rows, *held], main_set)
     label_range = choose_range([row for row in (*rows, *held) if row.set == main_set], scale)
-    fraction = dev_share or (0.2 if choose_fit(fit, chosen, len(rows) + len(held)) == "gradient" else None)
+    method = choose_fit(fit, chosen, len(rows) + len(held), output)
+    fraction = dev_share or (0.2 if method == "gradient" else None)
     if stratify and fraction is None:
         raise UsageError("--stratify divides held-out clips and the closed form has none: add --dev-share")
     parts = (rows, held) if dev or fraction is None else _split(rows, fraction, seed, stratify)

@@ -60,8 +60,13 @@ CLOSED_FORM_READS = (
 """The settings that the closed form reads. Where another one is changed, `fit="auto"` is the gradient fit."""
 
 
-def choose_fit(fit: Literal["auto", "closed_form", "gradient"], settings: Settings, clips: int) -> Fit:
-    """The fit that "auto" stands for. Raises `UsageError` where the closed form would ignore a setting."""
+def choose_fit(
+    fit: Literal["auto", "closed_form", "gradient"], settings: Settings, clips: int, folder: Path | None = None
+) -> Fit:
+    """The fit that "auto" stands for: the gradient fit if it was interrupted in `folder`, else by size and settings.
+
+    Raises `UsageError` where the closed form would ignore a setting.
+    """
     small = PRESETS["small"]
     names = [item.name for item in fields(Settings) if item.name not in CLOSED_FORM_READS]
     ignored = [name for name in names if getattr(settings, name) != getattr(small, name)]
@@ -72,6 +77,8 @@ def choose_fit(fit: Literal["auto", "closed_form", "gradient"], settings: Settin
         )
     if fit != "auto":
         return fit
+    if folder is not None and (folder / CHECKPOINT).exists():
+        return "gradient"
     return "closed_form" if clips < CLOSED_FORM_CLIPS and not ignored else "gradient"
 
 
@@ -110,7 +117,7 @@ def train_folder(
     """
     if str(folder) in MODELS:
         raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
-    method = choose_fit(fit, settings, len(train) + len(dev))
+    method = choose_fit(fit, settings, len(train) + len(dev), folder)
     main_set = find_main_set([*train, *dev], main_set)
     check_range([row for row in (*train, *dev) if row.set == main_set], label_range)
     check_disjoint(train, dev)
