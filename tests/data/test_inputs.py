@@ -267,7 +267,7 @@ def test_links_to_folders_are_followed_once(expanded):
     found, messages = expanded("f")
     assert found == ["f/a.wav", "f/d/c.wav", "f/d/again/b.wav"]
     links = ("f/d/up", "f/link", "f/self")
-    assert messages == [f"{link} is left out: a link to a folder that is read already" for link in links]
+    assert messages == [f"{link} is left out: a link to a folder that has already been read" for link in links]
 
 
 def test_hidden_files_and_those_of_other_systems_are_no_clips(expanded):
@@ -280,7 +280,7 @@ def test_what_is_left_out_of_a_folder_is_counted_by_its_kind(expanded):
     touch("f/a.SPH", "f/b.wv1", "f/notes.txt", "f/d/more.TXT", "f/LICENSE", "f/list.csv")
     found, (message,) = expanded("f")
     assert found == ["f/a.SPH", "f/b.wv1"]
-    assert message.startswith("f: 4 files that are not called audio are left out (2 .txt, ")
+    assert message.startswith("f: 4 files without an audio suffix are left out (2 .txt, ")
     assert "1 without a suffix" in message
 
 

@@ -324,7 +324,7 @@ def test_a_clip_that_is_trained_on_and_held_out_is_named_with_both_places(make_l
 def test_stretches_of_one_file_may_be_in_both_parts():
     one, other = (LabelledClip(Clip("a", "a.wav", start, start + 1), (5.0,) * 4) for start in (0.0, 1.0))
     check_disjoint([one], [other])
-    with pytest.raises(ManifestError, match=r"a\.wav is to be trained on and held out"):
+    with pytest.raises(ManifestError, match=r"a\.wav appears in both training and held-out data"):
         check_disjoint([one], [other, one])
 
 

@@ -210,7 +210,7 @@ def test_published_takes_more_rows(tmp_path: Path):
         ("team,axis,level,LCC\nT04,PC,system,0.9\n", r"line 2: LCC of T04 is 0\.991 already, not 0\.9"),
         ("team,axis,level,LCC\nT04,PX,system,0.9\n", "line 2: no axis and level is called 'PX'"),
         ("team,axis,level,LCC\nT04,PC,clip,0.9\n", "line 2: no axis and level"),
-        ("team,axis,level,LCC\nT03,PC,system,1.2\n", "line 2: LCC is not one: '1.2'"),
+        ("team,axis,level,LCC\nT03,PC,system,1.2\n", "line 2: LCC cannot be '1.2'"),
         ("team,axis,level,MSE\nT03,PC,system,-1\n", "line 2: MSE is not one"),
         ("team,axis,level,MSE\nT03,PC,system,x\n", "line 2: MSE is not one"),
         ("team,axis,level,MSE\nT03,PC\n", "line 2 has fewer fields than line 1"),

@@ -83,7 +83,7 @@ def test_ids_that_number_rows_do_not_go_before_paths():
 def test_id_of_two_clips_without_paths_is_refused_with_both_places():
     rows = [row("A/1.wav", name="1", origin="l.csv, line 2"), row("B/1.wav", name="1", origin="l.csv, line 3")]
     with pytest.raises(
-        ManifestError, match=r"the id 1 is of several clips \(l.csv, line 2 and l.csv, line 3\).*s.csv, line 9"
+        ManifestError, match=r"the id 1 belongs to several clips \(l.csv, line 2 and l.csv, line 3\).*s.csv, line 9"
     ):
         matched(rows, [scored(None, name="1", origin="s.csv, line 9")])
     with pytest.raises(
@@ -95,11 +95,11 @@ def test_id_of_two_clips_without_paths_is_refused_with_both_places():
 def test_short_path_of_two_clips_is_refused_with_both_places():
     rows = [row(f"/d/{name}/1.wav", origin=f"l.csv, line {line}") for line, name in enumerate("AB", 2)]
     with pytest.raises(
-        ManifestError, match=r"scores of 1\.wav may be of .*l.csv, line 2.*l.csv, line 3.*s.csv, line 4"
+        ManifestError, match=r"scores of 1\.wav may belong to .*l.csv, line 2.*l.csv, line 3.*s.csv, line 4"
     ):
         matched(rows, [scored("1.wav", origin="s.csv, line 4")])
     with pytest.raises(
-        ManifestError, match=r"2 paths with scores may be .*l.csv, line 2.*s.csv, line 2 and s.csv, line 3"
+        ManifestError, match=r"2 paths with scores match .*l.csv, line 2.*s.csv, line 2 and s.csv, line 3"
     ):
         matched(rows[:1], [scored("A/1.wav", origin="s.csv, line 2"), scored("1.wav", origin="s.csv, line 3")])
 

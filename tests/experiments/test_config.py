@@ -228,7 +228,7 @@ def test_ensembles_are_all_of_table_iii_if_nothing_else_is_said(read: Callable[.
         (PLAIN, "needs grid"),
         ("colour = 3\n" + PLAIN + GRID, "has no colour; it has beside_paper, data, encoders"),
         ('preset = "big"\n' + PLAIN + GRID, "no preset is called 'big'; there are paper"),
-        ('seeds = ["x"]\n' + PLAIN + GRID, "is no experiment"),
+        ('seeds = ["x"]\n' + PLAIN + GRID, "is not a valid experiment"),
         (PLAIN + GRID + "[settings]\nspeed = 3\n", "no setting is called speed; there are wavlm_output"),
         (PLAIN + GRID + 'loss = ["ut", "mse"]\n', "loss cannot be 'mse'; it is ut or con or dcq or ccc"),
         (PLAIN + GRID + "speed = 3\n", "no setting is called speed"),
@@ -238,7 +238,7 @@ def test_ensembles_are_all_of_table_iii_if_nothing_else_is_said(read: Callable[.
         (PLAIN.replace("musicnn", "spectrum") + GRID, "spectrum stands for both a and b"),
         (PLAIN + GRID.replace('table = "Mine"', ""), "table"),
         (PLAIN + GRID.replace("{encoders}", "{depth}"), "depth"),
-        (PLAIN + GRID.replace("{encoders}", "{}"), "is no experiment"),
+        (PLAIN + GRID.replace("{encoders}", "{}"), "is not a valid experiment"),
         (PLAIN + GRID + 'loss = ["ut", "con"]\n', "two configurations of table Mine are called 'a'"),
         (
             PLAIN + GRID + '[ensembles]\nstrategies = ["best"]\n',
@@ -412,5 +412,5 @@ def test_what_is_wrong_with_the_data_is_told(
     "parts", [{"train": 1}, {"train": 0.5, "Dev": 0.4}, {"Dev": 0.5, "Test": 0.5}, {"train": 1.5, "Dev": -0.5}]
 )
 def test_parts_are_shares_of_train_dev_and_others(songs: Path, parts: object) -> None:
-    with pytest.raises(UsageError, match="`parts` are shares of train, Dev and any others, and sum to 1"):
+    with pytest.raises(UsageError, match="`parts` are fractions of train, Dev and any others, and sum to 1"):
         read_sets({"list": "r.csv", "parts": parts}, songs)

@@ -533,7 +533,7 @@ def test_ensembles_that_cannot_be_chosen_are_logged(
 ) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     sets = Sets(rows[:8], rows[8:], {"Radio": rows[8:]})
-    with pytest.raises(UsageError, match="ensembles are to be chosen on 'Dev'; reported are Radio"):
+    with pytest.raises(UsageError, match="ensembles select models on 'Dev', but the reported sets are Radio"):
         run(tmp_path, ONE + '[ensembles]\nof = "Mine"\n', sets)
     text = ONE + '[ensembles]\nof = "Mine"\ndev = "Radio"\nstrategies = ["submitted"]\n'
     run(tmp_path, text, sets)

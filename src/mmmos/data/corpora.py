@@ -28,13 +28,13 @@ from mmmos.scores import LABEL_RANGE, LabelRange
 
 @dataclass(frozen=True)
 class CorpusStatus:
-    """How many clips of a corpus have their files."""
+    """The number of clips of a corpus whose files exist."""
 
     source: str  # key of SOURCES
     expected: int  # clips
     found: int | None  # None without its label files
     missing: tuple[str, ...] | None  # paths
-    unreadable: tuple[str, ...] | None  # paths of files that no decoder opens; None if not tried
+    unreadable: tuple[str, ...] | None  # paths of files that no decoder can open; None if not tried
 
 
 def read_list(
@@ -48,7 +48,7 @@ def read_list(
 ) -> list[LabelledClip]:
     """The labelled clips of a list: a path, or a key of `LABEL_FILES`. Its keywords are those of `read_labels`.
 
-    Clips whose paths or ids are those of a corpus get the metadata of it that the list does not give. Raises
+    Clips with the path or id of a known corpus get the corpus metadata that the list does not give. Raises
     `ManifestError`, also for a list without rows.
     """
     path = _list_path(name, data_root, None)
@@ -70,10 +70,10 @@ def read_corpus(
 ) -> list[LabelledClip]:
     """The rows of a published label file (a key of `LABEL_FILES`), or of a list in its place, with metadata.
 
-    `labels` is the folder of label files, else `data_root`/labels. `find_file` finds the clips below `data_root`,
-    else MMMOS_DATA; those of the test set in `test_audio`, else in the folder `TEST` there. Metadata in the row take
-    precedence. Rows of missing clips stay (`splits.split_present` separates them): `report` gets their number, and that
-    of suspect labels. Raises `ManifestError`.
+    `labels` is the folder of label files, by default `data_root`/labels. `find_file` finds the clips below `data_root`,
+    by default MMMOS_DATA, and the clips of the test set in `test_audio`, by default in the folder `TEST` below the data
+    root. Metadata in the row take precedence. Rows of missing clips stay (`splits.split_present` separates them):
+    `report` gets their number and the number of suspect labels. Raises `ManifestError`.
     """
     path = _list_path(name, data_root, labels)
     rows = [_with_metadata(row, _root(data_root), pam_system, test_audio) for row in read_labels(path, data_root)]
@@ -122,10 +122,10 @@ def _with_metadata(
 
 
 def find_file(clip: Clip) -> Clip:
-    """The clip where its file is: as listed, with another of `SUFFIXES`, or as a stream of a `.stem.mp4`.
+    """The clip with the path of its file: as listed, with another of `SUFFIXES`, or as a stream of a `.stem.mp4`.
 
-    MUSDB18 is distributed so: `train/SONG/bass.wav` is stream 2 of `train/SONG.stem.mp4`.
-    Without such a file the clip stays as it is listed.
+    MUSDB18 is distributed in this form: `train/SONG/bass.wav` is stream 2 of `train/SONG.stem.mp4`.
+    If no such file exists, the clip is returned as listed.
     """
     listed = clip.path or ""
     stem = os.path.splitext(listed)[0]
@@ -141,7 +141,7 @@ def find_file(clip: Clip) -> Clip:
 def status(
     data_root: str | Path | None = None, labels: str | Path | None = None, open_files: bool = False
 ) -> list[CorpusStatus]:
-    """How many clips of each corpus have files; with `open_files`, also which files cannot be opened. Fetches none."""
+    """Count the clips of each corpus whose files exist; `open_files` also finds unreadable files. Fetches nothing."""
     lists = ("combined_train", "combined_dev", "track2_test")
     folder = labels or (data_root and Path(data_root, "labels"))
     rows = {name: read_corpus(name, data_root, labels) for name in lists if find_label_file(name, folder)}
@@ -154,10 +154,10 @@ def status(
 
 
 def _status(source: str, clips: Sequence[Clip], open_files: bool) -> CorpusStatus:
-    here = [clip for clip in clips if os.path.isfile(clip.path or "")]
+    present = [clip for clip in clips if os.path.isfile(clip.path or "")]
     missing = tuple(clip.path or "" for clip in clips if not os.path.isfile(clip.path or ""))
-    unreadable = tuple(clip.path or "" for clip in here if not _opens(clip)) if open_files else None
-    return CorpusStatus(source, len(clips), len(here), missing, unreadable)
+    unreadable = tuple(clip.path or "" for clip in present if not _opens(clip)) if open_files else None
+    return CorpusStatus(source, len(clips), len(present), missing, unreadable)
 
 
 def _opens(clip: Clip) -> bool:
@@ -169,7 +169,7 @@ def _opens(clip: Clip) -> bool:
 
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".opus", ".ogg")
-"""Suffixes that the file of a listed clip may have."""
+"""Suffixes tried for the file of a listed clip."""
 
 STEMS = ("mixture", "drums", "bass", "other", "vocals")
 """The audio streams of MUSDB18's .stem.mp4, in their order."""

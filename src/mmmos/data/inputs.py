@@ -1,4 +1,4 @@
-"""What `mmmos score` was given, as clips: files, folders, patterns, lists, standard input."""
+"""The inputs of `mmmos score` as clips: files, folders, patterns, lists, standard input."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def expand(
     data_root: str | None = None,
     on_bad_row: OnBadRow = refuse,
 ) -> Iterator[Clip]:
-    """The clips behind the words on a command line, in their order, folders in the order of names.
+    """The clips that the words on a command line name, in order; the files of a folder come sorted by name.
 
-    - a file whose name says that it is a list (`lists.SUFFIXES`): its rows
-    - a folder: every audio file below it, through links too; hidden files and `__MACOSX` are left out
-    - `-`: one path a line on standard input, JSONL or a JSON array, or the bytes of one audio file
+    - a file with the suffix of a list (`lists.SUFFIXES`): its rows
+    - a folder: every audio file below it, also through links; hidden files and `__MACOSX` are left out
+    - `-`: standard input, which has one path per line, JSONL, a JSON array, or the bytes of one audio file
     - a pipe of this process, such as `<(command)`: the bytes of one audio file
-    - a pattern with `*`, `?` or `[`, if no file has that very name: what it matches
-    - anything else: one file, even if there is none, so that it gets its row
+    - a pattern with `*`, `?` or `[`, if no file has exactly that name: the files that it matches
+    - anything else: one file, even if it does not exist, so that it gets its row
 
-    Each of them may be an address (`s3://bucket/list.jsonl`). Clips come as they are found: memory grows with the
-    files of a folder and with what a pattern matches, and not with the rows of a list. What is left out of a folder or
-    a pattern is logged; a bad row of a list goes to `on_bad_row`. Raises `ManifestError`, and `MissingExtraError` for
-    an address that no installed package can read.
+    Each of them may be a URL (`s3://bucket/list.jsonl`). Clips are yielded as they are found: memory grows with the
+    number of files in a folder and of matches of a pattern, not with the rows of a list. Files left out of a folder or
+    a pattern are logged; a bad row of a list goes to `on_bad_row`. Raises `ManifestError`, and `MissingExtraError` for
+    a URL that no installed package can read.
     """
     schemes: set[str] = set()
     for clip in _expand(inputs, data_root, on_bad_row):
         if is_url(clip.path or "") and (scheme := str(clip.path).partition("://")[0]) not in schemes:
-            filesystem(str(clip.path))  # once for all, rather than a million rows of one error
+            filesystem(str(clip.path))  # check once, or every row would have the same error
             schemes.add(scheme)
         yield clip
 
@@ -57,7 +57,7 @@ def _expand(words: Iterable[str], data_root: str | None, on_bad_row: OnBadRow) -
         elif list_kind(word):
             yield from stream_clips(word, data_root, on_bad_row)
         elif is_url(word):
-            yield from _at_address(word, data_root, on_bad_row)
+            yield from _at_url(word, data_root, on_bad_row)
         elif not os.path.exists(word) and glob.has_magic(word):
             yield from _matched(sorted(glob.glob(word, recursive=True)), word, data_root, on_bad_row)
         elif _is_pipe(word):
@@ -80,11 +80,11 @@ _FIRST_BYTES = (
     b"wvpk",
     b"\x1aE\xdf\xa3",
 )
-"""What audio files begin with. A path may, too; bytes of a file have control characters soon after."""
+"""The first bytes of audio files. A path may begin with them, too; in a file, control characters follow soon."""
 
 
 def _standard_input(data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
-    """The clips that are listed on standard input, or the one whose bytes come there. Raises `UsageError`."""
+    """The clips listed on standard input, or the one clip whose bytes it contains. Raises `UsageError`."""
     if sys.stdin is None:
         raise UsageError("- means standard input, which is closed")
     lines = iter(sys.stdin.buffer)
@@ -99,15 +99,15 @@ def _standard_input(data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Cli
 
 
 def _is_audio_data(line: bytes) -> bool:
-    mpeg = line[:1] == b"\xff" and line[1:2] >= b"\xe0"  # no text in UTF-8 has the first byte
-    mp4 = line[:1] == b"\0"  # the size of the first box; no path has it
+    mpeg = line[:1] == b"\xff" and line[1:2] >= b"\xe0"  # UTF-8 text never has this first byte
+    mp4 = line[:1] == b"\0"  # the size of the first box; paths contain no zero byte
     return mpeg or mp4 or (line.startswith(_FIRST_BYTES) and any(byte < 9 for byte in line[:64]))
 
 
 def _is_pipe(word: str) -> bool:
-    """Whether it is `<(command)` or /dev/stdin: a descriptor of this process, which a decoder's process does not have.
+    """Whether a word is `<(command)` or /dev/stdin: a descriptor of this process, which the decoder process lacks.
 
-    A named pipe is a path like others: its reader may wait forever, and the decoder's process has a deadline.
+    A named pipe is treated as a path: reading it may block forever, and only the decoder process has a deadline.
     """
     try:
         mode = os.stat(word).st_mode
@@ -117,7 +117,7 @@ def _is_pipe(word: str) -> bool:
 
 
 def named_files(words: Iterable[str]) -> Iterator[str]:
-    """The local files that the words on a command line name: what an output must not replace."""
+    """The local files that the words on a command line name; an output must not replace them."""
     for word in words:
         if word == "-":
             yield "/dev/stdin"
@@ -129,9 +129,9 @@ def named_files(words: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def _at_address(url: str, data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
+def _at_url(url: str, data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
     if url.startswith(("http:", "https:")) or (_is_audio(url) and not glob.has_magic(url)):
-        yield from _files([url])  # its row will say whether it is there; the web has no folders, and `?` is no pattern
+        yield from _files([url])  # its row reports a missing file; HTTP has no folders, and `?` begins a query
     elif glob.has_magic(url):
         yield from _matched(matching(url), url, data_root, on_bad_row)
     else:
@@ -142,11 +142,11 @@ def _at_address(url: str, data_root: str | None, on_bad_row: OnBadRow) -> Iterat
 
 
 def _matched(found: list[str], pattern: str, data_root: str | None, on_bad_row: OnBadRow) -> Iterator[Clip]:
-    clips: dict[Clip, None] = {}  # `**` matches a folder and what is in it: no clip twice
+    clips: dict[Clip, None] = {}  # `**` matches a folder and its files: drop duplicates
     for name in found:
         try:
             clips |= dict.fromkeys(_expand([name], data_root, on_bad_row))
-        except ManifestError as error:  # many a table is no list of clips
+        except ManifestError as error:  # a table need not be a list of clips
             if on_bad_row is refuse:
                 raise
             logger.warning("%s matches a file that is not a list of clips, and is left out: %s", pattern, error)
@@ -158,7 +158,7 @@ def _files(paths: Iterable[str]) -> Iterator[Clip]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """The audio files below a folder, each folder once whatever links lead to it."""
+    """The audio files below a folder; a folder reached through several links is read once."""
     seen: set[tuple[int, int]] = set()
     others: Counter[str] = Counter()
 
@@ -169,7 +169,7 @@ def _walk(folder: str) -> Iterator[str]:
         state = os.stat(root)
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
-            logger.warning("%s is left out: a link to a folder that is read already", root)
+            logger.warning("%s is left out: a link to a folder that has already been read", root)
             continue
         seen.add((state.st_dev, state.st_ino))
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
@@ -180,7 +180,7 @@ def _walk(folder: str) -> Iterator[str]:
                 others[PurePath(name).suffix.lower() or "without a suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) + ", ..." * (len(others) > 5)
-        logger.warning("%s: %d files that are not called audio are left out (%s)", folder, others.total(), kinds)
+        logger.warning("%s: %d files without an audio suffix are left out (%s)", folder, others.total(), kinds)
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,6 +1,6 @@
-"""The nine published lists of rated clips: found on disk, or fetched once from their public homes.
+"""The nine published lists of rated clips: found on disk, or downloaded once from their public sites.
 
-Seven are of AES and of the challenge that grew from it (CC BY 4.0), two are the paper's own lists.
+Seven come from AES and the challenge based on it (CC BY 4.0); two are the paper's own lists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmmos.errors import ManifestError
 from mmmos.io.atomic import replacing
 
 TIMEOUT_SECONDS = 30.0
-"""Longest wait for the network to say anything."""
+"""Timeout of a connection or of a read."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class LabelFile:
 
     rows: int
     sha256: str
-    url: str  # its public home
+    url: str  # where it is published
 
     @property
     def file_name(self) -> str:
-        """What it is called on disk."""
+        """Its name on disk."""
         return self.url.rpartition("/")[2]
 
 
 def label_file(name: str, folder: str | Path | None = None) -> Path:
-    """Where a label file lies; one that is not here yet is fetched from its public home and kept.
+    """The path of a label file, which is downloaded to the user's cache if it is missing.
 
-    Looked for in `folder`, MMMOS_DATA/labels and the user's cache. Raises `ManifestError` for an unknown
-    name, without a network (or with HF_HUB_OFFLINE set), and for a download of another content.
+    Searches `folder`, MMMOS_DATA/labels and the user's cache. Raises `ManifestError` for an unknown name, without a
+    network (or with HF_HUB_OFFLINE set), and for a download with unexpected content.
     """
     if name not in LABEL_FILES:
         raise ManifestError(f"no label file is called {name}; there are {', '.join(LABEL_FILES)}")
@@ -52,7 +52,7 @@ def label_file(name: str, folder: str | Path | None = None) -> Path:
 
 
 def find_label_file(name: str, folder: str | Path | None = None) -> Path | None:
-    """Where a label file lies, or None; nothing is fetched."""
+    """The path of a label file, or None if it is missing; nothing is downloaded."""
     root = os.environ.get("MMMOS_DATA")
     places = (folder, root and Path(root) / "labels", _cache_folder())
     paths = (Path(place) / LABEL_FILES[name].file_name for place in places if place)
@@ -60,24 +60,26 @@ def find_label_file(name: str, folder: str | Path | None = None) -> Path | None:
 
 
 def is_published(name: str, path: Path) -> bool:
-    """Whether a file has the very bytes of the published one; one saved anew by an editor may not."""
+    """Whether a file has exactly the published bytes; a file saved again by an editor may differ."""
     return hashlib.sha256(path.read_bytes()).hexdigest() == LABEL_FILES[name].sha256
 
 
-def _fetch(wanted: LabelFile) -> bytes:
-    advice = f"put {wanted.file_name} into a folder yourself and name it, or into MMMOS_DATA/labels"
+def _fetch(label_list: LabelFile) -> bytes:
+    advice = f"put {label_list.file_name} into a folder yourself and name it, or into MMMOS_DATA/labels"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise ManifestError(f"{wanted.url} is not fetched while HF_HUB_OFFLINE is set; {advice}")
+        raise ManifestError(f"{label_list.url} is not fetched while HF_HUB_OFFLINE is set; {advice}")
     try:
-        with urllib.request.urlopen(wanted.url, timeout=TIMEOUT_SECONDS) as reply:
+        with urllib.request.urlopen(label_list.url, timeout=TIMEOUT_SECONDS) as reply:
             content: bytes = reply.read()
     except (OSError, HTTPException) as error:
-        if isinstance(error, HTTPError):  # which is the reply, too
+        if isinstance(error, HTTPError):  # the error is also the response
             error.close()
-        raise ManifestError(f"{wanted.url} cannot be fetched: {error}; {advice}") from error
+        raise ManifestError(f"{label_list.url} cannot be fetched: {error}; {advice}") from error
     found = hashlib.sha256(content).hexdigest()
-    if found != wanted.sha256:
-        raise ManifestError(f"{wanted.url} has sha256 {found[:12]}, not {wanted.sha256[:12]}: not kept; {advice}")
+    if found != label_list.sha256:
+        raise ManifestError(
+            f"{label_list.url} has sha256 {found[:12]}, not {label_list.sha256[:12]}: not kept; {advice}"
+        )
     return content
 
 
@@ -135,4 +137,4 @@ LABEL_FILES = {
         f"{_MMMOS}/audiomos2025_track2/combined_dev.csv",
     ),
 }
-"""By the names that commands and functions know them by."""
+"""Name in commands and functions -> label file."""

@@ -1,6 +1,6 @@
-"""Lists of clips with human labels: rows of one clip, or of one rater's ratings of a clip.
+"""Lists of clips with human labels: one row per clip, or one row per rater and clip.
 
-What columns of labels may be called, `mmmos.data.ratings` says; other columns are those of `mmmos.data.manifest`.
+`mmmos.data.ratings` has the names of label columns, `mmmos.data.manifest` the other columns.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ def read_labels(
 ) -> list[LabelledClip]:
     """The labelled clips of a list; relative paths start at its folder, or at `data_root`.
 
-    `columns` maps our names of columns to those of the list: {"group": "song"}. `where` keeps the rows that
-    have these values: {"label_suspect": "0"}. Several ratings of a clip, in one row or in rows that name their rater,
-    are averaged. `on_bad_row` gets the `ManifestError` of a label outside `label_range` (None: any finite label is
-    read), of a row without a label, and of a clip listed twice; by default it is raised. Raises `ManifestError` also
-    for a table without a column of labels, for scores of mmmos, where all rows are bad, and where one of `axes` has no
-    label in any row.
+    `columns` maps our column names to those of the list: {"group": "song"}. `where` keeps the rows with these values:
+    {"label_suspect": "0"}. Several ratings of a clip, in one row or in rows that name their rater, are averaged.
+    `on_bad_row` gets the `ManifestError` of a label outside `label_range` (None: any finite label is valid), of a row
+    without a label, and of a clip listed twice; by default it is raised. Also raises `ManifestError` for a table
+    without a label column, for scores of mmmos, if all rows are bad, and if one of `axes` has no label in any row.
     """
     clips: dict[Segment, _Rated] = {}
     keys: dict[str, None] = {}  # in the order of columns
@@ -50,8 +49,8 @@ def read_labels(
         bad.append(error)
 
     for line, row in read_rows(path, PATH_COLUMNS, leave_out, LABEL_NAMES):
-        if absent := {*(columns or {}).values(), *(where or {})} - row.keys():
-            raise ManifestError(f"{path}, line {line} has no {', '.join(sorted(absent))}")
+        if missing := {*(columns or {}).values(), *(where or {})} - row.keys():
+            raise ManifestError(f"{path}, line {line} has no {', '.join(sorted(missing))}")
         _check_labels(row, path, line)
         if any(str(row[name]) != str(value) for name, value in (where or {}).items()):
             continue
@@ -77,13 +76,13 @@ def read_labels(
 
 @dataclass
 class _Rated:
-    """A clip, and what the rows of a list say of it so far."""
+    """A clip, and the contents of its rows read so far."""
 
     clip: Clip
-    line: int  # its first
+    line: int  # its first line in the list
     text: dict[str, str]
     ratings: Ratings
-    raters: list[str | None]  # one a row; None where no column says
+    raters: list[str | None]  # one per row; None if no column names the rater
 
     def labelled(self, path: str | Path) -> LabelledClip:
         return LabelledClip(
@@ -104,7 +103,7 @@ def _add_row(
     data_root: str | Path | None,
     label_range: LabelRange | None,
 ) -> None:
-    """Add a row to the clips, as a clip or as another rater's ratings of one. Raises `ManifestError`."""
+    """Add a row to the clips: a new clip, or another rater's ratings of a known clip. Raises `ManifestError`."""
     clip = read_clip(row, path, line, data_root, folder=Path(path).parent)
     ratings, rater = ratings_of(row, f"{path}, line {line}", label_range), rater_of(row)
     known = clips.get(segment_of(clip))
@@ -122,7 +121,7 @@ def _add_row(
 
 
 def _check_labels(row: Mapping[str, Any], path: str | Path, line: int) -> None:
-    """Raise `ManifestError` where no row can have a label: a table without such columns, or scores of mmmos."""
+    """Raise `ManifestError` for a table whose rows cannot have labels: no label column, or scores of mmmos."""
     if row.keys() >= {"model_sha256", "n_windows"}:
         raise ManifestError(
             f"{path}, line {line}: these are scores of mmmos (model_sha256 stands there), not labels; give the file of"
@@ -133,7 +132,7 @@ def _check_labels(row: Mapping[str, Any], path: str | Path, line: int) -> None:
 
 
 def no_rows(path: str | Path) -> str:
-    """What is wrong with a list without rows: a sentence."""
+    """The error message for a list without rows."""
     expected = f"{PATH_COLUMNS[0]} (or {', '.join(PATH_COLUMNS[1:])}) and any of {', '.join(LABEL_NAMES)}"
     header = _header(path)
     if header:
@@ -144,7 +143,7 @@ def no_rows(path: str | Path) -> str:
 
 
 def _header(path: str | Path) -> list[str]:
-    """The columns of a table, read again; none of another file."""
+    """The columns of a table, read again; empty for any other kind of file."""
     if not os.path.isfile(path) or PurePath(path).suffix.lower() not in (".csv", ".tsv"):
         return []
     with open(path, encoding=encoding_of(path)) as lines:

@@ -1,6 +1,6 @@
 """Lists of clips, with human labels for training and evaluation or without them for scoring.
 
-| kind | told by | a clip is |
+| kind | suffix | a clip is |
 |---|---|---|
 | Audiobox JSONL | `.jsonl` | `{"path", "start_time", "end_time"}` |
 | NeMo JSONL | `.jsonl`, `.json` | `{"audio_filepath", "offset", "duration"}` |
@@ -10,7 +10,7 @@
 | text | `.txt` | a line: its path |
 | CSV, TSV | `.csv`, `.tsv` | a header with `path`, `data_path`, `audio_filepath` or `file`, any of CE, CU, PC, PQ |
 
-What columns of labels may be called, `mmmos.data.ratings` says; how a delimiter is found, `mmmos.io.delimited`.
+`mmmos.data.ratings` has the names of label columns; `mmmos.io.delimited` finds the delimiter.
 
 Each may be compressed: `.jsonl.gz`. Columns are read by name. Optional ones: `id` or `sample_id`; `start_time` and
 `end_time`, or `offset` and `duration`, in s; `stream`, which of a file's audio streams, counted from 0; `system`;
@@ -40,27 +40,29 @@ from mmmos.io.remote import is_url
 from mmmos.scores import AXES
 
 MOST_STREAMS = 2**31
-"""No file has as many; the number of a stream is kept as a 64-bit integer."""
+"""More than any file has; a stream number is stored as a 64-bit integer."""
 
 PLACEHOLDER = "/your_path/"
-"""What the published label files have in place of the folder that the corpora lie in."""
+"""Stands for the folder of the corpora in the published label files."""
 
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """A clip and what people said of it."""
+    """A clip and its human labels."""
 
     clip: Clip
-    labels: tuple[float, ...]  # [A] in the order of AXES, NaN where nobody was asked
-    system: str = ""  # what made the clip, for system-level metrics
+    labels: tuple[float, ...]  # [A] in the order of AXES, NaN if nobody rated the axis
+    system: str = ""  # the system that generated the clip, for system-level metrics
     domain: str = ""  # speech, music, sound, ...
-    group: str = ""  # no split cuts it; the clip itself when empty
-    set: str = ""  # clips of one set were rated on one scale
+    group: str = ""  # never divided by a split; the clip itself if empty
+    set: str = ""  # clips of one set share a rating scale
     source: str = ""  # the corpus it is from
     stratum: str = ""  # what a stratified split divides in proportion
     origin: str = field(default="", compare=False)  # "ratings.csv, line 12", for messages
-    ratings: Ratings = field(default=(), compare=False)  # what the labels are means of, where a list says
-    list_rows: int = field(default=1, compare=False)  # rows of the list that are of this clip
+    ratings: Ratings = field(
+        default=(), compare=False
+    )  # the ratings that the labels are means of, if the list has them
+    list_rows: int = field(default=1, compare=False)  # number of rows of this clip in the list
 
 
 def stream_clips(
@@ -69,12 +71,13 @@ def stream_clips(
     on_bad_row: OnBadRow = refuse,
     lines: Iterable[str] | None = None,
 ) -> Iterator[Clip]:
-    """Clip after clip of a list of any kind above, which may lie at an address; memory does not grow with the list.
+    """Yield the clips of a list of any kind above, which may be at a URL; memory does not grow with the list.
 
-    All relative paths start at one place: here, or at the list's folder if the first file that is in either of them is
-    there. A list at an address has its folder. So a file that goes moves no other row, and is missing where it was.
-    `lines` are those of JSON that is open already, such as a pipe; `path` then only names them in messages.
-    Raises `ManifestError` that names the line; that of a single row is given to `on_bad_row`.
+    All relative paths start in one folder: the current one, or the list's folder if that is where the first file found
+    in either of them is. For a list at a URL it is the list's folder. So a deleted file is reported as missing and does
+    not change the paths of other rows. `lines` are the lines of a JSON input that is already open, such as a pipe;
+    `path` then only names it in messages. Raises `ManifestError` that names the line; the error of a single row goes
+    to `on_bad_row`.
     """
     start = None
     rows = read_rows(path, PATH_COLUMNS, on_bad_row) if lines is None else json_rows(lines, path, on_bad_row)
@@ -91,12 +94,12 @@ def stream_clips(
 
 
 def _start(manifest: str | Path, data_root: str | Path | None) -> str:
-    """The folder that the relative paths of a list begin at; "" is the one that this process is in."""
+    """The folder that the relative paths of a list start in; "" is the current folder."""
     folder = os.path.dirname(manifest)
     if is_url(folder):
-        return folder  # to ask what is there would be slow
-    if folder and os.path.isfile(manifest):  # what comes through a pipe cannot be read twice
-        with suppress(ManifestError):  # it will be told where the row is read
+        return folder  # checking each file remotely would be slow
+    if folder and os.path.isfile(manifest):  # a pipe cannot be read twice
+        with suppress(ManifestError):  # reported when the row is read
             for line, row in read_rows(manifest, PATH_COLUMNS, lambda error: None):
                 with suppress(ManifestError):
                     clip = read_clip(row, manifest, line, data_root)
@@ -118,7 +121,7 @@ def preview(paths: Sequence[str], most: int = 3) -> str:
 
 
 def label_array(rows: Sequence[LabelledClip]) -> NDArray[np.float64]:
-    """Labels of the rows, [N, A], NaN where there is none."""
+    """Labels of the rows, [N, A]; NaN for a missing label."""
     return np.array([row.labels for row in rows], dtype=np.float64).reshape(len(rows), len(AXES))
 
 
@@ -145,15 +148,15 @@ Segment = tuple[str, float, float | None, int]
 
 
 def segment_of(clip: Clip) -> Segment:
-    """What makes a clip the same clip: the file, the stretch and the audio stream."""
+    """The identity of a clip: its file, segment and audio stream."""
     return os.path.abspath(clip.path or clip.id), clip.start_time, clip.end_time, clip.stream
 
 
 def resolve(path: str, data_root: str | Path | None, folder: str | Path = "") -> str:
-    """Where a listed path lies.
+    """The full path of a listed path.
 
-    `data_root`, else the environment's MMMOS_DATA, takes the place of `/your_path/`; a relative path
-    begins at `data_root`, else at `folder`. An address is one already.
+    `data_root`, else the environment variable MMMOS_DATA, replaces `/your_path/`; a relative path starts at
+    `data_root`, else at `folder`. A URL is returned unchanged.
     """
     if is_url(path):
         return path

@@ -1,4 +1,4 @@
-"""Labels of a row: one mean, or several raters' ratings, of each axis.
+"""The labels of a row: for each axis one mean, or the ratings of several raters.
 
 | a row has | a column is |
 |---|---|
@@ -33,12 +33,12 @@ _SEVERAL = {
 }
 
 Ratings = tuple[tuple[float, ...], ...]
-"""By axis, in the order of `AXES`, the ratings of a clip; none where nobody was asked."""
+"""The ratings of a clip for each axis, in the order of `AXES`; empty if nobody rated the axis."""
 
 
-@lru_cache  # of each row of a list
+@lru_cache  # called for each row of a list
 def rater_columns(columns: tuple[str, ...]) -> dict[str, list[str]]:
-    """By axis the columns that hold one rater's ratings each.
+    """Axis -> the columns that each hold the ratings of one rater.
 
     >>> {axis: found for axis, found in rater_columns(("path", "PQ_1", "PQ_rater2", "PQ_std")).items() if found}
     {'PQ': ['PQ_1', 'PQ_rater2']}
@@ -47,17 +47,17 @@ def rater_columns(columns: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def has_labels(columns: Sequence[str]) -> bool:
-    """Whether any column is of labels."""
+    """Whether any column holds labels."""
     return bool({*columns} & {*LABEL_NAMES}) or any(rater_columns(tuple(columns)).values())
 
 
 def rater_of(row: Mapping[str, Any]) -> str | None:
-    """Who gave the one rating of a row; None where no column says."""
+    """The rater of a row with one rating per axis; None if no column names the rater."""
     return next((str(row[name]).strip() for name in RATER_COLUMNS if row.get(name) not in (None, "")), None)
 
 
 def ratings_of(row: Mapping[str, Any], where: str, label_range: LabelRange | None) -> Ratings:
-    """The ratings of a row. Raises `ManifestError`, which begins with `where`, for what is not a number in range."""
+    """The ratings of a row. Raises `ManifestError`, beginning with `where`, unless every value is a number in range."""
     several = rater_columns(tuple(row))
     found = []
     for axis, names in AXIS_COLUMNS.items():
@@ -73,7 +73,7 @@ def ratings_of(row: Mapping[str, Any], where: str, label_range: LabelRange | Non
 
 
 def _numbers(value: Any, axis: str, where: str, label_range: LabelRange | None) -> tuple[float, ...]:
-    """One or several numbers; none where one of them is NaN, which is what tables have in place of a missing label."""
+    """The ratings as numbers; empty if one of them is NaN, which tables have for a missing label."""
     values = [to_float(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
     numbers = np.atleast_1d(np.asarray(to_float(values) if isinstance(values, str) else values, dtype=np.float64))
     low, high = label_range or (-sys.float_info.max, sys.float_info.max)
@@ -85,16 +85,16 @@ def _numbers(value: Any, axis: str, where: str, label_range: LabelRange | None) 
 
 
 def means(ratings: Ratings) -> tuple[float, ...]:
-    """The mean of each axis, [A], NaN where there is no rating."""
+    """The mean rating of each axis, [A]; NaN without a rating."""
     return tuple(float(np.mean(values)) if values else math.nan for values in ratings)
 
 
 def read_ratings(path: str | Path, on_bad_row: OnBadRow = refuse) -> tuple[list[str], NDArray[np.float64]]:
-    """What every rater said: ids, and ratings [N, A, R] of R raters a clip, from an AES JSONL file.
+    """The ids of the clips in an AES JSONL file, and their ratings [N, A, R] by R raters per clip.
 
-    A clip's id is its `data_path`. `on_bad_row` gets the `ManifestError`, which names the line, where an axis is
-    missing, has another number of ratings than the first line, or has a rating outside 0-10, and for a clip listed
-    twice; by default it is raised.
+    A clip's id is its `data_path`. `on_bad_row` gets the `ManifestError`, which names the line, if an axis is missing,
+    has a different number of ratings from the first line, or has a rating outside 0-10, and if a clip is listed twice;
+    by default the error is raised.
     """
     ratings: dict[str, NDArray[np.float64]] = {}
     raters = 0
@@ -112,7 +112,7 @@ def read_ratings(path: str | Path, on_bad_row: OnBadRow = refuse) -> tuple[list[
 
 
 def _ratings(row: Mapping[str, Any], where: str, raters: int) -> tuple[str, list[list[float]]]:
-    """The name of a clip, and a list of ratings an axis: of so many raters, or of any number if 0."""
+    """The name of a clip and the list of ratings of each axis, by `raters` raters (0: by any number)."""
     name = next((str(row[key]) for key in PATH_COLUMNS if row.get(key)), None)
     if name is None:
         raise ManifestError(f"{where} has no data_path")

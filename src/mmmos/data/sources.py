@@ -1,7 +1,7 @@
-"""The corpora of the paper, and what the path of a clip in them reveals: its corpus, system, domain and group.
+"""The corpora of the paper, and the metadata in the path of a clip: its corpus, system, domain and group.
 
 AES (Tjandra et al., arXiv 2502.05139) rated clips of six corpora and of PAM; AudioMOS Challenge 2025 Track 2 split the
-six and added a test set; MMMOS merged the six and PAM. All were rated in one way, so their rows are one set.
+six and added a test set; MMMOS merged the six and PAM. All were rated in the same way, so their rows form one set.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Literal
 from mmmos.data.manifest import LabelledClip
 
 PamSystem = Literal["kind_folder", "folder"]
-"""What names a system of PAM: `music/real`, or `real`, which is then one system of music and sounds."""
+"""How a system of PAM is named: `music/real`, or `real`, which is then one system for music and sounds."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus: how many of its clips the lists have, and where to get them."""
+    """A corpus: the number of its clips in each list, and where to obtain them."""
 
     train: int  # clips in combined_train
     dev: int  # clips in combined_dev
     test: int  # clips in track2_test
-    domain: str  # "" where a clip's path does not say
+    domain: str  # "" if it depends on the clip's path
     title: str
     home: str
     terms: str
@@ -33,19 +33,19 @@ class Source:
 
 @dataclass(frozen=True)
 class ClipMetadata:
-    """What the path of a clip says of it."""
+    """The metadata in the path of a clip."""
 
     source: str  # key of SOURCES
     system: str = ""
     domain: str = ""
-    group: str = ""  # what a split must not cut
+    group: str = ""  # a split must not divide it
 
 
 def metadata_from_path(path: str, pam_system: PamSystem = "kind_folder") -> ClipMetadata | None:
     """The metadata in the path of a clip below the data root; None if no corpus has it.
 
-    A group is a song, a speaker, a YouTube video (AudioSet, MusicCaps, and PAM's music is made from captions
-    of such), or a prompt of PAM. Common Voice does not name its speakers.
+    A group is a song, a speaker, a YouTube video (of AudioSet, of MusicCaps, or of PAM's music, which was generated
+    from captions of such videos), or a prompt of PAM. Common Voice does not name its speakers.
 
     >>> metadata_from_path("MUSDB18/test/AM Contra - Heart Peripheral/bass.wav")
     ClipMetadata(source='MUSDB18', system='', domain='music', group='MUSDB18/AM Contra - Heart Peripheral')
@@ -77,8 +77,8 @@ def metadata_from_path(path: str, pam_system: PamSystem = "kind_folder") -> Clip
 def is_suspect(row: LabelledClip) -> bool:
     """Whether a row's labels are likely those of other clips.
 
-    Eleven songs of MUSDB18, all by Music Delta, have ratings as people give to speech: their full mixtures
-    have a production complexity of 1.2 to 2.0, every other mixture one of 4.8 or more. Their stems do likewise.
+    Eleven songs of MUSDB18, all by Music Delta, have ratings that are typical of speech: their full mixtures have a
+    production complexity of 1.2 to 2.0, and all other mixtures 4.8 or more. The same holds for their stems.
     """
     return row.group in _SUSPECT_GROUPS
 
@@ -97,7 +97,7 @@ SOURCES = {
     ),
     "MUSDB18": Source(
         *(404, 47, 0, "music", "MUSDB18", "https://sigsep.github.io/datasets/musdb.html"),
-        "academic use only; MUSDB18-HQ has the listed .wav files, MUSDB18 a .stem.mp4 a song",
+        "academic use only; MUSDB18-HQ has the listed .wav files, MUSDB18 one .stem.mp4 per song",
     ),
     "EARS": Source(141, 9, 0, "speech", "EARS", "https://github.com/facebookresearch/ears_dataset", "CC BY-NC 4.0"),
     "LibriTTS": Source(283, 17, 0, "speech", "LibriTTS", "https://www.openslr.org/60/", "CC BY 4.0"),
@@ -111,13 +111,13 @@ SOURCES = {
         "from the organisers of the challenge",
     ),
 }
-"""By the folder below the data root."""
+"""Folder below the data root -> corpus."""
 
 SUSPECT_SONGS = (
     *("80s Rock", "Beatles", "Britpop", "Country1", "Country2", "Grunge", "Hendrix", "Punk", "Reggae", "Rock"),
     "Rockabilly",
 )
-"""Of the thirteen songs of Music Delta; Disco and Gospel have labels like anybody's."""
+"""Eleven of the thirteen songs of Music Delta; the labels of Disco and Gospel look normal."""
 
 _SUSPECT_GROUPS = frozenset(f"MUSDB18/Music Delta - {song}" for song in SUSPECT_SONGS)
 _TEST_ID = re.compile(r"audiomos2025-track2-sys(?P<system>[A-Za-z0-9]{5})-utt[A-Za-z0-9]{6}")

@@ -1,6 +1,6 @@
-"""Stratified splits: every system is in both parts in proportion, and every group of clips in one part only.
+"""Stratified splits: every system is in both parts in proportion; every group of clips is in one part only.
 
-The paper splits AES-PAM like this: each generation model's clips 80/20 (section III.A).
+The paper splits AES-PAM in this way: the clips of each generation model 80/20 (section III.A).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FIELDS = ("system", "domain", "set", "source", "stratum")
 """Fields of a row that a split can be stratified by; any other column of a list is read as its `stratum`."""
 
 MOST_NAMED = 5
-"""How many strata that are too small a message names."""
+"""The most strata of too few clips that a message names."""
 
 Cell = tuple[str, str]
-"""A set and a stratum. The clips of a set are divided in proportion, too: sets have scales of their own."""
+"""A set and a stratum. The clips of each set are also divided in proportion, as each set has its own scale."""
 
 
 def stratum_columns(column: str) -> dict[str, str]:
-    """What `read_labels` needs as `columns` for a split that is stratified by this column of its list."""
+    """The `columns` argument of `read_labels` for a split that is stratified by this column of the list."""
     return {} if column in FIELDS else {"stratum": column}
 
 
@@ -40,12 +40,12 @@ def split_stratified(
     seed: int,
     column: str,
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    """Rows in two parts: of each value of `column` about `fraction` in the second, no group in both.
+    """Split rows in two: about `fraction` of each value of `column` in the second part, no group in both.
 
-    Where groups are single clips, a stratum of n clips has `fraction * n` of them in the second part, rounded. Where
-    each group is of one stratum, it is within half of the stratum's largest group of that. Groups are visited in an
-    order that depends on their names and the seed alone. A warning is logged where strata are too small to be in both
-    parts. Raises `ManifestError` where no row has a value, and where no stratum could be divided.
+    If groups are single clips, a stratum of n clips has `fraction * n` of them in the second part, rounded. If each
+    group belongs to one stratum, the number differs from that by at most half of the stratum's largest group. The order
+    in which groups are visited depends only on their names and the seed. A warning is logged for strata that are too
+    small to be in both parts. Raises `ManifestError` if no row has a value, and if no stratum can be divided.
     """
     field = column if column in FIELDS else "stratum"
     cells = [(row.set, str(getattr(row, field))) for row in rows]
@@ -74,11 +74,11 @@ def split_stratified(
 
 
 def _choose(groups: dict[str, Counter[Cell]], fraction: float, seed: int) -> set[str]:
-    """The groups of the second part: each that brings the sum of its strata's distances from their goals down."""
-    wanted: Counter[Cell] = Counter()
+    """The groups of the second part: each one reduces the total distance of its strata from their target sizes."""
+    totals: Counter[Cell] = Counter()
     for sizes in groups.values():
-        wanted.update(sizes)
-    left = {cell: fraction * size for cell, size in wanted.items()}
+        totals.update(sizes)
+    left = {cell: fraction * size for cell, size in totals.items()}
     held = set()
     for group in sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()):
         sizes = groups[group]
@@ -93,7 +93,7 @@ def _choose(groups: dict[str, Counter[Cell]], fraction: float, seed: int) -> set
 def _one_sided(
     cells: Sequence[Cell], in_second: Sequence[bool], groups: dict[str, Counter[Cell]]
 ) -> list[tuple[str, int, int, bool]]:
-    """Strata that are in one part only: name, clips, groups, and whether that is the second part."""
+    """Strata that are in one part only: name, clips, groups, and whether it is the second part."""
     sides: dict[Cell, set[bool]] = defaultdict(set)
     for cell, second in zip(cells, in_second, strict=True):
         sides[cell].add(second)
@@ -107,7 +107,7 @@ def _one_sided(
 
 
 def _name(cell: Cell) -> str:
-    """A stratum for a message, with its set where it has one.
+    """A stratum for a message, with its set if it has one.
 
     >>> _name(("", "musicldm")), _name(("pam", ""))
     ('musicldm', '(empty) of set pam')
@@ -133,7 +133,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def check_disjoint(train: Sequence[LabelledClip], dev: Sequence[LabelledClip]) -> None:
-    """Refuse audio that is in both parts: a `ManifestError` that names both lines and counts the others."""
+    """Raise `ManifestError` for audio in both parts; it names both lines and counts the others."""
     by_file: dict[tuple[str, int], list[LabelledClip]] = defaultdict(list)
     for row in train:
         by_file[_file(row.clip)].append(row)
@@ -142,7 +142,7 @@ def check_disjoint(train: Sequence[LabelledClip], dev: Sequence[LabelledClip]) -
         held, trained = both[0]
         more = f", and {len(both) - 1} more" if len(both) > 1 else ""
         raise ManifestError(
-            f"{held.clip.path or held.clip.id} is to be trained on and held out:"
+            f"{held.clip.path or held.clip.id} appears in both training and held-out data:"
             f" {trained.origin or 'training rows'} and {held.origin or 'development rows'}{more}"
         )
 
@@ -157,30 +157,30 @@ def _overlap(one: Clip, other: Clip) -> bool:
 
 
 def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[str]]:
-    """The rows whose audio is there, and the paths of the others, so that they can be told."""
+    """The rows whose audio file exists, and the paths of the missing files, to report them."""
     present = [row for row in rows if row.clip.path and Path(row.clip.path).is_file()]
     return present, [str(row.clip.path) for row in rows if not (row.clip.path and Path(row.clip.path).is_file())]
 
 
 def split_groups(
-    rows: Sequence[LabelledClip], share: float, seed: int
+    rows: Sequence[LabelledClip], fraction: float, seed: int
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    """Rows in two parts, about `share` of every set in the second, no group in both.
+    """Split rows in two: about `fraction` of every set in the second part, no group in both.
 
-    Groups go one after another in an order that depends on their names and the seed alone, so a row
-    added later moves at most the groups at the border.
+    The order in which groups are held out depends only on their names and the seed, so a row added later moves at most
+    the groups at the border.
     """
     groups: dict[tuple[str, str], list[LabelledClip]] = defaultdict(list)
     for row in rows:
         groups[row.set, row.group or row.clip.id].append(row)
     order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed} {key[1]}".encode()).digest())
-    wanted = {name: share * sum(row.set == name for row in rows) for name in {row.set for row in rows}}
+    remaining = {name: fraction * sum(row.set == name for row in rows) for name in {row.set for row in rows}}
     held: set[str] = set()
     for name, group in order:
-        if wanted[name] > 0 and group not in held:
+        if remaining[name] > 0 and group not in held:
             held.add(group)
-            for other in wanted:  # a group of that name may have rows in several sets
-                wanted[other] -= len(groups.get((other, group), ()))
+            for other in remaining:  # a group may have rows in several sets
+                remaining[other] -= len(groups.get((other, group), ()))
     in_second = [(row.group or row.clip.id) in held for row in rows]
     return (
         [row for row, second in zip(rows, in_second, strict=True) if not second],

@@ -1,4 +1,4 @@
-"""Whether labelled clips can be trained on, and the rating scale of their labels. Each check is one clear sentence."""
+"""Checks that a model can be trained on labelled clips, and the rating scale of their labels."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 logger = logging.getLogger(__name__)
 
 COMMON_RANGES: tuple[LabelRange, ...] = ((1.0, 5.0), (0.0, 10.0), (0.0, 100.0))
-"""Scales that listening tests use: MOS, AES, MUSHRA. Labels are taken to be on the first that holds them all."""
+"""Scales of listening tests: MOS, AES, MUSHRA. Labels are assumed to be on the first that contains them all."""
 
 MIN_CLIPS = 5
-"""Labelled clips that an axis needs: as many as there are folds."""
+"""The fewest labelled clips of an axis: one for each fold."""
 
 MIN_GROUPS = 3
-"""Groups that an axis needs: one held out leaves two to choose the regularisation on."""
+"""The fewest groups of an axis: with one held out, two are left to choose the regularisation on."""
 
 
 def infer_range(rows: Sequence[LabelledClip]) -> LabelRange | None:
-    """The narrowest common scale that holds all labels; None if none does."""
+    """The narrowest common scale that contains all labels, or None."""
     labels = label_array(rows)
     known = labels[np.isfinite(labels)]
     fits = (span for span in COMMON_RANGES if len(known) and span[0] <= known.min() and known.max() <= span[1])
@@ -39,7 +39,7 @@ def label_span(rows: Sequence[LabelledClip]) -> str:
 
 
 def choose_range(rows: Sequence[LabelledClip], declared: LabelRange | None) -> LabelRange:
-    """The scale that is declared, else the one that the labels seem to be on, which is logged."""
+    """The declared scale, else the inferred one, which is logged. Raises `UsageError` if none fits."""
     if declared is not None or not np.isfinite(label_array(rows)).any():
         return declared or LABEL_RANGE
     inferred = infer_range(rows)
@@ -51,7 +51,7 @@ def choose_range(rows: Sequence[LabelledClip], declared: LabelRange | None) -> L
 
 
 def check_range(rows: Sequence[LabelledClip], label_range: LabelRange) -> None:
-    """Raise `ManifestError` that names the line of the first label outside a scale."""
+    """Raise `ManifestError` for a label outside the scale, naming its line; `UsageError` for an invalid scale."""
     low, high = label_range
     if not -math.inf < low < high < math.inf:
         raise UsageError(f"a scale has two numbers, the lower first, not {low:g} and {high:g}")
@@ -63,7 +63,7 @@ def check_range(rows: Sequence[LabelledClip], label_range: LabelRange) -> None:
 
 
 def find_main_set(rows: Sequence[LabelledClip], name: str) -> str:
-    """The set whose scale the scores are on: the one named, or the only one there is. Raises `UsageError`."""
+    """The set that defines the scale of the scores: the named one, or the only one. Raises `UsageError`."""
     sets = sorted({row.set for row in rows})
     if name in sets:
         return name
@@ -78,10 +78,10 @@ def find_main_set(rows: Sequence[LabelledClip], name: str) -> str:
 def check_trainable(
     train: Sequence[LabelledClip], dev: Sequence[LabelledClip] | None, main_set: str, left_out: Sequence[str] = ()
 ) -> None:
-    """Raise `UsageError` for clips of which no model can be trained, with what to do about it.
+    """Raise `UsageError`, which says what to do, if no model can be trained on the clips.
 
-    An axis needs `MIN_CLIPS` labels of `MIN_GROUPS` groups, in both parts together, and one axis different labels.
-    `dev` is None where nothing is held out; `left_out` names clips that were listed and could not be used.
+    Each axis needs `MIN_CLIPS` labels of `MIN_GROUPS` groups, in both parts together; the labels of at least one axis
+    must differ. `dev` is None if nothing is held out; `left_out` names listed clips that could not be used.
     """
     rows = [row for row in (*train, *(dev or ())) if row.set == main_set]
     labels = label_array(rows)

@@ -1,6 +1,6 @@
-"""Several models' predictions as one: which models are chosen, and with which weights.
+"""Ensembles: the choice of models and their weights.
 
-`selection` ranks and weighs models, `paper` has the strategies of the MMMOS paper; `mmmos.model.system.combine`
+`selection` ranks and weights models, `paper` has the strategies of the MMMOS paper; `mmmos.model.system.combine`
 computes the weighted mean.
 """
 

@@ -14,17 +14,17 @@ from mmmos.errors import UsageError
 from mmmos.paper import CHECK_MARKED, CONFIGURATIONS
 
 CHECK_MARKS = "paper_checkmarks"
-"""The rule of `submitted` that takes the configurations with a check mark in Table III."""
+"""The rule of `submitted` that chooses the configurations with a check mark in Table III."""
 
 RANKING_RULES = {"rule_12_12": (12, 12), "rule_11_12": (11, 12)}
-"""Rules of `submitted` that rank: the best so many on development clips that are also the best so many on PAM.
+"""Rules of `submitted` that rank: models among the best n on development clips and among the best m on PAM.
 
-12 and 12 is the rule of the paper's text, which by its own numbers gives nine models; 11 and 12 gives the eight that it
-marks.
+(12, 12) is the rule in the paper's text, which gives nine models by the paper's numbers; (11, 12) gives the eight
+models with a check mark.
 """
 
 RULES = (CHECK_MARKS, *RANKING_RULES)
-"""Every rule that `submitted` knows."""
+"""All rules of `submitted`."""
 
 
 class Strategy(Protocol):
@@ -39,12 +39,12 @@ class Strategy(Protocol):
         pam: tuple[Array, Array] | None = None,
         rule: str = CHECK_MARKS,
     ) -> Array:
-        """Weigh the models; columns sum to 1.
+        """Compute the weights of the models; columns sum to 1.
 
         Shape:
             - predictions: [M, N, A] on the label scale, all finite
-            - targets: [N, A], NaN where a clip was not rated
-            - names: M configurations; by default the paper's if there are sixteen models, else "model 0" ...
+            - targets: [N, A], NaN if a clip was not rated
+            - names: M configurations; by default the paper's for sixteen models, else "model 0" ...
             - pam: predictions [M, K, A] and targets [K, A] for strategies that choose on PAM; by default these choose
               on the development clips
             - rule: of `RULES`, for `submitted`; the others ignore it
@@ -75,7 +75,7 @@ def _best(
     pam: tuple[Array, Array] | None = None,
     rule: str = CHECK_MARKS,
 ) -> Array:
-    """The best `count` models on one set, all if there are fewer."""
+    """Equal weights for the best `count` models on one set, or for all if there are fewer."""
     known = _names(names, predictions)
     ranked = rank_models(*(pam if on == "pam" and pam is not None else (predictions, targets)), known)
     return _weights(ranked[:count], predictions)
@@ -91,9 +91,8 @@ def submitted(
 ) -> Array:
     """The paper's entry, [M, N, A] and [N, A] -> [M, A].
 
-    By default it has those of the configurations with a check mark in Table III that are given; with one of
-    `RANKING_RULES` the models that are among the best in both rankings. Raises `UsageError` for an unknown rule, and
-    where no model is left.
+    By default it consists of the given configurations with a check mark in Table III; with one of `RANKING_RULES`, of
+    the models among the best in both rankings. Raises `UsageError` for an unknown rule, and if no model is left.
     """
     known = _names(names, predictions)
     if rule == CHECK_MARKS:

@@ -1,4 +1,4 @@
-"""Which models an ensemble is made of: rankings on labelled clips, and equal weights of the chosen models."""
+"""Selection of the models of an ensemble: rankings on labelled clips, and equal weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.floating]
 
 
 def equal_weights(chosen: Collection[int], models: int, axes: int) -> Array:
-    """Weights [M, A] that are the same for each chosen model and 0 for the others; columns sum to 1.
+    """Equal weights for the chosen models and 0 for the others, [M, A]; columns sum to 1.
 
     >>> equal_weights([0, 2], models=3, axes=1)[:, 0].tolist()
     [0.5, 0.0, 0.5]
@@ -24,11 +24,11 @@ def equal_weights(chosen: Collection[int], models: int, axes: int) -> Array:
 
 
 def rank_models(predictions: Array, targets: Array, names: Sequence[str]) -> list[int]:
-    """Indexes of the models, the best on labelled clips first: `best_first` of their `composite_metrics`.
+    """Indices of the models, the best on labelled clips first: `best_first` of their `composite_metrics`.
 
     Shape:
         - predictions: [M, N, A] on the label scale
-        - targets: [N, A], NaN where a clip was not rated
+        - targets: [N, A], NaN if a clip was not rated
 
     >>> targets = np.arange(12.0).reshape(3, 4)
     >>> rank_models(np.stack([-targets, targets]), targets, ["a", "b"])
@@ -40,12 +40,12 @@ def rank_models(predictions: Array, targets: Array, names: Sequence[str]) -> lis
 def composite_metrics(predictions: Array, targets: Array) -> list[dict[str, float]]:
     """Each model's utterance metrics of the composite, the mean of a clip's axes.
 
-    Only clips with a label on every axis count. Where no clip has them all, a clip's composite is the mean of
-    the axes it was rated on, of labels and predictions alike.
+    Only clips with a label on every axis count. If there are none, a clip's composite is the mean of its rated axes,
+    for labels and predictions alike.
 
     Shape:
-        - predictions: [M, N, A] on the label scale; ValueError if one that counts is not finite
-        - targets: [N, A], NaN where a clip was not rated
+        - predictions: [M, N, A] on the label scale; ValueError if one of a counted clip is not finite
+        - targets: [N, A], NaN if a clip was not rated
 
     >>> labels = np.array([[1, 2, 3, 4], [5, 5, 5, np.nan], [3, 3, 3, 3]])
     >>> composite_metrics(labels[None] + 0.5, labels)[0]["MSE"]
@@ -64,9 +64,10 @@ def composite_metrics(predictions: Array, targets: Array) -> list[dict[str, floa
 
 
 def best_first(metrics: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[int]:
-    """Indexes of the models by SRCC, highest first; then by KTAU, lower MSE, and name.
+    """Indices of the models by SRCC, highest first; then by KTAU, lower MSE, and name.
 
-    Values that differ by less than 1e-12, as rounding does, are equal. A model without an SRCC comes last.
+    Values are rounded to 12 decimals first, so that rounding errors do not affect the order. A model without an SRCC
+    comes last.
 
     >>> same = {"SRCC": 0.832, "MSE": 0.4}
     >>> best_first([same | {"KTAU": 0.65}, same | {"KTAU": 0.66}, same | {"SRCC": float("nan"), "KTAU": 0.7}], "abc")
@@ -81,7 +82,7 @@ def best_first(metrics: Sequence[Mapping[str, float]], names: Sequence[str]) -> 
 
 
 def in_both(on_dev: Sequence[int], on_pam: Sequence[int], dev_top: int, pam_top: int) -> list[int]:
-    """Models that are among the first `dev_top` of one ranking and the first `pam_top` of the other.
+    """Models among the first `dev_top` of one ranking and the first `pam_top` of the other.
 
     >>> in_both([3, 1, 0, 2], [1, 2, 3, 0], 2, 2)
     [1]

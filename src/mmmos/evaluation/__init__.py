@@ -1,4 +1,4 @@
-"""How well scores agree with human ratings.
+"""Agreement of scores with human ratings.
 
 In the order of data flow: predictions, matching, agreement, rating_scales, ceiling, listed, track2, leaderboard.
 """

@@ -1,4 +1,4 @@
-"""How well scores agree with human labels: per axis, domain and system, with intervals, for one model or two.
+"""Agreement of scores with human labels: per axis, domain and system, with intervals, for one model or two.
 
 `measure` computes every metric that tables, leaderboards and plots show.
 """
@@ -20,10 +20,10 @@ from mmmos.scores import AXES, Scores
 BOOTSTRAP_SAMPLES = 1000
 
 EVALUATED_AXES = (*AXES, "composite")
-"""What metrics are computed on: the axes, and the composite, the mean of a clip's four axes before any metric."""
+"""The axes that metrics are computed on, with the composite: the mean of a clip's four axes, before any metric."""
 
 MEAN_OF_AXES = "mean_of_axes"
-"""The name of each metric's mean over the four axes: the other single number for four axes, next to the composite."""
+"""The name of the mean of a metric over the four axes, an alternative to the metric of the composite."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Measurement:
     """The metrics of predictions and targets over some clips or systems."""
 
     n: int  # clips, or systems
-    metrics: dict[str, float]  # by the names of `metrics.ALL_METRICS`; NaN where a metric is undefined
+    metrics: dict[str, float]  # keys of `metrics.ALL_METRICS`; NaN if a metric is undefined
     constant_mse: float  # MSE of the mean target as a constant prediction; NaN without a clip
 
 
@@ -49,7 +49,7 @@ class Agreement:
     KTAU: float
     bias: float  # mean of score - label
     debiased_mse: float  # MSE without the bias
-    SRCC_low: float  # 95 % bootstrap interval over groups (songs, speakers) where rows name them
+    SRCC_low: float  # 95 % bootstrap interval over groups (songs, speakers) if rows name them
     SRCC_high: float
 
     def to_json(self) -> dict[str, Any]:
@@ -64,14 +64,14 @@ class Comparison:
     axis: str  # of EVALUATED_AXES
     part: str  # "all", or a domain's name
     level: str  # "utterance" or "system"
-    n: int  # clips, or systems, that both have scored
+    n: int  # clips, or systems, scored by both models
     metric: str  # of metrics.ALL_METRICS
     first: float
     second: float
     difference: float  # first - second
     low: float  # 95 % interval of the difference, from the same resamples of clips (groups, systems) for both
     high: float
-    better: float  # fraction of the resamples in which the first is better; a tie counts half
+    better: float  # fraction of resamples in which the first model is better; a tie counts half
 
     def to_json(self) -> dict[str, Any]:
         """The fields; None for an undefined metric."""
@@ -80,15 +80,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Sample:
-    """The labels and predictions that one line of a result is computed from."""
+    """The labels and predictions behind one line of a result."""
 
     axis: str
     part: str
     level: str
     target: NDArray[np.float64]  # [N]
     predictions: tuple[NDArray[np.float64], ...]  # of each model, [N]
-    domains: NDArray[np.str_]  # [N]; "" for a system whose clips have several
-    groups: NDArray[np.str_] | None  # [N], units of the bootstrap; None: every clip or system is one
+    domains: NDArray[np.str_]  # [N]; "" for a system with clips of several domains
+    groups: NDArray[np.str_] | None  # [N], units of the bootstrap; None: each clip or system is a unit
 
 
 def measure(prediction: ArrayLike, target: ArrayLike, systems: ArrayLike | None = None) -> Measurement:
@@ -97,7 +97,8 @@ def measure(prediction: ArrayLike, target: ArrayLike, systems: ArrayLike | None 
     With `systems`, metrics compare the means of each system's clips; clips without a system, "", are left out.
 
     Shape:
-        - prediction, target, systems: [N], NaN where there is no value
+        - prediction, target: [N], NaN for a missing value
+        - systems: [N]
 
     >>> measure([1.0, 3.0, 9.0], [1.0, 2.0, float("nan")]).metrics["MSE"]
     0.5
@@ -127,9 +128,8 @@ def evaluate(
 ) -> list[Agreement]:
     """Agreement on every axis that has labels: over all clips, by domain, and by system.
 
-    Clips without a score (silent, undecodable) are left out; the caller counts them. The composite is over
-    clips with all four labels and scores. Where rows name systems, system-level values are those of the
-    systems' mean scores and mean labels.
+    Clips without a score (silent, undecodable) are left out; the caller counts them. The composite covers clips with
+    all four labels and scores. If rows name systems, system-level values compare the systems' mean scores and labels.
     """
     found = []
     for sample in samples(rows, [scores], axes):
@@ -147,7 +147,7 @@ def compare(
     seed: int = 0,
     axes: Sequence[str] = EVALUATED_AXES,
 ) -> list[Comparison]:
-    """Every metric of two models side by side, over the clips that both have scored."""
+    """Every metric of two models, over the clips that both have scored."""
     found = []
     for sample in samples(rows, [first, second], axes):
         (a, b), t = sample.predictions, sample.target
@@ -160,7 +160,7 @@ def compare(
 
 
 def labelled(rows: Sequence[LabelledClip]) -> list[str]:
-    """Those of EVALUATED_AXES that at least one clip has a label of."""
+    """The axes of EVALUATED_AXES with at least one label."""
     known = np.isfinite(with_composite(label_array(rows)))
     return [axis for i, axis in enumerate(EVALUATED_AXES) if known[:, i].any()]
 
@@ -168,15 +168,15 @@ def labelled(rows: Sequence[LabelledClip]) -> list[str]:
 def missing_axes(
     rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequence[str] = EVALUATED_AXES
 ) -> list[str]:
-    """A sentence on each axis without any label or any score, which no other result mentions."""
+    """A sentence for each axis without labels or scores, as no other result mentions it."""
     labels, predictions = with_composite(label_array(rows)), with_composite(_score_array(scores))
     sentences = []
     for axis in axes:
         i = EVALUATED_AXES.index(axis)
         known = {"label": np.isfinite(labels[:, i]), "score": np.isfinite(predictions[:, i])}
-        lacking = [what for what, there in known.items() if not there.any()]
-        if lacking:
-            sentences.append(f"no clip has a {' or a '.join(lacking)} of {axis}")
+        missing = [what for what, present in known.items() if not present.any()]
+        if missing:
+            sentences.append(f"no clip has a {' or a '.join(missing)} of {axis}")
         elif not (known["label"] & known["score"]).any():
             sentences.append(f"no clip has both a label and a score of {axis}")
     return sentences
@@ -185,7 +185,7 @@ def missing_axes(
 def samples(
     rows: Sequence[LabelledClip], models: Sequence[Sequence[Scores]], axes: Sequence[str] = EVALUATED_AXES
 ) -> Iterator[Sample]:
-    """By part and axis, the clips that have a label and a score of every model; then their systems."""
+    """For each part and axis, the clips with a label and a score of every model, then their systems."""
     labels = with_composite(label_array(rows))
     tables = [with_composite(_score_array(scores, len(rows))) for scores in models]
     groups = np.array([row.group or row.clip.id for row in rows])
@@ -217,13 +217,13 @@ def _score_array(scores: Sequence[Scores], clips: int | None = None) -> NDArray[
 
 
 def _common(domains: NDArray[np.str_], systems: NDArray[np.str_]) -> NDArray[np.str_]:
-    """The domain of each system, in the order of `system_means`; "" where its clips have several."""
+    """The domain of each system, in the order of `system_means`; "" if its clips have several."""
     of_each = [np.unique(domains[systems == name]) for name in np.unique(systems)]
     return np.array([found[0] if len(found) == 1 else "" for found in of_each])
 
 
 def with_composite(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Columns of EVALUATED_AXES: [N, A] -> [N, A + 1]; the composite is NaN where an axis is."""
+    """Columns of EVALUATED_AXES: [N, A] -> [N, A + 1]; the composite is NaN if an axis is."""
     return np.column_stack([values, composite(values)])
 
 

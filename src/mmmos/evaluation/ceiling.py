@@ -1,7 +1,7 @@
-"""The ceiling that the raters' own noise sets: how well a perfect predictor would agree with the mean of R ratings.
+"""The noise ceiling: how well a perfect predictor would agree with the mean of R ratings.
 
-A perfect predictor knows each clip's true score, the mean over all raters there could be. The label is the
-mean over R of them, so it misses the true score, and even a perfect predictor does not reach MSE 0 or LCC 1:
+A perfect predictor knows each clip's true score, the mean over all possible raters. The label, the mean over R raters,
+differs from the true score, so even a perfect predictor does not reach MSE 0 or LCC 1:
 
     variance of the labels  =  variance of the true scores  +  error variance of a mean of R ratings
                                └── reliability × the left side ──┘   └── within-clip variance / R ──┘
@@ -20,21 +20,21 @@ from mmmos.metrics import composite, ktau, srcc, system_means
 from mmmos.scores import AXES
 
 DRAWS = 200
-"""New sets of labels that the expected SRCC and KTAU are means over."""
+"""Simulated sets of labels that the expected SRCC and KTAU are averaged over."""
 
-_EM_STEPS = 30  # few: more would sharpen the spread of true scores into spikes that the labels do not show
+_EM_STEPS = 30  # few: more steps would turn the distribution of true scores into spikes that the labels do not support
 _GRID = 200
-_NEIGHBOURS = 1 / 30  # share of the clips whose rating variance is averaged
+_NEIGHBOURS = 1 / 30  # fraction of the clips whose rating variances are averaged
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What a perfect predictor is expected to get on one axis, at one level."""
+    """The expected metrics of a perfect predictor on one axis, at one level."""
 
     axis: str  # of AXES, or "composite"
     level: str  # "utterance" or "system"
     n: int  # clips, or systems
-    reliability: float  # of a label: share of its variance that is true; ICC(1,k) at utterance level
+    reliability: float  # of a label: fraction of true variance; ICC(1,k) at utterance level
     MSE: float  # error variance of a label
     LCC: float
     SRCC: float
@@ -42,13 +42,13 @@ class Ceiling:
 
 
 def ceilings(ratings: ArrayLike, systems: Sequence[str] = (), seed: int = 0) -> list[Ceiling]:
-    """The ceiling of every axis and of the composite, per clip and, where systems are named, per system.
+    """The ceiling of every axis and of the composite, per clip and, if systems are given, per system.
 
-    A rater's composite is the mean of the four ratings at that rater's place in the lists: one rater's
-    errors on the four axes go together, so they do not cancel in the composite as four strangers' would.
+    A rater's composite is the mean of the four ratings at the same index: the errors of one rater on the four axes are
+    correlated, so they do not cancel in the composite as those of four different raters would.
 
     Shape:
-        - ratings: [N, A, R], the same rater at the same place of the four lists
+        - ratings: [N, A, R]; an index of R is the same rater on all axes
         - systems: [N]
     """
     x = np.asarray(ratings, dtype=np.float64)
@@ -62,7 +62,7 @@ def ceilings(ratings: ArrayLike, systems: Sequence[str] = (), seed: int = 0) -> 
         step = _unit(ratings_of) / ratings_of.shape[1]
         found.append(_ceiling(axis, "utterance", means, errors, step, seed))
         if len(systems):
-            # The error of a mean over C clips is theirs averaged, with variance (mean of theirs) / C.
+            # The error of a mean over C clips has the variance (mean of the clips' error variances) / C.
             _, counts = np.unique(systems, return_counts=True)
             of_systems = system_means(means, systems), system_means(errors, systems) / counts
             found.append(_ceiling(axis, "system", *of_systems, 0.0, seed))
@@ -70,11 +70,11 @@ def ceilings(ratings: ArrayLike, systems: Sequence[str] = (), seed: int = 0) -> 
 
 
 def reliability(ratings: ArrayLike) -> float:
-    """Share of the variance of the clips' mean ratings that is true: ICC(1,k), one-way random effects.
+    """The fraction of true variance in the clips' mean ratings: ICC(1,k), one-way random effects.
 
-    It is (MSB - MSW) / MSB of the mean squares between and within clips (Shrout and Fleiss 1979), which is
-    Spearman and Brown's step from the reliability of one rating to that of the mean of R. 0 where the clips
-    differ no more than the noise makes them; NaN for fewer than two clips or ratings, or no variance.
+    It is (MSB - MSW) / MSB of the mean squares between and within clips (Shrout and Fleiss 1979), which equals the
+    Spearman-Brown formula for the mean of R ratings. 0 if noise alone explains the differences of the clips; NaN for
+    fewer than two clips or ratings, or no variance.
 
     Shape:
         - ratings: [N, R]
@@ -112,39 +112,41 @@ def error_variances(ratings: ArrayLike) -> NDArray[np.float64]:
 
 
 def true_scores(means: ArrayLike, errors: ArrayLike, step: float = 0.0) -> tuple[NDArray[np.float64], ...]:
-    """N scores that are spread as the true scores are, and the error variance of a label at each.
+    """N scores distributed like the true scores, and the error variance of a label at each score.
 
-    Labels are spread wider than true scores, by the errors. The spread that, blurred by errors of the size
-    found among clips with labels alike, gives the labels is fitted by maximum likelihood (EM on a grid from a
-    flat start, stopped early to stay smooth); the N scores are its quantiles.
+    Errors make the distribution of labels wider than that of the true scores. Maximum likelihood finds the distribution
+    that gives the labels when blurred by errors as large as those of clips with similar labels (EM on a grid from a
+    uniform start, stopped early to stay smooth); the N scores are its quantiles.
 
     Shape:
         - means: [N], the labels
-        - errors: [N], error variance of each
-        - returns: two of [N], in rising order of the scores
+        - errors: [N], error variance of each label
+        - returns: scores [N] in ascending order, error variances [N]
     """
     m, e = np.asarray(means, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     order = np.argsort(m, kind="stable")
     width = max(1, round(len(m) * _NEIGHBOURS)) // 2 * 2 + 1
     padded = np.pad(e[order], width // 2, mode="reflect") if len(m) > width else e[order]
-    alike = np.convolve(padded, np.full(width, 1 / width), mode="valid") if len(m) > width else padded
+    smoothed = np.convolve(padded, np.full(width, 1 / width), mode="valid") if len(m) > width else padded
     edges = np.linspace(m.min(), m.max(), _GRID + 1)
     grid = (edges[:-1] + edges[1:]) / 2
-    at_grid = np.interp(grid, m[order], alike)
-    blur = at_grid + (step**2 + (edges[1] - edges[0]) ** 2) / 12  # of rounding, and of the grid's own cells
+    at_grid = np.interp(grid, m[order], smoothed)
+    blur = (
+        at_grid + (step**2 + (edges[1] - edges[0]) ** 2) / 12
+    )  # adds the variances of rounding and of the grid's cells
     labels, counts = np.unique(m, return_counts=True)
     likelihood = np.exp(-((labels[:, None] - grid) ** 2) / (2 * blur)) / np.sqrt(blur)  # [labels, grid]
-    share = np.full(_GRID, 1 / _GRID)
+    density = np.full(_GRID, 1 / _GRID)
     for _ in range(_EM_STEPS):
-        weights = likelihood * share
-        share = counts / len(m) @ (weights / weights.sum(axis=1, keepdims=True))
-    below = np.concatenate([[0.0], np.cumsum(share)])
+        weights = likelihood * density
+        density = counts / len(m) @ (weights / weights.sum(axis=1, keepdims=True))
+    below = np.concatenate([[0.0], np.cumsum(density)])
     scores = np.interp((np.arange(len(m)) + 0.5) / len(m), below / below[-1], edges)
     return scores, np.interp(scores, grid, at_grid)
 
 
 def shrunk(means: ArrayLike, errors: ArrayLike) -> NDArray[np.float64]:
-    """The labels pulled to their mean until their variance is that of the true scores; [N] to [N].
+    """The labels shrunk to their mean until their variance is that of the true scores; [N] -> [N].
 
     >>> shrunk([2.0, 4.0, 6.0], [1.0, 1.0, 1.0]).round(3).tolist()
     [2.268, 4.0, 5.732]
@@ -158,11 +160,12 @@ def _ceiling(
 ) -> Ceiling:
     """MSE and LCC follow from the variances; SRCC and KTAU are means over new labels drawn around likely true scores.
 
-    Clips are many and noisy: `true_scores`. Systems are few, their labels precise: those, `shrunk`.
+    True scores of clips, which are many and noisy, come from `true_scores`; those of systems, which are few and
+    precise, from `shrunk`.
     """
-    true_share, n = _reliability(means, errors), len(means)
-    if not true_share > 0:  # nothing to know: a perfect predictor says the same of every clip
-        return Ceiling(axis, level, n, true_share, _mean(errors), np.nan, np.nan, np.nan)
+    true_fraction, n = _reliability(means, errors), len(means)
+    if not true_fraction > 0:  # no true variance: a perfect predictor is constant
+        return Ceiling(axis, level, n, true_fraction, _mean(errors), np.nan, np.nan, np.nan)
     scores, noise = true_scores(means, errors, step) if level == "utterance" else (shrunk(means, errors), errors)
     rng = np.random.default_rng(seed)
     orders = []
@@ -171,7 +174,7 @@ def _ceiling(
         labels = np.round(labels / step) * step if step else labels
         orders.append((srcc(scores, labels), ktau(scores, labels)))
     expected = np.mean(orders, axis=0)
-    return Ceiling(axis, level, n, true_share, _mean(errors), math.sqrt(true_share), *map(float, expected))
+    return Ceiling(axis, level, n, true_fraction, _mean(errors), math.sqrt(true_fraction), *map(float, expected))
 
 
 def _reliability(means: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
@@ -184,5 +187,5 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def _unit(ratings: NDArray[np.float64]) -> float:
-    """What all the ratings are multiples of: 1 for whole numbers, a quarter for composites of them, 0 for neither."""
+    """The step of the ratings: 1 for whole numbers, 1/4 for composites of whole numbers, 0 for others."""
     return next((unit for unit in (1.0, 0.25) if not (ratings % unit).any()), 0.0)

@@ -1,6 +1,6 @@
 """The rank of a model among published results of AudioMOS Challenge 2025 Track 2.
 
-On PC the published results are the eleven rows of the paper's Table I; a user may add others.
+The published results on PC are the eleven rows of the paper's Table I; a user may add others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PRINTED_DIGITS = 3
 """Metrics are ranked as they are printed: equal digits are a tie."""
 
 ABOVE_CEILING = 1.01
-"""Fraction of the ceiling's LCC that no model exceeds which knows only a clip's true score."""
+"""The largest plausible fraction of the ceiling's LCC: a model that knows only true scores stays below it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Published:
     team: str
     axis: str
     level: str
-    figures: Mapping[str, float]  # by metric: all four of Table I, those given of a user's row
+    figures: Mapping[str, float]  # by metric: all four in Table I; a user's row may have fewer
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Rank:
     axis: str
     level: str
     metric: str
-    rank: int  # 1 is best; equal values have the better rank
-    of: int  # values, this one included
+    rank: int  # 1 is best; equal values share the better rank
+    of: int  # number of values, including this one
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Leaderboard:
     remarks: tuple[str, ...]  # sentences for the user
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the clips; None for an undefined metric."""
+        """All fields except the clips; None for an undefined metric."""
         return to_json(self.results, self.published, self.ranks) | {"notes": list(self.remarks)}
 
 
@@ -77,9 +77,9 @@ def make_leaderboard(
 ) -> Leaderboard:
     """Evaluate predictions of the test set and rank them among the published results and those in `others`.
 
-    `source` names the predictions in messages. Without `partial`, clips may lack a score only where a row has none or,
-    at most `bad_rows` of them, where a row could not be read; with None no clip may. Raises `UsageError` for others
-    that lack one, `ManifestError` for unusable rows.
+    `source` names the predictions in messages. Without `partial`, a clip may lack a score only if its row has none or,
+    for at most `bad_rows` clips, if its row could not be read; with `bad_rows` None, no clip may lack one. Raises
+    `UsageError` for other clips without a score, `ManifestError` for unusable rows.
     """
     values, missing = align(truth, predictions)
     few = f"{len(missing)} of {len(truth.ids)} clips have no score"
@@ -104,7 +104,7 @@ def make_leaderboard(
 
 
 def published(others: Path | None = None) -> list[Published]:
-    """Table I of the MMMOS paper, PC only, and the rows of a user.
+    """The rows of Table I of the MMMOS paper, which has PC only, and a user's rows.
 
     `others` is CSV with team, axis, level and any of the metrics. Raises `ManifestError` for a
     value that differs from a published one.
@@ -123,7 +123,7 @@ def published(others: Path | None = None) -> list[Published]:
 
 
 def rank_results(results: Sequence[Result], rows: Sequence[Published]) -> list[Rank]:
-    """The rank of every metric on the axes and levels that published rows have."""
+    """The rank of every metric on the axes and levels of the published rows."""
     ranks = []
     for result in results:
         others = [row for row in rows if (row.axis, row.level) == (result.axis, result.level)]
@@ -132,7 +132,7 @@ def rank_results(results: Sequence[Result], rows: Sequence[Published]) -> list[R
             ours = float(distance_from_best(name, round(result.figures[name], PRINTED_DIGITS)))
             if math.isnan(ours):
                 continue
-            # A billionth: 1 - 0.991 need not be the same from both sides.
+            # The tolerance covers rounding errors in differences such as 1 - 0.991.
             better = sum(float(distance_from_best(name, value)) < ours - 1e-9 for value in theirs)
             ranks.append(Rank(result.axis, result.level, name, rank=1 + better, of=1 + len(theirs)))
     return ranks
@@ -156,7 +156,7 @@ def to_json(results: Sequence[Result], rows: Sequence[Published], ranks: Sequenc
 
 
 def to_csv(results: Sequence[Result]) -> str:
-    """The model's metrics, a line for each axis and level."""
+    """The model's metrics as CSV, one line for each axis and level."""
     names = [*ALL_METRICS, *(f"ceiling_{name}" for name in METRICS), *(f"reached_{name}" for name in METRICS)]
     lines = [["axis", "level", "n", *names]]
     for item in results:
@@ -198,5 +198,5 @@ def _figure(text: Any, name: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not (0 <= value < math.inf if name == "MSE" else -1 <= value <= 1):
-        raise ManifestError(f"{where}: {name} is not one: {text!r}")
+        raise ManifestError(f"{where}: {name} cannot be {text!r}")
     return value

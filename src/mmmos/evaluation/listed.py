@@ -1,4 +1,4 @@
-"""What an evaluation needs of a list of labelled clips: its axes, its raters, and the scores of its clips."""
+"""The axes, the rater reliability and the scores of a list of labelled clips, for an evaluation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mmmos.scores import AXES, Scores
 
 @dataclass(frozen=True)
 class ListedScores:
-    """The scores of a file in the order of a list."""
+    """The scores of a file, in the order of a list of clips."""
 
-    scores: list[Scores]  # of every listed clip; empty ones where the file has none
-    without_row: list[str]  # ids of the clips that the file has no row of
-    other_rows: int  # rows of the file that are of clips outside the list
+    scores: list[Scores]  # one per listed clip; empty if the file has none
+    without_row: list[str]  # ids of the clips without a row in the file
+    other_rows: int  # number of rows of clips outside the list
 
 
 def choose_axes(named: Sequence[str], rows: Sequence[LabelledClip], manifest: Path) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def choose_axes(named: Sequence[str], rows: Sequence[LabelledClip], manifest: Pa
 
 
 def rater_reliability(rows: Sequence[LabelledClip]) -> dict[str, dict[str, Any]]:
-    """By axis with several raters: clips, ratings, and the reliability of their mean, None where it is undefined."""
+    """Axis with several raters -> clips, ratings, and the reliability of their mean, None if it is undefined."""
     found: dict[str, dict[str, Any]] = {}
     for i, axis in enumerate(AXES):
         ratings = [row.ratings[i] for row in rows if row.ratings and row.ratings[i]]
@@ -48,7 +48,7 @@ def rater_reliability(rows: Sequence[LabelledClip]) -> dict[str, dict[str, Any]]
 
 
 def list_scores(rows: Sequence[LabelledClip], given: Sequence[Scores], path: Path) -> ListedScores:
-    """The scores in a file, put in the order of the list. Raises `UsageError` if no row is of a listed clip."""
+    """The scores of a file in the order of the list. Raises `UsageError` if no row belongs to a listed clip."""
     found = matched(rows, given)
     without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
     if len(without) == len(rows):

@@ -1,14 +1,14 @@
-"""Which scores are of which labelled clip.
+"""Match scores to labelled clips.
 
-A clip is a stretch (start, end) of an audio stream of a file. The scores of a file are found by
+A clip is a segment (start, end) of an audio stream of a file. The scores of a file are matched by
 
 1. its whole path,
 2. the whole of a shorter path: `A/1.wav` is `/data/A/1.wav`,
-3. the longest common end of two paths, if it has two names or more and no other file or scores have it,
+3. the longest common suffix of two paths, if it has at least two names and no other file or scores have it,
 4. its id, if no other file or scores have it,
-5. its file name, with or without .wav and its like, on the same condition,
+5. its file name, with or without an audio suffix such as .wav, on the same condition,
 
-in this order. So two systems that share ids get their own scores.
+in this order. So two systems with the same ids get their own scores.
 """
 
 from __future__ import annotations
@@ -28,39 +28,41 @@ from mmmos.io.lists import AUDIO_SUFFIXES
 from mmmos.io.remote import is_url
 from mmmos.scores import Scores
 
-_TOLERANCE = 1e-3  # s, of starts and ends
+_TOLERANCE = 1e-3  # seconds, for starts and ends
 
 _Tail = tuple[str, ...]
 
 
 def matched(rows: Sequence[LabelledClip], predictions: Sequence[Scores]) -> list[Scores | None]:
-    """The scores of each labelled clip, None where there are none.
+    """The scores of each labelled clip, or None.
 
-    A start, an end or a stream (`ANY_STREAM`) that scores do not say is any. Raises `ManifestError` that names both
-    places where two scores could be of one clip, as rows of `mmmos score --segments`, or one of two clips.
+    A start, end or stream (`ANY_STREAM`) that scores do not give matches any value. Raises `ManifestError`, which names
+    both rows, if two scores match one clip, as rows of `mmmos score --segments` do, or if scores match two clips.
     """
     listed = _files(rows, [(row.clip.path, row.clip.id) for row in rows])
     scored = _files(predictions, [(scores.path, scores.id) for scores in predictions])
     linked = _linked(listed, scored)
     by_row = {id(row): scores.items for file, scores in linked.items() for row in file.items}
-    return [_of_stretch(row, by_row.get(id(row), ())) for row in rows]
+    return [_of_segment(row, by_row.get(id(row), ())) for row in rows]
 
 
-def _of_stretch(row: LabelledClip, candidates: Sequence[Scores]) -> Scores | None:
+def _of_segment(row: LabelledClip, candidates: Sequence[Scores]) -> Scores | None:
     """The scores of a row among those of its file."""
     clip = row.clip
     same = [scores for scores in candidates if scores.stream in (clip.stream, ANY_STREAM)]
     if clip.end_time is None and clip.start_time == 0 and len(same) > 1:
-        raise ManifestError(f"{len(same)} rows have scores of {_named(row)}: one a clip is needed{_places(same)}")
-    same = [scores for scores in same if _is_stretch(row, scores)]
+        raise ManifestError(
+            f"{len(same)} rows have scores of {_named(row)}: one row per clip is needed{_origins(same)}"
+        )
+    same = [scores for scores in same if _is_segment(row, scores)]
     if len(same) > 1:
         start = f"from {clip.start_time:g} s"
-        raise ManifestError(f"{len(same)} rows have scores of {_named(row)} {start}: one is needed{_places(same)}")
+        raise ManifestError(f"{len(same)} rows have scores of {_named(row)} {start}: one row is needed{_origins(same)}")
     return same[0] if same else None
 
 
-def _is_stretch(row: LabelledClip, scores: Scores) -> bool:
-    """Whether scores have the start and the end of a row. A listed end may lie after the end of the file."""
+def _is_segment(row: LabelledClip, scores: Scores) -> bool:
+    """Whether scores have the start and end of a row. A listed end may be after the end of the file."""
     end = row.clip.end_time
     if abs(scores.start_time - row.clip.start_time) > _TOLERANCE:
         return False
@@ -72,17 +74,17 @@ def _is_stretch(row: LabelledClip, scores: Scores) -> bool:
 
 @dataclass(eq=False)
 class _File:
-    """A file, and the rows that are of it."""
+    """A file and its rows."""
 
-    path: str  # absolute; an id where there is no path
-    parts: _Tail  # of the path as it is given
+    path: str  # absolute; the id if there is no path
+    parts: _Tail  # of the path as given
     has_path: bool
     ids: set[str] = field(default_factory=set)
     items: list[Any] = field(default_factory=list)
 
 
 def _files(items: Iterable[Any], names: Iterable[tuple[str | None, str]]) -> list[_File]:
-    """The files that rows are of, by paths and ids."""
+    """The files of the rows, by paths and ids."""
     found: dict[tuple[bool, str], _File] = {}
     for item, (path, name) in zip(items, names, strict=True):
         key = path is not None, _absolute(path) if path else name
@@ -97,12 +99,12 @@ def _absolute(path: str) -> str:
 
 
 def _parts(path: str) -> _Tail:
-    """Names of a path. Those of a relative one are complete: nothing stands for the folder that it begins at."""
+    """The names in a path. Those of a relative path do not include the folder that it starts in."""
     return tuple(part for part in (path if is_url(path) else os.path.normpath(path)).split("/") if part)
 
 
 def _stripped(parts: _Tail) -> _Tail:
-    """The same, without the suffix of the file if that is one of audio."""
+    """The same, without the suffix of the file if it is an audio suffix."""
     file = PurePath(parts[-1]) if parts else PurePath()
     return (*parts[:-1], file.stem) if file.suffix.lower() in AUDIO_SUFFIXES else parts
 
@@ -126,18 +128,18 @@ class _Links(dict[_File, _File]):
         ]
 
     def link_unique(self, keys: Callable[[_File], Iterable[Any]]) -> None:
-        """Link files that share a key which no others have, linked or not."""
+        """Link files with a common key that no other file has, linked or not."""
         listed, scored = _table(self.listed, keys), _table(self.scored, keys)
         for file in self.open()[0]:
             for key in keys(file):
-                if (found := scored.get(key)) is not None:  # a longer common end than the next ones
+                if (found := scored.get(key)) is not None:  # the first match is the longest common suffix
                     if len(found) == len(listed[key]) == 1 and found[0] not in self.used:
                         self.link(file, found[0])
                     break
 
 
 def _linked(listed: Sequence[_File], scored: Sequence[_File]) -> Mapping[_File, _File]:
-    """The scores of each listed file that has any."""
+    """The scores of each listed file that has scores."""
     links = _Links(listed, scored)
     with_path = {file.path: file for file in scored if file.has_path}
     for file in listed:
@@ -162,19 +164,19 @@ def _link_whole(links: _Links) -> None:
         if len(same) > 1:
             rows = " and ".join(_named(file.items[0]) for file in same[:2])
             raise ManifestError(
-                f"scores of {scores.items[0].path} may be of {rows}: give longer paths{_places(scores.items)}"
+                f"scores of {scores.items[0].path} may belong to {rows}: give longer paths{_origins(scores.items)}"
             )
         for file in same:
             found[file].append(scores)
     for file, several in found.items():
         if len(several) > 1:
             items = [scores.items[0] for scores in several]
-            raise ManifestError(f"{len(items)} paths with scores may be {_named(file.items[0])}{_places(items)}")
+            raise ManifestError(f"{len(items)} paths with scores match {_named(file.items[0])}{_origins(items)}")
         links.link(file, several[0])
 
 
 def _check_ids(links: _Links) -> None:
-    """Raise `ManifestError` for scores without a path whose id is of several listed files."""
+    """Raise `ManifestError` for scores without a path whose id belongs to several listed files."""
     listed, scored = links.open()
     by_id = _table(listed, lambda file: file.ids)
     for scores in scored:
@@ -182,12 +184,12 @@ def _check_ids(links: _Links) -> None:
         if len(same) > 1:
             rows = " and ".join(item.origin or item.clip.path or "" for item in (same[0].items[0], same[1].items[0]))
             raise ManifestError(
-                f"the id {scores.path} is of several clips ({rows}): scores need paths{_places(scores.items)}"
+                f"the id {scores.path} belongs to several clips ({rows}): scores need paths{_origins(scores.items)}"
             )
 
 
 def _ends(parts: _Tail, least: int) -> Iterable[_Tail]:
-    """The ends of a path of at least so many names, the longest first."""
+    """The suffixes of a path with at least `least` names, the longest first."""
     return (parts[start:] for start in range(len(parts) - least + 1))
 
 
@@ -204,7 +206,7 @@ def _named(row: LabelledClip) -> str:
     return f"{row.clip.id}{f' ({row.origin})' if row.origin else ''}"
 
 
-def _places(scores: Sequence[Scores]) -> str:
-    """Where the first two of several scores stand, for the end of a message."""
-    places = [item.origin for item in scores[:2] if item.origin]
-    return f"; see {' and '.join(places)}" if places else ""
+def _origins(scores: Sequence[Scores]) -> str:
+    """The origins of the first two scores, for the end of a message."""
+    origins = [item.origin for item in scores[:2] if item.origin]
+    return f"; see {' and '.join(origins)}" if origins else ""

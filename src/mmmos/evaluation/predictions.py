@@ -1,4 +1,4 @@
-"""Scores that are in a file already: read from JSONL, CSV or Parquet."""
+"""Read existing scores from JSONL, CSV or Parquet files."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mmmos.io.lists import OnBadRow, read_rows, refuse
 from mmmos.scores import AXES, Scores, parse_scale
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-"""File names that are tables of scores."""
+"""The suffixes of tables of scores."""
 
 _NAMES = f"any of {', '.join(LABEL_NAMES)}"
 
 ANY_STREAM = -1
-"""The audio stream of scores that do not say theirs."""
+"""The stream of scores that do not name their audio stream."""
 
 
 def read_predictions(path: str | Path, on_bad_row: OnBadRow = refuse) -> list[Scores]:
-    """The scores of a table: rows of `mmmos score`, or any with an id or a path and an axis or more, by name.
+    """The scores of a table: rows of `mmmos score`, or any rows with an id or a path and at least one axis.
 
-    Of each clip its id, path, stretch and scores; NaN for what the table does not say. A score may be missing
-    (null, empty, NaN). `on_bad_row` gets the `ManifestError` of a row that has something else in place of a score, or
-    nothing but NaN; it names the line (in Parquet the row). Raises `ManifestError` for a file that has no scores.
+    Reads the id, path, segment and scores of each clip, by column name; NaN for missing values. A score may be missing
+    (null, empty, NaN). `on_bad_row` gets the `ManifestError`, which names the line (in Parquet the row), of a row with
+    another value in place of a score, or with NaN only. Raises `ManifestError` for a file without scores.
     """
     path = Path(path)
     found: list[Scores] = []
@@ -83,7 +83,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
-    """The scores of a row. NaN is a score that is missing; raises `ManifestError` for a row with nothing but NaN."""
+    """The scores of a row; NaN for a missing score. Raises `ManifestError` for a row with NaN only."""
     file = next((str(row[name]) for name in PATH_COLUMNS if row.get(name)), None)
     name = next((str(row[key]) for key in ID_COLUMNS if row.get(key) not in (None, "")), file)
     if name is None:
@@ -93,10 +93,10 @@ def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
     start, end, duration = (_number(row, (key,), path, line) for key in ("start_time", "end_time", "duration"))
     stream = _number(row, ("stream",), path, line)
     given = {axis: _given(row, columns) for axis, columns in AXIS_COLUMNS.items()}
-    lacking = [axis for axis, value in given.items() if _is_nan(value)]
-    if lacking and all(value is None or axis in lacking for axis, value in given.items()):
-        raise ManifestError(f"{path}, line {line}: {lacking[0]} is not a number: {given[lacking[0]]!r} ({name})")
-    values = [math.nan if axis in lacking else _number(row, AXIS_COLUMNS[axis], path, line) for axis in AXES]
+    missing = [axis for axis, value in given.items() if _is_nan(value)]
+    if missing and all(value is None or axis in missing for axis, value in given.items()):
+        raise ManifestError(f"{path}, line {line}: {missing[0]} is not a number: {given[missing[0]]!r} ({name})")
+    values = [math.nan if axis in missing else _number(row, AXIS_COLUMNS[axis], path, line) for axis in AXES]
     scale = str(row.get("scale"))
     return Scores(
         id=name,
@@ -111,7 +111,7 @@ def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
 
 
 def _given(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """What a row says in the first of these columns that is not empty."""
+    """The value of the first of these columns that is not empty, or None."""
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 

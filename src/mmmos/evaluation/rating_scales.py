@@ -1,4 +1,4 @@
-"""Scores and labels on different rating scales: correlations compare them, errors in points do not."""
+"""Scores and labels on different rating scales: correlations remain valid, errors in points do not."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mmmos.evaluation.agreement import Agreement, Comparison
 from mmmos.scores import LabelRange, Scores, parse_scale, scale_name
 
 IN_POINTS = ("MSE", "bias", "debiased_mse")
-"""Figures that mean something only where both sides are on one scale."""
+"""Metrics that are valid only if scores and labels are on the same scale."""
 
 
 @dataclass(frozen=True)
 class Scales:
-    """The scales of the labels and of one or two models' scores; None where nothing says."""
+    """The scales of the labels and of one or two models' scores; None if unknown."""
 
     labels: str | None
     scores: tuple[str | None, ...]
@@ -28,22 +28,22 @@ class Scales:
 
     @property
     def comparable(self) -> tuple[bool, ...]:
-        """Of each model whether its scores and the labels are on one scale, as far as is known."""
+        """For each model, whether its scores and the labels are on the same scale, as far as is known."""
         return tuple(None in (own, self.labels) or own == self.labels for own in self.scores)
 
     def mask(self, found: Sequence[Agreement]) -> list[Agreement]:
-        """The first model's agreement, errors in points left undefined where scales differ."""
+        """The first model's agreement; errors in points are NaN if the scales differ."""
         if self.comparable[0]:
             return list(found)
         return [replace(item, MSE=math.nan, bias=math.nan, debiased_mse=math.nan) for item in found]
 
     def same_scale(self, found: Sequence[Comparison]) -> list[Comparison]:
-        """The comparison, errors in points left out where a model's scale is not that of the labels."""
+        """The comparison, without errors in points if a model's scale differs from that of the labels."""
         return [item for item in found if all(self.comparable) or item.metric not in IN_POINTS]
 
 
 def scores_scale(scores: Sequence[Scores], name: str) -> str | None:
-    """The scale that scores say they are on. Raises `UsageError` for scores on several."""
+    """The scale that scores name, or None. Raises `UsageError` for scores on several scales."""
     found = sorted({item.scale for item in scores if item.scale})
     if len(found) > 1:
         raise UsageError(f"{name} has scores on the scales {', '.join(found)}; evaluate those of one model at a time")
@@ -53,10 +53,10 @@ def scores_scale(scores: Sequence[Scores], name: str) -> str | None:
 def find_scales(
     rows: Sequence[LabelledClip], declared: LabelRange | None, models: Sequence[tuple[str, Sequence[Scores]]]
 ) -> Scales:
-    """The scales of labels and scores, with a note wherever they differ or may.
+    """The scales of labels and scores, with a note if they differ or may differ.
 
-    Labels that fit into the scale of the scores are taken to be on it, unless another one is `declared`.
-    Raises `ManifestError` for a label outside the declared scale, `UsageError` for scores on several.
+    Labels within the scale of the scores are assumed to be on it, unless another scale is `declared`. Raises
+    `ManifestError` for a label outside the declared scale, `UsageError` for scores on several scales.
     """
     scores = tuple(scores_scale(found, name) for name, found in models)
     notes: list[str] = []
@@ -76,7 +76,7 @@ def find_scales(
 
 
 def _label_scale(rows: Sequence[LabelledClip], scores: LabelRange) -> tuple[str, str | None]:
-    """The scale of labels without a declared one, and a hint where another would fit as well."""
+    """The scale of labels without a declared one, and a hint if another scale fits as well."""
     labels = label_array(rows)
     known = labels[np.isfinite(labels)]
     inferred = infer_range(rows)

@@ -1,7 +1,7 @@
 """The test set of AudioMOS Challenge 2025 Track 2: its ratings, a model's predictions of it, and their agreement.
 
-The test set has 36 systems of 85 clips. Its labels are public; its audio belongs to the organisers, so a user brings
-predictions.
+The test set has 36 systems with 85 clips each. Its labels are public, but its audio belongs to the organisers, so
+users provide predictions.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class Truth:
 
 @dataclass(frozen=True)
 class Result:
-    """A model on one axis at one level."""
+    """The metrics of a model on one axis at one level."""
 
     axis: str  # of EVALUATED_AXES, or MEAN_OF_AXES
     level: str  # of metrics.LEVELS
     n: int  # clips, or systems
     figures: Mapping[str, float]  # by metric
-    ceiling: Mapping[str, float]  # the noise ceiling: what a perfect predictor is expected to get
+    ceiling: Mapping[str, float]  # the noise ceiling: the expected metrics of a perfect predictor
 
     def fraction_of_ceiling(self, metric: str) -> float:
-        """Metric / noise ceiling; for an MSE, ceiling / MSE. 1 is the best that any model can be expected to get."""
+        """Metric / noise ceiling; for an MSE, ceiling / MSE. 1 is the best expected value."""
         figure, best = self.figures[metric], self.ceiling[metric]
         if metric == "MSE":
             return best / figure if figure > 0 else math.nan
@@ -62,7 +62,7 @@ class Result:
 
 
 def read_truth(path: str | Path | None = None, on_bad_row: OnBadRow = refuse) -> Truth:
-    """The raters' file: the given one, else the one on disk, else fetched. Raises `ManifestError` as `read_ratings`."""
+    """Read the ratings from `path`, by default the published file, downloaded if missing. Raises `ManifestError`."""
     path = label_file("track2_test") if path is None else Path(path)
     ids, ratings = read_ratings(path, on_bad_row)
     systems = [_ID.fullmatch(name) for name in ids]
@@ -73,16 +73,16 @@ def read_truth(path: str | Path | None = None, on_bad_row: OnBadRow = refuse) ->
 
 
 def test_id(scores: Scores) -> str | None:
-    """The test id in the id or the path of scores."""
+    """The test id in the id or path of scores, or None."""
     found = _ID.search(scores.id) or _ID.search(scores.path or "")
     return found[0] if found else None
 
 
 def align(truth: Truth, predictions: Sequence[Scores]) -> tuple[NDArray[np.float64], list[str]]:
-    """Predictions [N, A] in the order of the truth, and the ids that lack an axis which other clips have.
+    """Predictions [N, A] in the order of the truth, and the ids without a score on an axis that other clips have.
 
-    A row is known by the test id in its id or path, in any folder and with any suffix. Rows of other clips
-    are ignored. Raises `ManifestError` for two rows of a clip.
+    A row is identified by the test id in its id or path, in any folder and with any suffix. Rows of other clips are
+    ignored. Raises `ManifestError` for two rows of one clip, and if no row or no score belongs to the test set.
     """
     index = {name: i for i, name in enumerate(truth.ids)}
     values = np.full((len(index), len(AXES)), np.nan)
@@ -92,8 +92,8 @@ def align(truth: Truth, predictions: Sequence[Scores]) -> tuple[NDArray[np.float
         if name is None or name not in index:
             continue
         if name in seen:
-            places = f" ({seen[name]} and {scores.origin})" if scores.origin else ""
-            raise ManifestError(f"two rows have scores of {name}{places}")
+            origins = f" ({seen[name]} and {scores.origin})" if scores.origin else ""
+            raise ManifestError(f"two rows have scores of {name}{origins}")
         seen[name] = scores.origin
         values[index[name]] = [scores[axis] for axis in AXES]
     if not seen:
@@ -101,18 +101,18 @@ def align(truth: Truth, predictions: Sequence[Scores]) -> tuple[NDArray[np.float
     predicted = np.asarray(np.isfinite(values).any(axis=0))
     if not predicted.any():
         raise ManifestError("no row of the Track 2 test set has a score")
-    lacking = ~np.isfinite(values[:, predicted]).all(axis=1)
-    return values, [name for name, lacks in zip(truth.ids, lacking, strict=True) if lacks]
+    missing = ~np.isfinite(values[:, predicted]).all(axis=1)
+    return values, [name for name, is_missing in zip(truth.ids, missing, strict=True) if is_missing]
 
 
 def evaluate_track2(truth: Truth, predictions: NDArray[np.float64], seed: int = 0) -> list[Result]:
     """Metrics and noise ceilings of each axis, the composite and the mean of axes, over the clips with predictions.
 
-    Systems' labels are the means of the same clips as their scores. An axis without predictions is left out, and with
-    it the composite and the mean.
+    The labels and scores of a system are means over the same clips. If an axis has no predictions, it is left out, and
+    so are the composite and the mean.
 
     Shape:
-        - predictions: [N, A], NaN where there is none
+        - predictions: [N, A], NaN if missing
     """
     axes = np.asarray(np.isfinite(predictions).any(axis=0))
     rows = np.isfinite(predictions[:, axes]).all(axis=1)

@@ -1,4 +1,4 @@
-"""Tables of configurations, trained and evaluated.
+"""Experiments: train and evaluate tables of configurations.
 
 In the order of data flow: config, sets, runs, results, row_names, claims, summary, result_tables, cell_text, html,
 tables.

@@ -1,4 +1,4 @@
-"""The words of result tables: numbers, labels and legends, in every format.
+"""The text of result tables in every format: numbers, labels and legends.
 
 Numbers have three decimals without the zero before the point, as the paper prints them.
 """
@@ -10,7 +10,7 @@ from mmmos.experiments.results import NEAR_CONSTANT
 from mmmos.paper import ENSEMBLES
 
 FLAT = "†"
-"""Marks a row whose error is about that of a constant, or more."""
+"""Marks a row whose error is close to that of a constant, or larger."""
 
 
 _FLAT = (
@@ -20,27 +20,27 @@ _FLAT = (
 
 
 _WORDS = (
-    "Arrows say which way is better. Bias is the mean of prediction less label. Failed: no run came to an end. "
-    f"Undefined: a run gave everything the same score. {_FLAT}"
+    "Arrows show which direction is better. Bias is the mean of prediction - label. Failed: no run finished. "
+    f"Undefined: a run gave all clips the same score. {_FLAT}"
 )
 
 
 LEGEND = (
-    "Mean over runs with other seeds ± sample standard deviation; in parentheses what the paper prints, of one run. "
+    "Mean over runs with different seeds ± sample standard deviation; in parentheses the paper's value, of one run. "
     f"**Bold**: best of its column; <u>underlined</u>: second. {_WORDS} Debiased MSE is the error without the bias."
 )
-"""How to read the page of HTML, as Markdown."""
+"""The legend of the HTML page, as Markdown."""
 
 
 NARROW_LEGEND = (
-    "Means over runs with other seeds, SRCC ± its sample standard deviation. **Bold**: best of its column; *italic*: "
-    f"second. {_WORDS} `tables.csv` and `tables.html` have every axis, metric and deviation."
+    "Means over runs with different seeds, SRCC ± its sample standard deviation. **Bold**: best of its column; "
+    f"*italic*: second. {_WORDS} `tables.csv` and `tables.html` have every axis, metric and standard deviation."
 )
-"""How to read the Markdown tables."""
+"""The legend of the Markdown tables."""
 
 
-PAPER_LEGEND = " Lines *paper* are what the paper prints, of one run."
-"""How to read its numbers, where there are any."""
+PAPER_LEGEND = " Lines *paper* are the values that the paper prints, of one run."
+"""The legend of the paper's numbers, if there are any."""
 
 
 def mean_text(entry: Entry, metric: str) -> str:
@@ -52,7 +52,7 @@ def mean_text(entry: Entry, metric: str) -> str:
 
 
 def runs_text(entry: Entry) -> str:
-    """Said of a row that has fewer runs than another."""
+    """The number of runs, for a row that has fewer runs than another."""
     return f"{entry.runs} of {entry.of} runs" if 0 < entry.runs < entry.of else ""
 
 
@@ -67,24 +67,24 @@ def number_text(value: float) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """The head of a column; the arrow shows which way is better."""
+    """The head of a column; the arrow shows which direction is better."""
     return metric.replace("debiased_MSE", "debiased MSE") + (
         "" if metric == "bias" else " ↓" if "MSE" in metric else " ↑"
     )
 
 
 def row_label(table: ResultTable, name: str) -> str:
-    """The name of a row; strategies have the paper's names."""
+    """The label of a row; strategies have the paper's names."""
     return ENSEMBLES.get(name, name) if table.name == "IV" else name
 
 
 def group_label(group: Group) -> str:
-    """The name of a set, and whether it is of systems."""
+    """The label of a group: its set, and "systems" at system level."""
     return group.set if group.level == "utterance" else f"{group.set} systems"
 
 
 def sizes_text(table: ResultTable) -> str:
-    """How many clips or systems each group is of."""
+    """The number of clips or systems in each group."""
     if not table.groups:
         return "Every run failed."
     return "; ".join(f"{group.set}: {size_text(group)}" for group in table.groups)

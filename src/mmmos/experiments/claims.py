@@ -1,6 +1,6 @@
-"""What the paper says of its own results, as questions that the paper's numbers and an experiment's answer alike.
+"""The claims of the paper about its results, which are checked on the paper's numbers and on those of an experiment.
 
-Each claim is on SRCC, the measure that the paper chooses by.
+Each claim is about SRCC, the metric that the paper selects models by.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mmmos.paper import CONFIGURATIONS, ENCODER_SUBSETS, ENSEMBLES, printed_figures
 
 SRCC = Callable[[str, str, str], float]
-"""SRCC of a table's row on a set, at the level of the paper's table. KeyError where there is none."""
+"""SRCC of a table's row on a set, at the level of the paper's table. Raises KeyError if it is missing."""
 
 LOSSES = ("CCC", "Con", "DCQ", "UT")
 NETWORKS = ("BiEnc MLP", "TriEnc MLP", "TriEnc BLSTM(t)", "TriEnc BLSTM(h)")
@@ -19,13 +19,13 @@ NETWORKS = ("BiEnc MLP", "TriEnc MLP", "TriEnc BLSTM(t)", "TriEnc BLSTM(h)")
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper."""
+    """A statement of the paper, and the function that checks it."""
 
     text: str
     check: Callable[[SRCC], bool]
 
     def holds(self, srcc: SRCC) -> bool | None:
-        """Whether it does; None where a number that it is about is missing."""
+        """Whether the claim holds; None if a number is missing."""
         try:
             return self.check(srcc)
         except KeyError:
@@ -82,7 +82,7 @@ def _muq_boosts_test(srcc: SRCC) -> bool:
     )
 
 
-def _pam_foretells_test(srcc: SRCC) -> bool:
+def _pam_predicts_test(srcc: SRCC) -> bool:
     first, second = (sorted(CONFIGURATIONS, key=lambda row: -srcc("III", row, name))[:2] for name in ("PAM", "Test"))
     return set(first) == set(second)
 
@@ -102,7 +102,7 @@ CLAIMS = (
     Claim("UT is the best loss on Test with only one aggregator", _ut_falls_behind_on_test),
     Claim("Con and DCQ are as good as UT on Test, or better, with every aggregator", _con_and_dcq_generalize),
     Claim("with MuQ, SRCC on Test is always higher than without", _muq_boosts_test),
-    Claim("the two best on PAM are the two best on Test", _pam_foretells_test),
+    Claim("the two best on PAM are the two best on Test", _pam_predicts_test),
     Claim("PAM top 4 has the highest SRCC of the ensembles, on PAM and on Test", _pam_top_4_is_best),
     Claim("Dev top 8 has the lowest SRCC of the ensembles on Test", _dev_top_8_is_worst),
 )

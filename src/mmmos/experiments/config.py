@@ -2,15 +2,15 @@
 
 | key | |
 |---|---|
-| `base` | another experiment, of which what follows is changed |
-| `note` | what stands over the tables |
-| `beside_paper` | false leaves out the paper's numbers, which are about other data; so do other encoders |
-| `preset`, `[settings]` | where every configuration begins (`mmmos.training.settings`), and what is changed in all |
-| `seeds` | each configuration is run with each |
+| `base` | another experiment, whose values this file overrides |
+| `note` | the text above the tables |
+| `beside_paper` | false omits the paper's numbers, as for other data; other encoders omit them, too |
+| `preset`, `[settings]` | defaults of every configuration (`mmmos.training.settings`), and settings changed in all |
+| `seeds` | each configuration is run with every seed |
 | `[encoders]` | name in the grid -> encoder, or "encoder=PATH" |
-| `[data]` | label files, or one list and the shares that it is split in (`read_sets`) |
-| `[ensembles]` | strategies of Table IV, and on which sets they choose (`Ensembles`) |
-| `[[grid]]` | `table`, `row`, `encoders`, `preset` and settings; what is given as a list is tried one by one |
+| `[data]` | label files, or one list and the fractions to split it into (`read_sets`) |
+| `[ensembles]` | strategies of Table IV, and the sets on which they select models (`Ensembles`) |
+| `[[grid]]` | `table`, `row`, `encoders`, `preset` and settings; every value of a list is tried |
 """
 
 from __future__ import annotations
@@ -38,41 +38,41 @@ class Configuration:
     row: str
     encoders: tuple[str, ...]  # keys of the experiment's encoders
     settings: Settings
-    paper_row: str = ""  # the paper's row whose place it has, whatever its encoders are
+    paper_row: str = ""  # the corresponding row of the paper, regardless of the encoders
 
 
 @dataclass(frozen=True)
 class Ensembles:
-    """Which ensembles are made of the configurations of a table."""
+    """The ensembles of the configurations of a table."""
 
     of: str = "III"
     table: str = "IV"
     strategies: tuple[str, ...] = tuple(STRATEGIES)
     rule: str = CHECK_MARKS  # of `submitted`
-    dev: str = "Dev"  # the set that most strategies choose on
-    pam: str = "PAM"  # the one that the `pam_` strategies choose on; Dev where there is none
+    dev: str = "Dev"  # the set on which most strategies select models
+    pam: str = "PAM"  # the set of the `pam_` strategies; Dev if it does not exist
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a TOML file asks for."""
+    """The contents of a TOML file."""
 
     note: str
     compare_to_paper: bool
     seeds: tuple[int, ...]
-    encoders: dict[str, str]  # name in the grid -> as `EncoderSource.names`
+    encoders: dict[str, str]  # name in the grid -> as in `EncoderSource.names`
     data: dict[str, Any]
     grid: tuple[Configuration, ...]
     ensembles: Ensembles | None
 
     @property
     def has_paper_encoders(self) -> bool:
-        """Whether every row's encoders are the paper's, with the published weights."""
+        """Whether all rows use only the paper's encoders with the published weights."""
         return all(is_papers(name, self.encoders[name]) for row in self.grid for name in row.encoders)
 
 
 def bundled_experiments() -> dict[str, Path]:
-    """The experiments that come with the package, by name."""
+    """The experiments in the package, by name."""
     folder = Path(str(files("mmmos") / "bundled" / "experiments"))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
@@ -88,43 +88,43 @@ def find_experiment(name: str) -> Path:
 
 
 def read_experiment(path: Path, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """An experiment from its file, with some settings changed in every configuration. Raises `UsageError`."""
-    asked = _read_toml(path)
+    """Read an experiment; `changes` overrides settings in every configuration. Raises `UsageError`."""
+    payload = _read_toml(path)
     others = {"note", "beside_paper", "preset", "seeds", "settings", "ensembles"}
     try:
-        check_keys("an experiment", asked, {"encoders", "data", "grid"}, others)
-        name, common = str(asked.get("preset", "paper")), asked.get("settings", {})
-        encoders = {str(name): str(source) for name, source in asked["encoders"].items()}
+        check_keys("an experiment", payload, {"encoders", "data", "grid"}, others)
+        name, common = str(payload.get("preset", "paper")), payload.get("settings", {})
+        encoders = {str(name): str(source) for name, source in payload["encoders"].items()}
         _check_one_name_each(encoders)
-        grid = [row for entry in asked["grid"] for row in _combinations(entry, name, common, encoders, changes or {})]
-        ensembles, tables = asked.get("ensembles", {}), {row.table: None for row in grid}
+        grid = [row for entry in payload["grid"] for row in _combinations(entry, name, common, encoders, changes or {})]
+        ensembles, tables = payload.get("ensembles", {}), {row.table: None for row in grid}
         return Experiment(
-            note=asked.get("note", ""),
-            compare_to_paper=asked.get("beside_paper", True),
-            seeds=_seeds(asked.get("seeds", [42])),
+            note=payload.get("note", ""),
+            compare_to_paper=payload.get("beside_paper", True),
+            seeds=_seeds(payload.get("seeds", [42])),
             encoders=encoders,
-            data=asked["data"],
-            grid=tuple(_no_row_twice(grid)),
+            data=payload["data"],
+            grid=tuple(_unique_rows(grid)),
             ensembles=_ensembles(ensembles, tables) if ensembles or "III" in tables else None,
         )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path} is no experiment: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{path} is not a valid experiment: {type(error).__name__}: {error}") from error
 
 
 def _read_toml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in above:
         raise UsageError(f"{path} is its own base")
     try:
-        asked = tomllib.loads(path.read_text(encoding="utf-8"))
+        payload = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if "base" not in asked:
-        return asked
-    base = _read_toml(path.parent / str(asked.pop("base")), (*above, path.resolve()))
-    for key, value in asked.items():
-        # `[data]` stands or falls as a whole: half of it makes no sense beside another half.
+    if "base" not in payload:
+        return payload
+    base = _read_toml(path.parent / str(payload.pop("base")), (*above, path.resolve()))
+    for key, value in payload.items():
+        # `[data]` is replaced as a whole: keys of two data sets do not fit together.
         merge = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "data"
         base[key] = {**base[key], **value} if merge else value
     return base
@@ -139,7 +139,7 @@ def _combinations(
 ) -> list[Configuration]:
     """The configurations of one `[[grid]]`: every list in it is a dimension.
 
-    Settings are those of the preset (the entry's own, else that of `name`), then `common`, the entry's, `changes`.
+    Settings come from the preset (the entry's, else `name`), then from `common`, the entry and `changes`.
     """
     chosen = {name: value for name, value in entry.items() if name not in ("table", "row", "encoders")}
     subsets = entry.get("encoders", list(encoders))
@@ -165,7 +165,7 @@ def _combinations(
 
 
 def _check_one_name_each(encoders: Mapping[str, str]) -> None:
-    """An encoder is loaded once, so two names in the grid cannot stand for it, nor for two checkpoints of it."""
+    """Raise `UsageError` if two names stand for one encoder: it is loaded once, with one checkpoint."""
     names: dict[str, str] = {}
     for name, source in encoders.items():
         encoder = source.partition("=")[0]
@@ -173,7 +173,7 @@ def _check_one_name_each(encoders: Mapping[str, str]) -> None:
             raise UsageError(f"{encoder} stands for both {names[encoder]} and {name}")
 
 
-def _no_row_twice(grid: Sequence[Configuration]) -> Sequence[Configuration]:
+def _unique_rows(grid: Sequence[Configuration]) -> Sequence[Configuration]:
     seen: dict[tuple[str, str], Configuration] = {}
     for row in grid:
         if (row.table, row.row) in seen:
@@ -184,9 +184,9 @@ def _no_row_twice(grid: Sequence[Configuration]) -> Sequence[Configuration]:
     return grid
 
 
-def _ensembles(asked: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
-    renamed = {"rule" if key == "reading" else key: value for key, value in asked.items()}
-    made = Ensembles(**{**renamed, "strategies": tuple(asked.get("strategies", STRATEGIES))})
+def _ensembles(payload: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
+    renamed = {"rule" if key == "reading" else key: value for key, value in payload.items()}
+    made = Ensembles(**{**renamed, "strategies": tuple(payload.get("strategies", STRATEGIES))})
     if unknown := set(made.strategies) - set(STRATEGIES):
         raise UsageError(f"no ensembles are called {', '.join(sorted(unknown))}; there are {', '.join(STRATEGIES)}")
     if made.strategies and made.of not in tables:
@@ -194,8 +194,8 @@ def _ensembles(asked: Mapping[str, Any], tables: Iterable[str]) -> Ensembles:
     return made
 
 
-def _seeds(asked: Sequence[int]) -> tuple[int, ...]:
-    seeds = tuple(map(int, asked))
+def _seeds(payload: Sequence[int]) -> tuple[int, ...]:
+    seeds = tuple(map(int, payload))
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"`seeds` are different numbers, one at the least, not {list(asked)}")
+        raise UsageError(f"`seeds` must be different numbers, at least one, not {list(payload)}")
     return seeds

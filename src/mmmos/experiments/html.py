@@ -1,4 +1,4 @@
-"""Result tables as a page of HTML that needs no other file."""
+"""Result tables as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mmmos.paper import CONFIGURATIONS
 
 
 def to_html(tables: Sequence[ResultTable], note: str) -> str:
-    """A page that needs nothing else; tables beyond the first of a name are folded."""
+    """A self-contained page; all tables of a name except the first are collapsed."""
     parts = []
     for i, table in enumerate(tables):
         info = f"<p class=quiet>{escape(sizes_text(table))}</p>"

@@ -1,7 +1,7 @@
 """Means over the runs of an experiment as tables, with the paper's numbers next to them.
 
 A table has a row for each configuration, encoder subset or strategy and a group of columns for each set; a cell is the
-mean over runs with different seeds. `mmmos.experiments.tables` writes it.
+mean over runs with different seeds. `mmmos.experiments.tables` writes the tables.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from mmmos.metrics import LEVELS, METRICS
 from mmmos.paper import COLUMNS, ROWS, TableKey, printed
 
 Place = tuple[str, str]
-"""A set and the level that its metrics are taken at."""
+"""A set, and the level of its metrics."""
 
 
-Asked = Mapping[str, Sequence[str]]
-"""Table -> the rows that were to be run."""
+RequestedRows = Mapping[str, Sequence[str]]
+"""Table -> the requested rows."""
 
 
 COUNTED = dict(zip(LEVELS, ("clips", "systems"), strict=True))
-"""Level -> what is counted there."""
+"""Level -> the noun for its items."""
 
 
 SUBJECTS = {
@@ -35,24 +35,24 @@ SUBJECTS = {
     "III": "Which loss and aggregator",
     "IV": "Which ensemble",
 }
-"""The paper's tables -> what they compare."""
+"""Table of the paper -> its subject."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell: the mean over its runs, and how it stands in its column."""
+    """One cell: the mean over its runs, and its rank in the column."""
 
-    mean: float  # NaN without a run, and where the metric is undefined in one
+    mean: float  # NaN without a run, or if the metric is undefined in one
     std: float  # sample standard deviation over the runs; NaN for fewer than two
     runs: int
-    of: int  # runs of the row that has most
-    paper: float | None  # what the paper prints there
+    of: int  # the largest number of runs of any row
+    paper: float | None  # the value that the paper prints
     rank: int = 0  # 1 best of the column, 2 second, 0 neither
     converged: bool = True  # whether the row's MSE on the set is well below that of a constant
 
     @property
     def status(self) -> str:
-        """`"ok"`, `"undefined"`, or `"failed"` where there is no run."""
+        """`"ok"`, `"undefined"`, or `"failed"` without a run."""
         return ("undefined" if math.isnan(self.mean) else "ok") if self.runs else "failed"
 
 
@@ -68,11 +68,11 @@ class Group:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table before it is written in any format."""
+    """A table, independent of any format."""
 
     title: str
-    part: str  # which of the tables of this title: what the metrics are of
-    name: str  # of the results' `table`
+    part: str  # distinguishes tables of one title: the axis of the metrics
+    name: str  # `table` of the results
     axis: str
     groups: tuple[Group, ...]
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]  # a row's entries are in the order of the groups' metrics
@@ -94,11 +94,11 @@ def tabulate(
 ) -> ResultTable:
     """The table of one name and axis.
 
-    Its rows are `rows`, by default the paper's, then others as they first appear. Its groups are `groups`, by
-    default the paper's for which there are results; of a table that is not the paper's, all that there are.
-    Systems and Test have the `BIAS` columns beside the paper's metrics, other groups if `bias`. The paper's own
-    numbers stand beside ours if `paper`: it is about other data than those of most experiments. Raises `UsageError`
-    for two results that differ in nothing but the metrics.
+    Its rows are `rows`, by default the paper's, then other rows in order of appearance. Its groups are `groups`, by
+    default the paper's groups that have results; for a table that is not in the paper, all groups. Systems and Test
+    have the `BIAS` columns next to the paper's metrics, other groups only with `bias`. With `paper`, the paper's
+    numbers are next to ours; leave it out for other data. Raises `UsageError` for two results of one row, set, level
+    and seed.
     """
     ours = [result for result in results if (result.table, result.axis) == (name, axis)]
     runs: dict[tuple[str, Place], list[Result]] = {}
@@ -124,10 +124,10 @@ def tabulate(
 
 
 def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], metric: str) -> list[Entry]:
-    """One column: the runs' values of each row, and what the paper prints there.
+    """One column, from the values of each row's runs and the values that the paper prints.
 
-    The best and the second are told from the digits that are shown, so that equal ones share a rank. Lower
-    is better for errors, nearer to 0 for the bias. What is undefined has no rank.
+    Ranks compare the printed digits, so that values printed alike have the same rank. Lower is better for errors,
+    closer to 0 for the bias. An undefined value has no rank.
 
     >>> [(entry.mean, entry.rank) for entry in column([[0.5], [0.7, 0.9], [0.8], []], [None] * 4, "SRCC")]
     [(0.5, 2), (0.8, 1), (0.8, 1), (nan, 0)]
@@ -149,34 +149,34 @@ def column(values: Sequence[Sequence[float]], paper: Sequence[float | None], met
 
 
 def every_table(
-    results: Sequence[Result], asked: Asked | None = None, bias: bool = False, paper: bool = True
+    results: Sequence[Result], requested: RequestedRows | None = None, bias: bool = False, paper: bool = True
 ) -> list[ResultTable]:
-    """The paper's tables, then others: of the composite, then of what else there are results of.
+    """The paper's tables, then others; each for the composite, then for the other axes that have results.
 
-    A table of the paper has its sets alone; results of other sets or levels follow in a table of their own.
-    `asked` gives the rows that were to be run, by table: those without a run are shown as failed.
+    A table of the paper has only the paper's sets; results of other sets or levels follow in a separate table.
+    `requested` has the requested rows by table; rows without a run are shown as failed.
     """
-    asked = asked or {}
-    there = {*asked, *(result.table for result in results)}
+    requested = requested or {}
+    there = {*requested, *(result.table for result in results)}
     names = [name for name in ROWS if name in there]
-    names += [name for name in dict.fromkeys((*asked, *(result.table for result in results))) if name not in ROWS]
+    names += [name for name in dict.fromkeys((*requested, *(result.table for result in results))) if name not in ROWS]
     tables = []
     for name in names:
         ours = [result for result in results if result.table == name]
         axes = {result.axis for result in ours} or {"composite"}
         for axis in (axis for axis in AXIS_TITLES if axis in axes):
-            main = tabulate(ours, name, axis, rows=asked.get(name), bias=bias, paper=paper)
+            main = tabulate(ours, name, axis, rows=requested.get(name), bias=bias, paper=paper)
             tables.append(main)
             shown = {(group.set, group.level) for group in main.groups}
             rest = [place for place in _groups([r for r in ours if r.axis == axis]) if place not in shown]
             if rest:
-                other = tabulate(ours, name, axis, rest, asked.get(name), bias, paper)
+                other = tabulate(ours, name, axis, rest, requested.get(name), bias, paper)
                 tables.append(replace(other, part=f"{other.part}, other sets"))
     return tables
 
 
 def _converged(runs: Sequence[Result]) -> bool:
-    """Whether every run of a cell has."""
+    """Whether every run of a cell has converged."""
     return all(converged(run.MSE, run.constant_MSE) for run in runs)
 
 
@@ -196,11 +196,11 @@ def _groups(ours: Sequence[Result]) -> list[Place]:
 
 
 def _paper_groups(ours: Sequence[Result], name: str) -> list[Place]:
-    """The paper's groups for which there are results, all if there are none for any; else what there is."""
+    """The paper's groups that have results; else all groups that have results; else the paper's."""
     there, paper = _groups(ours), COLUMNS.get(name, ())
     return [place for place in paper if place in there] or there or list(paper)
 
 
 def _paper_rows(name: str) -> tuple[str, ...]:
-    """Rows that ought to have results: other teams' entries are not ours to run."""
+    """Rows that should have results; Table I has entries of other teams, which are not run."""
     return () if name == "I" else ROWS.get(name, ())

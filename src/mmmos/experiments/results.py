@@ -30,7 +30,7 @@ AXIS_TITLES = {
     MEAN_OF_AXES: "mean of the four axes' metrics",
     **{axis: AXIS_NAMES[axis] for axis in SHOWN},
 }
-"""What a result's metrics are of -> what people call it."""
+"""Axis of a result -> its title in tables."""
 
 
 NEAR_CONSTANT = 0.05
@@ -38,14 +38,14 @@ NEAR_CONSTANT = 0.05
 
 
 BIAS = ("bias", "debiased_MSE")
-"""Columns beside the paper's four: the offset of all predictions together, and the error without it."""
+"""Columns next to the paper's four metrics: the mean offset of the predictions, and the error without it."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run's agreement with the labels of one set. NaN where a metric is undefined."""
+    """The agreement of one run with the labels of one set. NaN if a metric is undefined."""
 
-    table: str  # "II", "III" or "IV" of the paper, or a title of one's own
+    table: str  # "II", "III" or "IV" of the paper, or a custom title
     row: str  # configuration, encoder subset or strategy
     seed: int
     set: str  # "Dev", "PAM", "Test" or another
@@ -57,8 +57,8 @@ class Result:
     SRCC: float
     KTAU: float
     bias: float
-    debiased_MSE: float  # noqa: N815 - as tables call it
-    constant_MSE: float = math.nan  # noqa: N815 - that of the mean label of the set, which a run should be far below
+    debiased_MSE: float  # noqa: N815 - the name in tables
+    constant_MSE: float = math.nan  # noqa: N815 - MSE of the mean label of the set; a run should be far below it
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS or self.axis not in AXIS_TITLES:
@@ -74,10 +74,9 @@ class Result:
 def results_of(
     scores: NDArray[np.floating], rows: Sequence[LabelledClip], set_name: str, table: str, row: str, seed: int
 ) -> Iterator[Result]:
-    """Metrics of scores [N, A] on one set: by clip, and by system where there are several.
+    """Metrics of scores [N, A] on one set: by clip, and by system if there are several systems.
 
-    The composite is the mean of a clip's four axes, taken before any metric; next to it is the mean of the
-    axes' own metrics.
+    The axes include the composite, the mean of a clip's four axes before any metric, and the mean of the axes' metrics.
     """
     labels, predictions = with_composite(label_array(rows)), with_composite(scores)
     systems = np.array([clip.system for clip in rows])
@@ -92,13 +91,13 @@ def results_of(
 
 
 def _columns(measured: Measurement) -> dict[str, float]:
-    """The metrics by their columns in result tables."""
+    """Column of a result table -> metric."""
     metrics = {name.replace("_mse", "_MSE"): value for name, value in measured.metrics.items()}
     return metrics | {"constant_MSE": measured.constant_mse}
 
 
 def read_results(path: Path) -> list[Result]:
-    """Results from a JSONL file. Raises `UsageError` naming a line that holds none."""
+    """Read results from a JSONL file. Raises `UsageError`, which names the line, for an invalid result."""
     results = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
@@ -112,15 +111,15 @@ def read_results(path: Path) -> list[Result]:
 
 
 def write_results(results: Iterable[Result], path: Path) -> None:
-    """Results as JSONL, a line each; null for NaN."""
+    """Write results as JSONL, one per line; null for NaN."""
     lines = (json.dumps(result.to_json(), allow_nan=False) for result in results)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def converged(mse: float, constant_mse: float) -> bool:
-    """Whether a run is well below the error of a constant: of the mean label of the same set.
+    """Whether the MSE of a run is well below that of a constant, the mean label of the same set.
 
-    What is not known counts as converged.
+    An unknown MSE counts as converged.
 
     >>> converged(0.9, 1.0), converged(0.96, 1.0), converged(1.5, 1.0), converged(0.9, math.nan)
     (True, False, False, True)

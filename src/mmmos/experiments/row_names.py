@@ -1,4 +1,4 @@
-"""What rows of result tables are called: the paper's names for the paper's encoders, the real ones for others."""
+"""Names of rows in result tables: the paper's names for the paper's encoders, real names for other encoders."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LABELS = {
     "dnsmos": "DNSMOS",
     "spectrum": "Spectrum",
 }
-"""What tables call a setting or an encoder, as the paper does."""
+"""Setting or encoder -> its name in tables, as in the paper."""
 
 PAPER_ENCODERS = ("wavlm", "muq", "m2d")
-"""Names in a grid that stand for the paper's encoders; tables have the name of what is there in place of one."""
+"""Names in a grid for the paper's encoders; tables name the encoder that replaces one."""
 
 NETWORKS = {("wavlm", "m2d"): "BiEnc", PAPER_ENCODERS: "TriEnc"}
-"""What the paper calls combinations of encoders."""
+"""Combination of encoders -> its name in the paper."""
 
 
 def encoder_words(subset: Sequence[str], encoders: Mapping[str, str]) -> dict[str, str]:
-    """What `{encoders}` and `{network}` are in the name of a row; a source of "" is the paper's."""
+    """The values of `{encoders}` and `{network}` in the name of a row; the source "" means the paper's encoder."""
     sources = {name: encoders.get(name) or name for name in subset}
     names = "+".join(_encoder_label(name, source) for name, source in sources.items())
     papers = all(is_papers(name, source) for name, source in sources.items())
@@ -44,7 +44,7 @@ def is_papers(name: str, source: str) -> bool:
 
 
 def _encoder_label(name: str, source: str) -> str:
-    """The name in the grid; for one of the paper's, the encoder that is really there, "own" with other weights."""
+    """The name in the grid; for a paper encoder the one actually used, with "own" for other weights."""
     if name not in PAPER_ENCODERS:
         return name
     encoder = source.partition("=")[0]

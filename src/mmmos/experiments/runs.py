@@ -1,11 +1,11 @@
-"""The runs of an experiment: encode once, train each configuration with each seed, keep what came of it.
+"""The runs of an experiment: extract features once, then train and evaluate each configuration with each seed.
 
     OUT/runs/<configuration>-<seed>/   a model folder; predictions.npz; result.json, written last
     OUT/ensembles/<strategy>/          an ensemble folder, of the first seed
     OUT/results.jsonl, tables.md, tables.csv, tables.html
 
-Configurations that differ in nothing but their place in the tables are one run. The same call again does
-what is not done yet; a run that fails is told and the others go on.
+Configurations that differ only in their table or row share a run. Calling again does the runs that are not done yet; a
+failed run is reported and does not stop the others.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ RESULT, PREDICTIONS = "result.json", "predictions.npz"
 logger = logging.getLogger(__name__)
 
 IDS = "/ids"
-"""Ends the name of an array of `PREDICTIONS` that has the clips' ids: "Dev/ids" [N] next to "Dev" [N, A]."""
+"""Suffix of the arrays of clip ids in `PREDICTIONS`: "Dev/ids" [N] next to "Dev" [N, A]."""
 
 Array = NDArray[np.floating]
 
@@ -66,26 +66,26 @@ class Run:
     config: ModelConfig
     settings: Settings
     seed: int
-    train: str  # key of a table, as the next two
+    train: str  # key of a training set, as in the next two
     dev: str
     reports: dict[str, str]  # by set
-    places: tuple[tuple[str, str], ...]  # tables and their rows that it stands in
-    cost: float  # about how long it takes, in any unit
+    places: tuple[tuple[str, str], ...]  # the (table, row) pairs that show it
+    cost: float  # approximate duration, in an arbitrary unit
     trained_on: tuple[str, ...] = ()  # files of `train` and `dev`, as in `ModelInfo`
 
     @property
     def is_done(self) -> bool:
-        """Whether all that it leaves is there."""
+        """Whether the run is complete."""
         return (self.folder / RESULT).is_file()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What an experiment came to."""
+    """The summary of an experiment."""
 
     folder: str
     runs: int
-    failed: dict[str, str]  # runs that failed, with the reason
+    failed: dict[str, str]  # failed run -> reason
     left_out: list[str]  # paths of clips that are missing, ids of those that are broken or silent
 
 
@@ -99,15 +99,15 @@ def run_experiment(
     workers: int = 1,
     progress: Progress = NO_PROGRESS,
 ) -> Finished:
-    """Run all that is not done yet, then write the tables.
+    """Do all runs that are not done yet, then write the tables.
 
-    `source` gives device, precision and consent; which encoders is the experiment's matter. `progress` gets a stage
-    "encoding" of each set of clips, then "training" in percent of all runs, each by about how long it takes. Raises
-    what encoding raises, before the first run.
+    `source` gives device, precision and consent; the experiment names the encoders. `progress` gets a stage "encoding"
+    for each set of clips, then "training" in percent, with runs weighted by their approximate duration. Raises the
+    errors of encoding, before the first run.
     """
     if experiment.ensembles is not None and experiment.ensembles.dev not in sets.reports:
         there = ", ".join(sets.reports)
-        raise UsageError(f"ensembles are to be chosen on {experiment.ensembles.dev!r}; reported are {there}")
+        raise UsageError(f"ensembles select models on {experiment.ensembles.dev!r}, but the reported sets are {there}")
     out.mkdir(parents=True, exist_ok=True)
     plan = _Plan(experiment, sets, out, cache, source, progress)
     missing = [run for run in plan.runs if not run.is_done]
@@ -124,14 +124,14 @@ def run_experiment(
     if experiment.ensembles is not None:
         results += _ensembles(experiment, experiment.ensembles, plan, out)
     write_results(results, out / "results.jsonl")
-    asked: dict[str, list[str]] = {}
+    requested: dict[str, list[str]] = {}
     for row in experiment.grid:
-        asked.setdefault(row.table, []).append(row.row)
+        requested.setdefault(row.table, []).append(row.row)
     if experiment.ensembles is not None:
-        asked[experiment.ensembles.table] = list(experiment.ensembles.strategies)
+        requested[experiment.ensembles.table] = list(experiment.ensembles.strategies)
     paper = experiment.compare_to_paper and experiment.has_paper_encoders
     roles = {row.row: row.paper_row for row in experiment.grid}
-    write_tables(results, out, experiment.note, asked, paper, roles)
+    write_tables(results, out, experiment.note, requested, paper, roles)
     return Finished(str(out), len(plan.runs), failed, plan.left_out)
 
 
@@ -139,12 +139,12 @@ def train_run(run: Run, tables: Mapping[str, TrainingSet]) -> None:
     """Train one model, save it with its predictions, and mark it done."""
     train, dev = tables[run.train], tables[run.dev]
     main_set = Counter(row.set for row in train.rows).most_common(1)[0][0] if train.rows else ""
-    how = TrainConfig(run.settings, run.seed, main_set)
-    member, history = fit(run.config, train, dev, how, run.folder)
+    train_config = TrainConfig(run.settings, run.seed, main_set)
+    member, history = fit(run.config, train, dev, train_config, run.folder)
     predictions: dict[str, NDArray[Any]] = {}
     rated = rated_axes(train)
     for name, key in run.reports.items():
-        scores = member.scale.to_labels(predict(member.model, tables[key], how).double().numpy())
+        scores = member.scale.to_labels(predict(member.model, tables[key], train_config).double().numpy())
         scores = np.clip(scores, *LABEL_RANGE) if run.settings.clip_output else scores
         predictions[name] = np.where([axis in rated for axis in AXES], scores, np.nan)
         predictions[f"{name}{IDS}"] = np.array([name_of(row.clip) for row in tables[key].rows])
@@ -166,7 +166,7 @@ def train_run(run: Run, tables: Mapping[str, TrainingSet]) -> None:
 
 
 class _Plan:
-    """The runs of an experiment and the tables that they are trained on; making it encodes what has to be."""
+    """The runs of an experiment and their training sets; construction extracts missing features."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class _Plan:
                 for run in self._runs(row, extractor, extracted):
                     known = runs.get(run.folder)
                     runs[run.folder] = replace(known, places=known.places + run.places) if known else run
-        # The longest first, so that none of them begins when the others have ended.
+        # The longest run first, so that it does not start when all others have finished.
         self.runs = sorted(runs.values(), key=lambda run: -run.cost)
 
     @property
@@ -213,11 +213,11 @@ class _Plan:
                 mode, n_crops = row.settings.train_crop, row.settings.epochs
             request = part, mode, n_crops
             if request not in extracted:
-                # Seeds share their crops: another seed is another training, not another encoding.
+                # All seeds use the same crops: the seed changes the training, not the features.
                 seed, clips = self._experiment.seeds[0], [row.clip for row in rows]
                 extracted[request] = extractor.prepare(clips, mode, n_crops, seed, self._progress)
                 self._left_out |= dict.fromkeys(extracted[request].left_out)
-            # Clips that were extracted, not those listed: a clip that turns up later makes it another run.
+            # Extracted clips, not listed clips: a clip that becomes available later must give a new run.
             planned = {plan.clip for plan in extracted[request].plans}
             used = [(item.clip.id, item.labels, item.set) for item in rows if item.clip in planned]
             keys[part] = stable_hash(request, used, config.encoders, config.aggregator, config.fusion)
@@ -244,8 +244,8 @@ class _Plan:
             )
 
 
-def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path) -> list[Result]:
-    """Results of the ensembles of each seed; those of the first seed are saved as models, too."""
+def _ensembles(experiment: Experiment, ensembles: Ensembles, plan: _Plan, out: Path) -> list[Result]:
+    """Results of the ensembles of each seed; those of the first seed are also saved as models."""
     results: list[Result] = []
     for seed in experiment.seeds:
         runs = {
@@ -253,31 +253,31 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path)
             for run in plan.runs
             if run.is_done and run.seed == seed
             for table, row in run.places
-            if table == asked.of
+            if table == ensembles.of
         }
-        listed = {row.row: row.paper_row for row in experiment.grid if row.table == asked.of}
+        listed = {row.row: row.paper_row for row in experiment.grid if row.table == ensembles.of}
         if not runs:
             continue
-        if absent := [row for row in listed if row not in runs]:
-            logger.warning("ensembles with seed %d are made without %s, which failed", seed, ", ".join(absent))
+        if missing := [row for row in listed if row not in runs]:
+            logger.warning("ensembles with seed %d are made without %s, which failed", seed, ", ".join(missing))
         scores: dict[str, list[Array]] = {name: [] for name in next(iter(runs.values())).reports}
         for run in runs.values():
             for name, predictions in _predictions(run).items():
                 scores[name].append(predictions)
         stacked = {name: np.stack(members) for name, members in scores.items()}
         rows = {name: plan.tables[key].rows for name, key in next(iter(runs.values())).reports.items()}
-        # An axis without a score is not what a model is chosen by, whatever labels there are.
+        # Models are not selected by an axis without scores, even if it has labels.
         chosen = {
             name: (values, np.where(np.isfinite(values).all(axis=0), label_array(rows[name]), np.nan))
             for name, values in stacked.items()
         }
-        for strategy in asked.strategies:
+        for strategy in ensembles.strategies:
             try:
                 weights = STRATEGIES[strategy](
-                    *chosen[asked.dev],
+                    *chosen[ensembles.dev],
                     names=[listed[row] for row in runs],
-                    pam=chosen.get(asked.pam),
-                    rule=asked.rule,
+                    pam=chosen.get(ensembles.pam),
+                    rule=ensembles.rule,
                 )
             except UsageError as error:
                 logger.warning("%s with seed %d: %s", strategy, seed, error)
@@ -285,7 +285,7 @@ def _ensembles(experiment: Experiment, asked: Ensembles, plan: _Plan, out: Path)
             for name in stacked:
                 used = weights.any(axis=1)
                 mean, _ = combine(stacked[name][used], weights[used])
-                results += results_of(mean, rows[name], name, asked.table, strategy, seed)
+                results += results_of(mean, rows[name], name, ensembles.table, strategy, seed)
             if seed == experiment.seeds[0]:
                 _save_ensemble(out / "ensembles" / strategy, list(runs.values()), weights.astype(np.float64), plan)
     return results
@@ -327,7 +327,7 @@ def _predictions(run: Run) -> dict[str, Array]:
 
 
 def _by_encoder_options(experiment: Experiment) -> list[list[Configuration]]:
-    """Configurations in groups that want the same of their encoders."""
+    """Groups of configurations with the same encoder options."""
     groups: dict[str, list[Configuration]] = {}
     names = [word.partition("=")[0] for word in experiment.encoders.values()]
     for row in experiment.grid:

@@ -21,15 +21,15 @@ CHOICES = {
     "report_dev": ("natural", "combined"),
     "pam_system": ("kind_folder", "folder"),
 }
-"""Key of `[data]` -> what it may be, the default first."""
+"""Key of `[data]` -> its valid values, the default first."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """The clips of an experiment. Those that are reported may be among those that training stops on."""
+    """The clips of an experiment. Reported clips may also be used for early stopping."""
 
     train: list[LabelledClip]
-    dev: list[LabelledClip]  # to stop on
+    dev: list[LabelledClip]  # for early stopping
     reports: dict[str, list[LabelledClip]]
 
 
@@ -39,22 +39,22 @@ def read_sets(
     data_root: str | Path | None = None,
     labels: str | Path | None = None,
 ) -> Sets:
-    """The clips that an experiment's `[data]` asks for.
+    """Read the clips that the `[data]` of an experiment describes.
 
     | of label files | |
     |---|---|
-    | `train`, `dev`, `test` | a published label file, or a list of one's own |
-    | `select_on` | combined (default) or natural: the clips of `dev` that training stops on |
-    | `report_dev` | natural (default) or combined: those reported as Dev; its clips of PAM are reported as PAM |
-    | `pam_system` | kind_folder (default) or folder: what counts as one system |
-    | `drop_suspect` | whether rows with suspect labels are left out |
+    | `train`, `dev`, `test` | a published label file, or a custom list |
+    | `select_on` | combined (default) or natural: the clips of `dev` for early stopping |
+    | `report_dev` | natural (default) or combined: the clips reported as Dev; PAM clips are also reported as PAM |
+    | `pam_system` | kind_folder (default) or folder: how PAM systems are named |
+    | `drop_suspect` | whether to leave out rows with suspect labels |
 
     | of one list | |
     |---|---|
-    | `list` | its path, from the data root or the folder of the experiment's file |
-    | `columns`, `where` | our name of a column -> its name there; column -> the value that rows must have |
-    | `parts`, `parts_seed` | train, Dev and any others -> their shares; no group of rows is split |
-    | `stratify` | a column, such as that of the system: each of its values is divided by these shares |
+    | `list` | its path, relative to the data root or the folder of the experiment's file |
+    | `columns`, `where` | our column name -> name in the list; column -> the value that rows must have |
+    | `parts`, `parts_seed` | train, Dev and any others -> their fractions; no group of rows is split |
+    | `stratify` | a column, such as the system: each of its values is divided in these fractions |
 
     Raises `ManifestError` for a clip in two parts, `UsageError` for an unknown or missing key.
     """
@@ -83,35 +83,35 @@ def read_sets(
             lists[part] = read_corpus(name, data_root, labels, report=logger.warning, **options)
     natural = [row for row in lists["dev"] if row.source != "PAM"]
     pam = [row for row in lists["dev"] if row.source == "PAM"]
-    wanted = {"natural": natural, "combined": lists["dev"]}
+    choices_of_dev = {"natural": natural, "combined": lists["dev"]}
     check_disjoint(lists["train"], lists["dev"] + lists.get("test", []))
-    reports = {"Dev": wanted[data.get("report_dev", "natural")], "PAM": pam, "Test": lists.get("test", [])}
+    reports = {"Dev": choices_of_dev[data.get("report_dev", "natural")], "PAM": pam, "Test": lists.get("test", [])}
     return Sets(
         lists["train"],
-        wanted[data.get("select_on", "combined")],
+        choices_of_dev[data.get("select_on", "combined")],
         {name: rows for name, rows in reports.items() if rows},
     )
 
 
-def _split(rows: Sequence[LabelledClip], shares: Any, seed: int, stratify: str) -> Sets:
-    """Rows in named parts. Each is split off what the ones before it have left."""
-    are_shares = isinstance(shares, dict) and all(type(x) in (int, float) and x > 0 for x in shares.values())
-    if not are_shares or not {"train", "Dev"} <= set(shares) or abs(sum(shares.values()) - 1) > 1e-6:
-        raise UsageError("`parts` are shares of train, Dev and any others, and sum to 1")
+def _split(rows: Sequence[LabelledClip], fractions: Any, seed: int, stratify: str) -> Sets:
+    """Split rows into named parts. Each part is split off the rows that earlier parts left over."""
+    are_fractions = isinstance(fractions, dict) and all(type(x) in (int, float) and x > 0 for x in fractions.values())
+    if not are_fractions or not {"train", "Dev"} <= set(fractions) or abs(sum(fractions.values()) - 1) > 1e-6:
+        raise UsageError("`parts` are fractions of train, Dev and any others, and sum to 1")
     left, parts, rest = list(rows), {}, 1.0
-    for name in reversed([name for name in shares if name != "train"]):
+    for name in reversed([name for name in fractions if name != "train"]):
         if stratify:
-            left, parts[name] = split_stratified(left, shares[name] / rest, seed, stratify)
+            left, parts[name] = split_stratified(left, fractions[name] / rest, seed, stratify)
         else:
-            left, parts[name] = split_groups(left, shares[name] / rest, seed)
-        rest -= shares[name]
-    order = [name for name in shares if name != "train"]
+            left, parts[name] = split_groups(left, fractions[name] / rest, seed)
+        rest -= fractions[name]
+    order = [name for name in fractions if name != "train"]
     return Sets(left, parts["Dev"], {name: parts[name] for name in order})
 
 
 def _find(name: str, folder: Path, data_root: str | Path | None) -> Path:
-    places = [Path(root) / name for root in (data_root, folder) if root is not None]
-    return next((place for place in places if place.is_file()), places[-1])
+    paths = [Path(root) / name for root in (data_root, folder) if root is not None]
+    return next((path for path in paths if path.is_file()), paths[-1])
 
 
 def check_keys(what: str, given: Mapping[str, Any], needed: set[str], others: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""The first page of an experiment's report: the best runs, what did not converge, where the paper's claims hold."""
+"""The summary of an experiment: the best runs, the runs that did not converge, and the paper's claims."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmmos.experiments.claims import CLAIMS, paper_srcc
-from mmmos.experiments.result_tables import Asked
+from mmmos.experiments.result_tables import RequestedRows
 from mmmos.experiments.results import AXIS_TITLES, Result, converged
 from mmmos.paper import ENSEMBLES
 
 Roles = Mapping[str, str]
-"""Row of a table -> the paper's row whose place it has."""
+"""Row of a table -> the corresponding row of the paper."""
 
 Key = tuple[str, str, str, str, str]
 """Table, row, set, level, axis."""
@@ -23,19 +23,19 @@ Key = tuple[str, str, str, str, str]
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean figures of one row over its seeds."""
+    """Metrics of one row, averaged over its seeds."""
 
     SRCC: float
     MSE: float
-    constant_MSE: float  # noqa: N815 - as `Result` has it
+    constant_MSE: float  # noqa: N815 - the name in `Result`
 
 
-def summary(results: Sequence[Result], asked: Asked | None = None, roles: Roles | None = None) -> list[str]:
+def summary(results: Sequence[Result], requested: RequestedRows | None = None, roles: Roles | None = None) -> list[str]:
     """Blocks of Markdown: best runs and ensembles, runs that failed or did not converge, and the paper's claims."""
     means = _means(results)
     sets = list(dict.fromkeys(result.set for result in results))
     ran = {(result.table, result.row) for result in results}
-    failed = [f"{table} {row}" for table, rows in (asked or {}).items() for row in rows if (table, row) not in ran]
+    failed = [f"{table} {row}" for table, rows in (requested or {}).items() for row in rows if (table, row) not in ran]
     parts = ["## Summary"]
     if sets:
         parts += ["Best run by SRCC over clips on " + sets[0] + ", axis by axis, and its SRCC on the other sets:"]
@@ -58,7 +58,7 @@ def _means(results: Sequence[Result]) -> dict[Key, Mean]:
 
 
 def _best(means: Mapping[Key, Mean], sets: Sequence[str], ensembles: bool) -> str:
-    """A table of the best row on each axis: of the ensembles, or of the others."""
+    """A table of the best row on each axis, among the ensembles or among the other rows."""
     head = ["axis", "best", *(f"SRCC {name}" for name in sets[:4]), f"MSE {sets[0]}", "constant's MSE"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * (len(head) - 2)]
     for axis in AXIS_TITLES:
@@ -79,7 +79,7 @@ def _best(means: Mapping[Key, Mean], sets: Sequence[str], ensembles: bool) -> st
 
 
 def _trouble(results: Sequence[Result], sets: Sequence[str], failed: Sequence[str]) -> str:
-    """Runs that failed, and runs with an axis on which they are hardly better than a constant on the first set."""
+    """Failed runs, and runs that are hardly better than a constant on an axis of the first set."""
     runs: dict[tuple[str, str], dict[str, set[int]]] = {}
     seeds: dict[tuple[str, str], set[int]] = {}
     for one in results:
@@ -96,12 +96,12 @@ def _trouble(results: Sequence[Result], sets: Sequence[str], failed: Sequence[st
         lines.append(f"- {markdown(f'{table}, {row}')}: did not converge on {', '.join(found)}")
     if not lines:
         return "All runs finished and converged."
-    where = f" Convergence is seen on {sets[0]}." if sets else ""
+    where = f" Convergence is measured on {sets[0]}." if sets else ""
     return f"Failed or not converged: {len(lines)} rows.{where}\n\n" + "\n".join(lines)
 
 
 def _claims(means: Mapping[Key, Mean], roles: Roles) -> list[str]:
-    """Whether what the paper says holds here, and in its own tables; nothing where no claim can be checked."""
+    """Whether the paper's claims hold here and in its own tables; empty if no claim can be checked."""
     ours = {
         (table, roles.get(row, row), name, level): mean.SRCC
         for (table, row, name, level, axis), mean in means.items()
@@ -121,7 +121,7 @@ def _claims(means: Mapping[Key, Mean], roles: Roles) -> list[str]:
 
 
 def markdown(text: str) -> str:
-    """One line of plain text, nothing in it taken for Markdown or HTML."""
+    """Plain text as one line, with the special characters of Markdown and HTML escaped."""
     return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", " ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""Result tables as files: Markdown, CSV, and HTML by `mmmos.experiments.html`."""
+"""Write result tables as Markdown, CSV, and HTML (`mmmos.experiments.html`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mmmos.experiments.cell_text import (
     size_text,
 )
 from mmmos.experiments.html import to_html
-from mmmos.experiments.result_tables import Asked, Entry, ResultTable, every_table
+from mmmos.experiments.result_tables import Entry, RequestedRows, ResultTable, every_table
 from mmmos.experiments.results import AXIS_TITLES, Result
 from mmmos.experiments.summary import Roles, markdown, summary
 
@@ -30,18 +30,18 @@ from mmmos.experiments.summary import Roles, markdown, summary
 def paper_tables(
     results: Sequence[Result],
     note: str,
-    asked: Asked | None = None,
+    requested: RequestedRows | None = None,
     paper: bool = True,
     roles: Roles | None = None,
 ) -> dict[str, str]:
-    """Every table in three formats: the names of the files and their text.
+    """Every table in three formats: file name -> text.
 
-    `note` is plain text for the reader: which weights and data the results are of. `paper` says whether the paper's
-    numbers are of the same encoders and data, `roles` which of the paper's rows a row has the place of.
+    `note` is plain text for the reader: the weights and data of the results. `paper` says whether the paper's numbers
+    are for the same encoders and data, `roles` maps rows to the corresponding rows of the paper.
     """
-    tables = every_table(results, asked, paper=paper)
+    tables = every_table(results, requested, paper=paper)
     return {
-        "tables.md": to_markdown(tables, note, summary(results, asked, roles)),
+        "tables.md": to_markdown(tables, note, summary(results, requested, roles)),
         "tables.csv": to_csv(tables),
         "tables.html": to_html(tables, note),
     }
@@ -51,18 +51,18 @@ def write_tables(
     results: Sequence[Result],
     folder: Path,
     note: str,
-    asked: Asked | None = None,
+    requested: RequestedRows | None = None,
     paper: bool = True,
     roles: Roles | None = None,
 ) -> None:
-    """Write `paper_tables` into a folder, which is made if it is not there."""
+    """Write `paper_tables` to a folder, which is created if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in paper_tables(results, note, asked, paper, roles).items():
+    for name, text in paper_tables(results, note, requested, paper, roles).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
 def to_markdown(tables: Sequence[ResultTable], note: str, page: Sequence[str] = ()) -> str:
-    """The summary `page`, then narrow tables: of each set the composite's metrics, then SRCC and MSE by axis."""
+    """The summary `page`, then narrow tables: for each set the composite's metrics, then SRCC and MSE by axis."""
     parts = ["# Results", textwrap.fill(markdown(note), 100), *page]
     papers = any(entry.paper is not None for table in tables for _, entries in table.rows for entry in entries)
     parts += ["## Tables", textwrap.fill(NARROW_LEGEND + (PAPER_LEGEND if papers else ""), 100)] if tables else []
@@ -76,7 +76,7 @@ def to_markdown(tables: Sequence[ResultTable], note: str, page: Sequence[str] = 
 
 
 def _set_blocks(tables: Sequence[ResultTable], place: tuple[str, str]) -> list[str]:
-    """One set's narrow tables: the composite, or the first axis with numbers; then all axes by SRCC and by MSE."""
+    """The narrow tables of one set: the composite or the first defined axis, then all axes by SRCC and by MSE."""
     of_set = [table for table in tables if place in {(group.set, group.level) for group in table.groups}]
     first = next((table for table in of_set if _is_defined(table, place)), of_set[0])
     (group,) = [group for group in first.groups if (group.set, group.level) == place]
@@ -95,12 +95,12 @@ def _set_blocks(tables: Sequence[ResultTable], place: tuple[str, str]) -> list[s
 
 
 def _is_defined(table: ResultTable, place: tuple[str, str]) -> bool:
-    """Whether a set has a number of this axis: without a rated axis there is no composite."""
+    """Whether a set has a value on this axis: the composite is undefined if an axis was not rated."""
     return any(entry.status == "ok" for entry, _ in _column(table, place, "MSE"))
 
 
 def _column(table: ResultTable, place: tuple[str, str], metric: str) -> list[tuple[Entry, str]]:
-    """A column's entries, row by row, with their metric."""
+    """The entries of a column, each with its metric."""
     at = [(group.set, group.level, name) for group, name in table.columns].index((*place, metric))
     return [(entries[at], metric) for _, entries in table.rows]
 
@@ -108,7 +108,7 @@ def _column(table: ResultTable, place: tuple[str, str], metric: str) -> list[tup
 def _narrow(
     table: ResultTable, heads: Sequence[str], columns: Sequence[list[tuple[Entry, str]]], whole: bool = True
 ) -> str:
-    """One narrow table; the `whole` one of a set has deviations, marked rows and the paper's numbers, others cells."""
+    """One narrow table; if `whole`, with standard deviations, row marks and the paper's numbers, else marked cells."""
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
     for (name, _), *row in zip(table.rows, *columns, strict=True):
         flat = f" {FLAT}" if whole and not all(entry.converged for entry, _ in row) else ""
@@ -121,7 +121,7 @@ def _narrow(
 
 
 def to_csv(tables: Sequence[ResultTable]) -> str:
-    """One line a cell, in full precision; empty where there is no number."""
+    """One line per cell, in full precision; empty for a missing value."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = (

@@ -1,4 +1,4 @@
-"""Scores over labels as a picture, one panel an axis. Needs the extra `plot` (matplotlib)."""
+"""Scatter plots of scores over labels, one panel per axis. Needs the extra `plot` (matplotlib)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".pdf", ".svg")
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-"""Okabe and Ito's, which those who are colour-blind tell apart; domains beyond them are grey."""
+"""The palette of Okabe and Ito, which suits colour-blind readers; further domains are grey."""
 
 Limits = tuple[float, float]
-"""The lowest and the highest value of an axis of the picture."""
+"""The lowest and highest value of a plot axis."""
 
 _GREY, _INK = "#8C8C8C", "#303030"
 _WIDTH = 10.0  # inches; 1600 pixels of a PNG
@@ -34,7 +34,7 @@ _DPI = 160
 
 
 def check_plot(path: Path) -> None:
-    """Raise `UsageError` if no picture can be written there: another suffix, no such folder, no matplotlib."""
+    """Raise `UsageError` if no plot can be written to a path: unknown suffix, missing folder, no matplotlib."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
@@ -53,9 +53,9 @@ def plot(
     axes: Sequence[str] = EVALUATED_AXES,
     same_scale: bool = True,
 ) -> None:
-    """Write the picture whole or not at all; its kind is that of the suffix. Raises `UsageError`."""
+    """Write the plot atomically, in the format of the suffix. Raises `UsageError`."""
     check_plot(path)
-    # Dates would make two runs differ.
+    # Dates would make the files of two runs differ.
     metadata: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     import matplotlib
 
@@ -71,10 +71,10 @@ def scatter(
     axes: Sequence[str] = EVALUATED_AXES,
     same_scale: bool = True,
 ) -> Figure:
-    """A panel an axis that has labels and scores: clips as small dots, their systems as large ones.
+    """One panel per axis with labels and scores: clips as small dots, systems as large dots.
 
-    Colours are domains; on the dashed line score and label are equal. Without `same_scale`, scores and labels are on
-    different rating scales: there is no such line and no MSE, and each has limits of its own.
+    Colours are domains; score and label are equal on the dashed line. Without `same_scale`, scores and labels are on
+    different rating scales: the line and the MSE are omitted, and scores and labels have separate limits.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -114,7 +114,7 @@ def _draw(
     limits: tuple[Limits, Limits],
     same_scale: bool,
 ) -> None:
-    few = min(1.0, 300 / len(clips.target))  # the more dots, the smaller and the fainter
+    few = min(1.0, 300 / len(clips.target))  # more dots are smaller and more transparent
     shades = [colours[domain] for domain in clips.domains]
     order = np.random.default_rng(0).permutation(len(shades))  # so that no domain covers the others
     if same_scale:
@@ -166,7 +166,7 @@ def _style(panel: Axes, limits: tuple[Limits, Limits]) -> None:
 
 
 def _legend(figure: Figure, spare: Axes | None, colours: dict[str, str], systems: bool, same_scale: bool) -> None:
-    """Domains, and what the sizes mean, in the panel left over or else below all."""
+    """Draw the legend of colours and sizes in a spare panel, or below the panels."""
     from matplotlib.lines import Line2D
 
     def dot(label: str, colour: str, size: float) -> Line2D:
@@ -193,7 +193,7 @@ def _figures(sample: Sample, what: str, same_scale: bool) -> str:
 
 
 def _ticks(low: float, high: float) -> list[int]:
-    """Whole numbers at distances of 1, 2, 5, 10, ...
+    """Whole numbers in steps of 1, 2, 5, 10, ...
 
     >>> _ticks(0.5, 4.0), _ticks(-0.5, 10.5), _ticks(0.0, 100.0)
     ([1, 2, 3, 4], [0, 2, 4, 6, 8, 10], [0, 20, 40, 60, 80, 100])
@@ -203,7 +203,7 @@ def _ticks(low: float, high: float) -> list[int]:
 
 
 def _limits(found: Sequence[NDArray[np.float64]]) -> Limits:
-    """One pair for all panels, so that they compare: the values' range and a little more."""
+    """The range of the values and a margin: the same in all panels, so that they can be compared."""
     if not found:
         return LABEL_RANGE
     values: NDArray[np.float64] = np.concatenate(found)
@@ -211,7 +211,7 @@ def _limits(found: Sequence[NDArray[np.float64]]) -> Limits:
 
 
 def _colours(rows: Sequence[LabelledClip]) -> dict[str, str]:
-    """A colour for each domain; grey for the clips without one beside others, and for a system of several."""
+    """A colour per domain; grey for systems of several domains and, if any clip has a domain, for clips without one."""
     names = sorted({row.domain for row in rows if row.domain})
     colours = {name: COLOURS[i] if i < len(COLOURS) else _GREY for i, name in enumerate(names)}
     return colours | {"": _GREY if names else COLOURS[0]}

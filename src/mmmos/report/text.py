@@ -26,7 +26,7 @@ def printable(name: str) -> str:
 
 
 def agreement_table(found: Sequence[Agreement]) -> str:
-    """Agreement with the labels: a line under 100 characters for each axis and part, an empty line between parts."""
+    """Agreement with the labels: one line of under 100 characters per axis and part, an empty line between parts."""
     lines = [f"{_SAMPLE_HEAD}{'MSE':>8}{'bias':>7}{'debiased':>10}{'LCC':>7}{'SRCC':>7}  {'95 %':<14}{'KTAU':>7}"]
     before = ""
     for item in found:
@@ -39,7 +39,7 @@ def agreement_table(found: Sequence[Agreement]) -> str:
 
 
 def comparison_table(found: Sequence[Comparison]) -> str:
-    """Two models' metrics, a line under 100 characters for each; A is the first model."""
+    """Two models' metrics, one line of under 100 characters per metric; A is the first model."""
     lines = [f"{_SAMPLE_HEAD} {'metric':<13}{'A':>7}{'B':>7}{'A - B':>8}  {'95 %':<16}{'A better':>9}"]
     before = None
     for item in found:
@@ -69,15 +69,15 @@ def _interval(low: float, high: float, digits: int) -> str:
 
 
 TextTable = list[tuple[str, list[str]]]
-"""Lines, each with its name and its cells."""
+"""The lines of a table: name and cells."""
 
 
 def leaderboard_tables(
     results: Sequence[Result], rows: Sequence[Published], ranks: Sequence[Rank]
 ) -> dict[str, TextTable]:
-    """The tables of a leaderboard by their titles; every line has utterance columns, then system columns.
+    """The tables of a leaderboard by title; every line has utterance columns, then system columns.
 
-    The first has the model next to the noise ceiling on every axis, the others next to the published rows.
+    The first table compares the model with the noise ceiling on every axis, the others with the published rows.
     """
     of = {(item.axis, item.level): item for item in results}
     axes = [axis for axis in (*SHOWN, "composite", "mean_of_axes") if (axis, "utterance") in of]
@@ -113,7 +113,7 @@ def table_text(title: str, table: TextTable) -> str:
 
 
 def table_markdown(title: str, table: TextTable) -> str:
-    """The same as a Markdown table."""
+    """A leaderboard table as Markdown."""
     columns = [f"{level} {name}" for level in LEVELS for name in METRICS]
     lines = [f"## {title}", "", f"| | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
     for name, cells in table:
