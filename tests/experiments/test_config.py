@@ -229,7 +229,7 @@ def test_ensembles_are_all_of_table_iii_if_nothing_else_is_said(read: Callable[.
         ("colour = 3\n" + PLAIN + GRID, "has no colour; it has beside_paper, data, encoders"),
         ('preset = "big"\n' + PLAIN + GRID, "no preset is called 'big'; there are paper"),
         ('seeds = ["x"]\n' + PLAIN + GRID, "is not a valid experiment"),
-        (PLAIN + GRID + "[settings]\nspeed = 3\n", "no setting is called speed; there are wavlm_output"),
+        (PLAIN + GRID + "[settings]\nspeed = 3\n", "no setting is called speed; there are pool,"),
         (PLAIN + GRID + 'loss = ["ut", "mse"]\n', "loss cannot be 'mse'; it is ut or con or dcq or ccc"),
         (PLAIN + GRID + "speed = 3\n", "no setting is called speed"),
         (PLAIN + GRID.replace('["a"]', '["a", "c"]'), "the grid names c; the encoders are a, b"),
