@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECKED = ("src", "docs", "recipes", "scripts", "bench", "samples", "README.md", "CHANGELOG.md", "Makefile")
 SUFFIXES = (".py", ".md", ".toml", "")
 PENDING = (
-    *(f"src/mmmos/{name}" for name in ("audio", "encoders")),
+    *(f"src/mmmos/{name}" for name in ("audio")),
     *(f"src/mmmos/{name}" for name in ("features", "inference", "io", "model", "training")),
     *(f"src/mmmos/{name}.py" for name in ("metrics", "scores")),
 )

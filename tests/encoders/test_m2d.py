@@ -360,7 +360,7 @@ def test_every_key_is_mapped_ignored_by_name_or_refused(
 @pytest.mark.parametrize("stray", ["cls_token", "norm.weight", "module.ar.runtime.extra", "blocks.0.norm1.weight"])
 def test_what_lies_beside_the_encoder_is_known_or_refused(weights: State, tmp_path: Path, stray: str) -> None:
     held = layout("fine-tuned", weights) | {stray: torch.zeros(1)}
-    with pytest.raises(ModelFormatError, match=rf"unknown {stray} beside module\.ar\.runtime\.backbone\.\*"):
+    with pytest.raises(ModelFormatError, match=rf"unknown {stray} next to module\.ar\.runtime\.backbone\.\*"):
         load(write(tmp_path, held))
 
 

@@ -87,7 +87,7 @@ def test_encode_gives_no_gradient_and_a_call_does(toy_encoder: ToyEncoder) -> No
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 0])
 def test_another_sample_rate_is_refused(toy_encoder: ToyEncoder, rate: int) -> None:
-    with pytest.raises(SampleRateError, match=rf"toy hears audio at 16000 Hz, not at {rate} Hz"):
+    with pytest.raises(SampleRateError, match=rf"toy takes audio at 16000 Hz, not at {rate} Hz"):
         toy_encoder.encode(torch.zeros(1, 400), sample_rate=rate)
     assert toy_encoder.encode(torch.zeros(1, 400), sample_rate=16_000).frames.shape == (1, 2, 4)
 

@@ -1,6 +1,6 @@
 """The frozen encoders: from waveforms to frames.
 
-In the order of data flow: base, device, torch_settings, weights, one module each, table.
+In the order of data flow: base, device, torch_settings, weights, one module per encoder, table.
 """
 
 from typing import TYPE_CHECKING

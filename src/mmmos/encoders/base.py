@@ -1,8 +1,8 @@
-"""What an encoder promises, and the features it gives.
+"""The encoder interface, and the features that an encoder returns.
 
 An encoder is frozen: evaluation mode, no gradient to its weights, one sample rate. A clip's features
-depend on nothing but that clip's own samples. The base class sees to it: clips of one length go
-through the network together, clips of different lengths apart, so no clip ever meets padding.
+depend only on that clip's own samples. The base class ensures this: clips of equal length go through
+the network together, clips of different lengths separately, so no clip is ever padded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Features:
 
     Shape:
         - frames: [B, T, D], zero where `mask` is False
-        - mask: [B, T] bool, True where a frame is real
+        - mask: [B, T] bool, True where a frame is valid
     """
 
     frames: Tensor
@@ -46,13 +46,13 @@ class Encoder(nn.Module, ABC):
     name: str
     """Key in `ENCODERS`."""
     sample_rate: int
-    """Hz, of the waveforms that it takes."""
+    """Hz, of the waveforms that it accepts."""
     dim: int
-    """D, values a frame."""
+    """D, values per frame."""
     block_dims: tuple[int, ...]
     """Width of each block of a frame's values, sum D: for example a layer's values and the network's own score."""
     rate_hz: float
-    """Frames a second, nominal."""
+    """Nominal frames per second."""
     min_samples: int
     """Shortest clip it can encode, in samples at `sample_rate`."""
 
@@ -72,7 +72,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are, or what stands for them."""
+        """The device of its weights, or of its buffers if it has no weights."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def settings(self) -> dict[str, Any]:
@@ -84,9 +84,9 @@ class Encoder(nn.Module, ABC):
 
         Shape:
             - waves: [B, S] mono, in [-1, 1], at `sample_rate`
-            - lengths: [B] samples that are real in each row; all of them when left out
+            - lengths: [B] number of valid samples in each row; all samples by default
 
-        Raises `AudioError` ("too_short") for a row under `min_samples`, ValueError for another layout.
+        Raises `AudioError` ("too_short") for a row under `min_samples`, ValueError for any other layout.
         """
         if waves.ndim != 2 or not waves.is_floating_point():
             raise ValueError(f"waves must be floating point [B, S], not {waves.dtype} {tuple(waves.shape)}")
@@ -95,13 +95,13 @@ class Encoder(nn.Module, ABC):
             raise ValueError(f"lengths {sizes} do not fit waves {tuple(waves.shape)}")
         if sizes and min(sizes) < self.min_samples:
             raise AudioError(
-                "too_short", f"{self.name} needs {self.min_samples / self.sample_rate:.3f} s of audio at the least"
+                "too_short", f"{self.name} needs {self.min_samples / self.sample_rate:.3f} s of audio at least"
             )
         clips = waves.unbind()
         by_clip: dict[int, Tensor] = {}
         for size in sorted(set(sizes)):
             alike = [i for i, other in enumerate(sizes) if other == size]
-            # On a CPU clips go faster one by one: their activations stay in its cache.
+            # A CPU is faster with one clip at a time: the activations stay in its cache.
             step = 1 if waves.device.type == "cpu" else len(alike)
             for rows in (alike[i : i + step] for i in range(0, len(alike), step)):
                 by_clip |= zip(rows, self.frames(torch.stack([clips[i][:size] for i in rows])), strict=True)
@@ -111,24 +111,24 @@ class Encoder(nn.Module, ABC):
     def encode(
         self, waves: Tensor, lengths: Tensor | Sequence[int] | None = None, sample_rate: int | None = None
     ) -> Features:
-        """`forward` without gradient. Give `sample_rate` to have it checked against the encoder's own."""
+        """`forward` without gradients. `sample_rate`, if given, must be the encoder's own."""
         if sample_rate not in (None, self.sample_rate):
-            raise SampleRateError(f"{self.name} hears audio at {self.sample_rate} Hz, not at {sample_rate} Hz")
+            raise SampleRateError(f"{self.name} takes audio at {self.sample_rate} Hz, not at {sample_rate} Hz")
         features: Features = self(waves, lengths)
         return features
 
     def train(self, mode: bool = True) -> Encoder:
-        """Stays in evaluation mode, whatever is asked: the encoders are frozen (paper, section III)."""
+        """Always in evaluation mode; `mode` is ignored: the encoders are frozen (paper, section III)."""
         super().train(False)
         return self.requires_grad_()
 
     def requires_grad_(self, requires_grad: bool = True) -> Encoder:
-        """Stays without gradient, whatever is asked."""
+        """Always without gradients for its weights; `requires_grad` is ignored."""
         super().requires_grad_(False)
         return self
 
     def fingerprint_key(self, key: str) -> str:
-        """The name of a tensor in the fingerprint: it stays when an attribute gets another name."""
+        """The name of a tensor in the fingerprint, which stays the same when an attribute is renamed."""
         return key
 
     def fingerprint(self) -> str:
@@ -142,7 +142,7 @@ class Encoder(nn.Module, ABC):
 
 
 def required_rates(encoders: Iterable[Encoder]) -> list[int]:
-    """The sample rates (Hz) of the encoders, each once, in rising order."""
+    """The sample rates (Hz) of the encoders, without duplicates, in ascending order."""
     return sorted({encoder.sample_rate for encoder in encoders})
 
 
@@ -154,7 +154,7 @@ def min_duration(encoders: Iterable[Encoder]) -> float:
 def encode_windows(
     encoders: Mapping[str, Encoder], windows: Sequence[Window], dtype: torch.dtype = torch.float32
 ) -> dict[str, Features]:
-    """Features of windows by encoder, each encoder run once, on its own device.
+    """Features of windows by encoder. Each encoder runs once, on its own device.
 
     `dtype` is the precision of its arithmetic where that is safe; features are float32.
     """
@@ -181,13 +181,13 @@ def _pad(clips: list[Tensor], dim: int, rate_hz: float) -> Features:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """An encoder that a model was trained on, exactly enough to find it again."""
+    """An encoder that a model was trained on, with all that is needed to load the same one again."""
 
     name: str  # key in `ENCODERS`
     block_dims: tuple[int, ...]  # width of each block of its frames, sum D
-    fingerprint: str  # `Encoder.fingerprint()`: another one would give other scores
+    fingerprint: str  # `Encoder.fingerprint()`: a different one would give different scores
     options: dict[str, Any] = field(default_factory=dict)  # arguments of `load_encoder`
-    checkpoint: str | None = None  # path of its weights, if it has its own; relative to the model's folder
+    checkpoint: str | None = None  # path of its weights, if one was given; relative to the model's folder
 
     def stored(self) -> dict[str, Any]:
         """The fields by the keys of model folders and run hashes, which call `block_dims` columns."""

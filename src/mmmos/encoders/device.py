@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""The choice of the device that networks run on."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def pick_device(device: str) -> torch.device:
     if resolved.type not in ("cpu", "cuda"):
         raise UsageError(f"device {device!r}: mmmos runs on cpu, cuda or cuda:N")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {device!r} was asked for, and there is no such GPU")
+        raise UsageError(f"device {device!r}: there is no such GPU")
     return resolved

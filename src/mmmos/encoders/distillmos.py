@@ -1,19 +1,19 @@
 """DistillMOS: a small speech-quality network distilled from XLS-R, as a frozen encoder.
 
     wave 16 kHz ► peak 1 ► STFT 20 ms / 10 ms, |X|^0.3 ► 6 convolutions ► linear 1024 -> 200
-         ► + position ► 7 transformer blocks ► 200 values a 20 ms frame ► attention pooling ► MOS
+         ► + position ► 7 transformer blocks ► 200 values per 20 ms frame ► attention pooling ► MOS
 
 Published by B. Stahl and H. Gamper as "Distillation and Pruning for Scalable Self-Supervised
 Representation-Based Speech Quality Assessment" (package `distillmos` 0.9.1, MIT). The network is
-written anew; `recipes/lite/convert_distillmos.py` turns the published weights into ours.
+reimplemented; `recipes/lite/convert_distillmos.py` converts the published weights.
 
-The position table has 384 rows, so the transformer sees segments of 7.68 s. A shorter clip is padded
-with zeros to one segment, and attention and pooling see that padding, as published: 1 s of speech
-scores as 1 s of speech and 6.68 s of silence. A longer clip, padded to whole frames, is covered by the
-fewest segments, the first at its start, the last at its end. There we differ from the package, which
-takes a segment at least every second and scales each to its own peak: we scale the clip once, by its
-own peak. So the convolutions, most of the work, run once over the clip and only their edges once a
-segment; the result is that of convolving each segment alone.
+The position table has 384 rows, so the transformer processes segments of 7.68 s. A shorter clip is
+padded with zeros to one segment, and attention and pooling include that padding, as published: 1 s of
+speech scores as 1 s of speech and 6.68 s of silence. A longer clip, padded to whole frames, is covered
+by as few segments as possible, the first at its start, the last at its end. Here we differ from the
+package, which takes a segment at least every second and scales each to its own peak: we scale the clip
+once, by its own peak. So the convolutions, most of the work, run once over the clip, and only their
+edges once per segment; the result is that of convolving each segment alone.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from mmmos.encoders.weights import bundled_state, load_strictly
 RATE = 16_000  # Hz
 WINDOW = 20 * RATE // 1000  # samples, of the STFT: 161 bins
 HOP = WINDOW // 2  # samples
-FRAME = 2 * HOP  # samples a frame: the last convolution takes every other STFT column
+FRAME = 2 * HOP  # samples per frame: the last convolution has a stride of two STFT columns
 SEGMENT = 384  # frames, 7.68 s
-EDGE = 4  # frames at either end of a stretch that its end changes: 6 STFT columns of reach, and half a window
-CHANNELS = (2, 64, 64, 128, 256, 256, 256)  # of the convolutions; the 2 are real and imaginary part
-BINS = 4  # frequencies that the last convolution leaves of 161
+EDGE = 4  # frames at either end of a segment that depend on where it ends: a reach of 6 STFT columns and half a window
+CHANNELS = (2, 64, 64, 128, 256, 256, 256)  # of the convolutions; the first 2 are the real and the imaginary part
+BINS = 4  # frequencies after the last convolution, of 161
 WIDTH = 200  # of the transformer
 HEADS = 8
 BLOCKS = 7
@@ -44,8 +44,8 @@ BLOCKS = 7
 class DistillMOS(Encoder):
     """Frames of 200 transformer outputs and, as column 201, the MOS (1-5) of the frame's segment.
 
-    `state` is a dict as `recipes/lite/convert_distillmos.py` writes it; None takes the bundled weights.
-    Activations of the first convolution take 4 MB a second of audio: give long clips in windows.
+    `state` is a dict as `recipes/lite/convert_distillmos.py` writes it; None loads the bundled weights.
+    Activations of the first convolution take 4 MB per second of audio: split long clips into windows.
     """
 
     name = "distillmos"
@@ -61,7 +61,7 @@ class DistillMOS(Encoder):
         super().__init__()
         last = len(CHANNELS) - 2
         # Kernels are [.., time, frequency]: an STFT is [time, bin, part] in memory, which is
-        # "channels last" already, so no activation is ever copied into another layout.
+        # "channels last" already, so no activation is ever copied to another layout.
         self.convs = nn.ModuleList(
             nn.Conv2d(n, m, 3, stride=(2 if i == last else 1, 2 if i else 1), padding=(1, 0))
             for i, (n, m) in enumerate(pairwise(CHANNELS))
@@ -91,7 +91,7 @@ class DistillMOS(Encoder):
         return self._segments(waves)[1].mean(dim=1)
 
     def _segments(self, waves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Transformer outputs [B, N, 384, 200], MOS [B, N], and the frames they stand for [N, 384]."""
+        """Transformer outputs [B, N, 384, 200], MOS [B, N], and the frames that they cover [N, 384]."""
         index = cover(math.ceil(waves.shape[1] / FRAME)).to(waves.device)
         shape = (len(waves), len(index))
         hidden = self.blocks((self._local(waves, index) + self.position).flatten(0, 1))
@@ -102,15 +102,15 @@ class DistillMOS(Encoder):
     def _local(self, waves: Tensor, index: Tensor) -> Tensor:
         """Each segment's convolved frames: [B, S], frames of the segments [N, 384] -> [B, N, 384, 200]."""
         frames, total = math.ceil(waves.shape[1] / FRAME), int(index[-1, -1]) + 1
-        heard = min(frames + 2 * EDGE, total)
+        computed = min(frames + 2 * EDGE, total)
         waves = waves / (waves.abs().amax(dim=1, keepdim=True) + 1e-8)
-        waves = F.pad(waves, (0, heard * FRAME - waves.shape[1]))
+        waves = F.pad(waves, (0, computed * FRAME - waves.shape[1]))
         local = self._convolve(waves)
-        # All frames of the padding that are clear of its ends are equal: compute one, repeat it.
-        local = local[:, torch.maximum(index.clamp(max=heard - EDGE), index - (total - heard))]
+        # All frames inside the padding, away from its ends, are equal: compute one and repeat it.
+        local = local[:, torch.maximum(index.clamp(max=computed - EDGE), index - (total - computed))]
         if len(index) == 1:
             return local
-        # A segment's ends are reflected and zero-padded as though nothing lay beyond them.
+        # The ends of a segment are reflected and zero-padded as if the clip ended there.
         strips = waves.unfold(1, 2 * EDGE * FRAME, FRAME)[:, index[:, [0, -2 * EDGE]].T]  # [B, 2, N, 8 frames]
         first, last = self._convolve(strips.flatten(0, 2)).view(*strips.shape[:3], 2 * EDGE, WIDTH).unbind(1)
         return torch.cat([first[:, :, :EDGE], local[:, :, EDGE:-EDGE], last[:, :, -EDGE:]], dim=2)
@@ -140,14 +140,14 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, T, 25]
-        heard = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = self.norm1(x + self.out(heard))
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = self.norm1(x + self.out(attended))
         out: Tensor = self.norm2(x + self.down(F.relu(self.up(x))))
         return out
 
 
 def cover(frames: int) -> Tensor:
-    """The fewest evenly spaced segments over a clip of so many frames, as frame numbers [N, 384].
+    """The fewest evenly spaced segments that cover a clip of `frames` frames, as frame numbers [N, 384].
 
     >>> cover(500)[:, [0, -1]].tolist()
     [[0, 383], [116, 499]]
@@ -161,9 +161,9 @@ def cover(frames: int) -> Tensor:
 def compress(spectrum: Tensor) -> Tensor:
     """Raise magnitudes to the power 0.3 and keep phases; real and imaginary part in the last axis.
 
-    Magnitudes under 1e-12 are scaled as 1e-12 is. Written on the power, since the gradient of a
-    magnitude is not finite at zero. The gradient grows towards zero, too; magnitudes under 1e-4 get the factor of 1e-4
-    there, or a pause would outweigh all else.
+    Magnitudes under 1e-12 are scaled as 1e-12 is. The power is used, since the gradient of a magnitude is not finite
+    at zero. The gradient also grows towards zero: in it, magnitudes under 1e-4 get the factor of 1e-4, or a pause would
+    outweigh everything else.
 
     >>> compress(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).norm(dim=-1) ** (1 / 0.3)
     tensor([5.0000, 0.0000])
@@ -177,7 +177,7 @@ def compress(spectrum: Tensor) -> Tensor:
 
 
 def positions() -> Tensor:
-    """Sines and cosines of each frame's place in its segment, [384, 200]."""
+    """Sines and cosines of each frame's position in its segment, [384, 200]."""
     rates = torch.exp(torch.arange(0, WIDTH, 2) * (-math.log(2 * SEGMENT) / WIDTH))
     phase = torch.arange(SEGMENT)[:, None] * rates
     return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(1)

@@ -5,7 +5,7 @@
                                                                  opinion score ◄─ 64 ◄─ 64 ◄┘
 
 The weights, 56 thousand, are those of the PyPI package `speechmos` 0.0.1.1 (MIT), model_v8;
-recipes/lite/convert_dnsmos.py made the file. People rated noisy speech and what noise suppressors make of it.
+recipes/lite/convert_dnsmos.py made the file. The ratings are of noisy speech and of the outputs of noise suppressors.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ RATE = 16_000  # Hz
 HOP = 160  # samples, 10 ms
 FFT = 321  # samples
 MELS = 120
-RANGE_DB = 80.0  # below the clip's loudest band; what is fainter counts as that
-SHORTEST = 9 * RATE  # samples that the network was trained on; a shorter clip is repeated
+RANGE_DB = 80.0  # below the clip's loudest band; fainter levels are raised to this limit
+SHORTEST = 9 * RATE  # samples: the duration that the network was trained on; a shorter clip is repeated
 CHANNELS = (1, 32, 32, 32, 32, 64)  # of the convolutions
 POOLED = (0, 1, 3)  # convolutions after which time and frequency are halved
-FRAME = 8 * HOP  # samples a frame
+FRAME = 8 * HOP  # samples per frame
 
 
 class DNSMOS(Encoder):
     """Waveforms at 16 kHz to 12.5 frames a second, T = ceil(S / 1280), each the opinion score (1-5) of the clip.
 
-    A clip under 9 s is repeated up to there and heard once. The package doubles it until it is longer, and averages
-    over 9 s at a time, each a second further: some clips of 3 s differ by 0.1 for that. A longer clip is heard as a
-    whole, and what counts is its loudest moment for each channel: give long clips in windows. A gain changes nothing
-    here, while the package marks down what is 40 dB below full scale or less. The channels behind the score are no
-    frames: from them heads learn how a clip was damaged more than how good it is (dev/LOG.md).
+    A clip under 9 s is repeated to 9 s and scored once. The package doubles it until it is longer, and averages over
+    windows of 9 s with a hop of 1 s: this changes some clips of 3 s by 0.1. A longer clip is scored as a whole, by the
+    maximum of each channel over time: split long clips into windows. A gain changes nothing here, while the package
+    gives lower scores to clips at 40 dB below full scale or less. The channels that the score is computed from are not
+    used as frames: from them, heads learn how a clip was degraded more than how good it is (dev/LOG.md).
     """
 
     name = "dnsmos"
@@ -52,7 +52,7 @@ class DNSMOS(Encoder):
     filters: Tensor
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:
-        """Weights as recipes/lite/convert_dnsmos.py names them; the bundled ones when left out."""
+        """Weights as recipes/lite/convert_dnsmos.py names them; the bundled ones by default."""
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in pairwise(CHANNELS))
         width = CHANNELS[-1]
@@ -88,8 +88,8 @@ class DNSMOS(Encoder):
         x = log_mel[:, None]
         for i, conv in enumerate(self.convs):
             x = conv(x)
-            # Of a rising function's values the largest is that of the largest: the maximum may come first, on less.
+            # ReLU is monotonic, so the maximum may come first, which leaves fewer values for ReLU.
             x = F.relu(F.max_pool2d(x, 2) if i in POOLED else x)
-        with torch.autocast(x.device.type, enabled=False):  # one number, which bfloat16 would give in steps of 1/64
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round the score to steps of 1/64
             score: Tensor = self.rating(x.amax(dim=(2, 3)).float())[:, 0]
         return score

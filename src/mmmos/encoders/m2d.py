@@ -1,14 +1,14 @@
-"""M2D-CLAP (Niizumi et al., Interspeech 2024; M2D: ICASSP 2023), the paper's encoder of sound at large.
+"""M2D-CLAP (Niizumi et al., Interspeech 2024; M2D: ICASSP 2023), the paper's encoder of general sound.
 
-    wave 16 kHz ► log-mel [80, L], a frame each 10 ms ► chunks of 1001 frames ► patches of 16 mels × 16 frames
+    wave 16 kHz ► log-mel [80, L], a frame every 10 ms ► chunks of 1001 frames ► patches of 16 mels × 16 frames
 
       mels 64-79  │ ▢ ▢ ▢     ▢ │                                                        ┌ 768 of the highest mels
-          ...     │ ▢ ▢ ▢ ... ▢ │ ► 768 a patch + position ► 12 transformer blocks ► norm ┤ ...
+          ...     │ ▢ ▢ ▢ ... ▢ │ ► 768 per patch + position ► 12 transformer blocks ► norm ┤ ...
       mels  0-15  │ ▢ ▢ ▢     ▢ │   with a class token, dropped at the end               └ 768 of the lowest mels
-                    0 1 2    61   time steps, 6.25 a second                       stacked: 3840 a time step
+                    0 1 2    61   time steps, 6.25 per second                     stacked: 3840 per time step
 
 Reads the checkpoints that github.com/nttcslab/m2d releases; NTT's licence allows evaluation and research only.
-A checkpoint does not say how long its input is, nor at which rate. The name of its FOLDER does, so keep that name:
+A checkpoint does not contain the length and the rate of its input. The name of its FOLDER does, so keep that name:
 
     m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly/weights_ep67it3124-0.48558.pth
                       │       └ patch: 16 mels × 16 frames; a third field would be the rate, p16k or p32k
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-FRAMES = 100  # a second, of the spectrogram: 160 samples at 16 kHz, 320 at 32 kHz
-WINDOWS = 40  # a second: 400 samples at 16 kHz, 800 at 32 kHz; the FFT is as long
+FRAMES = 100  # per second, of the spectrogram: 160 samples at 16 kHz, 320 at 32 kHz
+WINDOWS = 40  # per second, if they did not overlap: 400 samples at 16 kHz, 800 at 32 kHz; the FFT is as long
 LOW_HZ = 50.0  # where the lowest mel band begins; the highest ends at Nyquist
 FLOOR = torch.finfo(torch.float32).eps  # 1.19e-7, added to the power before the logarithm
-NORM_STATS = (-7.1, 4.2)  # mean and deviation of AudioSet's log-mels, for checkpoints that hold none, as of 2022
-HEAD = 64  # values an attention head, in every published size
+NORM_STATS = (-7.1, 4.2)  # mean and standard deviation of AudioSet's log-mels, for checkpoints without them (2022)
+HEAD = 64  # values per attention head, in every published size
 EPS = 1e-6  # of every LayerNorm
 
 PREFIXES = ("module.ar.runtime.backbone.", "backbone.", "")
-"""Before the encoder's keys: as fine-tuned on AudioSet, as in M2D-CLAP of 2025, as pre-trained."""
+"""Prefixes of the encoder's keys: as fine-tuned on AudioSet, as in M2D-CLAP of 2025, as pre-trained."""
 IGNORED = re.compile(
     r"(module\.ar\.runtime\.)?to_spec\..+"  # tables of the spectrogram, computed here
     r"|(module\.)?head(_norm)?\..+"  # classes of the fine-tuning
-    r"|(audio_proj|text_proj|text_encoder)\..+"  # M2D-CLAP's way to its text embeddings
+    r"|(audio_proj|text_proj|text_encoder)\..+"  # M2D-CLAP's projections to its text embeddings
     r"|mask_token|decoder_.+|target_.+|offline_predictor\..+"  # for pre-training only
 )
-"""Published keys of parts that the features do not pass through."""
+"""Published keys of parts that the features do not depend on."""
 FOLDER = re.compile(r"[^-]+-(\d+)x(\d+)p(\d+)x(\d+)(?:p(16|32)k(?:p[^-]*)?)?(?:-.*)?")
 """Name of a checkpoint's folder; what may follow the rate names a text encoder."""
 
@@ -67,14 +67,14 @@ class M2DConfig:
     input_size: tuple[int, int] = (80, 1001)  # mels, frames in a chunk
     patch_size: tuple[int, int] = (16, 16)  # mels, frames
     sample_rate: int = 16_000  # Hz, or 32,000
-    width: int = 768  # of the transformer; 64 a head
+    width: int = 768  # of the transformer; 64 per head
     depth: int = 12  # blocks
     hidden: int = 3072  # in the middle of a block's perceptron
 
     def __post_init__(self) -> None:
         (mels, frames), (high, wide) = self.input_size, self.patch_size
         if self.sample_rate not in (16_000, 32_000):
-            raise ModelFormatError(f"M2D hears audio at 16000 or 32000 Hz, not at {self.sample_rate} Hz")
+            raise ModelFormatError(f"M2D takes audio at 16000 or 32000 Hz, not at {self.sample_rate} Hz")
         if min(high, wide) < 1 or mels < high or mels % high or frames < wide:
             raise ModelFormatError(f"an input of {mels} mels x {frames} frames has no patches of {high} x {wide}")
         if self.width < HEAD or self.width % HEAD:
@@ -82,26 +82,26 @@ class M2DConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches of a whole chunk, in frequency and in time; frames at its end that fill no patch are not heard."""
+        """Patches of a whole chunk, in frequency and in time; frames at its end without a whole patch are dropped."""
         return self.input_size[0] // self.patch_size[0], self.input_size[1] // self.patch_size[1]
 
 
 class M2D(Encoder):
-    """Waveforms to 6.25 time steps a second, each the 5 patches at that time, lowest mels first: 3840 values.
+    """Waveforms to 6.25 time steps per second, each the 5 patches at that time, lowest mels first: 3840 values.
 
     N samples are L = N // 160 + 1 frames and T = 62 (L // 1001) + min(62, ceil((L mod 1001) / 16)) steps: 62 for 10 s,
-    63 for 10.01 s. A chunk is encoded by itself; of its 1001 frames the first 992 are heard, as published. In the last
-    chunk, up to 15 frames of zeros fill the last patch. They are put behind the normalised spectrogram, so they stand
-    for the mean level of the training data in every band, not for silence, which lies 2.1 deviations lower. They
-    follow from the clip's length, so features still depend on the clip alone.
+    63 for 10.01 s. Chunks are encoded separately; of the 1001 frames of each, the first 992 are used, as published. In
+    the last chunk, up to 15 frames of zeros fill the last patch. They are appended to the normalised spectrogram, so
+    they have the mean level of the training data in every band, not silence, which is 2.1 standard deviations lower.
+    Their number depends on the clip's length only, so features still depend on the clip alone.
 
-    The front end computes in float32 whatever the network's type, and frames come in the type of the waveforms.
+    The front end always computes in float32, whatever the network's dtype; frames have the dtype of the waveforms.
     """
 
     name = "m2d"
 
     def __init__(self, config: M2DConfig | None = None) -> None:
-        """Of random weights; `from_checkpoint` reads trained ones."""
+        """With random weights; `from_checkpoint` reads trained ones."""
         super().__init__()
         self.config = config = config or M2DConfig()
         bands, steps = config.grid
@@ -109,7 +109,7 @@ class M2D(Encoder):
         self.dim = bands * config.width
         self.block_dims = (self.dim,)
         self.rate_hz = FRAMES / config.patch_size[1]
-        self.min_samples = config.sample_rate // 10  # 0.1 s; reflection at the edges wants more than half a window
+        self.min_samples = config.sample_rate // 10  # 0.1 s; reflection at the edges needs more than half a window
         self.front = _LogMel(config.sample_rate, config.input_size[0])
         embed = nn.Conv2d(1, config.width, config.patch_size, config.patch_size)
         self.patch_embed = nn.ModuleDict({"proj": embed})
@@ -129,10 +129,10 @@ class M2D(Encoder):
         patch_size: Sequence[int] | None = None,
         sample_rate: int | None = None,
     ) -> Self:
-        """Read a released checkpoint: the file, or the folder it lies in.
+        """Read a released checkpoint: the file, or its folder.
 
-        `input_size` (80, 1001), `patch_size` (16, 16) and `sample_rate` 16000 go before what the folder's name says;
-        with all three the name does not matter. Depth and widths are those of the weights.
+        `input_size` (80, 1001), `patch_size` (16, 16) and `sample_rate` 16000 override the folder's name; with all
+        three given, the name does not matter. Depth and widths are those of the weights.
         Raises `ModelNotFoundError`, `ModelFormatError`.
         """
         path = _file(Path(path))
@@ -143,7 +143,7 @@ class M2D(Encoder):
                 patch_size or named[1],
                 sample_rate or named[2],
             )
-        # A checkpoint of a pre-training holds its command line beside the weights.
+        # A pre-training checkpoint holds its command line next to the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = _own(read_checkpoint(path, trust_checkpoint), str(path))
         config = M2DConfig(
@@ -165,7 +165,7 @@ class M2D(Encoder):
         return encoder
 
     def settings(self) -> dict[str, Any]:
-        """What the weights do not show; arguments of `from_checkpoint`."""
+        """Options that the weights do not determine; arguments of `from_checkpoint`."""
         config = self.config
         return {"input_size": config.input_size, "patch_size": config.patch_size, "sample_rate": config.sample_rate}
 
@@ -180,7 +180,7 @@ class M2D(Encoder):
         bands, most = self.config.grid
         wide, frames = self.config.patch_size[1], log_mel.shape[2]
         steps = min(math.ceil(frames / wide), most)
-        log_mel = F.pad(log_mel, (0, steps * wide - frames))  # a whole chunk is cut: F.pad takes -9
+        log_mel = F.pad(log_mel, (0, steps * wide - frames))  # negative for a whole chunk (-9), which is cropped
         first, places = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         places = places.view(1, bands, most, -1)[:, :, :steps].flatten(1, 2)
         patches = self.patch_embed["proj"](log_mel[:, None]).flatten(2).transpose(1, 2)  # [B, bands x steps, 768]
@@ -190,7 +190,7 @@ class M2D(Encoder):
 
 
 class _LogMel(nn.Module):
-    """Normalised logarithm of the power in mel bands: waveforms [B, S] -> [B, mels, L], in float32 always."""
+    """Normalised logarithm of the power in mel bands: waveforms [B, S] -> [B, mels, L], always in float32."""
 
     window: Tensor
     filters: Tensor
@@ -212,7 +212,7 @@ class _LogMel(nn.Module):
             return normal
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """`.to(torch.bfloat16)` and its like move these tensors to their device and leave them float32."""
+        """`.to(torch.bfloat16)` and similar calls move these tensors to the device and leave them float32."""
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore
 
 
@@ -235,7 +235,7 @@ class _Block(nn.Module):
 
 
 def parse_folder(name: str) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Input size, patch size (each mels, frames) and rate (Hz) that a checkpoint's folder is named after.
+    """Input size, patch size (each mels, frames) and rate (Hz) from the name of a checkpoint's folder.
 
     >>> parse_folder("m2d_clap_vit_base-80x1001p16x16p16kpBpTI-2025")
     ((80, 1001), (16, 16), 16000)
@@ -266,14 +266,14 @@ def _file(path: Path) -> Path:
 
 
 def _own(held: Any, source: str) -> dict[str, Tensor]:
-    """The encoder's weights, by our keys, among all that a checkpoint holds."""
+    """The encoder's weights, by our keys, out of a checkpoint's content."""
     state = held.get("model", held) if isinstance(held, dict) else held
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelFormatError(f"{source} holds no table of tensors")
     prefix = next((prefix for prefix in PREFIXES if f"{prefix}cls_token" in state), "")
     strays = [key for key in state if not key.startswith(prefix) and not IGNORED.fullmatch(key)]
     if strays:
-        raise ModelFormatError(f"{source} does not fit M2D: unknown {', '.join(strays[:3])} beside {prefix}*")
+        raise ModelFormatError(f"{source} does not fit M2D: unknown {', '.join(strays[:3])} next to {prefix}*")
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     own = {key: value for key, value in own.items() if not IGNORED.fullmatch(key)}
     missing = {"cls_token", "pos_embed", "blocks.0.mlp.fc1.bias"} - own.keys()

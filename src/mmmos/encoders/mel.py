@@ -20,10 +20,10 @@ def mel_filters(
     htk: bool = False,
     unit_area: bool = True,
 ) -> NDArray[np.float64]:
-    """Triangles between `low_hz` and `high_hz` (Nyquist when left out): [mels, fft // 2 + 1].
+    """Triangles between `low_hz` and `high_hz` (Nyquist by default): [mels, fft // 2 + 1].
 
-    Their edges are evenly spaced in mel. Slaney's scale is linear (15 mels a kHz) up to 1 kHz and logarithmic (27 mels
-    per factor 6.4) above; HTK's is 2595 log10(1 + f / 700 Hz). Each triangle has unit area in Hz, or else height 1.
+    Their edges are evenly spaced in mel. Slaney's scale is linear (15 mels per kHz) up to 1 kHz and logarithmic (27
+    mels per factor 6.4) above; HTK's is 2595 log10(1 + f / 700 Hz). Each triangle has unit area in Hz, or height 1.
 
     >>> mel_filters(16_000, 512, 96).shape
     (96, 257)

@@ -1,16 +1,16 @@
 """MuQ (Zhu et al., arXiv 2501.01108), the paper's music encoder: 12 conformer layers on a convolutional stem.
 
-    wave 24 kHz ► log-mel, dB ► residual block ► residual block ► linear ► 12 layers ► norm ► 1024 values a frame,
-                  128 × 100 Hz  512 × 64 × 50 Hz 512 × 32 × 25 Hz                               25 frames a second
+    wave 24 kHz ► log-mel, dB ► residual block ► residual block ► linear ► 12 layers ► norm ► 1024 values per frame,
+                  128 × 100 Hz  512 × 64 × 50 Hz 512 × 32 × 25 Hz                               25 frames per second
     layer: + ½ feed-forward, + attention, + convolution over 31 frames, + ½ feed-forward, then a norm
 
-The weights are on the hub as OpenMuQ/MuQ-large-msd-iter, config.json beside a flat file of tensors, under CC BY-NC 4.0.
-Keys are the published ones; what only training needs, IGNORED, is not built.
+The weights are on the hub as OpenMuQ/MuQ-large-msd-iter, config.json and a flat file of tensors, under CC BY-NC 4.0.
+Keys are the published ones; parts that only training needs (IGNORED) are not built.
 
-Two things are odd and kept as published. What is turned by its place is the attention's input, before the products that
-make queries and keys of it; elsewhere one turns the queries and keys. And the published MMMOS system gave this
-network of 24 kHz sound at 16 kHz as it was, heard 1.5 times as fast and high: `muq_sample_rate=16000` does so too.
-The paper says that all audio is resampled to 16 kHz: with `muq_via_16k` it is, and then to 24 kHz, at the right speed.
+Two things are unusual and kept as published. Rotary position embeddings are applied to the attention input, not, as
+usual, to queries and keys. And the published MMMOS system passed audio at 16 kHz to this 24 kHz network without
+resampling, so speed and pitch were 1.5 times too high: `muq_sample_rate=16000` reproduces that. The paper says that all
+audio is resampled to 16 kHz: `muq_via_16k` does so, and then resamples to 24 kHz, so speed and pitch are right.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-RATE = 24_000  # Hz, of the sound that the network learned from
+RATE = 24_000  # Hz, of the network's training audio
 LOW_RATE = 16_000  # Hz, of the paper's audio
 RATES = (RATE, LOW_RATE)  # Hz, of the sound that it can be given
 FFT = 2048  # samples, and as long a window
 MELS = 128
 FLOOR = 1e-10  # weakest power in a band, -100 dB
 STRIDES = {25: (2, 2), 50: (2, 1)}  # label_rate -> strides in time of the two residual blocks
-FILES = ("model.safetensors", "pytorch_model.bin")  # with the weights; the first that is there is read
+FILES = ("model.safetensors", "pytorch_model.bin")  # with the weights; the first that exists is read
 
 FIELDS = {
     "label_rate", "hop_length", "conv_dim", "encoder_dim", "encoder_depth", "stat", "w2v2_config",
@@ -53,35 +53,35 @@ FIELDS = {
     "use_rvq_target", "use_vq_target", "use_encodec_target", "rvq_ckpt_path", "rvq_n_codebooks", "rvq_multi_layer_num",
     "recon_loss_ratio", "resume_checkpoint",
 }  # fmt: skip
-"""All that a published config.json says at its top level; features depend on the first line alone."""
+"""All top-level keys of a published config.json; features depend on those of the first line only."""
 
 IGNORED = (
     "model.conformer.embed_positions.inv_freq",  # follows from the config
-    "model.conformer.pos_conv_embed.",  # never run in the published network either
+    "model.conformer.pos_conv_embed.",  # not used by the published network either
     "model.linear.",  # token classifier
     "model.cls_token",
     "model.rvq.",
     "model.quantizer_",
     "model.recon_proj.",
 )
-"""What the published keys without a part in the features begin with."""
+"""Prefixes of published keys that the features do not depend on."""
 
 
 @dataclass(frozen=True)
 class MuQConfig:
     """Sizes and constants as config.json names them; the defaults are those of MuQ-large-msd-iter."""
 
-    encoder_dim: int = 1024  # values a frame
+    encoder_dim: int = 1024  # values per frame
     encoder_depth: int = 12  # conformer layers
     num_attention_heads: int = 16
     intermediate_size: int = 4096  # of a feed-forward network
     conv_depthwise_kernel_size: int = 31  # frames
     conv_dim: int = 512  # channels of the residual blocks
-    hop_length: int = 240  # samples from spectrum to spectrum
-    label_rate: int = 25  # frames a second of 24 kHz, if the hop is 240
-    rotary_embedding_base: float = 10_000.0  # the slowest pair of values turns by a radian in about as many frames
-    layer_norm_eps: float = 1e-5  # of the last norm; the others have 1e-5 always
-    melspec_2048_mean: float = 6.768444971712967  # dB, of the spectra that the network learned from
+    hop_length: int = 240  # samples between spectra
+    label_rate: int = 25  # frames per second at 24 kHz with a hop of 240
+    rotary_embedding_base: float = 10_000.0  # the slowest pair of values rotates by a radian in about as many frames
+    layer_norm_eps: float = 1e-5  # of the last norm; the others always have 1e-5
+    melspec_2048_mean: float = 6.768444971712967  # dB, of the training spectra
     melspec_2048_std: float = 18.417922652295623  # dB
 
     def __post_init__(self) -> None:
@@ -94,17 +94,17 @@ class MuQConfig:
 
 
 class MuQ(Encoder):
-    """Frames of 1024 values, 25 a second: T = ceil(floor(S / 240) / 4) for S samples at 24 kHz.
+    """Frames of 1024 values, 25 per second: T = ceil(floor(S / 240) / 4) for S samples at 24 kHz.
 
     With `muq_via_16k` it takes waveforms at 16 kHz, without anything above 8 kHz, and resamples them to 24 kHz itself.
 
-    The front end computes in float32 whatever the network's type, and frames come in the type of the waveforms.
+    The front end always computes in float32, whatever the network's dtype; frames have the dtype of the waveforms.
     """
 
     name = "muq"
 
     def __init__(self, config: MuQConfig | None = None, muq_sample_rate: int = RATE, muq_via_16k: bool = False) -> None:
-        """Of random weights; `from_checkpoint` reads trained ones."""
+        """With random weights; `from_checkpoint` reads trained ones."""
         if muq_sample_rate not in RATES:
             raise UsageError(f"muq_sample_rate is one of {RATES}, not {muq_sample_rate!r}")
         if muq_via_16k and muq_sample_rate != RATE:
@@ -113,7 +113,7 @@ class MuQ(Encoder):
         self.config = config = config or MuQConfig()
         self.via_16k = muq_via_16k
         self.sample_rate = LOW_RATE if muq_via_16k else muq_sample_rate
-        self.min_samples = self.sample_rate // 10  # 0.1 s; reflection at the edges wants more than half a window
+        self.min_samples = self.sample_rate // 10  # 0.1 s; reflection at the edges needs more than half a window
         self.dim, self.block_dims = config.encoder_dim, (config.encoder_dim,)
         self.front = _LogMel(config, LOW_RATE if muq_via_16k else RATE)
         channels, strides = config.conv_dim, STRIDES[config.label_rate]
@@ -138,21 +138,21 @@ class MuQ(Encoder):
         held = read_checkpoint(weights, trust_checkpoint)
         if not (isinstance(held, dict) and all(isinstance(k, str) and isinstance(held[k], Tensor) for k in held)):
             raise ModelFormatError(f"{weights} holds no flat table of tensors")
-        with torch.device("meta"):  # every weight is about to be replaced
+        with torch.device("meta"):  # all weights are replaced below
             encoder = cls(read_config(Path(path, "config.json")), muq_sample_rate, muq_via_16k)
         encoder.to_empty(device="cpu")
-        wanted = {key: held[key] for key in held if not key.startswith(IGNORED)}
-        load_strictly(encoder, wanted, str(weights), share=True)
+        own = {key: held[key] for key in held if not key.startswith(IGNORED)}
+        load_strictly(encoder, own, str(weights), share=True)
         _fold(encoder)
         return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def settings(self) -> dict[str, Any]:
-        """What neither weights nor config show; arguments of `from_checkpoint`."""
-        # What is off is left out: models and caches from before there was a choice keep their fingerprint.
+        """Options that neither weights nor config determine; arguments of `from_checkpoint`."""
+        # An option that is off is left out: older models and caches, without this option, keep their fingerprint.
         return {"muq_sample_rate": RATE, "muq_via_16k": True} if self.via_16k else {"muq_sample_rate": self.sample_rate}
 
     def fingerprint(self) -> str:
-        """Of the config too: weights do not show how many heads there are, how frames turn, or mean and std."""
+        """Covers the config, too: weights do not determine the number of heads, the rotation, or mean and std."""
         return hashlib.sha256(f"{super().fingerprint()} {self.config}".encode()).hexdigest()
 
     def frames(self, waves: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class MuQ(Encoder):
 
 
 class _LogMel(nn.Module):
-    """Normalised power in mel bands, in dB: waveforms [B, S] -> [B, 128, S // hop], in float32 always.
+    """Normalised power in mel bands, in dB: waveforms [B, S] -> [B, 128, S // hop], always in float32.
 
     Waveforms at another `rate` (Hz) than 24 kHz are resampled to it.
     """
@@ -194,16 +194,16 @@ class _LogMel(nn.Module):
             return (10 * power.clamp(min=FLOOR).log10() - self.mean) / self.std
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """`.to(torch.bfloat16)` and its like move these tensors to their device and leave them float32."""
+        """`.to(torch.bfloat16)` and similar calls move these tensors to the device and leave them float32."""
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore
 
 
 class _Residual(nn.Module):
-    """Convolutions over bands and time, two beside one: [B, n, M, F] -> [B, m, M / 2, ceil(F / stride)]."""
+    """Convolutions over bands and time, two in parallel with one: [B, n, M, F] -> [B, m, M / 2, ceil(F / stride)]."""
 
     def __init__(self, inputs: int, channels: int, stride: int) -> None:
         super().__init__()
-        # conv1 and conv3 could be one convolution of twice the channels. In float32 that took a tenth longer.
+        # conv1 and conv3 could be one convolution of twice the channels. In float32 that took 10 % longer.
         self.conv1 = nn.Conv2d(inputs, channels, 3, stride=(2, stride), padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv3 = nn.Conv2d(inputs, channels, 3, stride=(2, stride), padding=1)
@@ -215,7 +215,7 @@ class _Residual(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Conformer layer, given cosines and sines of the turns: [B, T, width] -> the same."""
+    """Conformer layer, given cosines and sines of the rotations: [B, T, width] -> the same."""
 
     def __init__(self, config: MuQConfig) -> None:
         super().__init__()
@@ -248,10 +248,10 @@ class _Attention(nn.Module):
         self.linear_v, self.linear_out = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        # A head's share of x holds numbers a + ib, all the a before all the b.
+        # A head's values of x are complex numbers a + ib, all the a before all the b.
         a, b = x.view(*x.shape[:2], self.heads, 2, -1).unbind(-2)
-        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-2).flatten(2)
-        products = self.linear_q(turned), self.linear_k(turned), self.linear_v(x)
+        rotated = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-2).flatten(2)
+        products = self.linear_q(rotated), self.linear_k(rotated), self.linear_v(x)
         q, k, v = (product.unflatten(-1, (self.heads, -1)).transpose(1, 2) for product in products)
         out: Tensor = self.linear_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return out
@@ -277,7 +277,7 @@ class _Convolution(nn.Module):
 
 
 def turns(frames: int, config: MuQConfig) -> Tensor:
-    """The angle of each frame and each pair of a head's values, [T, 1, width / heads / 2], in float32 as published.
+    """Rotation angle of each frame and each pair of a head's values, [T, 1, width / heads / 2], float32 as published.
 
     >>> turns(3, MuQConfig(encoder_dim=8, num_attention_heads=2, rotary_embedding_base=100.0))[2]
     tensor([[2.0000, 0.2000]])
@@ -288,7 +288,7 @@ def turns(frames: int, config: MuQConfig) -> Tensor:
 
 
 def read_config(path: Path) -> MuQConfig:
-    """What a published config.json says. Raises `ModelFormatError`."""
+    """The config of a published config.json. Raises `ModelFormatError`."""
     try:
         outer = json.loads(path.read_text(encoding="utf-8"))
         if unknown := sorted(outer.keys() - FIELDS):
@@ -307,7 +307,7 @@ def read_config(path: Path) -> MuQConfig:
 
 
 def _fold(encoder: MuQ) -> None:
-    """Make each BatchNorm part of the convolution before it; at inference it only scales and shifts."""
+    """Fold each BatchNorm into the convolution before it; at inference it only scales and shifts."""
     for name, norm in list(encoder.named_modules()):
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             before = name.replace(".bn", ".conv").replace(".batch_norm", ".depthwise_conv")

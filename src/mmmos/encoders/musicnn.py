@@ -2,13 +2,13 @@
 
     log-mel [B, 96, T] ── 5 convolutions, max over frequency ──► 64 ── 7-wide ──► 64 ── 7-wide ─+─► 64 ── 7-wide ─+─► 64
                           38 or 67 mels × 7 frames: timbre        │          │     residual           residual
-                          1 mel × 128, 64, 32 frames: rhythm      └──────────┴── concatenated: 212 a frame ──┐
-                                       200 a patch ◄── ReLU, BatchNorm ◄── dense ◄── max and mean over time ─┘
+                          1 mel × 128, 64, 32 frames: rhythm      └──────────┴── concatenated: 212 per frame ┐
+                                       200 per patch ◄─ ReLU, BatchNorm ◄── dense ◄── max and mean over time ─┘
 
 The weights are those of the PyPI package `musicnn` 0.1.0 (ISC), model MSD_musicnn; recipes/lite/convert_musicnn.py made
-the file. Its training let 497 of 561 first-layer and 44 of 64 second-layer channels die: their weights are below 1e-6,
-so they give one constant whatever the sound. We leave them out; what they add to later layers is folded into a bias.
-The published 753 values a frame are our 212 and 541 constants.
+the file. In training, 497 of 561 first-layer and 44 of 64 second-layer channels died: their weights are below 1e-6, so
+their output is the same constant for every sound. We leave them out; their effect on later layers is folded into a
+bias. The published 753 values per frame are our 212 and 541 constants.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHORTEST_TAIL = SAMPLE_RATE // HOP + 1  # frames, 63: a last patch under 1 s joi
 FRONT = ((38, 7, 23), (67, 7, 14), (1, 128, 3), (1, 64, 7), (1, 32, 17))
 """(mels, frames, live channels) of the first layer's kernels."""
 MIDDLE = 64  # channels of each 7-wide convolution
-MIDDLE_LIVE = 20  # channels of the first of them that are not constant; they come first
+MIDDLE_LIVE = 20  # channels of the first of these that are not constant; they come first
 FRONT_DIM = sum(channels for *_, channels in FRONT)  # 64
 FRAME_DIM = FRONT_DIM + MIDDLE_LIVE + 2 * MIDDLE  # 212
 PATCH_DIM = 200
@@ -57,10 +57,10 @@ class _Front(_Unit):
     """Two-dimensional convolution and the maximum over frequency: [N, 1, mels, T] -> [N, channels, T]."""
 
     def forward(self, spectrum: Tensor) -> Tensor:
-        # A falling affine map turns the maximum after it into a minimum before it. So we negate the kernels of
-        # such channels, take the maximum of the bare convolution, and do the rest on 1 value in place of up to 96.
+        # A maximum after a decreasing affine map is a minimum before it. So we negate the kernels of such channels,
+        # take the maximum of the bare convolution, and do the rest on 1 value instead of up to 96.
         sign = self.scale.sign()
-        width = self.weight.shape[-1]  # frames; TensorFlow puts the odd zero of "same" padding behind
+        width = self.weight.shape[-1]  # frames; TensorFlow appends the odd zero of "same" padding
         padded = F.pad(spectrum, ((width - 1) // 2, width // 2))
         peak = F.conv2d(padded, self.weight * sign[:, None, None, None], self.bias * sign).amax(2)
         return F.relu(peak * sign[:, None]) * self.scale[:, None] + self.shift[:, None]
@@ -82,10 +82,10 @@ class _Dense(_Unit):
 
 
 class _Affine(nn.Module):
-    """A BatchNorm at inference, of its own.
+    """A BatchNorm at inference that is not folded into another layer.
 
-    The input's cannot be folded into the convolutions behind it, since zeros are padded in between; the
-    one before the dense layer could, but then float16 would round other weights than the published ones.
+    That of the input cannot be folded into the convolutions after it, since zeros are padded in between. The one
+    before the dense layer could be, but then float16 would round weights that differ from the published ones.
     """
 
     def __init__(self, channels: int) -> None:
@@ -98,13 +98,13 @@ class _Affine(nn.Module):
 
 
 class MusiCNN(Encoder):
-    """Waveforms at 16 kHz to 62.5 frames a second: 212 values of the frame and 200 of its 3-s patch.
+    """Waveforms at 16 kHz to 62.5 frames per second: 212 values of the frame and 200 of its 3-s patch.
 
-    T = 1 + S // 256, frame t centred on sample 256 t. Patches are 187 frames, one after the other, each
-    zero-padded by the network itself. What is left of a clip is a patch of its own length; under
-    63 frames (1 s) it joins the patch before, which is then up to 249 long, and a clip shorter than a
-    patch is one patch. Columns 0-211 are what the published network pools over time, the constants
-    left out; columns 212-411 its `penultimate` feature (after the last BatchNorm), repeated over the patch.
+    T = 1 + S // 256, frame t centred on sample 256 t. Patches are 187 consecutive frames, each
+    zero-padded by the network itself. The remainder of a clip is a shorter patch; under 63 frames (1 s) it
+    is appended to the patch before, which then has up to 249 frames, and a clip shorter than a patch is
+    one patch. Columns 0-211 are those that the published network pools over time, without the constants;
+    columns 212-411 are its `penultimate` feature (after the last BatchNorm), repeated over the patch.
     """
 
     name = "musicnn"
@@ -112,12 +112,12 @@ class MusiCNN(Encoder):
     dim = FRAME_DIM + PATCH_DIM  # 412
     block_dims = (FRAME_DIM, PATCH_DIM)
     rate_hz = SAMPLE_RATE / HOP
-    min_samples = SAMPLE_RATE // 10  # 0.1 s; reflection at the edges wants more than FFT / 2
+    min_samples = SAMPLE_RATE // 10  # 0.1 s; reflection at the edges needs more than FFT / 2
     window: Tensor
     filters: Tensor
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:
-        """Weights as recipes/lite/convert_musicnn.py names them; the bundled ones when left out."""
+        """Weights as recipes/lite/convert_musicnn.py names them; the bundled ones by default."""
         super().__init__()
         self.input = _Affine(1)
         self.front = nn.ModuleList(_Front(channels, 1, mels, frames) for mels, frames, channels in FRONT)
@@ -142,8 +142,8 @@ class MusiCNN(Encoder):
     def log_mel(self, waves: Tensor) -> Tensor:
         """log10(10000 power + 1) in 96 mel bands: waveforms [B, S] -> [B, 1 + S // 256, 96].
 
-        The package rounds the power through float16. We do not, to keep the gradient: it moves a
-        feature by 3e-4 of its standard deviation over sounds.
+        The package rounds the power through float16. We do not, to keep the gradient: rounding changes
+        a feature by 3e-4 of its standard deviation over sounds.
         """
         spectrum = torch.stft(waves, FFT, HOP, window=self.window, pad_mode="reflect", return_complex=True)
         power = torch.view_as_real(spectrum).square().sum(-1)

@@ -1,4 +1,4 @@
-"""Silence that counts as audio: all clips padded to one length, as in training of the published MMMOS system."""
+"""Padding that counts as audio: short clips are padded with silence to one length, as in the published MMMOS system."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mmmos.errors import UsageError
 
 
 class Padded(Encoder):
-    """An encoder that pads each clip with zeros to `seconds`, whose frames count as real ones.
+    """An encoder that pads each clip with zeros to `seconds`; the frames of the padding count as valid.
 
-    A clip of that length or more is left as it is. Raises `UsageError` for another length than one above 0 s.
+    A clip of that length or more is left as it is. Raises `UsageError` for a length that is not above 0 s.
     """
 
     def __init__(self, encoder: Encoder, seconds: float) -> None:
@@ -29,14 +29,14 @@ class Padded(Encoder):
         self.train()
 
     def fingerprint_key(self, key: str) -> str:
-        """That of the encoder, after "encoder."."""
+        """The encoder's key, after "encoder."."""
         return f"encoder.{self.encoder.fingerprint_key(key.removeprefix('encoder.'))}"
 
     def settings(self) -> dict[str, Any]:
-        """Those of the encoder, and `pad_silence` (s)."""
+        """The encoder's settings, and `pad_silence` (s)."""
         return self.encoder.settings() | {"pad_silence": self.seconds}
 
     def frames(self, waves: Tensor) -> Tensor:
-        """[B, S] -> [B, T, D], T that of `seconds` or more."""
+        """[B, S] -> [B, T, D], with T for at least `seconds`."""
         missing = round(self.seconds * self.sample_rate) - waves.shape[1]
         return self.encoder.frames(F.pad(waves, (0, max(0, missing))))

@@ -1,4 +1,4 @@
-"""A plain mel spectrum as an encoder without weights: what is known before any network listens."""
+"""A plain mel spectrum as an encoder without weights: a baseline for the networks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.mel import mel_filters
 
-RATE = 24_000  # Hz: hears up to 12 kHz, where the networks beside it stop at 8
-HOP, FFT = 480, 2048  # samples: 50 frames of 85 ms a second
+RATE = 24_000  # Hz: covers up to 12 kHz, while the networks next to it stop at 8
+HOP, FFT = 480, 2048  # samples: 50 frames of 85 ms per second
 BANDS = 64
-RANGE_DB = 80.0  # below the clip's loudest band; what is fainter counts as that
+RANGE_DB = 80.0  # below the clip's loudest band; fainter levels are raised to this limit
 
 
 class Spectrum(Encoder):
-    """Levels of 64 mel bands in bels, 50 frames a second: T = 1 + S // 480, frame t centred on sample 480 t.
+    """Levels of 64 mel bands in bels, 50 frames per second: T = 1 + S // 480, frame t centred on sample 480 t.
 
     They are relative to the clip's mean level, so a gain changes nothing.
     """
@@ -25,7 +25,7 @@ class Spectrum(Encoder):
     dim = BANDS
     block_dims = (BANDS,)
     rate_hz = RATE / HOP
-    min_samples = FFT // 2 + 1  # reflection at the edges wants more than half a window
+    min_samples = FFT // 2 + 1  # reflection at the edges needs more than half a window
 
     filters: Tensor
     window: Tensor
@@ -35,7 +35,7 @@ class Spectrum(Encoder):
         filters = mel_filters(RATE, FFT, BANDS, low_hz=40.0)
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(FFT), persistent=False)
-        # Without weights, this is what the fingerprint tells one version from another by.
+        # There are no weights, so the fingerprint of a version depends on these numbers.
         self.register_buffer("layout", torch.tensor([RATE, HOP, FFT, BANDS, RANGE_DB]))
         self.train()
 

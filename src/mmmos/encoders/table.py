@@ -1,4 +1,4 @@
-"""The encoders by their names, and how they are loaded."""
+"""The table of encoders by name, and the function that loads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "muq": MuQ,
     "m2d": M2D,
 }
-"""Name -> class. The first four come with the package, the others are the paper's."""
+"""Name -> class. The first four are in the package, the others are the paper's."""
 
 
 def load_encoder(
@@ -42,10 +42,11 @@ def load_encoder(
 ) -> Encoder:
     """An encoder by its name, in evaluation mode, with `options` of its class.
 
-    A published one comes from `checkpoint` (a file or folder), else from the hub or its cache; then a pickle is read,
-    too, since its sha256 is the hub's. `pad_silence` is the length in s of `Padded`, 0 for none.
+    A published encoder is read from `checkpoint` (a file or folder), else from the hub or its cache. A pickle from the
+    hub is trusted, since its sha256 is the one that the hub announced. `pad_silence` is the length in s of `Padded`, 0
+    for none.
 
-    Raises `ModelNotFoundError` for a name that is not in `ENCODERS` and for weights that cannot be had,
+    Raises `ModelNotFoundError` for a name that is not in `ENCODERS` and for weights that are not available,
     `LicenseError` before a download without consent, `ModelFormatError` for weights that do not fit,
     TypeError for an unknown option, `UsageError` for a wrong `pad_silence`.
     """

@@ -1,4 +1,4 @@
-"""Networks are built and run alike whatever the caller has set torch to, and none of its settings changes."""
+"""Isolation from the caller's torch settings: networks are built and run alike, and the settings stay as they are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BUILDING = threading.RLock()
 
 @contextmanager
 def building() -> Iterator[None]:
-    """For code that makes networks: float32 on the CPU, fit for gradients, the caller's random numbers untouched.
+    """For code that builds networks: float32 on the CPU, outside inference mode, the caller's random state unchanged.
 
-    torch has one default type for all threads, so one thread at a time is in here.
+    torch has one default dtype for all threads, so only one thread at a time may be in here.
     """
     with _BUILDING:
         dtype = torch.get_default_dtype()
@@ -30,7 +30,7 @@ def building() -> Iterator[None]:
 
 @contextmanager
 def running(device: torch.device) -> Iterator[None]:
-    """For code that runs networks: no autocast on `device`, small tensors on the CPU, no exceptions from rounding."""
+    """For code that runs networks: no autocast on `device`, new tensors on the CPU, no NumPy floating-point errors."""
     with ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(np.errstate(all="ignore"))

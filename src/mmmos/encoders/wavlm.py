@@ -1,15 +1,15 @@
 """WavLM Base+ (Chen et al., IEEE JSTSP 2022), the paper's speech encoder: 94 million weights.
 
-    wave 16 kHz ► 7 convolutions: 25 ms each 20 ms ► LayerNorm ► linear 512 -> 768 ─┐
+    wave 16 kHz ► 7 convolutions: 25 ms every 20 ms ► LayerNorm ► linear 512 -> 768 ─┐
                   GroupNorm over time after the first, GELU after each              │
          state 0 ◄────── LayerNorm ◄──── sum with GELU(convolution over 128 frames) ┘
             └► 12 blocks, a LayerNorm after each residual sum ► states 1 to 12
                attention logits: q · k / 8 + gate(head, frame of q) × bias(head, distance from q to k)
 
-Differences from the published code do not change the result. The GroupNorm becomes part of the first convolution, clip
-by clip (`NormalisedConv`). q, k and v are one product. Loading sums the gate weights, since only the sums of four and
-four of a head's eight gate values are used, and undoes the weight norm of the positional convolution. Dropout and the
-vector that hides frames in pre-training are not built.
+Differences from the published code do not change the result. The GroupNorm is folded into the first convolution, for
+each clip (`NormalisedConv`). q, k and v are computed by one product. Loading sums the gate weights, since only the
+sums of four and four of a head's eight gate values are used, and undoes the weight norm of the positional convolution.
+Dropout and the mask vector of pre-training are not built.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ EARLIER_NAMES = {"conv0": "first", "pos_conv": "near", "pos_conv_norm": "near_no
 
 
 class WavLM(Encoder):
-    """Frames of 768 values, 50 a second: T = 1 + (S - 400) // 320, frame t from sample 320 t to 320 t + 400.
+    """Frames of 768 values, 50 per second: T = 1 + (S - 400) // 320, frame t from sample 320 t to 320 t + 400.
 
     `layers="last"` gives state 12; 13 numbers give the sum of states 0 to 12 with those weights, shared by all axes;
-    "all" gives the states side by side, 13 blocks of 768 columns, for heads that weigh them by axis.
-    A block's attention logits take 48 T² bytes: give long clips in windows.
+    "all" concatenates the states, 13 blocks of 768 columns, for heads that weight them by axis.
+    A block's attention logits take 48 T² bytes: split long clips into windows.
     """
 
     name = "wavlm"
     sample_rate = RATE
 
     def __init__(self, config: WavLMConfig | None = None, layers: Layers = "last", pad_seconds: float = 0) -> None:
-        """Of random weights; `from_checkpoint` reads trained ones.
+        """With random weights; `from_checkpoint` reads trained ones.
 
-        Clips shorter than `pad_seconds` are padded with zeros to it, as the audiobox model was published.
+        Clips shorter than `pad_seconds` are padded with zeros to it, as in the published audiobox model.
         """
         super().__init__()
         self.config = config = config or WavLMConfig()
@@ -69,7 +69,7 @@ class WavLM(Encoder):
         self.block_dims = (config.width,) * (config.depth + 1 if layers == "all" else 1)
         self.dim = sum(self.block_dims)
         self.rate_hz = RATE / math.prod(stride for *_, stride in config.convs)
-        self.min_samples = 1  # and back from one frame to the samples it is made of:
+        self.min_samples = 1  # then back from one frame to the samples that it covers:
         for _, kernel, stride in reversed(config.convs):
             self.min_samples = (self.min_samples - 1) * stride + kernel
         self.conv0 = NormalisedConv(*config.convs[0])
@@ -91,19 +91,19 @@ class WavLM(Encoder):
     def from_checkpoint(
         cls, path: Path, *, trust_checkpoint: bool = False, layers: Layers = "last", pad_seconds: float = 0
     ) -> Self:
-        """Read a published checkpoint: unilm's file, the hub's folder, or a file with its config.json beside it.
+        """Read a published checkpoint: unilm's file, the hub's folder, or a file with its config.json next to it.
 
         `layers` and `pad_seconds` are those of the class. Raises `ModelNotFoundError`, `ModelFormatError`.
         """
         config, state, source = read_published(Path(path), trust_checkpoint)
-        with torch.device("meta"):  # no use in drawing 94 million numbers
+        with torch.device("meta"):  # avoids drawing 94 million random numbers
             encoder = cls(config, layers, pad_seconds)
         encoder.to_empty(device="cpu")
         encoder.load(state, source)
         return encoder
 
     def load(self, state: Any, source: str) -> None:
-        """Take published tensors, by the names of either layout: all of them and no others.
+        """Copy published tensors, named as in either layout: all of them and no others.
 
         Raises `ModelFormatError` that names `source` and the first keys at fault.
         """
@@ -135,7 +135,7 @@ class WavLM(Encoder):
             block.gate.bias.copy_(bias.view(2, GATES // 2).sum(dim=1))
 
     def fingerprint_key(self, key: str) -> str:
-        """Fingerprints of saved models have the names that these layers had when the first was saved."""
+        """Fingerprints of saved models use the names that these layers had when the first model was saved."""
         layer, _, rest = key.partition(".")
         return f"{EARLIER_NAMES.get(layer, layer)}.{rest}" if rest else key
 
@@ -174,7 +174,7 @@ class WavLM(Encoder):
         if lengths is not None:
             invalid = ~valid_frames(lengths, waves.shape[1], frames)[:, None, None]
             x = x.masked_fill(invalid[:, 0, 0, :, None], 0)
-        positions = self.pos_conv(x.transpose(1, 2))[..., :frames]  # an even kernel gives one frame more
+        positions = self.pos_conv(x.transpose(1, 2))[..., :frames]  # an even kernel gives an extra frame
         x = self.pos_conv_norm(x + F.gelu(positions).transpose(1, 2))
         yield x
         bias = self._bias(frames)
@@ -186,5 +186,5 @@ class WavLM(Encoder):
         """Bias of the attention logits before the gate: [heads, T of q, T of k]."""
         distance = torch.arange(1 - frames, frames)
         index = buckets(distance, self.config.buckets, self.config.max_distance).to(self.bias.device)
-        # One row of all distances, under a window that starts a place earlier for each later q.
+        # A sliding window over one row of all distances, starting one earlier for each later q.
         return self.bias[index].T.unfold(1, frames, 1).flip(1)

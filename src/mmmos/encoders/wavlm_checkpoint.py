@@ -1,11 +1,11 @@
-"""The two layouts in which WavLM's weights are published, with other names for the same settings and tensors.
+"""The two layouts of WavLM's published weights, with different names for the same settings and tensors.
 
     unilm   WavLM-Base+.pt, a pickle of {"cfg": settings, "model": tensors}
     hub     microsoft/wavlm-base-plus: config.json next to pytorch_model.bin or model.safetensors
 
-Tensors go by unilm's names in our code. Either layout may spell the weight norm of the positional convolution in
-PyTorch's older way or in its newer one. WavLM Large is another network, with the norms first and its waves
-normalised, in tensors of like names: its settings are refused.
+Our code uses unilm's tensor names. Either layout may name the weight norm of the positional convolution in PyTorch's
+older or newer way. WavLM Large is a different network (norms first, normalised waveforms) whose tensors have the same
+names: its settings are refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WavLMConfig:
-    """Sizes of a network; the defaults are those of Base+. Raises ValueError for sizes that do not go together."""
+    """Sizes of a network; the defaults are those of Base+. Raises ValueError for incompatible sizes."""
 
     convs: tuple[tuple[int, int, int], ...] = (*[(512, 10, 5)], *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
     """(channels, kernel, stride) of each convolution."""
@@ -39,7 +39,7 @@ class WavLMConfig:
     pos_conv_kernel: int = 128  # frames, of the positional convolution
     groups: int = 16  # of the positional convolution's channels
     buckets: int = 320  # of distances
-    max_distance: int = 800  # frames; from there on, one bucket
+    max_distance: int = 800  # frames; all larger distances are in one bucket
     eps: float = 1e-5  # of every LayerNorm
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ SIZES = {
     "buckets": ("num_buckets", "num_buckets"),
     "max_distance": ("max_distance", "max_bucket_distance"),
 }
-"""Field of `WavLMConfig` -> what unilm and the hub call it."""
+"""Field of `WavLMConfig` -> its names in unilm's and the hub's layouts."""
 
 UNILM_ONLY = {
     "extractor_mode": "default",
@@ -81,7 +81,7 @@ HUB_ONLY = {
     "feat_extract_activation": "gelu",
     "add_adapter": False,
 }
-"""The same in the hub's."""
+"""The same in the hub's layout."""
 
 HUB_NAMES = (
     (r"^layer_norm", "feature_projection.layer_norm"),
@@ -97,12 +97,12 @@ HUB_NAMES = (
     (r"fc1\.", "feed_forward.intermediate_dense."),
     (r"fc2\.", "feed_forward.output_dense."),
 )
-"""What makes the hub's names of tensors out of unilm's."""
+"""Replacements that turn unilm's tensor names into the hub's."""
 
 NEW_NORM = ((r"weight_g$", "parametrizations.weight.original0"), (r"weight_v$", "parametrizations.weight.original1"))
-"""What makes the newer spelling of the weight norm out of the older."""
+"""Replacements that turn the older names of the weight norm into the newer ones."""
 
-IGNORED = {"mask_emb", "masked_spec_embed"}  # stands in for the frames that pre-training hides
+IGNORED = {"mask_emb", "masked_spec_embed"}  # replaces masked frames in pre-training
 
 
 def read_published(path: Path, trust_checkpoint: bool = False) -> tuple[WavLMConfig, Any, str]:
@@ -150,7 +150,7 @@ def copy_weights(targets: Mapping[str, Tensor], state: Any, source: str) -> None
 
 
 class WavLMCheckpoint(nn.Module):
-    """Tensors under names with dots in them."""
+    """Tensors under dotted names."""
 
     def add(self, key: str, target: Tensor) -> None:
         """Expect a tensor like `target` under `key`."""
@@ -177,7 +177,7 @@ def parse_unilm(cfg: Any, source: str) -> WavLMConfig:
 
 
 def parse_hub(path: Path) -> WavLMConfig:
-    """Sizes from the hub's config.json; what it leaves out is as in Base+. Raises `ModelFormatError`."""
+    """Sizes from the hub's config.json; missing sizes are those of Base+. Raises `ModelFormatError`."""
     if not path.is_file():
         raise ModelFormatError(f"{path} is missing: weights without a 'cfg' need their config.json next to them")
     base = WavLMConfig()

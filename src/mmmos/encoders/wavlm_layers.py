@@ -1,4 +1,4 @@
-"""The layers of WavLM: the first convolution with its norm, a transformer block, and the buckets of distances."""
+"""The layers of WavLM: the first convolution with its norm, a transformer block, and the distance buckets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class NormalisedConv(nn.Module):
     """First convolution, GroupNorm of each channel over the clip, GELU, in float32: [B, S] -> [B, T, channels].
 
     With m and C the mean and the covariance of the samples under the kernel w, the channel has mean w · m
-    and variance w · C w: the norm scales and shifts the kernel. In float64, since w · C w is a small
-    difference of large numbers where a kernel does not respond to the loud part of the clip.
+    and variance w · C w: the norm scales and shifts the kernel. It is computed in float64, since
+    w · C w is a small difference of large numbers if the kernel does not respond to the loud part of the clip.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
@@ -46,7 +46,7 @@ class NormalisedConv(nn.Module):
             return F.gelu(torch.baddbmm(shift.float(), under, weight.float()))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """`.to(torch.bfloat16)` and its like move these tensors to their device and leave them float32."""
+        """`.to(torch.bfloat16)` and similar calls move these tensors to the device and leave them float32."""
 
         def moved(tensor: Tensor) -> Tensor:
             other = fn(tensor)
@@ -73,7 +73,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor, invalid: Tensor | None) -> Tensor:
         """`bias` [heads, T, T] of each pair of frames; `invalid` frames [B, 1, 1, T] are not attended to."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, T, 64]
-        # The gate's input is its head's part of x itself, not q.
+        # The gate's input is the head's slice of x itself, not q.
         a, b = self.gate(x.view(*x.shape[:2], self.heads, -1)).sigmoid().transpose(1, 2).split(1, dim=-1)
         logits = (a * (b * self.gate_scale - 1) + 2) * bias
         if invalid is not None:
@@ -101,8 +101,8 @@ class Block(nn.Module):
 def buckets(distance: Tensor, count: int, far: int) -> Tensor:
     """Bucket of each distance in frames from query to key.
 
-    Half of the buckets are for keys after the query. Of each half, half have one distance each, and the others
-    widen up to `far`.
+    Half of the buckets are for keys after the query. In each half, the first half of the buckets have one distance
+    each; the others widen up to `far`.
 
     >>> buckets(torch.tensor([-5000, -80, -79, 0, 1, 79, 80, 800]), 320, 800)
     tensor([159,  80,  79,   0, 161, 239, 240, 319])

@@ -1,4 +1,4 @@
-"""Finding an encoder's weights and loading them strictly."""
+"""Reads an encoder's weights and loads them strictly."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def bundled_state(name: str) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str, share: bool = False) -> None:
-    """Put `state` into `module`: every key mapped, none missing, none unexplained, shapes equal.
+    """Load `state` into `module`: no key may be missing or unknown, and shapes must be equal.
 
-    With `share` the module takes over tensors of its own type and layout instead of copying them, so that what
-    `read_checkpoint` has mapped from a file is in memory once for all processes of a machine. The file must then
-    stay as it is; a new one may take its place.
+    With `share` the module takes over tensors of its own dtype and layout instead of copying them, so that tensors
+    that `read_checkpoint` has mapped from a file are in memory once for all processes of a machine. The file must then
+    not be modified; replacing it by a new file is safe.
 
     Raises `ModelFormatError` that names `source` and the first keys at fault.
     """
@@ -64,12 +64,12 @@ def _copy(value: Tensor, own: Tensor) -> Tensor:
 
 
 def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
-    """What a checkpoint file holds, on the CPU: safetensors, or a pickle of tensors and plain values.
+    """The content of a checkpoint file, on the CPU: safetensors, or a pickle of tensors and plain values.
 
-    Tensors are mapped from the file, and read when they are first used. Only pickles of before PyTorch 1.6 are not.
+    Tensors are memory-mapped and read on first use, except for pickles from before PyTorch 1.6.
 
-    A pickle is read only if it is trusted, by the user or for having the sha256 that a hub announced, and even
-    then nothing but tensors and plain values is made of it. Raises `ModelNotFoundError`, `ModelFormatError`.
+    A pickle is read only if it is trusted, by the user or because it has the sha256 that a hub announced, and even
+    then only tensors and plain values are created. Raises `ModelNotFoundError`, `ModelFormatError`.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"no such checkpoint: {path}")
