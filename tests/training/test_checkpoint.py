@@ -109,7 +109,7 @@ def test_the_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     run(tmp_path).save(history_of([1.0]), is_best=True)
     own = run(tmp_path, "b")
     before = values(own.model)
-    with pytest.raises(UsageError, match=f"{tmp_path.name} holds a run with other settings or rows; give another"):
+    with pytest.raises(UsageError, match=f"{tmp_path.name} holds a run with other settings or rows; choose another"):
         own.resume()
     assert torch.equal(values(own.model), before)
 

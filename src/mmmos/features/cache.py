@@ -1,12 +1,12 @@
-"""What the encoders gave, on disk, so that a crop is encoded once however often models are trained on it.
+"""Encoder features on disk: a crop is encoded once, however often models are trained on it.
 
-    CACHE/<encoder's fingerprint>/<2 hex>/<sha256 of audio and stretch>.<kept>.safetensors
+    CACHE/<encoder's fingerprint>/<2 hex>/<sha256 of file and segment>.<kept>.safetensors
 
-        count            how many frames there are; 0 says that the crop is silent
+        count            number of frames; 0 for a silent crop
         mean, std [D]    float32, over time
-        frames [T, D]    float16, at the encoder's own rate; in files `.frames` and not in files `.pooled`
+        frames [T, D]    float16, at the encoder's own rate; only in files `.frames`
 
-A file that is there is whole: kill the process at any moment and the same command goes on where it was.
+Writes are atomic: a killed process leaves no partial file, and the same command continues where it stopped.
 Files are memory-mapped: reading a mean does not read the frames.
 """
 
@@ -31,24 +31,24 @@ from mmmos.errors import AudioError, UsageError
 from mmmos.io.atomic import hash_file, replacing
 
 Keep = Literal["frames", "pooled"]
-"""What is kept of a crop. Models on pooled vectors want no frames, which take a hundred times the room."""
+"""What is kept of a crop. Models on pooled vectors need no frames, which take a hundred times the space."""
 
 FRAME_BYTES, POOLED_BYTES = 2, 4
-"""Bytes of a value: of a frame, of a mean or deviation."""
+"""Bytes per value: of a frame, and of a mean or standard deviation."""
 
 HEADER_BYTES = {"frames": 330, "pooled": 190}
-"""Bytes of a file beside its values, or nearly so."""
+"""Approximate bytes of a file besides its values."""
 
 
 def clip_key(clip: Clip) -> str:
-    """sha256 of the file's bytes and of the stretch taken. Raises `AudioError` as `file_key`."""
+    """sha256 of the file's bytes and the clip's segment. Raises `AudioError` like `file_key`."""
     content = file_key(clip.path or clip.id)
-    stretch = f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time} {clip.stream}"
-    return hashlib.sha256(f"{content} {stretch}".encode()).hexdigest()
+    segment = f"{WINDOW_SECONDS} {clip.start_time} {clip.end_time} {clip.stream}"
+    return hashlib.sha256(f"{content} {segment}".encode()).hexdigest()
 
 
 def file_key(path: str) -> str:
-    """sha256 of a file's bytes, wherever it lies. Raises `AudioError`: "not_found", "not_readable", "decode_failed"."""
+    """sha256 of a file's bytes. Raises `AudioError`: "not_found", "not_readable", "decode_failed"."""
     try:
         state = os.stat(path)
         return _content(path, state.st_size, state.st_mtime_ns)
@@ -61,13 +61,13 @@ def file_key(path: str) -> str:
 
 
 def file_digests(clips: Iterable[Clip]) -> tuple[str, ...]:
-    """The first 16 digits of the sha256 of each clip's file, sorted, each once; files that are gone are left out."""
+    """The first 16 digits of the sha256 of each clip's file, sorted, without repeats; missing files are left out."""
     found = (_digest(clip) for clip in clips)
     return tuple(sorted({digest for digest in found if digest}))
 
 
 def count_used(clips: Iterable[Clip], digests: Collection[str]) -> int:
-    """How many of the clips are of files with one of these digests."""
+    """Number of clips whose file has one of these digests."""
     known = set(digests)
     return sum(_digest(clip) in known for clip in clips)
 
@@ -81,23 +81,23 @@ def _digest(clip: Clip) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _content(path: str, size: int, mtime: int) -> str:
-    """sha256 of a file's bytes, read once however many stretches are taken from it."""
+    """sha256 of a file's bytes, which are read once for all its segments."""
     return hash_file(path)
 
 
 class FeatureCache:
-    """Crops by encoder. Several processes may read and write it at once."""
+    """The features of crops, by encoder. Several processes may read and write it at once."""
 
     def __init__(self, root: Path, keep: Keep = "frames") -> None:
         self.root = root
         self.keep = keep
 
     def holds(self, key: str, fingerprint: str) -> bool:
-        """Whether as much of the crop is there as this cache keeps."""
+        """Whether the cache has all that it keeps of this crop."""
         return self._find(key, fingerprint, self.keep) is not None
 
     def frames(self, key: str, fingerprint: str) -> Features | None:
-        """Features [1, T, D] in float32, T = 0 for a silent crop, or None."""
+        """Features [1, T, D] in float32, with T = 0 for a silent crop; None if they are not in the cache."""
         path = self._find(key, fingerprint, "frames")
         if path is None:
             return None
@@ -107,7 +107,7 @@ class FeatureCache:
         return Features(frames, torch.ones(frames.shape[:2], dtype=torch.bool), rate_hz)
 
     def pooled(self, key: str, fingerprint: str) -> tuple[Tensor, Tensor] | None:
-        """Mean and deviation over time, each [1, D], or [0, D] for a silent crop, or None."""
+        """Mean and standard deviation over time, each [1, D], or [0, D] for a silent crop; None if not in the cache."""
         path = self._find(key, fingerprint, "pooled")
         if path is None:
             return None
@@ -116,7 +116,7 @@ class FeatureCache:
             return file.get_tensor("mean")[None][:rows], file.get_tensor("std")[None][:rows]
 
     def put(self, key: str, fingerprint: str, features: Features) -> None:
-        """Keep the features [1, T, D] of a crop; T = 0 says that it is silent."""
+        """Write the features [1, T, D] of a crop; T = 0 marks it as silent."""
         frames = features.frames[features.mask].float()
         std, mean = torch.std_mean(frames, dim=0, correction=0) if len(frames) else frames.new_zeros(2, frames.shape[1])
         tensors = {"count": torch.tensor(len(frames)), "mean": mean.contiguous(), "std": std.contiguous()}
@@ -127,12 +127,12 @@ class FeatureCache:
             save_file(tensors, partial)
 
     def size(self, frames: float, dim: int) -> float:
-        """Bytes that a crop of that many frames of `dim` values takes."""
+        """Bytes of a crop with `frames` frames of `dim` values."""
         pooled = HEADER_BYTES[self.keep] + 2 * dim * POOLED_BYTES
         return pooled + frames * dim * FRAME_BYTES if self.keep == "frames" else pooled
 
     def _find(self, key: str, fingerprint: str, wanted: Keep) -> Path | None:
-        # A file with the frames has their mean, too.
+        # A file with the frames also has their mean.
         kinds: tuple[Keep, ...] = ("frames",) if wanted == "frames" else ("frames", "pooled")
         paths = (self._path(key, fingerprint, kind) for kind in kinds)
         return next((path for path in paths if path.is_file()), None)
@@ -145,4 +145,4 @@ def _opened(path: Path) -> Any:
     try:
         return safe_open(path, "pt")
     except SafetensorError as error:
-        raise UsageError(f"{path} is damaged: delete it, and the crop is encoded anew") from error
+        raise UsageError(f"{path} is damaged: delete it, and the crop is encoded again") from error

@@ -1,7 +1,7 @@
-"""Which stretches of a clip a model hears: at most 10 seconds at a time, planned ahead.
+"""Crops: the segments of a clip, of at most 10 seconds each, that are encoded.
 
-A clip of up to 10 s is heard whole. Of a longer one training hears one crop an epoch and evaluation hears
-one or more and takes their mean. All of them are known before the first is encoded, so that
+A clip of up to 10 s is one crop. Of a longer clip, training uses one crop per epoch; evaluation uses
+one or more crops and averages their scores. All crops are planned before the first is encoded, so that
 every model of an experiment is trained on the same crops, each encoded once.
 """
 
@@ -19,15 +19,15 @@ from mmmos.audio.clip import Clip
 from mmmos.audio.windows import MIN_SECONDS, WINDOW_SECONDS
 
 CropMode = Literal["random", "windows", "first"]
-"""Random crops, all windows one after another as in scoring, or the first 10 s alone."""
+"""Random crops, all consecutive windows as in scoring, or only the first 10 s."""
 
-LEAST_SECONDS = 1e-6
-"""A clip longer than 10 s by up to this is whole: it is less than a sample, and what rounded times differ by."""
+TOLERANCE_SECONDS = 1e-6
+"""A clip that exceeds 10 s by no more than this is one crop: less than a sample, it comes from rounded times."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A stretch of a clip, and how much it weighs in the clip's mean."""
+    """A segment of a clip, and its weight in the clip's mean."""
 
     clip: Clip
     weight: float = 1.0
@@ -35,7 +35,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class CropPlan:
-    """A clip, and the crops of it that are encoded."""
+    """A clip and those of its crops that are encoded."""
 
     clip: Clip
     mode: CropMode
@@ -46,30 +46,30 @@ def plan_crops(clip: Clip, duration: float, mode: CropMode, n_crops: int, seed: 
     """The crops of a clip whose file holds `duration` s of audio.
 
     `n_crops` is the number of random crops: one per epoch in training, one in evaluation. The same file name, segment,
-    number and seed give the same crops; a larger number begins with those of a smaller. Random crops start anywhere
-    between the clip's start and 10 s before its end, however little that is.
+    number and seed give the same crops; a larger number begins with the crops of a smaller one. Random crops start
+    anywhere between the clip's start and 10 s before its end, however short that range is.
     """
     start = clip.start_time
     end = duration if clip.end_time is None else min(clip.end_time, duration)
     length = end - start
     room = length - WINDOW_SECONDS
-    if not room > LEAST_SECONDS:  # also when it is not known
+    if not room > TOLERANCE_SECONDS:  # also for an unknown duration, NaN
         return (Crop(clip, min(1.0, length / WINDOW_SECONDS) if length > 0 else 1.0),)
     if mode == "random":
-        return tuple(Crop(_stretch(clip, at)) for at in _random_starts(clip, room, n_crops, seed))
+        return tuple(Crop(_window(clip, at)) for at in _random_starts(clip, room, n_crops, seed))
     if mode == "first":
-        return (Crop(_stretch(clip, start)),)
+        return (Crop(_window(clip, start)),)
     starts = [start + i * WINDOW_SECONDS for i in range(math.ceil(length / WINDOW_SECONDS))]
     lengths = [min(WINDOW_SECONDS, end - at) for at in starts]
     return tuple(
         Crop(replace(clip, start_time=at, end_time=at + seconds), seconds / WINDOW_SECONDS)
         for at, seconds in zip(starts, lengths, strict=True)
-        if seconds > MIN_SECONDS - LEAST_SECONDS  # as in scoring: 10.1 - 10 is a little under 0.1
+        if seconds > MIN_SECONDS - TOLERANCE_SECONDS  # as in scoring: 10.1 - 10 is a little under 0.1
     )
 
 
 def _random_starts(clip: Clip, room: float, count: int, seed: int) -> list[float]:
-    """Where crops start, in s: on a grid of 1 ms, or finer where the room has fewer than 100 of them."""
+    """Start times of crops in s: on a grid of 1 ms, or a finer one where `room` has fewer than 100 steps."""
     name = hashlib.sha256(f"{seed} {Path(clip.path or clip.id).name} {clip.start_time}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(name[:8], "big"))
     start, digits = clip.start_time, 3 + max(0, math.floor(-math.log10(room)))
@@ -77,7 +77,7 @@ def _random_starts(clip: Clip, room: float, count: int, seed: int) -> list[float
     return [min(max(round(at, digits), start), start + room) for at in drawn]
 
 
-def _stretch(clip: Clip, start: float) -> Clip:
+def _window(clip: Clip, start: float) -> Clip:
     return replace(clip, start_time=start, end_time=start + WINDOW_SECONDS)
 
 

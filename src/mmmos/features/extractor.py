@@ -1,9 +1,9 @@
-"""Clips encoded once: crops are planned, their size is estimated, and frozen encoders fill the cache.
+"""Feature extraction: plans crops, estimates their size, and fills the cache from frozen encoders.
 
     clips ─ plan ─► crops ─ extract ─► cache
            (crops.py)      (frozen encoders, once)
 
-It knows nothing of labels: rows meet their features in `mmmos.training.dataset`.
+This module does not handle labels: `mmmos.training.dataset` joins them with features.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Extraction:
 
     plans: tuple[CropPlan, ...]
     missing: tuple[str, ...]  # paths without a file
-    failures: dict[Clip, str]  # the reason by clip: "code: message"
+    failures: dict[Clip, str]  # by clip the reason, as "code: message"
 
     @property
     def left_out(self) -> list[str]:
-        """Paths that are missing, then the names of clips that failed."""
+        """Missing paths, then the names of clips that failed."""
         return [*self.missing, *map(name_of, self.failures)]
 
 
 class FeatureExtractor:
-    """Frozen encoders, and the cache that keeps their features of every crop."""
+    """Frozen encoders, and the cache of their features of every crop."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class FeatureExtractor:
         self.folders = {name: f"{print_[:16]}{ending}" for name, print_ in self.fingerprints.items()}  # in the cache
         self._checkpoints = checkpoints or {}
         self._rates, self._min_duration = required_rates(encoders.values()), min_duration(encoders.values())
-        self.decoder_peak_bytes = 0  # most memory of a decoder's process; 0 where the system does not report it
+        self.decoder_peak_bytes = 0  # peak memory of a decoder process; 0 if the system does not report it
 
     @classmethod
     def load(
@@ -77,7 +77,7 @@ class FeatureExtractor:
         return cls(encoders, FeatureCache(cache, keep), getattr(torch, source.dtype), source.checkpoints)
 
     def specs(self, names: Sequence[str] | None = None) -> tuple[EncoderSpec, ...]:
-        """What a model's config says of these encoders, in their order; of all if none are named."""
+        """The specs of these encoders for a model's config, in this order; of all encoders without names."""
         return tuple(
             EncoderSpec(
                 name,
@@ -100,7 +100,7 @@ class FeatureExtractor:
         """Plan and extract all clips whose files exist, and log a warning for each clip that is left out.
 
         `progress` gets a stage "encoding" of all the clips. Raises `UsageError` before anything is encoded if the disk
-        has no room for the features.
+        has too little free space for the features.
         """
         progress.start("encoding", len(clips))
         present = [clip for clip in clips if clip.path and Path(clip.path).is_file()]
@@ -125,7 +125,8 @@ class FeatureExtractor:
     ) -> tuple[list[CropPlan], dict[Clip, str]]:
         """Crops of every clip (see `plan_crops`), and the clips that cannot be opened, with the reason.
 
-        `progress` advances by one for each of the latter, and is called for every window of a clip without a duration.
+        `progress` advances by one for each of the latter, and is called for every window that is decoded because the
+        file's header has no duration.
         """
         plans, failures = [], {}
         with self._decoder() as decoder:
@@ -140,11 +141,11 @@ class FeatureExtractor:
         return plans, failures
 
     def size(self, plans: Iterable[CropPlan]) -> int:
-        """Estimate the bytes that the cache will grow by, from the headers of the files."""
+        """Estimate from the file headers by how many bytes the cache will grow."""
         total = 0.0
         for plan in plans:
             if not os.path.exists(plan.clip.path or plan.clip.id):
-                continue  # deleted meanwhile
+                continue  # deleted in the meantime
             for crop in plan.crops:
                 for name in self._missing(clip_key(crop.clip)):
                     encoder = self.encoders[name]
@@ -155,8 +156,8 @@ class FeatureExtractor:
     def extract(self, plans: Sequence[CropPlan], progress: Progress = NO_PROGRESS) -> dict[Clip, str]:
         """Encode every crop that the cache does not hold yet.
 
-        Returns the clips that could not be decoded or are silent, with the reason: training leaves them out, as
-        scoring leaves silent windows out. `progress` advances by one for each clip, and is called for every window
+        Returns the clips that could not be decoded or are silent, each with the reason. Training leaves them out, as
+        scoring leaves out silent windows. `progress` advances by one for each clip, and is called for every window
         that is encoded.
         """
         failures: dict[Clip, str] = {}
@@ -165,24 +166,24 @@ class FeatureExtractor:
                 try:
                     self._encode(plan, decoder, progress)
                     if not any(self.has_audio(clip_key(crop.clip)) for crop in plan.crops):
-                        failures[plan.clip] = "silent: there is nothing to learn from"
+                        failures[plan.clip] = "silent: it has no audio to learn from"
                 except AudioError as error:
                     failures[plan.clip] = f"{error.code}: {error}"
                 progress.advance()
         return failures
 
     def has_audio(self, key: str, names: Iterable[str] | None = None) -> bool:
-        """Whether the cache holds the crop for these encoders, or for all, and it is not silent."""
+        """Whether the cache holds the crop for these encoders (by default all), and the crop is not silent."""
         found = (self.cache.pooled(key, self.folders[name]) for name in names or self.encoders)
         return all(stats is not None and len(stats[0]) for stats in found)
 
     def frames(self, key: str, names: Iterable[str]) -> dict[str, Features]:
-        """Features [1, T, D] of a crop by encoder, without those that the cache does not hold."""
+        """Features [1, T, D] of a crop by encoder, without encoders that have not encoded it."""
         found = {name: self.cache.frames(key, self.folders[name]) for name in names}
         return {name: features for name, features in found.items() if features is not None}
 
     def pooled(self, key: str, names: Iterable[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean and standard deviation [1, D] of a crop by encoder, without those that the cache does not hold."""
+        """Mean and standard deviation [1, D] of a crop by encoder, without encoders that have not encoded it."""
         found = {name: self.cache.pooled(key, self.folders[name]) for name in names}
         return {name: stats for name, stats in found.items() if stats is not None}
 
@@ -197,7 +198,7 @@ class FeatureExtractor:
 
     def _encode(self, plan: CropPlan, decoder: IsolatedDecoder, progress: Progress) -> None:
         missing = [crop for crop in plan.crops if self._missing(clip_key(crop.clip))]
-        # Windows come in one pass over the file; other crops are cut one by one.
+        # All windows are cut in one pass over the file; other crops are cut one by one.
         cuts = [(plan.clip, plan.crops)] if plan.mode == "windows" else [(crop.clip, (crop,)) for crop in missing]
         for clip, crops in cuts if missing else ():
             remaining = iter(crops)
@@ -222,11 +223,14 @@ class FeatureExtractor:
             crops = sum(len(plan.crops) for plan in plans)
             logger.info("encoding %d crops of %d clips, about %s in %s", crops, len(plans), _bytes(size), root)
         if size > free:
-            raise UsageError(f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free")
+            raise UsageError(
+                f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free: free some space, or"
+                " choose another folder for the cache"
+            )
 
 
 def _duration(decoder: IsolatedDecoder, clip: Clip, progress: Progress) -> float:
-    """Seconds of audio in a clip's file: from its header, else by decoding it."""
+    """Seconds of audio in a clip's file, from its header or else by decoding it."""
     duration = decoder.probe(clip).duration
     if math.isfinite(duration):
         return duration

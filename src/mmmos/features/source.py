@@ -1,4 +1,4 @@
-"""Which encoders a cache is filled with, and how they are loaded."""
+"""The encoders that fill a cache: which ones, and how to load them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from mmmos.encoders.device import pick_device
 from mmmos.encoders.table import load_encoder
 
 EncoderOptions = Callable[[str], Mapping[str, Any]]
-"""By the name of an encoder the further arguments of `load_encoder`."""
+"""Maps the name of an encoder to its other arguments of `load_encoder`."""
 
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """Which encoders, where their weights may come from, and what they run on."""
+    """Which encoders to load, from which weights, and on which device."""
 
-    names: tuple[str, ...]  # keys of `ENCODERS`, or NAME=PATH for one whose checkpoint lies at the path
+    names: tuple[str, ...]  # keys of `ENCODERS`, or NAME=PATH to load the checkpoint at a path
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    trust_checkpoint: bool = False  # whether a pickle of unknown origin is read
+    trust_checkpoint: bool = False  # whether to read pickles of unknown origin
     accept_licenses: tuple[str, ...] = ()
 
     @property
     def paths(self) -> dict[str, str]:
-        """By the name of an encoder the path of its checkpoint, "" for the published or bundled weights."""
+        """The path of each encoder's checkpoint, by name; "" for the published or bundled weights."""
         return {name: path for name, _, path in (word.partition("=") for word in self.names)}
 
     @property
     def checkpoints(self) -> dict[str, str]:
-        """By name the absolute paths of the checkpoints that are given."""
+        """The absolute paths of the given checkpoints, by encoder name."""
         return {name: str(Path(path).resolve()) for name, path in self.paths.items() if path}
 
 
 def load_encoders(source: EncoderSource, options: EncoderOptions) -> dict[str, Encoder]:
-    """The encoders of a source on its device. Raises what `load_encoder` raises."""
+    """Load the encoders of a source onto its device. Raises the errors of `load_encoder`."""
     device = pick_device(source.device)
     access = source.trust_checkpoint, source.accept_licenses
     return {

@@ -1,4 +1,4 @@
-"""A training run epoch by epoch, and its state on disk, from which a run that was broken off goes on."""
+"""The epochs of a training run, and its state on disk, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ class Epoch:
     epoch: int  # from 1
     train_loss: float
     dev_loss: float
-    dev_srcc: dict[str, float | None]  # by axis, main set; None where undefined
+    dev_srcc: dict[str, float | None]  # by axis, on the main set; None where undefined
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch whose weights a run ends with: the first of the lowest development loss."""
+    """The epoch whose weights a run ends with: the first one with the lowest development loss."""
     return min(history, key=lambda epoch: epoch.dev_loss)
 
 
 def drop_checkpoint(folder: Path) -> None:
-    """Delete the state of a run that is over, and what a killed process left of it: four times the model's size."""
+    """Delete the state of a finished run and partial files of killed processes: four times the size of the model."""
     for path in folder.glob(f"{CHECKPOINT}*"):
         path.unlink(missing_ok=True)
 
 
 def finished(history: Sequence[Epoch], patience: int | None) -> bool:
-    """Whether there were `patience` epochs without a better development loss."""
+    """Whether the last `patience` epochs did not improve the development loss."""
     if patience is None or not history:
         return False
     return history[-1].epoch - best_epoch(history).epoch >= patience
 
 
 class Run:
-    """The latest epoch to go on from, and the best one to end with; on disk if there is a folder.
+    """The latest epoch, to resume from, and the best one, to end with; on disk if there is a folder.
 
-    `run_id` says everything that decides the run: a folder of another one is refused.
+    `run_id` identifies everything that determines the run. The folder of another run is refused.
     """
 
     def __init__(self, model: QualityModel, optimizer: torch.optim.Optimizer, run_id: str, folder: Path | None) -> None:
@@ -58,23 +58,23 @@ class Run:
         self.best = _copy(model)
 
     def resume(self) -> list[Epoch]:
-        """Take up the state in the folder, if there is one; the epochs already done."""
+        """Load the state in the folder, if there is one, and return the epochs done so far."""
         if self.folder is None or not (self.folder / CHECKPOINT).is_file():
             return []
-        # Our own file, and still no pickle is trusted: tensors and plain values only.
+        # Even our own pickles are not trusted: only tensors and plain values are read.
         try:
             state = torch.load(self.folder / CHECKPOINT, weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise UsageError(f"{self.folder / CHECKPOINT} is damaged: delete it, and the run begins anew") from error
+            raise UsageError(f"{self.folder / CHECKPOINT} is damaged: delete it, and the run starts again") from error
         if state["run"] != self.run_id:
-            raise UsageError(f"{self.folder} holds a run with other settings or rows; give another folder")
+            raise UsageError(f"{self.folder} holds a run with other settings or rows; choose another folder")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
         return [Epoch(**line) for line in state["history"]]
 
     def save(self, history: Sequence[Epoch], is_best: bool) -> None:
-        """Keep the model as it is after the last epoch of the history."""
+        """Save the model as it is after the last epoch of the history."""
         if is_best:
             self.best = _copy(self.model)
         if self.folder is None:
@@ -86,7 +86,7 @@ class Run:
         (self.folder / HISTORY).write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
 
     def restore_best(self) -> None:
-        """Put the best epoch's weights into the model."""
+        """Load the best epoch's weights into the model."""
         self.model.load_state_dict(self.best)
 
 

@@ -1,7 +1,7 @@
-"""Linear heads in closed form (`mmmos.training.ridge`) as an ordinary model: the fit of `mmmos train` for small data.
+"""Fits linear heads in closed form (`mmmos.training.ridge`): what `mmmos train` does with small data.
 
-Where the encoders are those of `lite`, its scores are the prior, and the new model is `lite` with other heads: each
-member keeps its domains, and gets the same linear function of the same inputs added.
+If the encoders are those of `lite`, its scores are the prior, and the new model is `lite` with other heads: each
+member keeps its domains, and the same linear function of the same inputs is added to its scores.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class ClosedForm:
 
     members: tuple[Member, ...]
     weights: Array
-    agreement: dict[str, dict[str, float | None]]  # by axis, of clips whose group was held out (`ridge.HeldOut`)
+    agreement: dict[str, dict[str, float | None]]  # by axis, on held-out groups (`ridge.HeldOut`)
     folds: int
-    chosen: dict[str, dict[str, float]]  # by axis: weight of the prior, decay
+    chosen: dict[str, dict[str, float]]  # by axis: weight of the prior, and decay
 
 
 def suits(prior: ScoringModel, config: ModelConfig) -> bool:
-    """Whether a model reads exactly these encoders in this way, in whatever order, so that it can be the prior."""
+    """Whether a model has these encoders, in any order, with the same options and fusion, and so can be the prior."""
 
     def reads(other: ModelConfig) -> tuple[object, ...]:
         specs = [(spec.name, spec.fingerprint, spec.options, spec.checkpoint) for spec in other.encoders]
@@ -49,10 +49,10 @@ def suits(prior: ScoringModel, config: ModelConfig) -> bool:
 def fit_closed_form(
     table: TrainingSet, config: ModelConfig, main_set: str, prior: ScoringModel | None = None
 ) -> ClosedForm:
-    """Fit every axis that the main set has labels of.
+    """Fit every axis for which the main set has labels.
 
-    `config` is that of the prior's members if there is a prior; the table is reduced for it. Inputs are standardised
-    as the prior does it, else on all clips of the table; neither looks at labels.
+    With a prior, `config` is that of its members. The inputs of the table are reduced for `config`. They are
+    standardised as in the prior, or else on all clips of the table; neither depends on labels.
     """
     if prior is None:
         model = QualityModel(config)
@@ -84,7 +84,7 @@ def fit_closed_form(
 
 
 def _inputs(model: QualityModel, table: TrainingSet) -> Array:
-    """What linear heads read of each row's clip [N, D]: of several crops the weighted mean."""
+    """The inputs of linear heads [N, D], one row per clip: the weighted mean over its crops."""
     count = len(table.inputs.starts) - 1
     with torch.no_grad():
         parts = [range(i, min(i + PREDICT_CROPS, count)) for i in range(0, count, PREDICT_CROPS)]
@@ -100,7 +100,7 @@ def _sample(table: TrainingSet, inputs: Array, labels: Array, prior: Array | Non
 
 
 def _with_heads(member: Member, scale: Scale, found: Mapping[str, Linear]) -> Member:
-    """The member with these linear functions as heads, its own scores among them, on another scale."""
+    """The member with these linear functions, which include its own scores, as heads on another scale."""
     model = copy.deepcopy(member.model)
     with torch.no_grad():
         for i, (axis, mean, std) in enumerate(zip(AXES, scale.mean, scale.std, strict=True)):

@@ -1,4 +1,4 @@
-"""How one model is fitted, and all that decides a run as one text."""
+"""The configuration of a fit, and the string that identifies a run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mmmos.training.settings import Settings
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is fitted: the settings, and what is not a setting."""
+    """The configuration of a fit: the settings, the seed and the main set."""
 
     settings: Settings
     seed: int = 42
-    main_set: str = ""  # whose scale the scores are on
+    main_set: str = ""  # the dataset whose rating scale the model outputs
 
     @property
     def batch_size(self) -> int:
-        """Rows of a batch; 32 or 16 by the aggregator, as in the paper, where the settings give none."""
+        """Rows per batch; without a setting 32 or 16, depending on the aggregator, as in the paper."""
         return self.settings.batch_size or (32 if self.settings.aggregator == "mlp" else 16)
 
     def stable_dict(self) -> dict[str, Any]:
-        """All that decides the fit, for `run_id`, by the names and in the order of the first version."""
+        """All that determines the fit, for `run_id`, with the names and order of the first version."""
         settings = self.settings
         first = {
             "loss": settings.loss,
@@ -46,7 +46,7 @@ class TrainConfig:
 
 
 def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, how: object) -> str:
-    """All that decides a run, as one string: the same run gives the same model."""
+    """A string of all that determines a run: runs with the same string give the same model."""
     rows = [
         [
             (row.clip.id, row.clip.start_time, row.clip.end_time, row.labels, row.set, crops)

@@ -1,10 +1,10 @@
-"""Features and labels as the tensors that training runs on.
+"""Training data: joins cached features and labels as tensors.
 
     labelled rows ──────────┐
-    crop plans ─ clip_key ──┼─ build_training_set ─► TrainingSet: the aggregator's reduction of each crop, with labels
+    crop plans ─ clip_key ──┼─ build_training_set ─► TrainingSet: the aggregator's input for each crop, and labels
     features in the cache ──┘
 
-Reduced crops are written once, and every process that trains on them maps the file into memory.
+Reduced crops are written to a file once. Every process that trains on them maps the file into memory.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Sequences:
 
     Shape:
         - frames: [sum of T, D], float32 or float16
-        - starts: [M + 1], where each of the M crops begins, and the end
+        - starts: [M + 1], the first frame of each of the M crops, and the end
     """
 
     frames: Tensor
     starts: tuple[int, ...]
     rate_hz: float
-    file: Path | None = None  # where the frames lie if they are a file mapped into memory, which copies then share
+    file: Path | None = None  # the file that holds the frames, if they are mapped into memory; copies map it too
 
     def __reduce__(self) -> Any:
         if self.file is None:
@@ -52,14 +52,14 @@ class Sequences:
 
     @classmethod
     def mapped(cls, file: Path, starts: tuple[int, ...], dim: int, rate_hz: float) -> Sequences:
-        """Frames of `dim` values from a file of them, whose suffix is their type."""
+        """Map a file of frames of `dim` values each; its suffix is their type."""
         dtype = {".float16": torch.float16, ".float32": torch.float32}[file.suffix]
         frames = torch.from_file(str(file), size=starts[-1] * dim, dtype=dtype) if starts[-1] else torch.zeros(0)
         return cls(frames.view(starts[-1], dim), starts, rate_hz, file)
 
     def batch(self, crops: Sequence[int]) -> Features:
         """Some of the crops as a padded batch [B, T, D] in float32."""
-        if len(self.frames) == len(self.starts) - 1:  # one frame each, as pooled vectors are
+        if len(self.frames) == len(self.starts) - 1:  # one frame per crop, as for pooled vectors
             vectors = self.frames[list(crops)].float().unsqueeze(1)
             return Features(vectors, torch.ones(vectors.shape[:2], dtype=torch.bool), self.rate_hz)
         pieces = [self.frames[self.starts[i] : self.starts[i + 1]].float() for i in crops]
@@ -70,12 +70,12 @@ class Sequences:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows ready for training.
+    """Rows with their features and labels, ready for training.
 
     Shape:
-        - inputs: M crops, each what `aggregator.reduce` makes of its features
-        - crops: for each of the N rows its crops' numbers in `inputs` and their weights
-        - labels: [N, A] on each set's own scale, NaN where there is none
+        - inputs: M crops, each the output of `aggregator.reduce` for its features
+        - crops: for each of the N rows, the indices of its crops in `inputs` and their weights
+        - labels: [N, A] on each set's own scale, NaN where a label is missing
 
     `content` identifies the inputs: audio, crops, encoders, precision and reduction.
     """
@@ -87,17 +87,17 @@ class TrainingSet:
     content: str = ""
 
     def take(self, rows: Sequence[LabelledClip]) -> TrainingSet:
-        """The part with these rows, in their order."""
+        """The subset with these rows, in this order."""
         index = {id(row): i for i, row in enumerate(self.rows)}
         chosen = [index[id(row)] for row in rows]
         return replace(self, rows=tuple(rows), crops=tuple(self.crops[i] for i in chosen), labels=self.labels[chosen])
 
     def epoch_crops(self, rows: Sequence[int], epoch: int) -> Features:
-        """The crop of each of these rows that training uses in an epoch, counted from 1: [B, T, D]."""
+        """The crop of each of these rows in an epoch, counted from 1: [B, T, D]."""
         return self.inputs.batch([self.crops[i][(epoch - 1) % len(self.crops[i])][0] for i in rows])
 
     def frames(self, most: int) -> Tensor:
-        """Frames of the rows' crops [n, D] in float32, evenly spread where there are more than `most`."""
+        """Frames of the rows' crops [n, D] in float32; of more than `most` frames, an evenly spaced subset."""
         own = sorted({number for crops in self.crops for number, _ in crops})
         spans = [range(self.inputs.starts[i], self.inputs.starts[i + 1]) for i in own]
         places = [place for span in spans for place in span]
@@ -107,9 +107,10 @@ class TrainingSet:
 def build_training_set(
     rows: Iterable[LabelledClip], plans: Iterable[CropPlan], extractor: FeatureExtractor, aggregator: Aggregator
 ) -> TrainingSet:
-    """The rows whose clips have a plan and a crop that is not silent, reduced to the input of the aggregator.
+    """Join rows with their features, which are reduced to the input of the aggregator.
 
-    The reduced crops lie in the cache's folder `tables`.
+    Rows without a plan and rows whose crops are all silent are left out. The reduced crops are in the cache's folder
+    `tables`.
     """
     by_clip = {plan.clip: plan for plan in plans}
     used: list[LabelledClip] = []
@@ -129,11 +130,11 @@ def build_training_set(
 
 
 def _packed(keys: list[str], extractor: FeatureExtractor, aggregator: Aggregator) -> Sequences:
-    """The reduced crops, written by the first call; all later ones map the file, in other processes too."""
+    """The reduced crops: the first call writes the file; later calls, in any process, map it."""
     folders = {name: extractor.folders[name] for name in aggregator.encoders}
     pooled = aggregator.reduction.kind == "pooled"
     name = hashlib.sha256(repr((aggregator.reduction, folders, keys)).encode()).hexdigest()
-    # Pooled vectors are few, and float16 would round a value that hardly varies to a constant.
+    # Pooled vectors take little space, and float16 would round a value that hardly varies to a constant.
     file = extractor.cache.root / "tables" / f"{name}.{'float32' if pooled else 'float16'}"
     index = file.with_suffix(".json")
     if not index.is_file():

@@ -1,4 +1,4 @@
-"""From labelled clips to a model folder: encode, fit, check, save. What `mmmos train` does."""
+"""From labelled clips to a model folder, as in `mmmos train`: encode, fit, check, save."""
 
 from __future__ import annotations
 
@@ -40,12 +40,11 @@ from mmmos.training.summary import Fit, Fitted, card, figures_of
 
 logger = logging.getLogger(__name__)
 
-OURS = (CHECKPOINT, "config.json", "ensemble.json")
-"""What tells a folder of a training run from others."""
-
+RUN_FILES = (CHECKPOINT, "config.json", "ensemble.json")
+"""Files that mark the folder of a training run."""
 
 CLOSED_FORM_CLIPS = 2000
-"""With fewer rated clips, `fit="auto"` is the closed form, if the settings are those of the preset `small`."""
+"""With fewer rated clips and the settings of the preset `small`, `fit="auto"` means the closed form."""
 
 CLOSED_FORM_READS = (
     "muq_sample_rate",
@@ -57,13 +56,13 @@ CLOSED_FORM_READS = (
     "standardize",
     "clip_output",
 )
-"""The settings that the closed form reads. Where another one is changed, `fit="auto"` is the gradient fit."""
+"""The settings that the closed form reads. If another setting is changed, `fit="auto"` means the gradient fit."""
 
 
 def choose_fit(
     fit: Literal["auto", "closed_form", "gradient"], settings: Settings, clips: int, folder: Path | None = None
 ) -> Fit:
-    """The fit that "auto" stands for: the gradient fit if it was interrupted in `folder`, else by size and settings.
+    """Resolve "auto": the gradient fit if one was interrupted in `folder`, else by number of clips and settings.
 
     Raises `UsageError` where the closed form would ignore a setting.
     """
@@ -89,7 +88,7 @@ class _Outcome:
     members: tuple[Member, ...]
     weights: NDArray[np.float64]  # [M, A]
     result: dict[str, Any]  # fields of `Fitted`
-    used: tuple[LabelledClip, ...]  # clips that decided the weights
+    used: tuple[LabelledClip, ...]  # clips that determined the weights
     training: dict[str, Any]  # fields of `ModelInfo.training`
 
 
@@ -110,20 +109,20 @@ def train_folder(
     """Train one model on clips with human labels and save it as a folder.
 
     The gradient fit stops on `dev`. The closed form needs no `dev`: it reports held-out folds of `train`.
-    Broken off and called again, it goes on where it was: features are in `cache`, epochs in `folder`; a finished
-    folder of the same run stays as it is. Clips that are missing or cannot be decoded are left out, noted and
-    listed. Raises `ModelNotFoundError`, `TrainingError`, `UsageError`, and `ManifestError` for a label of the main
-    set outside `label_range`. `progress` gets a stage "encoding" of each part, then "training" of at most all epochs.
+    An interrupted run resumes when it is called again: features are in `cache`, epochs in `folder`. The folder of a
+    finished run stays as it is. Clips that are missing or cannot be decoded are left out, logged and listed.
+    Raises `ModelNotFoundError`, `TrainingError`, `UsageError`, and `ManifestError` for a label of the main set outside
+    `label_range`. `progress` gets a stage "encoding" for each part, then "training" of at most all epochs.
     """
     if str(folder) in MODELS:
-        raise UsageError(f"{folder} is the name of a model that comes with mmmos; call yours otherwise")
+        raise UsageError(f"{folder} is the name of a model that comes with mmmos; choose another name")
     method = choose_fit(fit, settings, len(train) + len(dev), folder)
     main_set = find_main_set([*train, *dev], main_set)
     check_range([row for row in (*train, *dev) if row.set == main_set], label_range)
     check_disjoint(train, dev)
     check_trainable(train, dev if method == "gradient" else None, main_set)
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in OURS):
-        raise UsageError(f"{folder} holds other files; give a new folder")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in RUN_FILES):
+        raise UsageError(f"{folder} holds other files; choose a new folder")
     keep: Keep = "frames" if settings.aggregator == "blstm_t" else "pooled"
     extractor = FeatureExtractor.load(source, settings.encoder_options, cache, keep)
     config, prior = _config(extractor, settings, method)
@@ -163,7 +162,7 @@ def train_folder(
 
 
 def _config(extractor: FeatureExtractor, settings: Settings, method: Fit) -> tuple[ModelConfig, ScoringModel | None]:
-    """The model's config, and `lite` as the prior of the closed form if it reads the same encoders in the same way."""
+    """The model's config, and `lite` as the prior of the closed form if it is compatible (see `suits`)."""
     config = settings.model(extractor.specs())
     prior = load_model("lite") if method == "closed_form" else None
     if prior is None or not suits(prior, config):
@@ -203,12 +202,12 @@ def _gradient(
 
 
 def _finished(folder: Path, run: str) -> Fitted | None:
-    """The result of a finished folder, None if there is none yet. Raises `UsageError` for the folder of another run."""
+    """The result of a finished run, None if it is not finished. Raises `UsageError` for the folder of another run."""
     if (folder / CHECKPOINT).exists() or not any((folder / name).exists() for name in ("config.json", "ensemble.json")):
         return None
     training = load_model(folder).info.training
     if training.get("run") != run:
-        raise UsageError(f"{folder} holds a model of other settings or rows; give another folder, or delete it")
+        raise UsageError(f"{folder} holds a model with other settings or rows; choose another folder, or delete it")
     return Fitted(**training["result"] | {"folder": str(folder)})
 
 
@@ -220,7 +219,7 @@ def save_checked(
     card: str,
     encoders: Mapping[str, Encoder],
 ) -> None:
-    """Save a model, or several as an ensemble weighted [M, A], with its own scores of the check clip in its config."""
+    """Save a model, or an ensemble with weights [M, A], with its own scores of the check clip in its config."""
     model = ScoringModel(folder.name, tuple(members), weights, info, "", encoders)
     info = replace(info, check=check_scores(model))
     if len(members) == 1:
@@ -230,12 +229,12 @@ def save_checked(
 
 
 def rated_axes(table: TrainingSet) -> tuple[str, ...]:
-    """The axes that a table has labels of."""
+    """The axes for which a table has labels."""
     return tuple(axis for axis, known in zip(AXES, table.labels.isfinite().any(dim=0).tolist(), strict=True) if known)
 
 
 def count_sets(table: TrainingSet) -> dict[str, Any]:
-    """How many clips and labels of each set a table has."""
+    """The number of clips by set, and of labels by axis."""
     clips = Counter(row.set for row in table.rows)
     labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}
     return {"clips": dict(sorted(clips.items())), "labels": labels}

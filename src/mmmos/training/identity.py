@@ -1,6 +1,6 @@
-"""Configs as hashes know them: fields that came later count only where they differ from their default.
+"""Hashes of configs that new versions do not change: later fields count only where they differ from their default.
 
-So a run of an earlier version keeps its name and its checkpoint when a setting is added or a field is renamed.
+When a setting is added or a field is renamed, a run of an earlier version keeps its name and its checkpoint.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ FIRST_FIELDS = {
     "ModelConfig": ("encoders", "aggregator", "fusion", "heads"),
     "EncoderSpec": ("name", "block_dims", "fingerprint", "options", "checkpoint"),
 }
-"""Fields of the first version, in its order, by class. They always count; do not add to them."""
+"""Fields of the first version by class, in its order. They are always hashed; do not add to them."""
 
 FIRST_NAMES = {"block_dims": "columns"}
-"""Fields that the first version called otherwise."""
+"""Fields that had another name in the first version."""
 
 
 def stable_dict(config: Any) -> Any:
@@ -40,12 +40,12 @@ def stable_dict(config: Any) -> Any:
 
 
 def later_settings(settings: Any) -> dict[str, Any]:
-    """Settings that the first version did not have and that differ from their default."""
+    """Settings added after the first version that differ from their default."""
     return {name: value for name, value in _items(settings) if name not in FIRST_FIELDS["Settings"]}
 
 
 def stable_repr(value: Any) -> str:
-    """`repr` of a config, or of a tuple with configs in it, as the first version gave it."""
+    """`repr` of a config, or of a tuple that contains configs, as the first version gave it."""
     if is_dataclass(value):
         return f"{type(value).__name__}({', '.join(f'{name}={stable_repr(item)}' for name, item in _items(value))})"
     if isinstance(value, tuple):

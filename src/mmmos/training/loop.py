@@ -1,9 +1,9 @@
-"""Fitting one model: an explicit loop over tables of cached features.
+"""The training loop: fits one model by gradient descent on cached features.
 
-A batch never mixes sets, since two listening tests rarely share a scale. The main set's rows are
-fitted with the loss of the configuration; rows of every other set with another loss, by default one that only
-sees the differences within the batch, so that they teach an order and no offset. The development loss is that of
-the main set, all its rows at once.
+A batch never mixes sets, since two listening tests rarely use the same scale. Rows of the main set have the loss
+`loss`. Rows of every other set have the loss `other_loss`: by default one that depends only on differences within
+the batch, so that these rows determine an order but not an offset. The development loss is that of the main set,
+by default of all its rows at once.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from mmmos.training.dataset import TrainingSet
 logger = logging.getLogger(__name__)
 
 FIT_FRAMES = 20_000
-"""Frames that a standardiser is fitted on, at the most."""
+"""The largest number of frames that a standardiser is fitted on."""
 
 PREDICT_CROPS = 64
-"""Crops that are predicted at a time."""
+"""Crops per batch of predictions."""
 
 
 def fit(
@@ -46,10 +46,10 @@ def fit(
     folder: Path | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> tuple[Member, list[Epoch]]:
-    """Train one model and give it back as it was at its best development loss, with its history.
+    """Train one model and return it as it was at its best development loss, with its history.
 
-    With a `folder`, every epoch is kept there, and the same call goes on where an earlier one was
-    broken off, to the same weights. Raises `TrainingError` for a loss that is not finite and for a
+    With a `folder`, every epoch is saved there, and the same call resumes an interrupted one and ends
+    with the same weights. Raises `TrainingError` for a loss that is not finite and for a
     table without usable rows, `UsageError` if the folder holds another run.
     """
     _check(train, dev, how)
@@ -83,7 +83,7 @@ def fit(
 
 
 def predict(model: QualityModel, table: TrainingSet, how: TrainConfig | None = None) -> Tensor:
-    """Scores of every row in z units [N, A], of a clip with several crops their weighted mean."""
+    """Scores of every row in z units [N, A]; for a clip with several crops, their weighted mean."""
     numbers = sorted({number for crops in table.crops for number, _ in crops})
     place = {number: i for i, number in enumerate(numbers)}
     model.eval()
@@ -105,7 +105,7 @@ def _epoch(
     dev: TrainingSet,
     how: TrainConfig,
 ) -> Epoch:
-    """One pass over the training rows. Its order and dropout depend on seed and number alone."""
+    """One pass over the training rows. Its order and dropout depend only on the seed and the epoch's number."""
     losses = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(how.seed * 1_000_003 + number)
@@ -149,7 +149,7 @@ def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
 
 
 def _calibrated(member: Member, train: TrainingSet, how: TrainConfig) -> Member:
-    """The member with its scale moved so that scores and labels of the training rows have the same mean."""
+    """The member with its scale shifted so that scores and labels of the training rows have the same mean."""
     labels = train.labels.double().numpy()
     residual = labels - member.scale.to_labels(predict(member.model, train, how).double().numpy())
     rated = np.isfinite(residual).any(axis=0)
@@ -159,7 +159,7 @@ def _calibrated(member: Member, train: TrainingSet, how: TrainConfig) -> Member:
 
 
 def _batches(table: TrainingSet, size: int) -> Iterator[list[int]]:
-    """Shuffled batches of one set each; a rest of one row joins the batch before it."""
+    """Shuffled batches of one set each; a single row that remains joins the batch before it."""
     batches: list[list[int]] = []
     for name in _sets(table):
         rows = _rows_of(table, name)
@@ -172,7 +172,7 @@ def _batches(table: TrainingSet, size: int) -> Iterator[list[int]]:
 
 
 def _z_scored(table: TrainingSet, scales: dict[str, Scale]) -> TrainingSet:
-    """Labels in z units of each set's own training rows."""
+    """The table with labels in z units, by the scale of each row's set."""
     z = [scales[row.set].to_z(labels) for row, labels in zip(table.rows, table.labels.double().numpy(), strict=True)]
     return replace(table, labels=torch.from_numpy(np.stack(z)).float())
 
@@ -205,13 +205,13 @@ def _check(train: TrainingSet, dev: TrainingSet, how: TrainConfig) -> None:
     for name, table in (("training", train), ("development", dev)):
         if not _rows_of(table, how.main_set):
             sets = ", ".join(repr(other) for other in _sets(table)) or "none at all"
-            raise TrainingError(f"no usable {name} row is of the main set {how.main_set!r}; there are rows of {sets}")
+            raise TrainingError(f"no usable {name} row is in the main set {how.main_set!r}; there are rows of {sets}")
         if odd := _not_finite(table):
             raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")
 
 
 def _not_finite(table: TrainingSet) -> list[str]:
-    """Ids of clips with a feature that is no number."""
+    """Ids of clips with a feature that is NaN or infinite."""
     starts = table.inputs.starts
     return [
         row.clip.id

@@ -1,12 +1,12 @@
-"""Ridge regression for small data, its decay chosen by cross-validation that cuts no group.
+"""Ridge regression for small data, with its decay chosen by cross-validation over whole groups.
 
-Where another model's scores of the clips are known (the prior), a straight line through them competes with the
-ridge regression:
+Where another model's scores of the clips are known (the prior), the fit is a mean of a straight line through them
+and of the ridge regression:
 
     label ≈ weight × (slope × prior + constant)  +  (1 - weight) × (inputs @ direction + constant)
 
-`weight` is 1, a half or 0, the first of them whose held-out squared error is within one standard error of the best.
-So few labels move the prior's scores onto their scale, and many replace them.
+`weight` is 1, 0.5 or 0: the first of them whose held-out squared error is within one standard error of the best.
+Thus few labels move the prior's scores onto their scale, and many labels replace these scores.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from scipy.linalg import eigh
 from mmmos.metrics import utterance_metrics
 
 FOLDS = 5
-"""Parts of the groups, each held out in turn; fewer where there are fewer groups."""
+"""Number of folds, each of whole groups and held out in turn; fewer where there are fewer groups."""
 
 DECAYS = 10.0 ** np.arange(3, -4.5, -0.5)
-"""Weights of |direction|² in the squared error, strongest first; inputs have a block's values summing to about 1."""
+"""Weights of |direction|² in the squared error, strongest first; the squares of a block's inputs sum to about 1."""
 
 PRIOR_WEIGHTS = (1.0, 0.5, 0.0)
-"""Weights of the line through the prior, in the order in which they are preferred."""
+"""Weights of the line through the prior, in order of preference."""
 
 Array = NDArray[np.float64]
 
@@ -37,7 +37,8 @@ Array = NDArray[np.float64]
 class Sample:
     """Labelled clips of one axis.
 
-    Sets other than `main` were rated on other scales: they teach differences, in deviations of their own labels.
+    Sets other than `main` were rated on other scales: only differences of their labels count, in units of their own
+    standard deviation.
 
     Shape:
         - inputs: [N, D]
@@ -55,7 +56,7 @@ class Sample:
 
     @property
     def is_main(self) -> NDArray[np.bool_]:
-        """[N], True for the clips whose scale the scores are on."""
+        """[N], True for the clips of the main set, whose scale the scores have."""
         return np.asarray(self.sets == self.main)
 
     def take(self, rows: NDArray[np.bool_]) -> Sample:
@@ -81,10 +82,10 @@ class Linear:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Predictions of clips whose group was held out of the fit, choice of the decay included.
+    """Predictions of clips whose group was held out of the fit and of the choice of the decay.
 
     Shape:
-        - labels, predictions, constant: [N] of the main set; `constant` is the mean label of the clips fitted on
+        - labels, predictions, constant: [N] of the main set; `constant` is the mean label of the clips of the fit
     """
 
     labels: Array
@@ -93,7 +94,7 @@ class HeldOut:
     folds: int
 
     def figures(self) -> dict[str, float | None]:
-        """Agreement, next to the squared error of always giving the mean label; None where undefined."""
+        """Agreement, and the squared error of always predicting the mean label; None where undefined."""
         return agreement(self.predictions, self.labels, self.constant)
 
 
@@ -111,9 +112,9 @@ def agreement(
 def group_folds(
     groups: Sequence[str] | NDArray[np.str_], counted: NDArray[np.bool_], folds: int = FOLDS
 ) -> NDArray[np.intp]:
-    """The fold of every row, [N]: no group is in two folds, and the counted rows are spread evenly.
+    """The fold of every row, [N]: no group is in two folds, and the `counted` rows are spread evenly.
 
-    The order of the groups depends on their names alone.
+    The order of the groups depends only on their names.
     """
     names = np.asarray(groups)
     order = sorted(set(names.tolist()), key=lambda name: hashlib.sha256(name.encode()).digest())
@@ -127,7 +128,7 @@ def group_folds(
 
 
 def fit_linear(sample: Sample) -> Linear:
-    """The regression with decay and weight of the prior chosen on held-out groups, fitted on all clips."""
+    """Fit on all clips, with the decay and the weight of the prior chosen on held-out groups."""
     folds = group_folds(sample.groups, sample.is_main)
     ridge, line = np.full((len(DECAYS), len(folds)), np.nan), np.full(len(folds), np.nan)
     for fold in np.unique(folds):
@@ -143,7 +144,7 @@ def fit_linear(sample: Sample) -> Linear:
 
 
 def cross_validate(sample: Sample) -> HeldOut:
-    """Predict every clip of the main set by a fit on the other folds' groups alone."""
+    """Predict every clip of the main set by a fit on the other folds."""
     folds = group_folds(sample.groups, sample.is_main)
     predictions, constant = np.zeros(len(folds)), np.zeros(len(folds))
     for fold in np.unique(folds):
@@ -157,7 +158,7 @@ def cross_validate(sample: Sample) -> HeldOut:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """A ridge regression for every decay, and the line through the prior."""
+    """One ridge regression per decay, and the line through the prior."""
 
     directions: Array  # [decays, D]
     slope: float
@@ -177,7 +178,7 @@ class _Candidates:
         return cls(_ridge(inputs, labels), slope, *means)
 
     def predict(self, sample: Sample) -> tuple[Array, Array]:
-        """[decays, N] of the ridge regressions, [N] of the line."""
+        """Predictions of the ridge regressions [decays, N] and of the line [N]."""
         ridge = self.directions @ (sample.inputs - self.inputs_mean).T + self.label_mean
         prior = np.zeros(len(sample.labels)) if sample.prior is None else sample.prior - self.prior_mean
         return ridge, self.slope * prior + self.label_mean
@@ -189,7 +190,7 @@ class _Candidates:
 
 
 def _centred(sample: Sample) -> tuple[Array, Array, Array]:
-    """Inputs, labels and prior about the mean of each set; labels of other sets with the main set's deviation."""
+    """Inputs, labels and prior minus their set's mean; labels of other sets scaled to the main set's std."""
     inputs, labels = sample.inputs.copy(), sample.labels.copy()
     prior = np.zeros(len(labels)) if sample.prior is None else sample.prior.copy()
     spread = sample.labels[sample.is_main].std()
@@ -203,7 +204,7 @@ def _centred(sample: Sample) -> tuple[Array, Array, Array]:
 
 
 def _ridge(inputs: Array, labels: Array) -> Array:
-    """The b [decays, D] of least |inputs @ b - labels|² + decay × |b|², from the smaller of the two Gram matrices."""
+    """The b [decays, D] that minimise |inputs @ b - labels|² + decay × |b|², from the smaller Gram matrix."""
     wide = inputs.shape[0] <= inputs.shape[1]
     values, vectors = eigh(inputs @ inputs.T if wide else inputs.T @ inputs)
     moment = vectors.T @ (labels if wide else inputs.T @ labels)
@@ -212,14 +213,14 @@ def _ridge(inputs: Array, labels: Array) -> Array:
 
 
 def _prior_weight(ridge: Array, line: Array, groups: NDArray[np.str_]) -> float:
-    """The first of `PRIOR_WEIGHTS` whose error is within a standard error of the best; from held-out errors [N]."""
+    """The first of `PRIOR_WEIGHTS` whose squared error is within a standard error of the best; held-out errors [N]."""
     squared = {weight: (weight * line + (1 - weight) * ridge) ** 2 for weight in PRIOR_WEIGHTS}
     best = min(squared.values(), key=np.mean)
     return next(w for w in PRIOR_WEIGHTS if (squared[w] - best).mean() <= _standard_error(squared[w] - best, groups))
 
 
 def _standard_error(values: Array, groups: NDArray[np.str_]) -> float:
-    """Of the mean of values [N] that are alike within a group."""
+    """Standard error of the mean of values [N] that are correlated within a group."""
     names, number = np.unique(groups, return_inverse=True)
     sums = np.bincount(number, weights=values)
     if len(names) < 2:

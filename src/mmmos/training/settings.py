@@ -1,7 +1,7 @@
-"""Every choice that decides a model, by the name that experiments, `mmmos train` and papers' tables use.
+"""The settings that determine a model, with the names that experiments and `mmmos train` use.
 
-Where the paper is silent or its published code does something else, there is a switch. The defaults are the
-preset `paper`; `PRESETS` has the others.
+Where the paper leaves a choice open or its published code differs from it, there is a setting. The defaults are the
+preset `paper`; `PRESETS` has the other presets.
 """
 
 from __future__ import annotations
@@ -26,53 +26,53 @@ from mmmos.model.quality import ModelConfig
 class Settings(FusionConfig):
     """A configuration without its data and encoders. Encoders are always frozen and in evaluation mode.
 
-    The settings of the fusion are declared in `FusionConfig`, which the model keeps; all others are declared here.
+    Settings of the fusion are declared in `FusionConfig`, which is stored in the model; all others are declared here.
     """
 
     # Features
-    muq_sample_rate: Literal[24000, 16000] = 24000  # Hz; at 16000 MuQ hears everything 1.5 times too fast
-    muq_via_16k: bool = False  # MuQ's audio passes through 16 kHz and loses what is above 8 kHz, at the right speed
-    pad_mask: bool = True  # False: a clip under 10 s is filled up with silence, which counts as audio
+    muq_sample_rate: Literal[24000, 16000] = 24000  # Hz; at 16000 MuQ's input plays 1.5 times too fast
+    muq_via_16k: bool = False  # resample MuQ's audio to 16 kHz and back: no content above 8 kHz, same speed
+    pad_mask: bool = True  # False: pad clips under 10 s with silence, which counts as audio
     train_crop: CropMode = "random"  # of clips over 10 s: a random crop per epoch, windows in turn, or the first 10 s
-    eval_crop: CropMode = "windows"  # likewise in evaluation, where a clip's score is the mean over its windows
+    eval_crop: CropMode = "windows"  # the same in evaluation, where a clip's score is the mean over its windows
 
     # Fusion
-    aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # pooled vectors, an LSTM on them, or one on all frames
+    aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # on pooled vectors, an LSTM on them, or one on frames
 
-    # Heads, one an axis
+    # Heads, one per axis
     head_layers: int = 1  # 1 is a linear map
-    head_hidden: int | None = None  # width before the last layer; the input's if not given
+    head_hidden: int | None = None  # width before the last layer; by default that of the input
     dropout: float = 0.0  # before each layer
 
     # Loss, on labels in z units
     loss: Literal["ut", "con", "dcq", "ccc"] = "ut"  # of rows of the main set
-    ut_tau: float = 0.25  # errors up to this are forgiven; the published code has 0.5
-    con_norm: Literal["offdiag", "utmos22"] = "offdiag"  # mean over pairs of two clips, or as UTMOS published it
-    con_margin: float = 0.1  # a difference that is off by up to this is forgiven
-    dcq_mse_weight: float = 0.0  # of the squared error beside it; without it an offset costs nothing
-    dcq_rank: Literal["linear", "hinge"] = "linear"  # reward right order endlessly, or punish wrong order alone
-    ccc_moments: Literal["population", "mixed"] = "population"  # divided by n, or the variances by n - 1
-    other_loss: Literal["ut", "con", "dcq", "ccc"] = "con"  # of rows that are not of the main set
+    ut_tau: float = 0.25  # errors up to this are ignored; 0.5 in the published code
+    con_norm: Literal["offdiag", "utmos22"] = "offdiag"  # mean over pairs of different clips, or as in UTMOS's code
+    con_margin: float = 0.1  # errors of a difference up to this are ignored
+    dcq_mse_weight: float = 0.0  # weight of an added squared error; at 0 the loss ignores an offset
+    dcq_rank: Literal["linear", "hinge"] = "linear"  # reward correct order without limit, or only penalise wrong order
+    ccc_moments: Literal["population", "mixed"] = "population"  # divide by n, or variances by n - 1
+    other_loss: Literal["ut", "con", "dcq", "ccc"] = "con"  # of rows of other sets
 
     # Training
     lr: float = 1e-4  # of AdamW
     weight_decay: float = 0.0  # decoupled
     batch_size: int | None = None  # 32 for mlp, 16 for the others
     epochs: int = 10  # at the most
-    early_stop_patience: int | None = 1  # epochs without a better development loss; None goes on to the end
-    val_loss: Literal["full_set", "batch_mean"] = "full_set"  # of all development clips at once, or batch by batch
-    dev_target_stats: Literal["train", "own"] = "train"  # whose mean and deviation make z units of development labels
+    early_stop_patience: int | None = 1  # epochs without a better development loss; None: run all epochs
+    val_loss: Literal["full_set", "batch_mean"] = "full_set"  # on all development clips at once, or by batch
+    dev_target_stats: Literal["train", "own"] = "train"  # whose mean and std standardise development labels
     offset_calibration: Literal["none", "train_mean"] = "none"  # train_mean: shift scores to the training clips' mean
-    clip_output: bool = False  # bring predictions into 0-10
-    precision: Literal["float32", "bfloat16"] = "float32"  # of training; that of encoders is --dtype
+    clip_output: bool = False  # clip predictions to 0-10
+    precision: Literal["float32", "bfloat16"] = "float32"  # of training; for encoders use --dtype
 
     def model(self, encoders: Sequence[EncoderSpec]) -> ModelConfig:
-        """A model on these encoders, in their order."""
+        """The config of a model with these encoders, in this order."""
         names = tuple(spec.name for spec in encoders)
         return ModelConfig(tuple(encoders), self.aggregator, self.fusion(names), self.heads())
 
     def fusion(self, encoders: Collection[str] = ("wavlm",)) -> FusionConfig:
-        """The settings by which features of these encoders become a vector."""
+        """The settings of the fusion for these encoders."""
         own = {item.name: getattr(self, item.name) for item in fields(FusionConfig)}
         return FusionConfig(**own if "wavlm" in encoders else own | {"wavlm_output": "last"})
 
@@ -96,7 +96,7 @@ class Settings(FusionConfig):
         return options
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
-        """These settings with some of them set anew; "none" is None, which TOML cannot say.
+        """A copy with these values; "none" means None, which TOML does not have.
 
         Raises `UsageError` for an unknown name or value.
         """
@@ -117,17 +117,17 @@ class Settings(FusionConfig):
         if made.muq_via_16k and made.muq_sample_rate != 24000:
             raise UsageError(f"muq_via_16k is for muq_sample_rate 24000, not {made.muq_sample_rate}: set one of them")
         if made.dropout >= 1:
-            raise UsageError(f"dropout is a share below 1, not {made.dropout}")
+            raise UsageError(f"dropout must be below 1, not {made.dropout}")
         return made
 
 
 LOSS_OPTIONS = {name: tuple(inspect.getfullargspec(loss).kwonlyargs) for name, loss in LOSSES.items()}
-"""Which settings each loss reads."""
+"""The settings that each loss reads, by its name."""
 
 PAPER = Settings()
 PRESETS: dict[str, Settings] = {
     "paper": PAPER,
-    # What the published script does, but that it fine-tunes MuQ and M2D. Here they are frozen, as the paper says.
+    # As in the published script, except that it fine-tunes MuQ and M2D: here they are frozen, as in the paper.
     "official_code": replace(
         PAPER,
         muq_sample_rate=16000,
@@ -140,8 +140,8 @@ PRESETS: dict[str, Settings] = {
         val_loss="batch_mean",
         early_stop_patience=None,
     ),
-    # Ours: features on one scale, rates and patience that let linear heads converge, every window heard, losses that
-    # see the order and the offset. What each of these is worth stands in dev/LOG.md.
+    # Our own: features on one scale, a rate and a patience that let linear heads converge, all windows in training,
+    # and losses that depend on both the order and the offset. dev/LOG.md has the gain from each of these.
     "best": replace(
         PAPER,
         train_crop="windows",
@@ -157,7 +157,7 @@ PRESETS: dict[str, Settings] = {
         early_stop_patience=8,
         offset_calibration="train_mean",
     ),
-    # For some hundred clips of one's own.
+    # For a few hundred clips of the user's own.
     "small": replace(
         PAPER,
         train_crop="windows",
@@ -171,7 +171,7 @@ PRESETS: dict[str, Settings] = {
         early_stop_patience=20,
     ),
 }
-"""Settings by name."""
+"""Presets by name."""
 
 
 def preset(name: str) -> Settings:
@@ -182,7 +182,7 @@ def preset(name: str) -> Settings:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """`NAME=VALUE` from a command line; values as in TOML, words without quotes, `none` for None. Raises `UsageError`.
+    """Parse `NAME=VALUE`: values as in TOML, words without quotes, `none` for None. Raises `UsageError`.
 
     >>> parse_setting("lr=1e-3"), parse_setting("loss=ccc"), parse_setting("early_stop_patience=none")
     (('lr', 0.001), ('loss', 'ccc'), ('early_stop_patience', None))

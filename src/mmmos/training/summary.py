@@ -17,7 +17,7 @@ Fit = Literal["closed_form", "gradient"]
 Figures = dict[str, dict[str, float | None]]
 
 HARDLY_VARIES = 0.2
-"""Predictions with less than this fraction of the labels' standard deviation say little."""
+"""Predictions with less than this fraction of the labels' standard deviation hardly vary."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Fitted:
     scale: str  # of labels and scores, "1-5"
     train_clips: int
     dev_clips: int
-    left_out: list[str]  # paths of clips that are missing, ids of those that could not be decoded or are silent
+    left_out: list[str]  # paths of missing clips, names of those that are silent or could not be decoded
     epochs: int | None = None  # of the gradient fit; None in closed form
     best_epoch: int | None = None
-    dev_srcc: dict[str, float | None] = field(default_factory=dict)  # by axis, main set, at the best epoch
+    dev_srcc: dict[str, float | None] = field(default_factory=dict)  # by axis, on the main set, at the best epoch
     agreement: Figures = field(default_factory=dict)  # by axis: `ridge.agreement`, on held-out clips
-    agreement_on: str = ""  # which clips those are
+    agreement_on: str = ""  # which clips these are
 
 
 def figures_of(scores: NDArray[np.floating], train: TrainingSet, dev: TrainingSet, main_set: str) -> Figures:
-    """By axis the agreement of scores [N, A] with the labels of `dev`, next to the mean label of `train`."""
+    """Agreement of scores [N, A] with the labels of `dev`, by axis, and that of the mean label of `train`."""
     labels = dev.labels.double().numpy()
     mean = Scale.fit(train.labels.double().numpy()[[row.set == main_set for row in train.rows]]).mean
     known = np.isfinite(labels) & np.array([row.set == main_set for row in dev.rows])[:, None]
@@ -47,7 +47,7 @@ def figures_of(scores: NDArray[np.floating], train: TrainingSet, dev: TrainingSe
 
 
 def agreement_lines(result: Fitted) -> Iterator[str]:
-    """One line an axis for the user, and a warning where predictions hardly vary."""
+    """One line per axis for the user, and a warning where predictions hardly vary."""
     for axis, figures in result.agreement.items():
         shown = {name: "undefined" if value is None else f"{value:.2f}" for name, value in figures.items()}
         yield (
@@ -56,10 +56,10 @@ def agreement_lines(result: Fitted) -> Iterator[str]:
         )
     for axis in hardly_varying(result.agreement):
         std, label_std = result.agreement[axis]["std"], result.agreement[axis]["label_std"]
-        remedy = "" if result.fit == "closed_form" else ", or --fit closed_form"
+        fix = "" if result.fit == "closed_form" else ", or --fit closed_form"
         yield (
             f"warning: predictions of {axis} hardly vary: their standard deviation is {std:.2f}, that of the labels"
-            f" {label_std:.2f}. Scores of {axis} say little; it takes more rated clips{remedy}"
+            f" {label_std:.2f}. Scores of {axis} are hardly informative; use more rated clips{fix}"
         )
 
 
@@ -79,7 +79,7 @@ def card(name: str, result: Fitted, training: dict[str, Any]) -> str:
     if result.fit == "gradient":
         lines.append(
             f"- Stopped on {result.dev_clips} other clips, at epoch {result.best_epoch} of {result.epochs}: their"
-            " figures are flattered, because they chose the epoch."
+            " figures are optimistic, because these clips chose the epoch."
         )
     else:
         lines.append("- Heads in closed form (ridge regression); the regularisation was chosen on held-out groups.")
@@ -87,5 +87,5 @@ def card(name: str, result: Fitted, training: dict[str, Any]) -> str:
         f"# {name}\n\nA model of MMMOS: production quality (PQ) and complexity (PC), content enjoyment (CE) and\n"
         f"usefulness (CU) of audio, on the scale {result.scale}.\n\n"
         f"- Trained on {result.train_clips} clips with {labels} labels.\n" + "\n".join(lines) + "\n"
-        "- Not calibrated. Mind the licences of your data and of the encoders before any commercial use.\n"
+        "- Not calibrated. Check the licences of your data and of the encoders before any commercial use.\n"
     )
