@@ -57,7 +57,7 @@ def runs(tables: dict[str, TrainingSet], clips: int, epochs: int, precision: str
     for row in read_experiment(find_experiment("paper")).grid:
         if row.table != "III":
             continue
-        settings = row.settings.changed({"epochs": epochs, "early_stop_patience": None, "precision": precision})
+        settings = row.settings.replace({"epochs": epochs, "early_stop_patience": None, "precision": precision})
         frames = FRAMES if settings.aggregator == "blstm_t" else 1
         width = sum(WIDTHS[name] for name in row.encoders)
         keys: list[str] = []

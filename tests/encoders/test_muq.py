@@ -447,7 +447,7 @@ def test_via_16k_is_trained_saved_and_scored_like_its_encoder(folder: Path, via:
     paths = [row.clip.path for row in rows]
     source, cache, found = EncoderSource((f"muq={folder}",), "cpu"), tmp_path / "cache", {}
     for on in (True, False):
-        settings = PRESETS["small"].changed({"muq_via_16k": on, "epochs": 3, "lr": 0.05})
+        settings = PRESETS["small"].replace({"muq_via_16k": on, "epochs": 3, "lr": 0.05})
         train_folder(tmp_path / f"{on}", rows[:8], rows[8:], source, settings, cache, fit="gradient")
         with from_pretrained(tmp_path / f"{on}", device="cpu") as scorer:
             found[on] = np.array([[scores[axis] for axis in AXES] for scores in scorer.score(paths)])

@@ -63,7 +63,7 @@ def test_the_paper_is_seven_subsets_sixteen_configurations_and_six_ensembles() -
     assert paper.ensembles.strategies == ROWS["IV"]
     assert paper.compare_to_paper
     for row in paper.grid:
-        assert row.settings.changed({"aggregator": "mlp", "loss": "ut"}) == PRESETS["paper"]
+        assert row.settings.replace({"aggregator": "mlp", "loss": "ut"}) == PRESETS["paper"]
         if row.table == "II":
             assert (row.settings.aggregator, row.settings.loss) == ("mlp", "ut")
         else:
@@ -158,7 +158,7 @@ def test_what_is_given_as_a_list_is_tried_one_by_one(read: Callable[..., Experim
     ] + ["all of them"]
     last = experiment.grid[7]
     assert last.encoders == ("a", "b")
-    assert last.settings == PRESETS["paper"].changed({"loss": "ut", "lr": 0.01, "epochs": 3, "pad_mask": False})
+    assert last.settings == PRESETS["paper"].replace({"loss": "ut", "lr": 0.01, "epochs": 3, "pad_mask": False})
     assert experiment.grid[8].encoders == ("a", "b")
     assert experiment.seeds == (42,)
     assert experiment.ensembles is None  # they are made of Table III
@@ -169,15 +169,15 @@ def test_settings_go_from_the_preset_over_the_file_and_the_grid_to_the_command_l
 ) -> None:
     text = 'preset = "small"\n' + PLAIN + GRID + "lr = 0.5\ndropout = 0.5\n[settings]\nlr = 0.25\nepochs = 7\n"
     (row,) = read(text, dropout=0.125).grid
-    assert row.settings == PRESETS["small"].changed({"epochs": 7, "lr": 0.5, "dropout": 0.125})
+    assert row.settings == PRESETS["small"].replace({"epochs": 7, "lr": 0.5, "dropout": 0.125})
 
 
 def test_presets_can_be_tried_one_by_one(read: Callable[..., Experiment]) -> None:
     text = PLAIN + GRID.replace("{encoders}", "{preset} {pool}") + 'preset = ["paper", "small"]\npool = ["mean"]\n'
     first, second = read(text + "[settings]\nlr = 0.5\n").grid
     assert (first.row, second.row) == ("paper mean", "small mean")
-    assert first.settings == PRESETS["paper"].changed({"lr": 0.5})
-    assert second.settings == PRESETS["small"].changed({"lr": 0.5, "pool": "mean"})
+    assert first.settings == PRESETS["paper"].replace({"lr": 0.5})
+    assert second.settings == PRESETS["small"].replace({"lr": 0.5, "pool": "mean"})
 
 
 def test_a_file_can_say_none(read: Callable[..., Experiment]) -> None:

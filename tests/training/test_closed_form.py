@@ -74,7 +74,7 @@ def train(folder: Path, rows: list[LabelledClip], source: EncoderSource = TOY, *
     ],
 )
 def test_fit_follows_size_and_settings(fit: str, changes: dict[str, object], clips: int, expected: str) -> None:
-    assert choose_fit(fit, SMALL.changed(changes), clips) == expected
+    assert choose_fit(fit, SMALL.replace(changes), clips) == expected
 
 
 def test_fit_of_an_interrupted_folder_stays_gradient(tmp_path: Path) -> None:

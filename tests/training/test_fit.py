@@ -40,8 +40,8 @@ from tests.toys import ToyEncoder
 
 pytestmark = pytest.mark.usefixtures("shared_decoder")
 
-SETTINGS = PRESETS["small"].changed({"lr": 0.05, "weight_decay": 0.0, "epochs": 12, "batch_size": 8, "blstm_hidden": 4})
-SETTINGS = SETTINGS.changed({"early_stop_patience": None})
+SETTINGS = PRESETS["small"].replace({"lr": 0.05, "weight_decay": 0.0, "epochs": 12, "batch_size": 8, "blstm_hidden": 4})
+SETTINGS = SETTINGS.replace({"early_stop_patience": None})
 TOY = EncoderSource(("toy",), "cpu")
 
 
@@ -396,7 +396,7 @@ def test_the_published_codes_settings_train_a_model_that_scores(
     for kind in (States, Rates):
         monkeypatch.setitem(ENCODERS, kind.name, kind)
     (tmp_path / "weights").write_text("weights")
-    settings = PRESETS["official_code"].changed({"aggregator": name, "lr": 0.05, "epochs": 3, "blstm_hidden": 4})
+    settings = PRESETS["official_code"].replace({"aggregator": name, "lr": 0.05, "epochs": 3, "blstm_hidden": 4})
     names = tuple(f"{name}={tmp_path / 'weights'}" for name in ("wavlm", "muq"))
     result = train(settings=settings, source=EncoderSource(names, "cpu"))
     assert result.epochs == 3

@@ -20,7 +20,7 @@ from mmmos.losses import LOSSES
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.quality import ModelConfig, QualityModel
 from mmmos.training.config import TrainConfig
-from mmmos.training.settings import LOSS_OPTIONS, PAPER, PRESETS, Settings, parse_setting, preset
+from mmmos.training.settings import LOSS_OPTIONS, PAPER, PRESETS, Settings, get_preset, parse_setting
 
 KINDS = get_type_hints(Settings)
 NAMES = [field.name for field in fields(Settings)]
@@ -53,13 +53,13 @@ def as_text(value: Any) -> str:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_makes_every_model(name: str) -> None:
-    settings = preset(name)
+    settings = get_preset(name)
     assert settings == PRESETS[name]
-    assert settings.changed(asdict(settings)) == settings  # every value is one that is allowed
+    assert settings.replace(asdict(settings)) == settings  # every value is one that is allowed
     summed = settings.wavlm_output != "last"
     specs = [EncoderSpec(name, (4, 4) if summed and name == "wavlm" else dims, "") for name, dims in SPECS.items()]
     for aggregator in AGGREGATORS:
-        own = settings.changed({"aggregator": aggregator})
+        own = settings.replace({"aggregator": aggregator})
         QualityModel(ModelConfig(tuple(specs), aggregator, own.fusion(), own.heads()))
         assert TrainConfig(own).batch_size >= 16
 
@@ -122,10 +122,10 @@ def test_the_published_code_differs_from_the_paper_in_these_and_no_others() -> N
 
 
 def test_batches_are_the_papers_and_what_is_given() -> None:
-    sizes = {name: TrainConfig(PAPER.changed({"aggregator": name})).batch_size for name in AGGREGATORS}
+    sizes = {name: TrainConfig(PAPER.replace({"aggregator": name})).batch_size for name in AGGREGATORS}
     assert sizes == {"mlp": 32, "blstm_h": 16, "blstm_t": 16}
     for name in AGGREGATORS:
-        assert TrainConfig(PAPER.changed({"aggregator": name, "batch_size": 7})).batch_size == 7
+        assert TrainConfig(PAPER.replace({"aggregator": name, "batch_size": 7})).batch_size == 7
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,7 +144,7 @@ def test_no_setting_is_left_unread(name: str) -> None:
 def test_every_value_can_be_given_in_words(name: str) -> None:
     for value in other_values(name):
         told, parsed = parse_setting(f"{name}={as_text(value)}")
-        changed = PAPER.changed({told: parsed})
+        changed = PAPER.replace({told: parsed})
         assert getattr(changed, name) == value
         assert replace(changed, **{name: getattr(PAPER, name)}) == PAPER
         if KINDS[name] is float:
@@ -161,16 +161,16 @@ def test_loss_options_are_the_arguments_of_the_loss(loss: str) -> None:
 
 
 def test_fusion_is_a_view_of_the_settings() -> None:
-    settings = PAPER.changed({"wavlm_output": "weighted_shared", "blstm_hidden": 7, "align": "repeat"})
+    settings = PAPER.replace({"wavlm_output": "weighted_shared", "blstm_hidden": 7, "align": "repeat"})
     fusion = settings.fusion(["muq", "wavlm"])
     assert asdict(fusion) == {name: getattr(settings, name) for name in asdict(fusion)}
     assert settings.fusion(["muq"]) == replace(fusion, wavlm_output="last")
 
 
 def test_muq_via_16k_is_an_option_of_the_encoder_and_not_of_the_fast_one() -> None:
-    assert PAPER.changed({"muq_via_16k": True}).encoder_options("muq") == {"muq_via_16k": True}
+    assert PAPER.replace({"muq_via_16k": True}).encoder_options("muq") == {"muq_via_16k": True}
     with pytest.raises(UsageError, match="muq_via_16k is for muq_sample_rate 24000, not 16000: set one of them"):
-        PRESETS["official_code"].changed({"muq_via_16k": True})
+        PRESETS["official_code"].replace({"muq_via_16k": True})
 
 
 def test_encoders_are_asked_for_what_the_settings_say() -> None:
@@ -208,12 +208,12 @@ def test_encoders_are_asked_for_what_the_settings_say() -> None:
 )
 def test_what_there_is_not_is_refused_with_what_there_is(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        PAPER.changed(change)
+        PAPER.replace(change)
 
 
 def test_an_unknown_preset_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(UsageError, match=f"no preset is called 'papr'; there are {', '.join(PRESETS)}"):
-        preset("papr")
+        get_preset("papr")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_what_is_no_setting_is_refused(text: str) -> None:
 
 def test_settings_are_not_changed_in_place() -> None:
     before = asdict(PAPER)
-    PAPER.changed({"lr": 1.0, "loss": "ccc"})
+    PAPER.replace({"lr": 1.0, "loss": "ccc"})
     assert asdict(PAPER) == before
 
 

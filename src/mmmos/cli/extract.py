@@ -59,7 +59,7 @@ def extract(
     found = _files_alone(expand(inputs, None if data_root is None else str(data_root)))
     names = tuple(encoders.split(","))
     source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
-    chosen = settings.preset("paper").changed(dict(map(settings.parse_setting, change)))
+    chosen = settings.get_preset("paper").replace(dict(map(settings.parse_setting, change)))
     run = RunOptions(workers, ray, shard_size, stall_minutes)
     if run.use_workers:
         from mmmos.bulk.tasks import ExtractTask

@@ -100,7 +100,7 @@ def train(
     from mmmos.training.fit import choose_fit, train_folder
     from mmmos.training.summary import agreement_lines
 
-    chosen = settings.preset(preset).changed(dict(map(settings.parse_setting, change)))
+    chosen = settings.get_preset(preset).replace(dict(map(settings.parse_setting, change)))
     if dev and (dev_share or stratify):
         raise UsageError("--dev names the clips to hold out: leave out --dev-share and --stratify")
     columns = stratum_columns(stratify) if stratify else {}

@@ -27,7 +27,7 @@ from mmmos.ensemble.paper import CHECK_MARKS, STRATEGIES
 from mmmos.errors import UsageError
 from mmmos.experiments.row_names import LABELS, PAPER_ENCODERS, encoder_words, is_papers
 from mmmos.experiments.sets import check_keys
-from mmmos.training.settings import Settings, preset
+from mmmos.training.settings import Settings, get_preset
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ def _combinations(
         words |= {name: str(value).lower() for name, value in picked.items() if isinstance(value, bool)}
         row = str(entry["row"]).format(**encoder_words(subset, encoders), **words)
         paper_row = str(entry["row"]).format(**encoder_words(subset, dict.fromkeys(PAPER_ENCODERS, "")), **words)
-        begin = preset(str(picked.pop("preset", name))).changed(common)
+        begin = get_preset(str(picked.pop("preset", name))).replace(common)
         found.append(
-            Configuration(str(entry["table"]), row, tuple(subset), begin.changed({**picked, **changes}), paper_row)
+            Configuration(str(entry["table"]), row, tuple(subset), begin.replace({**picked, **changes}), paper_row)
         )
     return found
 

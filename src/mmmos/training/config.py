@@ -45,7 +45,7 @@ class TrainConfig:
         return first | later_settings(settings)
 
 
-def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, how: object) -> str:
+def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, settings: object) -> str:
     """A string of all that determines a run: runs with the same string give the same model."""
     rows = [
         [
@@ -55,4 +55,4 @@ def run_id(config: ModelConfig, train: TrainingSet, dev: TrainingSet | None, how
         for table in (train, dev)
         if table is not None
     ]
-    return repr((stable_dict(config), how, train.content, dev and dev.content, rows))
+    return repr((stable_dict(config), settings, train.content, dev and dev.content, rows))

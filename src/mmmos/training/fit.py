@@ -188,15 +188,15 @@ def _closed_form(
 def _gradient(
     parts: tuple[TrainingSet, TrainingSet],
     config: ModelConfig,
-    how: TrainConfig,
+    options: TrainConfig,
     folder: Path,
     progress: Progress,
 ) -> _Outcome:
-    member, history = train_loop(config, *parts, how, folder, progress)
+    member, history = train_loop(config, *parts, options, folder, progress)
     best = best_epoch(history)
-    scores = member.scale.to_labels(predict(member.model, parts[1], how).double().numpy())
+    scores = member.scale.to_labels(predict(member.model, parts[1], options).double().numpy())
     result = {"epochs": len(history), "best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
-    result |= {"agreement": figures_of(scores, *parts, how.main_set), "agreement_on": "development clips"}
+    result |= {"agreement": figures_of(scores, *parts, options.main_set), "agreement_on": "development clips"}
     training = {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
     return _Outcome((member,), np.ones((1, len(AXES))), result, (*parts[0].rows, *parts[1].rows), training)
 

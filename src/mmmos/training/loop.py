@@ -42,7 +42,7 @@ def fit(
     config: ModelConfig,
     train: TrainingSet,
     dev: TrainingSet,
-    how: TrainConfig,
+    options: TrainConfig,
     folder: Path | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> tuple[Member, list[Epoch]]:
@@ -52,44 +52,48 @@ def fit(
     with the same weights. Raises `TrainingError` for a loss that is not finite and for a
     table without usable rows, `UsageError` if the folder holds another run.
     """
-    _check(train, dev, how)
+    _check(train, dev, options)
     scales = {name: Scale.fit(_labels_of(train, name)) for name in _sets(train)}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(how.seed)
+        torch.manual_seed(options.seed)
         model = QualityModel(config)
     model.aggregator.fit(train.frames(most=FIT_FRAMES))
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=how.settings.lr, weight_decay=how.settings.weight_decay, fused=True
+        model.parameters(), lr=options.settings.lr, weight_decay=options.settings.weight_decay, fused=True
     )
-    run = Run(model, optimizer, run_id(config, train, dev, how.stable_dict()), folder)
+    run = Run(model, optimizer, run_id(config, train, dev, options.stable_dict()), folder)
     history = run.resume()
-    main = [row for row in dev.rows if row.set == how.main_set]
-    own = {how.main_set: Scale.fit(_labels_of(dev, how.main_set))} if how.settings.dev_target_stats == "own" else scales
+    main = [row for row in dev.rows if row.set == options.main_set]
+    own = (
+        {options.main_set: Scale.fit(_labels_of(dev, options.main_set))}
+        if options.settings.dev_target_stats == "own"
+        else scales
+    )
     parts = _z_scored(train, scales), _z_scored(dev.take(main), own)
-    progress.start("training", how.settings.epochs, "epochs", len(history))
-    for number in range(len(history) + 1, how.settings.epochs + 1):
-        if finished(history, how.settings.early_stop_patience):
+    progress.start("training", options.settings.epochs, "epochs", len(history))
+    for number in range(len(history) + 1, options.settings.epochs + 1):
+        if finished(history, options.settings.early_stop_patience):
             break
-        history.append(_epoch(number, model, optimizer, parts[0], parts[1], how))
+        history.append(_epoch(number, model, optimizer, parts[0], parts[1], options))
         run.save(history, is_best=best_epoch(history) is history[-1])
         last = history[-1]
         logger.debug("epoch %d: training loss %.6g, development loss %.6g", number, last.train_loss, last.dev_loss)
         progress.advance()
     run.restore_best()
-    member = Member(model.eval().requires_grad_(False), scales[how.main_set])
-    if how.settings.offset_calibration == "train_mean":
-        member = _calibrated(member, train.take([row for row in train.rows if row.set == how.main_set]), how)
+    member = Member(model.eval().requires_grad_(False), scales[options.main_set])
+    if options.settings.offset_calibration == "train_mean":
+        member = _calibrated(member, train.take([row for row in train.rows if row.set == options.main_set]), options)
     return member, history
 
 
-def predict(model: QualityModel, table: TrainingSet, how: TrainConfig | None = None) -> Tensor:
+def predict(model: QualityModel, table: TrainingSet, options: TrainConfig | None = None) -> Tensor:
     """Scores of every row in z units [N, A]; for a clip with several crops, their weighted mean."""
     numbers = sorted({number for crops in table.crops for number, _ in crops})
     place = {number: i for i, number in enumerate(numbers)}
     model.eval()
     with torch.no_grad():
         parts = [numbers[i : i + PREDICT_CROPS] for i in range(0, len(numbers), PREDICT_CROPS)]
-        scores = torch.cat([_forward(model, table.inputs.batch(part), how) for part in parts])
+        scores = torch.cat([_forward(model, table.inputs.batch(part), options) for part in parts])
         means = []
         for crops in table.crops:
             weights = torch.tensor([weight for _, weight in crops])
@@ -103,15 +107,15 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     train: TrainingSet,
     dev: TrainingSet,
-    how: TrainConfig,
+    options: TrainConfig,
 ) -> Epoch:
     """One pass over the training rows. Its order and dropout depend only on the seed and the epoch's number."""
     losses = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(how.seed * 1_000_003 + number)
+        torch.manual_seed(options.seed * 1_000_003 + number)
         model.train()
-        for batch in _batches(train, how.batch_size):
-            loss = _batch_loss(model, train, batch, how, number)
+        for batch in _batches(train, options.batch_size):
+            loss = _batch_loss(model, train, batch, options, number)
             if not torch.isfinite(loss):
                 clips = ", ".join(train.rows[i].clip.id for i in batch[:8])
                 raise TrainingError(f"the loss is {loss.item()} in epoch {number}, in the batch with {clips}")
@@ -119,39 +123,43 @@ def _epoch(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
-    z = predict(model, dev, how)
-    dev_loss = _dev_loss(z, dev.labels, how)
+    z = predict(model, dev, options)
+    dev_loss = _dev_loss(z, dev.labels, options)
     if not np.isfinite(dev_loss):
         raise TrainingError(f"the development loss is {dev_loss} in epoch {number}")
     return Epoch(number, float(np.mean(losses)), dev_loss, _srcc_by_axis(z.double().numpy(), dev.labels.numpy()))
 
 
-def _forward(model: QualityModel, reduced: Features, how: TrainConfig | None) -> Tensor:
+def _forward(model: QualityModel, reduced: Features, options: TrainConfig | None) -> Tensor:
     """Reduced crops -> [B, A] in float32."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=how is not None and how.settings.precision == "bfloat16"):
+    with torch.autocast(
+        "cpu", torch.bfloat16, enabled=options is not None and options.settings.precision == "bfloat16"
+    ):
         scores = model.from_reduced(reduced)
     return scores.float()
 
 
-def _batch_loss(model: QualityModel, table: TrainingSet, batch: Sequence[int], how: TrainConfig, epoch: int) -> Tensor:
-    prediction, target = _forward(model, table.epoch_crops(batch, epoch), how), table.labels[batch]
-    is_main = table.rows[batch[0]].set == how.main_set
-    name = how.settings.loss if is_main else how.settings.other_loss
-    return LOSSES[name](prediction, target, **how.settings.loss_options(name))
+def _batch_loss(
+    model: QualityModel, table: TrainingSet, batch: Sequence[int], options: TrainConfig, epoch: int
+) -> Tensor:
+    prediction, target = _forward(model, table.epoch_crops(batch, epoch), options), table.labels[batch]
+    is_main = table.rows[batch[0]].set == options.main_set
+    name = options.settings.loss if is_main else options.settings.other_loss
+    return LOSSES[name](prediction, target, **options.settings.loss_options(name))
 
 
-def _dev_loss(z: Tensor, targets: Tensor, how: TrainConfig) -> float:
-    size = how.batch_size if how.settings.val_loss == "batch_mean" else len(z)
+def _dev_loss(z: Tensor, targets: Tensor, options: TrainConfig) -> float:
+    size = options.batch_size if options.settings.val_loss == "batch_mean" else len(z)
     parts = zip(torch.split(z, size), torch.split(targets, size), strict=True)
-    loss, options = LOSSES[how.settings.loss], how.settings.loss_options(how.settings.loss)
-    losses = [loss(*part, **options) for part in parts]
+    loss, loss_options = LOSSES[options.settings.loss], options.settings.loss_options(options.settings.loss)
+    losses = [loss(*part, **loss_options) for part in parts]
     return float(torch.stack(losses).mean())
 
 
-def _calibrated(member: Member, train: TrainingSet, how: TrainConfig) -> Member:
+def _calibrated(member: Member, train: TrainingSet, options: TrainConfig) -> Member:
     """The member with its scale shifted so that scores and labels of the training rows have the same mean."""
     labels = train.labels.double().numpy()
-    residual = labels - member.scale.to_labels(predict(member.model, train, how).double().numpy())
+    residual = labels - member.scale.to_labels(predict(member.model, train, options).double().numpy())
     rated = np.isfinite(residual).any(axis=0)
     shift = np.where(rated, np.nanmean(np.where(rated, residual, 0), axis=0), 0.0)
     mean = tuple(float(old + by) for old, by in zip(member.scale.mean, shift, strict=True))
@@ -198,14 +206,16 @@ def _labels_of(table: TrainingSet, name: str) -> np.ndarray:
     return table.labels[_rows_of(table, name)].double().numpy()
 
 
-def _check(train: TrainingSet, dev: TrainingSet, how: TrainConfig) -> None:
-    for word in (how.settings.loss, how.settings.other_loss):
+def _check(train: TrainingSet, dev: TrainingSet, options: TrainConfig) -> None:
+    for word in (options.settings.loss, options.settings.other_loss):
         if word not in LOSSES:
             raise UsageError(f"no loss is called {word!r}; there are {', '.join(LOSSES)}")
     for name, table in (("training", train), ("development", dev)):
-        if not _rows_of(table, how.main_set):
+        if not _rows_of(table, options.main_set):
             sets = ", ".join(repr(other) for other in _sets(table)) or "none at all"
-            raise TrainingError(f"no usable {name} row is in the main set {how.main_set!r}; there are rows of {sets}")
+            raise TrainingError(
+                f"no usable {name} row is in the main set {options.main_set!r}; there are rows of {sets}"
+            )
         if odd := _not_finite(table):
             raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")
 

@@ -95,7 +95,7 @@ class Settings(FusionConfig):
             options["muq_via_16k"] = True
         return options
 
-    def changed(self, values: Mapping[str, Any]) -> Settings:
+    def replace(self, values: Mapping[str, Any]) -> Settings:
         """A copy with these values; "none" means None, which TOML does not have.
 
         Raises `UsageError` for an unknown name or value.
@@ -174,7 +174,7 @@ PRESETS: dict[str, Settings] = {
 """Presets by name."""
 
 
-def preset(name: str) -> Settings:
+def get_preset(name: str) -> Settings:
     """The settings of that name. Raises `UsageError`."""
     if name not in PRESETS:
         raise UsageError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
