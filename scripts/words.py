@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECKED = ("src", "docs", "recipes", "scripts", "bench", "samples", "README.md", "CHANGELOG.md", "Makefile")
 SUFFIXES = (".py", ".md", ".toml", "")
 PENDING = (
-    *(f"src/mmmos/{name}" for name in ("audio", "features", "inference", "io", "model", "training")),
+    *(f"src/mmmos/{name}" for name in ("audio", "inference", "io", "model")),
     *(f"src/mmmos/{name}.py" for name in ("metrics", "scores")),
 )
 """Folders and files that are not clean yet: they are counted and do not fail the check."""

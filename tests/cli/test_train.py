@@ -110,7 +110,7 @@ def test_help_names_the_presets_that_there_are(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("train", "ratings.csv", "-o", "m", "--set", "speed=3"), "no setting is called speed; there are wavlm_output"),
+        (("train", "ratings.csv", "-o", "m", "--set", "speed=3"), "no setting is called speed; there are pool"),
         (("train", "ratings.csv", "-o", "m", "--set", "lr"), "a setting is NAME=VALUE, not 'lr'"),
         (
             ("train", "ratings.csv", "-o", "m", "--set", "loss=mse"),

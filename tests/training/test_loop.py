@@ -435,7 +435,7 @@ def test_without_a_row_of_the_main_set_there_is_no_training(missing: str) -> Non
     parts = (other, DEV) if missing == "training" else (TRAIN, other)
     with pytest.raises(TrainingError, match=f"no usable {missing} row"):
         fit(CONFIG, *parts, HOW)
-    with pytest.raises(TrainingError, match="of the main set 'c'"):
+    with pytest.raises(TrainingError, match="in the main set 'c'"):
         fit(CONFIG, TRAIN, DEV, replace(HOW, main_set="c"))
 
 
