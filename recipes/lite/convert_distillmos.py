@@ -54,7 +54,8 @@ def convert(published: dict[str, Tensor]) -> dict[str, Tensor]:
     for norm in (f"{head}.norm_input", f"{wrapper}.norm", f"{head}.norm_trans"):
         left.pop(f"{norm}.num_batches_tracked")  # dropped: counts training steps
     position = left.pop(f"{wrapper}.position_encoding.pe")  # dropped: computed, once seen to be equal
-    torch.testing.assert_close(position[0], positions().double(), atol=1e-6, rtol=0)
+    # The sine of up to 384 radians in float32: processors differ by half a step of the angle.
+    torch.testing.assert_close(position[0], positions().double(), atol=5e-5, rtol=0)
 
     state = {}
     for i in range(len(CHANNELS) - 1):  # [out, in, frequency, time] -> [out, in, time, frequency]

@@ -76,7 +76,7 @@ class Machines:
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended
                 name, parent = (path / "cmdline").read_bytes(), (path / "stat").read_text().split(") ")[-1].split()[1]
-                if name.startswith(b"ray::_Worker") and int(parent) in homes:
+                if name.startswith(b"ray::RayActor") and int(parent) in homes:
                     found.add(int(path.name))
         return found
 
@@ -225,7 +225,9 @@ def test_ray_workers_report_a_cluster_that_cannot_work(
     with closing(RayWorkers(store, plan, ToyTask(seconds=600), machines.address, 1)) as workers:
         monkeypatch.setattr(ray_workers, "HEAD_SECONDS", 0)
         monkeypatch.setattr(ray_workers, "reach", lambda address: reach(NOBODY))
-        with pytest.raises(BulkError, match=f"the head of the Ray cluster at {machines.address} is gone: .*refused"):
+        with pytest.raises(
+            BulkError, match=f"the head of the Ray cluster at {machines.address} is unreachable: .*refused"
+        ):
             run_shards(store, plan, workers)
     monkeypatch.undo()
     other = replace(plan, task=plan.task | {"model_sha256": "1" * 64})
