@@ -184,7 +184,7 @@ def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Pa
     status, out, err = run(*words)
     result = json.loads(out)
     assert status == 0
-    assert list(result) == [field.name for field in fields(Fitted)]
+    assert list(result) == [*(field.name for field in fields(Fitted)), "lists"]
     assert (result["fit"], result["scale"]) == ("gradient", "0-10")
     assert "labels lie between 2 and 9: their scale is taken to be 0-10 (else --scale)" in err
     assert "PQ on 3 development clips: SRCC " in err
