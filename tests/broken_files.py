@@ -191,7 +191,10 @@ HTML = b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body><h1
 TEXT = b"This is no sound. " * 100
 NO_FILE, NO_AUDIO, NO_FORMAT, FAILED = ("not_found",), ("no_samples",), ("unsupported_format",), ("decode_failed",)
 SCORED: tuple[Code, ...] = (None,)
-ANY: tuple[Code, ...] = (None, "decode_failed", "no_samples", "too_short", "unsupported_format")
+ANY: tuple[Code, ...] = (
+    *(None, "decode_failed", "no_samples", "too_short", "unsupported_format"),
+    *("not_normalized", "bad_sample_rate"),
+)
 """Which of them depends on the bits that are hit."""
 
 KINDS = {

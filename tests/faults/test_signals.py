@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from mmmos.audio.decoder import SequentialDecoder
 from mmmos.audio.windows import MIN_SECONDS, Window, cut
 from mmmos.encoders.base import Encoder, Features, encode_windows
 from mmmos.inference.predictor import Predictor
@@ -146,8 +147,9 @@ def peak_memory(work: Callable[[], object]) -> int:
 
 @pytest.mark.usefixtures("toy_encoder")
 def test_16_memory_does_not_grow_with_a_long_file(tmp_path: Path) -> None:
-    predictor = Predictor(toy_model(toy_member(0)))
-    predictor.decoder.cut = cut  # in this process, where its memory is seen
+    decoder = SequentialDecoder()
+    decoder.isolated.cut = cut  # in this process, where its memory is seen
+    predictor = Predictor(toy_model(toy_member(0)), decoder=decoder)
     rate, minute = 4_000, np.tile(music(10.0, 4_000), 6)
     peaks, n_windows = [], []
     for minutes in (1, 2, 20):  # the first is for what is allocated once

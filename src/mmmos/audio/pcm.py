@@ -9,6 +9,7 @@ A header's size is right if what follows it is chunks, tags or zeros; otherwise 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -200,10 +201,15 @@ def _wav(body: bytes, endian: str, kind: bytes) -> PcmFormat:
 def _aiff(body: bytes, endian: str, kind: bytes) -> PcmFormat:
     """The format of AIFF and AIFC, from its chunk; the rate is an 80-bit float."""
     channels, _, bits, exponent, mantissa = struct.unpack(">HIHHQ", body[:18])
-    rate = round(mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63))
+    rate = mantissa * 2.0 ** min((exponent & 0x7FFF) - 16383 - 63, 0)  # one over 2^63 Hz is damaged, whatever it is
     name, order = AIFC.get(body[18:22], ("", ">")) if kind == b"AIFC" else (None, ">")
     subtype = INTEGERS.get(-(-bits // 8) * 8) if name is None else name or None
-    return PcmFormat(rate, channels, subtype, order)
+    return PcmFormat(_hertz(rate), channels, subtype, order)
+
+
+def _hertz(rate: float) -> int:
+    """A rate in Hz, 0 for one that no file can have."""
+    return round(rate) if math.isfinite(rate) and rate < 1 << 31 else 0
 
 
 def _caf(body: bytes, endian: str, kind: bytes) -> PcmFormat:
@@ -211,8 +217,8 @@ def _caf(body: bytes, endian: str, kind: bytes) -> PcmFormat:
     rate, codec, flags, packet, _, channels, bits = struct.unpack(">d4sIIIII", body[:32])
     names = FLOATS if flags & 1 else INTEGERS
     subtype = {b"lpcm": names.get(bits), b"alaw": "ALAW", b"ulaw": "ULAW"}.get(codec)
-    form = PcmFormat(round(rate), channels, subtype, "<" if flags & 2 else ">")
-    return form if packet == form.frame_bytes else PcmFormat(round(rate), channels, None)
+    form = PcmFormat(_hertz(rate), channels, subtype, "<" if flags & 2 else ">")
+    return form if packet == form.frame_bytes else PcmFormat(_hertz(rate), channels, None)
 
 
 def _au(file: IO[bytes], head: bytes) -> PcmSpan | None:
