@@ -12,6 +12,9 @@ from typing import IO
 CHUNK_BYTES = 1 << 20
 """How much of a file is looked through at a time."""
 
+ID3V1_BYTES = 128
+"""Of a tag at a file's end, which begins with `TAG`."""
+
 OGG_HEADER_BYTES = 27
 OGG_FIRST_PAGE = 0x02  # flag of a page that begins a stream
 

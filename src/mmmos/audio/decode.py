@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -129,8 +130,8 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
         with _saved(path) as saved, open_audio(saved, stream) as source:
             yield source
         return
+    reading = _planned(path)
     with ExitStack() as stack:
-        reading = _planned(path, stack)
         if stream == 0:
             try:
                 yield stack.enter_context(_open_libsndfile(path, reading))
@@ -140,15 +141,24 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
         yield stack.enter_context(_open_ffmpeg(path, stream, reading))
 
 
-def _planned(path: Path, stack: ExitStack) -> Plan:
-    """How to read a file, by its bytes, for as long as `stack` is open. Raises `AudioError` for an archive."""
+def _planned(path: Path) -> Plan:
+    """How to read a file, by its bytes. Raises `AudioError` for an archive."""
     if not path.is_file():  # a device cannot be looked through
         return Plan()
-    file = stack.enter_context(path.open("rb"))
-    archive = archive_kind(file)
-    if archive is not None:
-        raise AudioError("unsupported_format", f"the file is a {archive} archive: unpack it and score what is in it")
-    return plan(file)
+    state = path.stat()
+    return _plan_of(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _plan_of(path: Path, inode: int, size: int, mtime: int) -> Plan:
+    """Made once for all the segments that a list has of a file: it reads the whole of an MP3 or an Ogg."""
+    with path.open("rb") as file:
+        archive = archive_kind(file)
+        if archive is not None:
+            raise AudioError(
+                "unsupported_format", f"the file is a {archive} archive: unpack it and score what is in it"
+            )
+        return plan(file)
 
 
 @contextmanager
@@ -192,12 +202,13 @@ def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
 @contextmanager
 def _open_libsndfile(path: Path, reading: Plan) -> Iterator[Source]:
     if reading.parts:
-        joined = Joined(reading, BLOCK_SECONDS)
-        info = AudioInfo(joined.sample_rate, joined.channels, joined.duration, joined.kind, "libsndfile")
-        yield Source(info, joined.blocks(), joined.seek, _tolerance(info.duration), joined.warnings)
+        with path.open("rb") as file:
+            joined = Joined(reading, file, BLOCK_SECONDS)
+            info = AudioInfo(joined.sample_rate, joined.channels, joined.duration, joined.kind, "libsndfile")
+            yield Source(info, joined.blocks(), joined.seek, _tolerance(info.duration), joined.warnings)
         return
     with ExitStack() as stack:
-        yield _from_libsndfile(stack.enter_context(SoundFile(os.fsencode(path))), reading.warnings, stack)
+        yield _from_libsndfile(stack.enter_context(SoundFile(os.fsencode(path))), set(reading.warnings), stack)
 
 
 def _from_libsndfile(file: SoundFile, warnings: set[str], stack: ExitStack) -> Source:

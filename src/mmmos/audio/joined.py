@@ -9,7 +9,7 @@ WAV, a wrong size           │   part   │         as samples without a header
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -18,30 +18,34 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from mmmos.audio.containers import FilePart, ogg_parts, read_at, size_of
+from mmmos.audio.containers import ID3V1_BYTES, FilePart, ogg_parts, read_at, size_of
 from mmmos.audio.flac import streaminfo_with_length
 from mmmos.audio.libsndfile import SoundFile, blocks_of, check_memory, go_to
 from mmmos.audio.mpeg import Mp3Part, mp3_frames
-from mmmos.audio.pcm import ID3V1_BYTES, pcm_span
+from mmmos.audio.pcm import pcm_span
 
 MOST_FRAMES_OFF = 2
 """Frames by which libsndfile may estimate the length of an MP3 that does not say it, tags and rounding included."""
 
 
-@dataclass
+Span = tuple[int, int, bytes]
+"""First byte of a part of a file, the byte after its last, and the bytes to put before it: as for `FilePart`."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to read of a file, and what its header got wrong."""
 
-    parts: list[FilePart] = field(default_factory=list)  # none: the file itself
-    options: dict[str, Any] = field(default_factory=dict)  # of soundfile, to open samples without a header
-    warnings: set[str] = field(default_factory=set)
+    parts: tuple[Span, ...] = ()  # none: the file itself
+    options: Mapping[str, Any] = field(default_factory=dict)  # of soundfile, to open samples without a header
+    warnings: frozenset[str] = frozenset()
 
 
 def plan(file: IO[bytes]) -> Plan:
     """How libsndfile is to read a file so that it reads all of it. Looks through MP3 and Ogg, without decoding."""
     links = ogg_parts(file)
     if links:
-        return Plan([FilePart(file, *link) for link in links] if len(links) > 1 else [])
+        return Plan(tuple((*link, b"") for link in links) if len(links) > 1 else ())
     if read_at(file, 0, 4) == b"fLaC":
         return _plan_flac(file)
     return _plan_pcm(file) or _plan_mp3(file)
@@ -53,7 +57,7 @@ def _plan_flac(file: IO[bytes]) -> Plan:
     if read_at(file, max(0, end - ID3V1_BYTES), 3) == b"TAG":
         end -= ID3V1_BYTES
     head = streaminfo_with_length(file, end)
-    return Plan([FilePart(file, len(head), end, head)] if head else [])
+    return Plan(((len(head), end, head),) if head else ())
 
 
 def _plan_pcm(file: IO[bytes]) -> Plan | None:
@@ -62,7 +66,7 @@ def _plan_pcm(file: IO[bytes]) -> Plan | None:
         return None
     size = span.format.frame_bytes
     if not size or span.end - span.start < span.claimed + size:
-        return Plan(warnings={"truncated"} if span.cut else set())
+        return Plan(warnings=frozenset({"truncated"} if span.cut else ()))
     options = {
         "format": "RAW",
         "samplerate": span.format.sample_rate,
@@ -70,23 +74,23 @@ def _plan_pcm(file: IO[bytes]) -> Plan | None:
         "subtype": span.format.subtype,
         "endian": "LITTLE" if span.format.endian == "<" else "BIG",
     }
-    return Plan([FilePart(file, span.start, span.end)], options, {"header_mismatch"})
+    return Plan(((span.start, span.end, b""),), options, frozenset({"header_mismatch"}))
 
 
 def _plan_mp3(file: IO[bytes]) -> Plan:
     parts = mp3_frames(file)
-    warnings = {"truncated"} if any(part.cut for part in parts) else set()
+    warnings = frozenset({"truncated"} if any(part.cut for part in parts) else ())
     if len(parts) == 1:
         (part,) = parts
         if part.cut or _is_read_whole(file, part):
             return Plan(warnings=warnings)
-        return Plan([_mended(file, part)], warnings={"header_mismatch"} if part.wrong else set())
-    views = [_mended(file, p) if p.wrong or p.claimed is None else FilePart(file, p.start, p.end) for p in parts]
-    return Plan(views, warnings=warnings | {"header_mismatch"} if views else set())
+        return Plan((_mended(part),), warnings=frozenset({"header_mismatch"} if part.wrong else ()))
+    spans = tuple(_mended(p) if p.wrong or p.claimed is None else (p.start, p.end, b"") for p in parts)
+    return Plan(spans, warnings=warnings | {"header_mismatch"} if spans else frozenset())
 
 
-def _mended(file: IO[bytes], part: Mp3Part) -> FilePart:
-    return FilePart(file, part.audio_start, part.end, part.info_frame())
+def _mended(part: Mp3Part) -> Span:
+    return part.audio_start, part.end, part.info_frame()
 
 
 def _is_read_whole(file: IO[bytes], part: Mp3Part) -> bool:
@@ -105,14 +109,17 @@ def _is_read_whole(file: IO[bytes], part: Mp3Part) -> bool:
 class Joined:
     """Parts of a file as one stream, at the sample rate and with the channels of the first."""
 
-    def __init__(self, plan: Plan, block_seconds: float) -> None:
-        """Raises `soundfile.LibsndfileError` if the first part cannot be opened; a later one is left out."""
+    def __init__(self, plan: Plan, file: IO[bytes], block_seconds: float) -> None:
+        """`file` stays open while blocks are read. A later part that cannot be opened is left out.
+
+        Raises `soundfile.LibsndfileError` if the first part cannot be opened.
+        """
         self.warnings = set(plan.warnings)
         self._options = plan.options
         self._seconds = block_seconds
         self._parts: list[tuple[FilePart, int | None, int]] = []  # view, samples, Hz
         for part in plan.parts:
-            self._add(part)
+            self._add(FilePart(file, *part))
         self._first, self._offset = 0, 0
 
     def _add(self, part: FilePart) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, NamedTuple
 
-from mmmos.audio.containers import read_at, size_of
+from mmmos.audio.containers import ID3V1_BYTES, read_at, size_of
 
 CHUNK_BYTES = 1 << 22
 RUN_BYTES = 1 << 18
@@ -30,7 +30,7 @@ MARKS = (b"Xing", b"Info", b"VBRI")
 MARK_BYTES = 40
 """More than there are from a frame's beginning to its mark."""
 
-ID3V1_BYTES, APE_BYTES, LAME_BYTES = 128, 32, 36
+APE_BYTES, LAME_BYTES = 32, 36
 KEPT_BITS = 0xFFFE_FEC0
 """Without protection, private bit, mode extension, copyright, original and emphasis, which no field here depends on."""
 

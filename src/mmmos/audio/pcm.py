@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from mmmos.audio.containers import CHUNK_BYTES, read_at, size_of
+from mmmos.audio.containers import CHUNK_BYTES, ID3V1_BYTES, read_at, size_of
 
 PIPE_SIZE = 2**31 - 2**16
 """Sizes from here on are what writers to a pipe claim, for want of anything better."""
 
 MOST_CHUNKS = 10_000
-ID3V1_BYTES = 128
 STRAY_BYTES = 4096
 """Fewer bytes than this that are neither chunks nor a hundredth of the samples are not taken for samples."""
 
