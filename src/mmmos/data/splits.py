@@ -158,8 +158,21 @@ def _overlap(one: Clip, other: Clip) -> bool:
 
 def split_present(rows: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[str]]:
     """The rows whose audio file exists, and the paths of the missing files, to report them."""
-    present = [row for row in rows if row.clip.path and Path(row.clip.path).is_file()]
-    return present, [str(row.clip.path) for row in rows if not (row.clip.path and Path(row.clip.path).is_file())]
+    clips, missing = present_clips([row.clip for row in rows])
+    there = set(clips)
+    return [row for row in rows if row.clip in there], missing
+
+
+def present_clips(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
+    """The clips whose audio file exists, and the paths of the missing files."""
+    present: list[Clip] = []
+    missing: list[str] = []
+    for clip in clips:
+        if clip.path and Path(clip.path).is_file():
+            present.append(clip)
+        else:
+            missing.append(str(clip.path))
+    return present, missing
 
 
 def split_groups(

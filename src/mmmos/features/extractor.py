@@ -24,6 +24,7 @@ from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.windows import WINDOW_SECONDS, ClipReport, Window
 from mmmos.data.manifest import preview
+from mmmos.data.splits import present_clips
 from mmmos.encoders.base import Encoder, EncoderSpec, Features, encode_windows, min_duration, required_rates
 from mmmos.errors import AudioError, UsageError
 from mmmos.features.cache import FeatureCache, Keep, clip_key
@@ -103,8 +104,7 @@ class FeatureExtractor:
         has too little free space for the features.
         """
         progress.start("encoding", len(clips))
-        present = [clip for clip in clips if clip.path and Path(clip.path).is_file()]
-        missing = tuple(str(clip.path) for clip in clips if not (clip.path and Path(clip.path).is_file()))
+        present, missing = present_clips(clips)
         progress.advance(len(missing))
         if missing:
             logger.warning("%d of %d listed clips are missing: %s", len(missing), len(clips), preview(missing))
@@ -113,7 +113,7 @@ class FeatureExtractor:
         failures = unopened | self.extract(plans, progress)
         for clip, reason in failures.items():
             logger.warning("%s is left out: %s", name_of(clip), reason)
-        return Extraction(tuple(plan for plan in plans if plan.clip not in failures), missing, failures)
+        return Extraction(tuple(plan for plan in plans if plan.clip not in failures), tuple(missing), failures)
 
     def plan(
         self,
