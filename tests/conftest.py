@@ -19,10 +19,13 @@ import torch
 
 from mmmos import cli
 from mmmos.audio.isolated import IsolatedDecoder
+from mmmos.encoders.base import Encoder
 from mmmos.encoders.table import ENCODERS
+from mmmos.features.cache import FeatureCache
+from mmmos.features.extractor import FeatureExtractor
 from mmmos.inference.predictor import Predictor, from_pretrained
 from tests.sounds import music
-from tests.toys import ToyEncoder
+from tests.toys import SlowToy, ToyEncoder
 
 # Test processes share the cores; more threads than cores make each of them slower.
 torch.set_num_threads(1)
@@ -130,3 +133,21 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     bucket = f"bucket-{secrets.token_hex(4)}"
     files.mkdir(bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    """An empty cache."""
+    return FeatureCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def toys() -> dict[str, Encoder]:
+    """Two small encoders, of different frame rates."""
+    return {"toy": ToyEncoder().train(), "slow": SlowToy().train()}
+
+
+@pytest.fixture
+def extractor(toys: dict[str, Encoder], cache: FeatureCache) -> FeatureExtractor:
+    """The toys and the empty cache."""
+    return FeatureExtractor(toys, cache)

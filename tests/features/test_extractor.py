@@ -29,21 +29,6 @@ pytestmark = pytest.mark.usefixtures("shared_decoder")
 RATE = 16_000
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def toys() -> dict[str, Encoder]:
-    return {"toy": ToyEncoder().train(), "slow": SlowToy().train()}
-
-
-@pytest.fixture
-def extractor(toys: dict[str, Encoder], cache: FeatureCache) -> FeatureExtractor:
-    return FeatureExtractor(toys, cache)
-
-
 def test_extract_keeps_windows_as_encoded(make_file: Callable[..., Path], extractor: FeatureExtractor) -> None:
     path = make_file("a.wav", 12.5)
     (plan,) = extracted(extractor, [clip(path)])

@@ -27,26 +27,11 @@ from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.training.dataset import Sequences, TrainingSet, build_training_set
 from tests.feature_toys import build, encoded, extracted, row
 from tests.sounds import music
-from tests.toys import SlowToy, ToyEncoder
+from tests.toys import ToyEncoder
 
 pytestmark = pytest.mark.usefixtures("shared_decoder")
 
 RATE = 16_000
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def toys() -> dict[str, Encoder]:
-    return {"toy": ToyEncoder().train(), "slow": SlowToy().train()}
-
-
-@pytest.fixture
-def extractor(toys: dict[str, Encoder], cache: FeatureCache) -> FeatureExtractor:
-    return FeatureExtractor(toys, cache)
 
 
 def training_set(
