@@ -34,7 +34,7 @@ BLOCK_SECONDS = 0.25
 """Length of the blocks that a file is read in; a decoder that fails loses the block it was in."""
 
 PREROLL_SECONDS = 0.5
-"""How far before a stretch decoding begins: MP3 frames borrow bits from earlier ones, which a seek has not read."""
+"""How far before a segment decoding begins: MP3 frames borrow bits from earlier ones, which a seek has not read."""
 
 TRUNCATED_TOLERANCE = 0.25, 0.02
 """s, and share, of audio that a header may promise and not hold where it rounds or estimates: MPEG, and FFmpeg's

@@ -106,7 +106,7 @@ def _reached(file: SoundFile, position: int) -> int:
 def _behind_damage(
     name: object, position: int, length: int | None, failure: soundfile.LibsndfileError
 ) -> tuple[SoundFile, int]:
-    """A FLAC opened anew at the first place behind `position` that its decoder can go to, and the place.
+    """A FLAC opened again at the first place behind `position` that its decoder can go to, and the place.
 
     Raises `failure` if there is none. A decoder that has met damage once cannot go anywhere any more.
     """

@@ -38,7 +38,7 @@ SPECTRUM_SECONDS = 0.1
 
 
 class SignalChecks:
-    """Running statistics of a stretch of audio, from which its warnings follow. Memory does not grow with it."""
+    """Running statistics of a segment of audio, from which its warnings follow. Memory does not grow with it."""
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         self.sample_rate = sample_rate

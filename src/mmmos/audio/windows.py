@@ -171,7 +171,7 @@ class _Cutter:
             yield self._window(min(WINDOW_SECONDS, left))
 
     def warnings(self) -> set[str]:
-        """What the signal of the clip earns as a whole, a last stretch that no window has included."""
+        """The warnings of the whole clip, with a last part that no window includes."""
         for checks in self._checks:
             self._clip_checks.merge(checks)
         self._checks.clear()
