@@ -229,7 +229,10 @@ def test_whatever_the_client_says_is_told_in_one_line(words: str, told: str) -> 
 
 
 def test_what_is_on_no_hub_says_how_it_is_had(online: HubServer) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"m2d is on no hub.*download m2d_clap_vit_base\S+ from the releases"):
+    with pytest.raises(
+        ModelNotFoundError,
+        match=r"m2d is neither on a hub nor in a package.*download m2d_clap_vit_base\S+ from the releases",
+    ):
         load_encoder("m2d", accept_licenses=["m2d"])
     assert online.requests == []
 
@@ -297,7 +300,7 @@ def test_a_model_that_the_hub_does_not_give_is_refused_in_one_line(
     assert refusal("some/one") == f"no model 'some/one': {begin}: there is no such repository, or not for you"
     assert "no model '--/..'" in refusal("--/..")
     toy_hub.repositories["some/code"] = {"code.py": b""}
-    assert "is no model folder: it has no config.json" in refusal("some/code")
+    assert "is not a model folder: it has no config.json" in refusal("some/code")
     toy_hub.cut = ["ensemble.json"] * 40
     assert refusal(TOY).startswith(f"no model {TOY!r}: {begin}: ")
     assert refusal("some/other", local_files_only=True).startswith(f"no model 'some/other': {begin}: ")

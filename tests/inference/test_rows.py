@@ -241,7 +241,7 @@ def test_a_file_of_other_lines_is_left_alone(tmp_path, line):
     path = tmp_path / "a.jsonl"
     path.write_text(f"{to_json(SCORED)}\n{line}")
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="line 2 is no row of mmmos"):
+    with pytest.raises(UsageError, match="line 2 is not an mmmos row"):
         not_done([], path, PROVENANCE)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

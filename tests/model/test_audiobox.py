@@ -490,7 +490,7 @@ def test_a_pickle_of_something_else_is_refused(file: Path, change: Callable[...,
 @pytest.mark.parametrize("held", [5, [1, 2], {}])
 def test_a_pickle_of_no_table_is_refused(tmp_path: Path, held: object) -> None:
     torch.save(held, tmp_path / "checkpoint.pt")
-    with pytest.raises(ModelFormatError, match="no checkpoint of Audiobox Aesthetics"):
+    with pytest.raises(ModelFormatError, match="not a checkpoint of Audiobox Aesthetics"):
         load_audiobox("audiobox", tmp_path / "checkpoint.pt", trust_checkpoint=True)
 
 

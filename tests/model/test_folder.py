@@ -269,8 +269,8 @@ def test_a_pickle_in_place_of_safetensors_is_refused_unread(single: Path, dump: 
         (lambda data: data.update(members=[], weights=[]), "weights [0] of 0 members"),
         (set_in("members", to=7), "ensemble.json"),
         (set_in("members", 1, to="../single"), "../single"),
-        (set_in("members", 1, to=".."), "folders beside it"),
-        (set_in("members", 1, to="/"), "folders beside it"),
+        (set_in("members", 1, to=".."), "folders next to it"),
+        (set_in("members", 1, to="/"), "folders next to it"),
         (set_in("strategy", to="all"), "exactly the fields"),
         (set_in("format", to=0), "format 0"),
         (set_in("about", "price", to=1), "ModelInfo has missing or unknown fields: price"),
@@ -338,7 +338,7 @@ def test_a_name_that_is_no_model_is_told_and_never_answered_with_another(
     with pytest.raises(ModelNotFoundError) as caught:
         load_model(name)
     message = str(caught.value)
-    assert str(Path(name)) in message or repr(name) in message or "a model has a name" in message
+    assert str(Path(name)) in message or repr(name) in message or "the name of the model is empty" in message
 
 
 def test_a_file_is_no_model(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Published weights: where they are, their licences, and how they are fetched.
+"""Published weights: their locations, their licences, and the hub client.
 
 In the order of data flow: options, licenses, fetch, published.
 """

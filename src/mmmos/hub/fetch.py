@@ -18,9 +18,9 @@ FOLDER_FILES = ("*.json", "*.safetensors", "README.md")
 
 
 def fetch_folder(repository: str, options: LoadOptions = DEFAULT_OPTIONS) -> Path:
-    """The local copy of a hub model's folder, with the files of `FOLDER_FILES` only.
+    """The local copy of a hub model's folder, with only the files of `FOLDER_FILES`.
 
-    Raises `ModelNotFoundError`, and `ModelFormatError` for weights whose sha256 is not the announced one.
+    Raises `ModelNotFoundError`, and `ModelFormatError` for weights whose sha256 differs from the announced one.
     """
     from huggingface_hub import snapshot_download
 
@@ -55,7 +55,7 @@ def find_cached(repository: str, files: Sequence[str], options: LoadOptions = DE
     """The folder in the hub's cache with all the files, each verified, or None; does not use the network."""
     from huggingface_hub import try_to_load_from_cache
 
-    # Not hf_hub_download(local_files_only=True): it may still ask the hub for a list of its own.
+    # Not hf_hub_download(local_files_only=True): it may still send requests to the hub.
     found = [try_to_load_from_cache(repository, file, options.cache_dir, options.revision) for file in files]
     paths = [Path(path) for path in found if isinstance(path, str)]
     if len(paths) < len(files):
@@ -73,7 +73,7 @@ def is_offline(options: LoadOptions = DEFAULT_OPTIONS) -> bool:
 
 
 def verify(path: Path) -> None:
-    """Refuse and remove a file whose sha256 is not the announced one, by which the hub's cache names large files.
+    """Refuse and remove a file whose sha256 differs from the announced one, which names large files in the hub's cache.
 
     A snapshot's file is a link to that name, which may be a link to a store that several cached repositories use.
     """
@@ -85,7 +85,7 @@ def verify(path: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why the hub gives nothing, in one line: the client's own messages begin with the number of a request."""
+    """The reason for a hub error, in one line: the client's own messages begin with the id of a request."""
     known = {
         "GatedRepoError": "its owner has not let you in",
         "RepositoryNotFoundError": "there is no such repository, or not for you",

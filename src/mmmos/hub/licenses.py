@@ -1,4 +1,4 @@
-"""The licences of all weights that MMMOS can use, and of the data that the bundled heads learned from."""
+"""The licences of all weights that MMMOS can use, and of the training data of the bundled heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How weights are found, which of them are trusted, and where they run."""
+"""Options for loading weights: their source, trust, device and precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DType = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What a user says about loading models and encoders, passed on as one object."""
+    """A user's options for loading models and encoders, as one object."""
 
     device: str = "auto"  # "cpu", "cuda" or "cuda:N"; "auto" is the first GPU, else the CPU
     dtype: DType = "auto"
@@ -20,9 +20,9 @@ class LoadOptions:
     accept_licenses: tuple[str, ...] = ()  # names of weights whose licence the user accepts
     revision: str | None = None  # of a hub repository, as the next three fields; None: the pinned one or the newest
     cache_dir: str | Path | None = None  # None: the hub client's own
-    local_files_only: bool = False  # whether the network is off limits
-    token: str | None = None  # None: the one the hub client has stored
+    local_files_only: bool = False  # whether the network must not be used
+    token: str | None = None  # None: the one that the hub client has stored
 
 
 DEFAULT_OPTIONS = LoadOptions()
-"""The options of a user who gives none."""
+"""The options by default."""

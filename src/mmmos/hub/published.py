@@ -1,4 +1,4 @@
-"""The published weights: where they are, and the licences that users accept before a download."""
+"""The published weights: their locations, and the licences that users accept before a download."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Published:
     """One published checkpoint."""
 
     license: str  # that the user accepts before the download
-    repository: str | None  # hub id; None: it is on no hub, and the user fetches it
+    repository: str | None  # hub id; None: not on a hub, so the user fetches it
     files: tuple[str, ...] = ()  # all of them are needed
     revision: str | None = None  # the pinned commit; None: the newest
-    instructions: str = ""  # to get weights that are on no hub
-    folder: str = ""  # of the unpacked release of weights that are on no hub
+    instructions: str = ""  # for getting weights that are not on a hub
+    folder: str = ""  # of the unpacked release, for weights that are not on a hub
 
 
 PUBLISHED = {
@@ -77,7 +77,7 @@ def locate(name: str, options: LoadOptions = DEFAULT_OPTIONS) -> Path:
     published = PUBLISHED[name]
     repository, files = published.repository, published.files
     if repository is None:
-        raise ModelNotFoundError(f"{name} is on no hub and comes with no package: {published.instructions}")
+        raise ModelNotFoundError(f"{name} is neither on a hub nor in a package: {published.instructions}")
     options = replace(options, revision=options.revision or published.revision)
     cached = find_cached(repository, files, options)
     if cached is not None:
@@ -91,8 +91,8 @@ def locate(name: str, options: LoadOptions = DEFAULT_OPTIONS) -> Path:
         f"hf download {repository} {' '.join(files)}{f' --revision {options.revision}' if options.revision else ''}"
     )
     raise ModelNotFoundError(
-        f"the weights of {name} ({', '.join(files)} of {repository}) are not here, and the hub cannot be asked;"
-        f" where it can: {command}"
+        f"the weights of {name} ({', '.join(files)} of {repository}) are not in the hub's cache, and"
+        f" the hub cannot be reached; with a connection, run: {command}"
     )
 
 

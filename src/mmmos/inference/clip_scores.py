@@ -1,4 +1,4 @@
-"""From the members' predictions of a clip's windows to its scores: their mean, within the scale, and its evidence."""
+"""From the members' predictions for a clip's windows to its scores: their mean, within the scale, and their basis."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class PendingClip:
         probabilities: NDArray[np.float64] | None = None,
     ) -> None:
         """Add the result of a window: predictions [M, A] and domain probabilities, or nothing if it is silent."""
-        # The samples are not needed any more; an hour of them would fill the memory.
+        # The samples are no longer needed; those of a long clip would fill the memory.
         self.windows.append((replace(window, waves={}), prediction, probabilities))
 
     def mean(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Mean predictions and domain probabilities of the windows that have them, weighted by their audio."""
+        """Mean predictions and domain probabilities of the windows with audio, weighted by its amount."""
         scored = [(window.weight, *found) for window, *found in self.windows if found[0] is not None]
         if not scored:
             return None, None
@@ -49,7 +49,7 @@ class PendingClip:
         return np.average(predictions, axis=0, weights=weights), np.average(probabilities, axis=0, weights=weights)
 
     def finish(self, model: ScoringModel, provenance: Provenance, segments: bool) -> Iterator[Scores]:
-        """The clip's row, or with `segments` one for each of its windows."""
+        """The clip's row, or with `segments` one row per window."""
         clip, report = self.clip, self.report
         given: dict[str, Any] = {"id": clip.id, "path": clip.path, "start_time": clip.start_time, "stream": clip.stream}
         given |= dict(zip(("file_bytes", "file_mtime"), self._file_state, strict=True))
@@ -87,7 +87,7 @@ def with_scores(
 ) -> Scores:
     """`scores` with the axes, their spread, the domain and the basis.
 
-    A score outside the model's scale is moved to its nearest end, with the warning `out_of_range`. Without a prediction
+    A score outside the model's scale is clipped to it, with the warning `out_of_range`. Without a prediction
     `scores` stays as it is.
 
     Shape:
@@ -122,7 +122,7 @@ def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[st
     >>> weakest_basis({"music": {"PQ": "human", "PC": "human"}, "sound": {"PQ": "constructed"}}, ["music", "sound"])
     {'PC': 'human', 'PQ': 'constructed'}
     """
-    strength = {word: place for place, word in enumerate(reversed(BASES), 1)}
+    strength = {word: rank for rank, word in enumerate(reversed(BASES), 1)}
     listed = [basis.get(domain, {}) for domain in domains]
     by_axis = {axis: [words[axis] for words in listed if axis in words] for axis in AXES}
     return {axis: min(words, key=lambda word: strength.get(word, 0)) for axis, words in by_axis.items() if words}

@@ -1,4 +1,4 @@
-"""From waveform to scores with gradients: a reward or a loss for a model that makes audio."""
+"""From waveform to scores with gradients: a reward or a loss for a model that generates audio."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from mmmos.model.system import ScoringModel
 from mmmos.scores import AXES, LabelRange
 
 MAX_PEAK = 8.0
-"""Twice that of files: noise of variance 1, which generators begin with, peaks at 4 to 6."""
+"""Twice that of files: noise of variance 1, from which generators start, peaks at 4 to 6."""
 
 SOFTNESS = 1 / 50
-"""Width of the bend at either end of the scale, in lengths of the scale."""
+"""Width of the bend at either end of the scale, as a fraction of its length."""
 
 
 class DifferentiableScorer(nn.Module):
-    """Scores on the model's label scale, one window a clip. Its own weights stay frozen.
+    """Scores on the model's label scale, one window per clip. Its weights stay frozen.
 
-    The networks are those of the predictor that it comes from. They are not registered: whatever a parent module does
-    to its parameters (`half`, `apply`, `to_empty`, `state_dict`, an optimizer), they stay as they are. Only a move to
-    another device moves them, and the predictor with them.
+    The networks are those of the predictor that created it. They are not registered: whatever a parent module does to
+    its parameters (`half`, `apply`, `to_empty`, `state_dict`, an optimizer), they do not change. Only a move to another
+    device moves them, and the predictor's with them.
 
-    `torch.compile` leaves it out: it runs as it is, in compiled models, too.
+    `torch.compile` skips it: it also runs uncompiled in compiled models.
     """
 
     def __init__(self, model: ScoringModel, encoders: Mapping[str, Encoder]) -> None:
@@ -45,7 +45,7 @@ class DifferentiableScorer(nn.Module):
         self._members = tuple(member.model for member in model.members)
         self._range = model.info.label_range
         self._unrated = torch.tensor([axis not in model.info.rated for axis in AXES])
-        self.sample_rate = max(encoder.sample_rate for encoder in encoders.values())  # Hz, of waves where none is given
+        self.sample_rate = max(encoder.sample_rate for encoder in encoders.values())  # Hz, the default rate of waves
         self._min_seconds = min_duration(encoders.values())
         scales = [(member.scale.mean, member.scale.std) for member in model.members]
         parts = model.weights, *zip(*scales, strict=True)
@@ -55,7 +55,7 @@ class DifferentiableScorer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs, and its scores are."""
+        """The device that it runs on and returns scores on."""
         return next(iter(self._encoders.values())).device
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -68,20 +68,20 @@ class DifferentiableScorer(nn.Module):
     ) -> Tensor:
         """Scores of a batch, in float32.
 
-        A clip's scores and gradients do not depend on the others of the batch. Resampling is differentiable and
-        differs from that of files by about a hundredth of a point. A silent clip (no sample above -80 dBFS) has the
-        lowest score of the scale and no gradient. An axis that the model has no ratings of is NaN.
+        A clip's scores and gradients do not depend on the rest of the batch. Resampling is differentiable; it changes
+        scores by about a hundredth of a point compared with that of files. A silent clip (no sample above -80 dBFS) has
+        the lowest score of the scale and no gradient. An axis that the model was not trained on is NaN.
 
-        - sample_rate: Hz of the waves, any; the highest that an encoder takes (`sample_rate`) when left out
-        - bounded: whether scores are brought into the scale by `bound`; otherwise they may lie beyond its ends
+        - sample_rate: Hz of the waves; by default the highest rate of an encoder (`sample_rate`)
+        - bounded: whether scores are limited to the scale by `bound`; otherwise they may lie outside
 
-        Raises TypeError and ValueError for another layout, `SampleRateError`, `AudioError`: "too_short",
-        "non_finite_audio", and `LevelError`, a ValueError, for a clip with a peak beyond 8.
+        Raises TypeError and ValueError for any other layout, `SampleRateError`, `AudioError`: "too_short",
+        "non_finite_audio", and `LevelError`, a ValueError, for a clip with a peak above 8.
 
         Shape:
             - waves: [S], [B, S] or [B, 1, S] floating point in [-1, 1]
-            - lengths: B whole numbers of samples; all of them when left out
-            - returns: [B, A] in the order of `AXES`; of one clip [1, A]
+            - lengths: B integers, the number of valid samples; all samples by default
+            - returns: [B, A] in the order of `AXES`; [1, A] for a single clip
         """
         rate = self.sample_rate if sample_rate is None else whole_rate(sample_rate)
         if not MIN_RATE <= rate <= MAX_RATE:
@@ -90,7 +90,7 @@ class DifferentiableScorer(nn.Module):
             waves = _batch(waves).to(self.device)
             sizes = _sizes(waves, lengths)
             self._check_sizes(sizes, rate)
-            # A filter must not carry what is behind a clip's end into the clip.
+            # The resampling filter must not mix samples after a clip's end into the clip.
             real = torch.arange(waves.shape[1], device=waves.device) < torch.tensor(sizes, device=waves.device)[:, None]
             waves = torch.where(real, waves, 0)
             peaks = waves.detach().abs().amax(dim=1).tolist() if len(waves) else []
@@ -127,7 +127,7 @@ class DifferentiableScorer(nn.Module):
                 )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Follow a parent to its device; types and values stay as they are."""
+        """Follow a parent module to its device; dtypes and values do not change."""
         device = fn(torch.empty(0, device=self.device)).device
         if device.type != "meta":
             with torch.inference_mode(False):
@@ -139,7 +139,7 @@ class DifferentiableScorer(nn.Module):
 
 
 def bound(scores: Tensor, label_range: LabelRange) -> Tensor:
-    """Scores brought between the ends of the scale: rising everywhere, straight in the middle.
+    """Scores limited to the scale by a map that is increasing everywhere and linear in the middle.
 
     With s = (high - low) / 50 the result is low + s log(1 + exp((x - low) / s)) in the lower half, and the mirror image
     in the upper one. On a scale from 0 to 10 it is within .001 of x from 1.1 to 8.9, at most .14 from x on the scale,
@@ -156,7 +156,7 @@ def bound(scores: Tensor, label_range: LabelRange) -> Tensor:
 
 
 def _batch(waves: Any) -> Tensor:
-    """Waves of any of the layouts as float32 [B, S]."""
+    """Waves of any supported layout as float32 [B, S]."""
     if not isinstance(waves, Tensor) or not waves.is_floating_point():
         kind = waves.dtype if isinstance(waves, Tensor) else type(waves).__name__
         raise TypeError(f"waves are a floating-point tensor in [-1, 1], not {kind}")
@@ -173,7 +173,7 @@ def _batch(waves: Any) -> Tensor:
 
 
 def _sizes(waves: Tensor, lengths: Any) -> list[int]:
-    """Samples of each clip."""
+    """Number of samples of each clip."""
     count, samples = waves.shape
     if lengths is None:
         return [samples] * count

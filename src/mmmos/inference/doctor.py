@@ -1,4 +1,4 @@
-"""Is this installation sound? One line a check, for `mmmos doctor` and for bug reports."""
+"""Checks of an installation, one line per check, for `mmmos doctor` and for bug reports."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mmmos.model.load import load_model
 from mmmos.version import VERSION
 
 CHECK_TOLERANCE = 0.01
-"""Points by which the check clip's scores may differ from those in the config: other processors round otherwise."""
+"""Points by which the check clip's scores may differ from those in the config: rounding depends on the processor."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -36,7 +36,7 @@ class Check:
 
 
 def examine() -> Iterator[Check]:
-    """Look at versions, device, encoders and the bundled model, in that order."""
+    """Check versions, device, encoders and the bundled model, in that order."""
     yield Check("mmmos", True, f"{VERSION} on Python {platform.python_version()}, {platform.platform()}")
     yield Check("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; scoring runs on the CPU"
@@ -61,7 +61,7 @@ def _attempt(name: str, look: Callable[[], str]) -> Check:
 def _look_at(encoder: str) -> str:
     if encoder in PUBLISHED:
         try:
-            locate(encoder, LoadOptions(local_files_only=True))  # a look must not fetch a gigabyte
+            locate(encoder, LoadOptions(local_files_only=True))  # a check must not download a gigabyte
         except ModelNotFoundError:
             return "its weights are not here, and only a model that uses it needs them"
     return load_encoder(encoder).fingerprint()[:16]

@@ -4,7 +4,7 @@
              (audio.decoder)     (frozen, once per window)   member 2 ──┼─► weighted mean ──► Scores
                                                            member M ──┘
 
-A clip's score is the mean over its windows, weighted by how much of each holds audio.
+A clip's score is the mean over its windows, weighted by the amount of audio in each.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """Scores clips with one model. Same file, same score, every run.
+    """Scores clips with one model. The same file gets the same score in every run.
 
-    Raises `ModelFormatError` if the encoders found are not those that the model was trained on, `UsageError` for an
+    Raises `ModelFormatError` if the encoders are not those that the model was trained on, `UsageError` for an
     unknown device or precision.
     """
 
@@ -63,7 +63,7 @@ class Predictor:
         accept_licenses: Collection[str] = (),
         decoder: Decoder | None = None,
     ) -> None:
-        """The options are those of `load`; `decoder` is a `SequentialDecoder` when left out."""
+        """The options are those of `load`; `decoder` is a `SequentialDecoder` by default."""
         self.model = model
         self.decoder = decoder or SequentialDecoder()
         self._arguments: dict[str, Any] = {
@@ -74,19 +74,19 @@ class Predictor:
             "accept_licenses": tuple(accept_licenses),
             "decoder": self.decoder,
         }
-        place = pick_device(device)
+        target = pick_device(device)
         if dtype not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"no precision is called {dtype!r}; there are auto, float32, bfloat16")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is a number of windows from 1 on, not {batch_size}")
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         # A CPU is faster with one window at a time, a GPU with many.
-        self.batch_size = batch_size or (1 if place.type == "cpu" else 16)
+        self.batch_size = batch_size or (1 if target.type == "cpu" else 16)
         options = LoadOptions(trust_checkpoint=trust_checkpoint, accept_licenses=tuple(accept_licenses))
         self.encoders = load_encoders(model, options)
         with torch.inference_mode(False):
             for network in (*self.encoders.values(), *(member.model for member in model.members)):
-                network.to(place)
+                network.to(target)
         self.rates = required_rates(self.encoders.values())
         self.min_seconds = min_duration(self.encoders.values())
 
@@ -101,7 +101,7 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
-        """Where the encoders are; moving `module` moves them."""
+        """The device of the encoders; moving `module` moves them."""
         return next(iter(self.encoders.values())).device
 
     @property
@@ -152,10 +152,10 @@ class Predictor:
         A single clip that cannot be scored raises `AudioError`. In a list it does not: its `Scores`
         have NaN on every axis and `error` says why, so the other clips keep theirs.
 
-        - audio: path, a file's bytes, an open binary file (read as a whole, left open where it was), or samples [S] or
-          [C, S] (floating point in [-1, 1], or integers), or a list of such
+        - audio: path, a file's bytes, an open binary file (read as a whole; it stays open at its position), or samples
+          [S] or [C, S] (floating point in [-1, 1], or integers), or a list of these
         - sample_rate: Hz of the samples; required for samples, forbidden for files
-        - start_time, end_time: s, the segment to score; to the clip's end when None
+        - start_time, end_time: s, the segment to score; None: to the clip's end
         - layout: "channels_last" for samples [S, C]
         """
         if isinstance(audio, list | tuple):
@@ -175,10 +175,10 @@ class Predictor:
     def stream(
         self, clips: Iterable[Clip], *, segments: bool = False, progress: Progress = NO_PROGRESS
     ) -> Iterator[Scores]:
-        """Yields the scores of many clips, in order, each as soon as it is known.
+        """Yields the scores of many clips, in order, each as soon as it is available.
 
         A clip that cannot be scored gives one `Scores` with `error`. With `segments` a clip gives one `Scores` for each
-        of its windows. Memory use grows neither with the number of clips nor with their length. `progress` advances by
+        of its windows. Memory use does not grow with the number of clips or with their length. `progress` advances by
         one for each clip, and is called for every window.
         """
         waiting: list[PendingClip] = []  # clips not yet yielded, oldest first
@@ -212,7 +212,7 @@ class Predictor:
     @cached_property
     def module(self) -> DifferentiableScorer:
         """`module(waves, lengths, sample_rate=)` gives scores with gradients, for use as a reward or a loss."""
-        from mmmos.inference.differentiable import DifferentiableScorer  # loads the compiler, which nothing else needs
+        from mmmos.inference.differentiable import DifferentiableScorer  # slow to import, as it loads torch's compiler
 
         with building():
             return DifferentiableScorer(self.model, self.encoders).to(self.device)
@@ -257,7 +257,7 @@ def load(
     local_files_only: bool = False,
     token: str | None = None,
 ) -> Predictor:
-    """A scorer: `lite`, `audiobox`, a model folder, a published checkpoint of Audiobox Aesthetics, or a hub model's id.
+    """A predictor for `lite`, `audiobox`, a model folder, a checkpoint of Audiobox Aesthetics, or a hub model's id.
 
     - device: "cpu", "cuda" or "cuda:N"; "auto" is the first GPU, else the CPU
     - dtype: precision of the encoders; "auto" is float32
@@ -268,7 +268,7 @@ def load(
     - decoders: number of processes that decode the clips that are scored next; 0 decodes each clip when it is scored
     - revision, cache_dir, local_files_only, token: where and how a hub's files are found, as in `huggingface_hub`
 
-    Raises `ModelNotFoundError` if there is no such model (no other takes its place), `ModelFormatError`,
+    Raises `ModelNotFoundError` if there is no such model (there is no fallback), `ModelFormatError`,
     `LicenseError`, and `UsageError` for an unknown device or precision.
     """
     options = LoadOptions(
@@ -286,7 +286,7 @@ def load(
 
 
 from_pretrained = load
-"""`load` by the name that users of hubs know."""
+"""`load` under the name that is usual for hub models."""
 
 
 def open_predictor(

@@ -16,12 +16,12 @@ from mmmos.scores import Provenance, file_state
 
 
 def not_done(clips: Iterable[Clip], output: Path, provenance: Provenance) -> list[Clip]:
-    """The clips that a JSONL file has no score of yet; its error rows, and a row cut short, are removed from it.
+    """The clips without a score in a JSONL file; its error rows, and an incomplete last row, are removed from it.
 
-    A row is of a clip if id, path, start, end and audio stream are the same and the file still has the size and the
-    time of its last change; rows of versions without these columns are compared by the others. A clip that is listed
-    twice needs two rows. Rows of clips that are not listed stay. Raises `UsageError` for a file of other things, or
-    of rows of another model, version or precision; such a file is left as it is.
+    A row belongs to a clip if id, path, start, end and audio stream are equal and the file has the same size and
+    modification time; in rows of versions without these columns, only the others are compared. A clip that is listed
+    twice needs two rows. Rows of clips that are not listed stay. Raises `UsageError` for a file with other content, or
+    with rows of another model, version or precision; such a file is not changed.
     """
     clips = list(clips)
     if not output.is_file():
@@ -35,7 +35,7 @@ def not_done(clips: Iterable[Clip], output: Path, provenance: Provenance) -> lis
             found = next((index for index in same if _is_of(row, clips[index])), None)
             if found is not None:
                 same.remove(found)
-            if found is not None or not same:  # else its file, or its end, is another by now
+            if found is not None or not same:  # otherwise its file or its end has changed
                 new.write(line)
     return [clips[index] for index in sorted(index for same in waiting.values() for index in same)]
 
@@ -44,12 +44,12 @@ _Key = tuple[str, str | None, float, int]
 
 
 def _key(clip_id: str, path: str | None, start_time: float, stream: int) -> _Key:
-    """Id, path, start and stream as rows give them."""
+    """Id, path, start and stream as in rows."""
     return encodable(clip_id), encodable(path), round(start_time, 6), stream
 
 
 def _scored(lines: Iterable[bytes], path: Path, provenance: Provenance) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The lines with a score, and their rows. Raises `UsageError` for a line of anything else than such a run."""
+    """The lines with a score, and their rows. Raises `UsageError` for a line that is not of such a run."""
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -58,8 +58,8 @@ def _scored(lines: Iterable[bytes], path: Path, provenance: Provenance) -> Itera
             scored = row["status"] == "ok"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if line.startswith(b'{"id": ') and not line.endswith(b"\n"):
-                return  # the run was killed as it wrote this
-            raise UsageError(f"{path}, line {number} is no row of mmmos, so it cannot be resumed") from error
+                return  # the run was killed while it wrote this
+            raise UsageError(f"{path}, line {number} is not an mmmos row; cannot resume this file") from error
         for name, value in made.items():
             if value != getattr(provenance, name):
                 raise UsageError(
@@ -73,11 +73,11 @@ def _scored(lines: Iterable[bytes], path: Path, provenance: Provenance) -> Itera
 _MADE_BY = {"model_sha256": "model", "version": "version of mmmos", "dtype": "precision"}
 
 END_TOLERANCE = 0.001
-"""s by which the end of a row may differ from that of its clip, as samples lie between."""
+"""s by which the end of a row may differ from that of its clip, which is rounded to a sample."""
 
 
 def _is_of(row: dict[str, Any], clip: Clip) -> bool:
-    """Whether a row of the same id, path, start and stream has the clip's end, and its file as it is now."""
+    """Whether a row with the clip's id, path, start and stream also has its end, and its file has not changed."""
     size, changed = file_state(clip.path)
     if row.get("file_bytes", size) != size or row.get("file_mtime", changed) != changed:
         return False

@@ -1,4 +1,4 @@
-"""Rows out: JSONL, CSV or Parquet, each row on its way as soon as it is known."""
+"""Writes rows as JSONL, CSV or Parquet, each row as soon as it is available."""
 
 from __future__ import annotations
 
@@ -18,30 +18,29 @@ Format = Literal["mmmos", "audiobox"]
 WriteRow = Callable[[Scores], None]
 
 JSON_SUFFIXES = (".jsonl", ".json")
-"""File names that rows are written to as JSONL."""
+"""Suffixes of files that rows are written to as JSONL."""
 
 PARQUET_ROWS = 1000
-"""Rows of a Parquet row group."""
+"""Rows per Parquet row group."""
 
 
 def to_json(scores: Scores, form: Format = "mmmos") -> str:
-    """One line: the whole row, or just the baseline's four keys. Never NaN, which is not JSON."""
+    """One line: the whole row, or only the baseline's four keys. Never NaN, which is not valid JSON."""
     row = _encodable_row(scores.row())
     return json.dumps({axis: row[axis] for axis in AXES} if form == "audiobox" else row, allow_nan=False)
 
 
 def _encodable_row(row: dict[str, Any]) -> dict[str, Any]:
-    """The row in Unicode alone: other parsers of JSON than Python's refuse half of a surrogate pair."""
+    """The row in valid Unicode: JSON parsers other than Python's refuse unpaired surrogates."""
     return {name: _encodable_row(value) if isinstance(value, dict) else encodable(value) for name, value in row.items()}
 
 
 @contextmanager
 def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool = False) -> Iterator[WriteRow]:
-    """A function that writes one row to a file (kind by its suffix) or, as JSONL, to a stream.
+    """A function that writes one row to a file (format by its suffix) or, as JSONL, to a stream.
 
-    JSONL is flushed a row at a time, so that a process that is killed leaves all rows but the one that it was writing.
-    CSV and Parquet are of no use in part: a file of theirs appears when it is whole. Raises `UsageError` as
-    `check_target`.
+    JSONL is flushed after each row, so that a process that is killed loses only the row that it was writing. CSV and
+    Parquet files are useless in part, so they appear when they are complete. Raises `UsageError` as `check_target`.
     """
     if not isinstance(target, str | os.PathLike):
         yield _json_writer(target, form)
@@ -58,9 +57,9 @@ def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool
 
 @contextmanager
 def open_table(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that writes rows of such a `pyarrow.Schema` to a file, which looks as `open_rows` makes it.
+    """A function that writes rows of a `pyarrow.Schema` to a file, in the formats of `open_rows`.
 
-    The file gets its name when it is whole. Raises `UsageError` as `open_rows`.
+    The file appears when it is complete. Raises `UsageError` as `open_rows`.
     """
     check_target(path)
     if path.suffix.lower() == ".parquet":
@@ -75,7 +74,7 @@ def open_table(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any]], N
 
 
 def check_target(path: Path, form: Format = "mmmos") -> None:
-    """Raise `UsageError` where a file's name ends with no suffix that rows are written as, or its folder is missing."""
+    """Raise `UsageError` if a file's suffix is not one of those of rows, or if its folder is missing."""
     if path.suffix.lower() not in (*JSON_SUFFIXES, ".csv", ".parquet"):
         raise UsageError(f"{path}: rows are written as .jsonl, .csv or .parquet")
     if form == "audiobox" and path.suffix.lower() not in JSON_SUFFIXES:
@@ -86,7 +85,7 @@ def check_target(path: Path, form: Format = "mmmos") -> None:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that appears when it is whole; a pipe or a device is written to as it is."""
+    """The path to write to, for a file that appears when it is complete; a pipe or a device is written to directly."""
     if path.exists() and not path.is_file():
         yield path
         return
@@ -149,19 +148,19 @@ def table_schema() -> Any:
 
 
 def table_row(scores: Scores) -> dict[str, Any]:
-    """A row of `table_schema`: the error's two parts are columns of their own."""
+    """A row of `table_schema`, with the error's two parts as separate columns."""
     return {name: encodable(value) for name, value in _flat(scores).items()}
 
 
 def _flat(scores: Scores) -> dict[str, Any]:
-    """The row with the error's two parts as columns of their own."""
+    """The row with the error's two parts as separate columns."""
     row = scores.row()
     error = row.pop("error") or {"code": None, "message": None}
     return row | {"error_code": error["code"], "error_message": error["message"]}
 
 
 def _unflat(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the two columns as the error that they were."""
+    """The row with the two columns as one error again."""
     if not {"status", "error_code"} <= row.keys():
         return row  # of another task
     error = None if row["error_code"] is None else {"code": row["error_code"], "message": row["error_message"]}
@@ -170,12 +169,12 @@ def _unflat(row: dict[str, Any]) -> dict[str, Any]:
         if name not in ("error_code", "error_message"):
             whole[name] = value
         if name == "status":
-            whole["error"] = error  # where `Scores.row` has it
+            whole["error"] = error  # its position in `Scores.row`
     return whole
 
 
 def encodable(value: Any) -> Any:
-    """File names are bytes; those that are no UTF-8 are spelled with backslashes."""
+    """A value that UTF-8 can encode: file names are bytes, and those that are not UTF-8 get backslash escapes."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 

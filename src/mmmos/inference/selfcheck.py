@@ -1,4 +1,4 @@
-"""Does a model still say what it said? A clip made from a formula, whose scores every model folder holds."""
+"""Check for unchanged scores: a clip made from a formula, whose scores every model folder holds."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
                                        ├─ CU: ...
                                        └─ ...
 
-It is one of our models: WavLM with all its states, heads that weigh them, and a scale. Its published mode is kept:
-windows under 10 s are padded with zeros, which attention and pooling pass over and the first GroupNorm does not.
+It is represented as one of our models: WavLM with all its states, heads that weight them, and a scale. As published,
+windows under 10 s are padded with zeros, which attention and pooling skip and the first GroupNorm does not.
 
     folder      config.json, model.safetensors (hub facebook/audiobox-aesthetics)
     file        checkpoint.pt, a pickle of {"state_dict", "model_cfg", "target_transform"}
@@ -36,18 +36,18 @@ from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scale
 
 STATES = 13
-"""Of WavLM: what enters its first block and what leaves each of the twelve."""
+"""Hidden states of WavLM: the input of its first block and the output of each of the twelve."""
 
 SHAPING = {"proj_num_layer": int, "proj_ln": bool, "normalize_embed": bool}
-"""Settings that decide what is computed, with their kinds."""
+"""Settings that determine the computation, with their types."""
 FIXED = {"proj_act_fn": "gelu", "nth_layer": STATES, "use_weighted_layer_sum": True, "output_dim": 1}
-"""Settings that no published checkpoint has otherwise."""
+"""Settings that have these values in all published checkpoints."""
 WITHOUT_EFFECT = {"proj_dropout", "precision", "freeze_encoder"}
-"""Settings of training, and a precision that the package never applies."""
+"""Settings of training, and a precision that the package does not use."""
 
 
 def is_audiobox(path: Path) -> bool:
-    """Whether a path is a checkpoint of this kind: a .pt file, or a folder whose config has its settings."""
+    """Whether a path is an Audiobox Aesthetics checkpoint: a .pt file, or a folder whose config has its settings."""
     config = path / "config.json"
     if config.is_file():
         try:
@@ -61,7 +61,7 @@ def is_audiobox(path: Path) -> bool:
 def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, info: ModelInfo | None = None) -> ScoringModel:
     """The baseline from its folder or file, loaded strictly.
 
-    Nothing is known of a file's training but what `about` says. Raises `ModelNotFoundError`, `ModelFormatError`.
+    `info` describes its training, which a file does not. Raises `ModelNotFoundError`, `ModelFormatError`.
     """
     file = path / "model.safetensors" if path.is_dir() else path
     settings, target, state = _read(file, trust_checkpoint)
@@ -71,7 +71,7 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, info: M
     )
     norm: Literal["l2", "none"] = "l2" if settings["normalize_embed"] else "none"
     fusion = FusionConfig("mean", norm, wavlm_output="weighted_per_axis")
-    with torch.device("meta"):  # no use in drawing 94 million numbers
+    with torch.device("meta"):  # avoids drawing 94 million random numbers
         encoder = WavLM(layers="all", pad_seconds=WINDOW_SECONDS)
     encoder.to_empty(device="cpu")
     prefix = "wavlm_model."
@@ -99,7 +99,7 @@ def _read(file: Path, trust_checkpoint: bool) -> tuple[dict[str, Any], Mapping[s
         return _settings(config, file), config["target_transform"], held
     parts = ("state_dict", "model_cfg", "target_transform")
     if not isinstance(held, dict) or not all(isinstance(held.get(part), dict) for part in parts):
-        raise ModelFormatError(f"{file} is no checkpoint of Audiobox Aesthetics: it has no {', '.join(parts)}")
+        raise ModelFormatError(f"{file} is not a checkpoint of Audiobox Aesthetics: it has no {', '.join(parts)}")
     state = {str(key).removeprefix("model."): value for key, value in held["state_dict"].items()}
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelFormatError(f"{file} holds no table of tensors")
@@ -118,7 +118,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """The settings that shape the heads; an error for one that this module does not build."""
+    """The settings that shape the heads; raises `ModelFormatError` for unsupported ones."""
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             raise ModelFormatError(f"{file}: {name} is {config[name]!r}; only {value!r} is built here")
@@ -129,9 +129,9 @@ def _settings(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 
 def _own_keys(state: Mapping[str, Tensor], model: QualityModel) -> dict[str, Tensor]:
-    """Published names of the tensors turned into ours.
+    """The tensors by our names instead of the published ones.
 
-    Both number the layers of a head in order, leaving out what has no tensors.
+    Both number the layers of a head in order; layers without tensors have no keys.
     """
     renamed = {}
     for axis in AXES:

@@ -6,8 +6,8 @@
     └── README.md                   ├── member-1/
                                     └── README.md
 
-A folder holds the aggregator and the heads. Encoders are named with their fingerprints and never
-copied. Nothing in it is ever unpickled.
+A folder holds the aggregator and the heads. Encoders are identified by name and fingerprint and never
+copied. Nothing in a folder is ever unpickled.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ T = TypeVar("T")
 def save_model(folder: Path, member: Member, info: ModelInfo, card: str) -> None:
     """Write one model as a folder; `config.json` is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)  # of a model that was here before: it is whole or no more
+    (folder / "config.json").unlink(missing_ok=True)  # of an earlier model in this folder, which must not stay in part
     with replacing(folder / "model.safetensors") as partial:
         save_file(dict(sorted(member.model.state_dict().items())), partial)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -74,7 +74,7 @@ def save_ensemble(
     (folder / "ensemble.json").unlink(missing_ok=True)
     names = [f"member-{i}" for i in range(len(members))]
     for name, member in zip(names, members, strict=True):
-        # A member scores the same axes on the same scale when it is loaded alone; the check is of the ensemble.
+        # A member scores the same axes on the same scale when it is loaded alone; the check scores are the ensemble's.
         own = replace(info, training={}, check={})
         save_model(folder / name, member, own, f"One member of {folder.name}.\n")
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -94,17 +94,13 @@ def load_folder(name: str, folder: Path) -> ScoringModel:
         folders = [folder / str(part) for part in data["members"]]
         weights = np.array([[row[axis] for axis in AXES] for row in data["weights"]], dtype=np.float64)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(
-            f"{ensemble}: there must be a list of members, and a number for each member and axis"
-        ) from error
+        raise ModelFormatError(f"{ensemble}: needs a list of members, and a number for each member and axis") from error
     if len(weights) != len(folders) or not len(folders) or not np.allclose(weights.sum(axis=0), 1):
         raise ModelFormatError(
             f"{ensemble}: weights [{len(weights)}] of {len(folders)} members must sum to 1 on each axis"
         )
     if any(part.resolve().parent != folder.resolve() for part in folders):
-        raise ModelFormatError(
-            f"{ensemble}: members are folders beside it, none of them elsewhere: {', '.join(map(str, folders))}"
-        )
+        raise ModelFormatError(f"{ensemble}: members must be folders next to it, not {', '.join(map(str, folders))}")
     members = tuple(_load_member(part)[0] for part in folders)
     info = _build_info(data["about"], ensemble)
     return ScoringModel(name, members, weights, info, _sha256(folder, [folder, *folders]))
@@ -113,7 +109,7 @@ def load_folder(name: str, folder: Path) -> ScoringModel:
 def _load_member(folder: Path) -> tuple[Member, ModelInfo]:
     path = folder / "config.json"
     if not path.is_file():
-        raise ModelNotFoundError(f"{folder} is no model folder: it has no config.json")
+        raise ModelNotFoundError(f"{folder} is not a model folder: it has no config.json")
     data = _read_json(path, {"format", "model", "scale", "about"})
     try:
         model_data = dict(data["model"])
@@ -140,12 +136,14 @@ def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     fields_ = {name: value for name, value in spec.items() if name != "columns"}
     fields_["block_dims"] = tuple(spec["columns"])
     if spec.get("checkpoint"):
-        fields_["checkpoint"] = os.path.abspath(folder / spec["checkpoint"])  # a hub's links are not followed
+        fields_["checkpoint"] = os.path.abspath(
+            folder / spec["checkpoint"]
+        )  # does not follow the links of a hub's cache
     return fields_
 
 
 def _build_info(data: Any, path: Path) -> ModelInfo:
-    """`ModelInfo` from JSON; fields that are younger than the folder may be missing."""
+    """`ModelInfo` from JSON; fields that were added after the folder was written may be missing."""
     if isinstance(data, dict):
         data = {item.name: item.default for item in fields(ModelInfo) if item.name in LATER_FIELDS} | data
     try:

@@ -1,7 +1,7 @@
-"""Reducing a clip: the encoders' frames pooled over time or brought to one rate, normalised, put side by side.
+"""Reduction of a clip: the encoders' frames are pooled over time or aligned to one rate, normalised, concatenated.
 
-It has no parameters, so training does it once a clip and keeps the result: a sequence of frames, with a single one
-where they were pooled (paper, section III.B).
+It has no parameters, so training computes it once per clip and keeps the result: a sequence of frames, a single one
+if they were pooled (paper, section III.B).
 
     WavLM   [B, T1, D1] ─ pool or align ─ normalise ─┐
     MuQ     [B, T2, D2] ─ pool or align ─ normalise ─┼─► [B, T', D1 + D2 + ...], T' = 1 where pooled
@@ -26,15 +26,15 @@ Norm = Literal["l2", "none", "layernorm"]
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """How the encoders' features become one vector. What an aggregator has no use for, it does not read."""
+    """How the encoders' features become one vector. Aggregators ignore the fields they do not use."""
 
     pool: Literal["mean", "mean_std"] = "mean"  # over time
     embed_norm: Norm = "l2"  # of each encoder's pooled vector
-    standardize: bool = False  # z-score every feature on the training clips, weigh every block of an encoder alike
+    standardize: bool = False  # z-score every feature on the training clips, give all blocks of an encoder equal weight
     frame_norm: Norm = "l2"  # of each encoder's frame (blstm_t)
     align: Literal["pool_lowest", "interp_linear", "repeat"] = "pool_lowest"  # of encoders' frames (blstm_t)
-    align_rate_hz: float | None = None  # the lowest rate, or the highest where nothing is pooled
-    blstm_hidden: int = 256  # units each way
+    align_rate_hz: float | None = None  # none: the lowest rate for pool_lowest, else the highest
+    blstm_hidden: int = 256  # units per direction
     blstm_h_input: Literal["vector", "tokens"] = "vector"  # all encoders as one step, or one step per encoder
     wavlm_output: Literal["last", "weighted_shared", "weighted_per_axis"] = "last"  # state 12, or a learned sum of 13
 
@@ -47,42 +47,44 @@ class FusionConfig:
         if self.align_rate_hz is not None and not 0 < self.align_rate_hz < math.inf:
             raise ValueError(f"align_rate_hz is a rate above 0 Hz, not {self.align_rate_hz!r}")
         if self.summed and self.pool == "mean_std":
-            raise ValueError(f"{self.wavlm_output} wants pool mean: no deviation of a sum follows from its states'")
+            raise ValueError(
+                f"wavlm_output={self.wavlm_output} requires pool=mean: layers' stds do not determine their sum's"
+            )
 
     @property
     def summed(self) -> str | None:
-        """The encoder whose states are summed with learned weights, and normalised after that."""
+        """The encoder whose hidden states are summed with learned weights before they are normalised."""
         return None if self.wavlm_output == "last" else "wavlm"
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """All that decides what `Aggregator.reduce` makes of features; where it is equal, so are the results."""
+    """All that determines the result of `Aggregator.reduce`: equal reductions of the same features are equal."""
 
-    encoders: tuple[str, ...]  # side by side in this order
+    encoders: tuple[str, ...]  # concatenated in this order
     kind: Literal["pooled", "aligned"]
-    norm: Norm  # of each encoder's share
-    summed: str | None = None  # the encoder whose share is not normalised yet
+    norm: Norm  # of each encoder's part of the frame
+    summed: str | None = None  # the encoder whose part is normalised later
     pool: str | None = None  # pooled only
-    align: str | None = None  # aligned only, as the next one
+    align: str | None = None  # aligned only, as the next field
     align_rate_hz: float | None = None
 
 
 def pool(features: Features) -> tuple[Tensor, Tensor]:
-    """Mean and population deviation over the real frames, [B, D] each."""
+    """Mean and population standard deviation over the valid frames, [B, D] each."""
     weight = features.mask.to(features.frames.dtype).unsqueeze(-1)
     count = weight.sum(dim=1).clamp(min=1)
     mean = (features.frames * weight).sum(dim=1) / count
     variance = ((features.frames - mean.unsqueeze(1)).square() * weight).sum(dim=1) / count
-    # The root's slope at zero is infinite; a constant feature must still have a gradient.
+    # The square root has an infinite slope at zero; a constant feature must still have a finite gradient.
     return mean, variance.clamp(min=1e-12).sqrt()
 
 
 def fuse_pooled(stats: Mapping[str, tuple[Tensor, Tensor]], encoders: Sequence[str], config: FusionConfig) -> Features:
-    """One frame a clip of the encoders' `pool`, normalised, side by side in the order of `encoders`.
+    """One frame per clip from the encoders' `pool`, normalised, concatenated in the order of `encoders`.
 
     Shape:
-        - stats[name]: mean and deviation, [B, D] each
+        - stats[name]: mean and standard deviation, [B, D] each
         - returns: frames [B, 1, sum of D], twice that for "mean_std"; their rate is 0 Hz
     """
     vectors = []
@@ -95,9 +97,9 @@ def fuse_pooled(stats: Mapping[str, tuple[Tensor, Tensor]], encoders: Sequence[s
 
 
 def fuse_aligned(features: Mapping[str, Features], encoders: Sequence[str], config: FusionConfig) -> Features:
-    """Frames at one rate, each encoder's share normalised, side by side in the order of `encoders`.
+    """Frames at one rate, each encoder's part normalised, concatenated in the order of `encoders`.
 
-    The encoder of the lowest rate, or of the highest where nothing is pooled, says how many frames a clip has.
+    The encoder with the lowest rate for "pool_lowest", else with the highest, determines the number of frames.
 
     Shape:
         - features[name].frames: [B, T, D] at each encoder's own rate
@@ -108,23 +110,23 @@ def fuse_aligned(features: Mapping[str, Features], encoders: Sequence[str], conf
     rate = config.align_rate_hz or rates[leader]
     clips = []
     for i, count in enumerate(features[leader].mask.sum(dim=1).tolist()):
-        wanted = max(1, round(count * rate / rates[leader]))
-        shares = []
+        n_frames = max(1, round(count * rate / rates[leader]))
+        parts = []
         for name in encoders:
             frames = features[name].frames[i][features[name].mask[i]]
-            share = align_weights(config.align, wanted, len(frames), rates[name] / rate).to(frames) @ frames
-            shares.append(share if name == config.summed else normalise(share, config.frame_norm))
-        clips.append(torch.cat(shares, dim=-1))
+            part = align_weights(config.align, n_frames, len(frames), rates[name] / rate).to(frames) @ frames
+            parts.append(part if name == config.summed else normalise(part, config.frame_norm))
+        clips.append(torch.cat(parts, dim=-1))
     padded = nn.utils.rnn.pad_sequence(clips, batch_first=True)
     lengths = torch.tensor([len(clip) for clip in clips], device=padded.device)
     return Features(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None], rate)
 
 
-def align_weights(how: str, wanted: int, count: int, step: float) -> Tensor:
-    """Weights [wanted, count], float64, that make as many frames as wanted of a stream's, `step` of its a frame.
+def align_weights(mode: str, n_frames: int, count: int, step: float) -> Tensor:
+    """Weights [n_frames, count], float64, that align a stream of `count` frames to `n_frames`, each `step` of its own.
 
-    "pool_lowest" lays both sequences over the same stretch of time and takes means, so that the mean over time stays
-    as it is. For the others frame i is at i + 0.5 frames: no encoder of the paper is more than 5 ms off that.
+    "pool_lowest" lays both sequences over the same period of time and averages, so that the mean over time does not
+    change. For the other modes frame i is at i + 0.5 frames: the paper's encoders are within 5 ms of that.
 
     >>> align_weights("pool_lowest", 2, 3, 1.5)
     tensor([[0.6667, 0.3333, 0.0000],
@@ -136,18 +138,18 @@ def align_weights(how: str, wanted: int, count: int, step: float) -> Tensor:
             [0.0000, 1.0000]], dtype=torch.float64)
     """
     source = torch.arange(count, dtype=torch.float64)
-    if how == "pool_lowest":
-        edges = (torch.arange(wanted + 1, dtype=torch.float64) * count / wanted).unsqueeze(1)
+    if mode == "pool_lowest":
+        edges = (torch.arange(n_frames + 1, dtype=torch.float64) * count / n_frames).unsqueeze(1)
         overlap = edges[1:].minimum(source + 1) - edges[:-1].maximum(source)
-        return overlap.clamp(min=0) * wanted / count
-    middle = ((torch.arange(wanted, dtype=torch.float64) + 0.5) * step - 0.5).unsqueeze(1)
-    if how == "repeat":
+        return overlap.clamp(min=0) * n_frames / count
+    middle = ((torch.arange(n_frames, dtype=torch.float64) + 0.5) * step - 0.5).unsqueeze(1)
+    if mode == "repeat":
         middle = (middle + 0.5).floor()
     return (1 - (middle.clamp(0, count - 1) - source).abs()).clamp(min=0)
 
 
-def normalise(vectors: Tensor, how: str) -> Tensor:
-    """[..., D] brought to length 1 ("l2"), to mean 0 and deviation 1 ("layernorm"), or as they are ("none")."""
-    if how == "l2":
+def normalise(vectors: Tensor, norm: str) -> Tensor:
+    """[..., D] scaled to length 1 ("l2"), to mean 0 and standard deviation 1 ("layernorm"), or unchanged ("none")."""
+    if norm == "l2":
         return F.normalize(vectors, dim=-1, eps=1e-12)
-    return F.layer_norm(vectors, vectors.shape[-1:]) if how == "layernorm" else vectors
+    return F.layer_norm(vectors, vectors.shape[-1:]) if norm == "layernorm" else vectors

@@ -1,7 +1,6 @@
 """From one vector per clip to four scores in z units: one head per axis.
 
-With domains, each head has an output for each of them, and a gate, common to all axes, gives the probabilities of the
-domains:
+With domains, each head has an output per domain, and a gate, common to all axes, gives the domain probabilities:
 
     vector ─┬─► gate: softmax over the domains ──────┐
             └─► head of an axis: a score per domain ─┴─► mean weighted by the probabilities
@@ -25,14 +24,14 @@ class HeadConfig:
     hidden: int | None = None  # width of the layers before the last; the input's when None
     dropout: float = 0.0  # before each layer, in training
     layer_norm: bool = False  # before each GELU
-    domains: tuple[str, ...] = ()  # kinds of clip with an output each; empty: one output for all
+    domains: tuple[str, ...] = ()  # clip types with an output each; empty: one output for all
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "domains", tuple(self.domains))  # JSON has lists
 
 
 class Heads(nn.Module):
-    """`layers - 1` times (linear, GELU), then one number, or one per domain and their weighted mean.
+    """`layers - 1` times (linear, GELU), then one number, or one number per domain and their weighted mean.
 
     Shape:
         - input: [B, H], or [B, A, H] with a vector for each axis

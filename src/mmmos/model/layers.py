@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from mmmos.scores import AXES
 
 CLIP_STDS = 6.0
-"""Standardised values are clipped here: a feature that training hardly saw must not decide a score."""
+"""Standardised values are clipped here: a value far outside the training data must not determine a score."""
 
 
 FIT_ROWS = 1024
-"""Rows that statistics are taken of at once."""
+"""Rows per step when statistics are computed."""
 
 
 class Standardizer(nn.Module):
-    """z-scores fitted on training rows, clipped, each block of columns scaled by 1 / sqrt(its width).
+    """z-scores fitted on training rows, clipped, each block of values scaled by 1 / sqrt(its width).
 
     So a block of 200 values and a block of one score have the same weight before training.
     """
@@ -35,16 +35,16 @@ class Standardizer(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def fit(self, parts: Iterable[Tensor]) -> None:
-        """Take means and standard deviations from rows [..., D], given in parts; constant values become 0."""
+        """Compute means and standard deviations of rows [..., D], given in parts; constant values become 0."""
         count, mean, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for part in parts:
             rows = part.double().flatten(0, -2)
             variance, own = torch.var_mean(rows, dim=0, correction=0)
-            share, count = len(rows), count + len(rows)
-            squares = squares + share * variance + (own - mean).square() * (share * (count - share) / count)
-            mean = mean + (own - mean) * (share / count)
+            size, count = len(rows), count + len(rows)
+            squares = squares + size * variance + (own - mean).square() * (size * (count - size) / count)
+            mean = mean + (own - mean) * (size / count)
         std = (squares / count).sqrt()
-        varies = std > 1e-4 * (1 + mean.abs())  # less is what float16 in the cache leaves of a constant
+        varies = std > 1e-4 * (1 + mean.abs())  # float16 in the cache leaves less than this in a constant
         self.center.copy_(mean)
         self.factor.copy_(torch.where(varies, 1 / std.clamp(min=1e-12), torch.zeros_like(std)))
 
@@ -55,9 +55,9 @@ class Standardizer(nn.Module):
 
 
 class WeightedLayerSum(nn.Module):
-    """Sums of states with softmax weights that are learned and begin equal: one for all axes, or one an axis.
+    """Sums of hidden states with learned softmax weights, equal at first: one sum for all axes, or one per axis.
 
-    Pooling and aligning are linear, so they may trade places with this sum (Audiobox Aesthetics).
+    Pooling and aligning are linear, so they may come before this sum (Audiobox Aesthetics).
     """
 
     def __init__(self, states: int, by_axis: bool) -> None:
@@ -73,16 +73,16 @@ class WeightedLayerSum(nn.Module):
 
 
 class Blstm(nn.Module):
-    """One bidirectional LSTM layer over sequences of any lengths, biases as one, drawn as torch's own are.
+    """One bidirectional LSTM layer over sequences of any lengths, with one bias per gate, initialised as in torch.
 
-    Padding comes last and has gates of 0: forward it is too late to matter, backward it leaves a state of 0 as it is.
-    So a clip's states are those of the clip alone. All inputs go through one product, and in training, where they
-    are constants, none is spent on their gradient.
+    Padding comes last and has gates of 0: forward it comes after all states that count, backward it leaves the initial
+    state of 0 unchanged. So a clip's states do not depend on the batch. All inputs go through one product, and in
+    training, where they are constants, their gradient is not computed.
 
     Shape:
         - frames: [B, T, D]
-        - mask: [B, T] bool, True where a frame is real
-        - returns: [B, T, 2 H], states forward and backward; what stands in the padding means nothing
+        - mask: [B, T] bool, True where a frame is valid
+        - returns: [B, T, 2 H], forward and backward states; those in the padding have no meaning
     """
 
     def __init__(self, input_dim: int, hidden: int) -> None:
@@ -97,17 +97,17 @@ class Blstm(nn.Module):
         read = self.read(frames[mask])
         read = read.to(torch.promote_types(read.dtype, torch.float32))
         padded = read.new_zeros(*mask.shape, read.shape[-1]).index_put((mask,), read)
-        ahead, back = padded.chunk(2, dim=-1)
+        forward, backward = padded.chunk(2, dim=-1)
         hidden = self.recur.shape[1]
         state = cell = read.new_zeros(2, len(mask), hidden)
         states = []
-        with torch.autocast(read.device.type, enabled=False):  # many small steps: their errors would add up
-            for given in torch.stack([ahead, back.flip(1)]).unbind(dim=2):
+        with torch.autocast(read.device.type, enabled=False):  # rounding errors would accumulate over many small steps
+            for given in torch.stack([forward, backward.flip(1)]).unbind(dim=2):
                 gates = given.baddbmm(state, self.recur)  # [2, B, 4 H]
                 opened, candidate = torch.split(gates, [3 * hidden, hidden], dim=-1)
                 input_gate, forget_gate, output_gate = opened.sigmoid().chunk(3, dim=-1)
                 cell = forget_gate * cell + input_gate * candidate.tanh()
                 state = output_gate * cell.tanh()
                 states.append(state)
-        ahead, back = torch.stack(states, dim=2)
-        return torch.cat([ahead, back.flip(1)], dim=-1)
+        forward, backward = torch.stack(states, dim=2)
+        return torch.cat([forward, backward.flip(1)], dim=-1)

@@ -18,13 +18,13 @@ from mmmos.model.folder import load_folder
 from mmmos.model.system import ModelInfo, ScoringModel
 
 MODELS = ("lite", "audiobox")
-"""Names that are never read as folders: lite is in the package, audiobox on a hub."""
+"""Names that are never read as folders: lite is in the package, audiobox on the hub."""
 
 
 def load_model(name: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> ScoringModel:
     """`lite`, `audiobox`, a folder, a published checkpoint of Audiobox Aesthetics, or a hub model's id.
 
-    Raises `ModelNotFoundError` if there is no such model (no other takes its place), `ModelFormatError` if it is
+    Raises `ModelNotFoundError` if there is no such model (there is no fallback), `ModelFormatError` if it is
     incomplete or not trusted, `LicenseError`.
     """
     if not isinstance(name, str | os.PathLike):
@@ -38,7 +38,7 @@ def load_model(name: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Scor
         with building():
             return load_audiobox("audiobox", folder, options.trust_checkpoint, info)
     if not str(name):
-        raise ModelNotFoundError(f"a model has a name; there are {', '.join(MODELS)}, folders and hub ids")
+        raise ModelNotFoundError(f"the name of the model is empty; give {', '.join(MODELS)}, a folder or a hub id")
     path = Path(name)
     if is_audiobox(path):
         with building():
@@ -56,7 +56,7 @@ def load_model(name: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Scor
 def load_encoders(model: ScoringModel, options: LoadOptions = DEFAULT_OPTIONS) -> dict[str, Encoder]:
     """The encoders that a model was trained on, by name, on the CPU.
 
-    Raises `ModelFormatError` for encoders with another fingerprint, and what `load_encoder` raises.
+    Raises `ModelFormatError` for encoders with a different fingerprint, and the errors of `load_encoder`.
     """
     trust, accepted = options.trust_checkpoint, options.accept_licenses
     found = dict(model.loaded)

@@ -1,4 +1,4 @@
-"""The small, trained half of a system: an aggregator and four heads."""
+"""The small, trained part of a system: an aggregator and four heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmmos.model.heads import HeadConfig, Heads
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the shape of a `QualityModel`."""
+    """Everything that determines the shape of a `QualityModel`."""
 
     encoders: tuple[EncoderSpec, ...]  # in the order of their features in the fused vector
     aggregator: str = "mlp"  # key in `AGGREGATORS`

@@ -1,4 +1,4 @@
-"""A scoring system: its members, their encoders, and what is known of it."""
+"""A scoring system: its members, their encoders, and its metadata."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mmmos.scores import AXES, LABEL_RANGE, LabelRange, Scale, scale_name
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a user must know of a model besides its weights; part of its config."""
+    """Metadata of a model for its users; part of its config."""
 
     calibrated: bool = False  # whether its scores were checked against raters outside its training data
     commercial_use: bool = False  # whether the licences of weights and training data allow it
     training: dict[str, Any] = field(default_factory=dict)  # data, settings, result on the development set
-    rated: tuple[str, ...] = AXES  # axes that training had labels of; the others get no score
-    clip_output: bool = False  # whether scores are brought into the range of the labels
-    basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> what its score rests on
+    rated: tuple[str, ...] = AXES  # axes with labels in training; the others get no score
+    clip_output: bool = False  # whether scores are clipped to the range of the labels
+    basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> the evidence for its score
     check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
     label_range: LabelRange = LABEL_RANGE  # lowest and highest rating on the scale of the labels, and so of the scores
     trained_on: tuple[str, ...] = ()  # training files, by `cache.file_digests`
@@ -46,10 +46,10 @@ class ModelInfo:
 
 
 def combined_info(members: Sequence[ModelInfo], training: Mapping[str, Any]) -> ModelInfo:
-    """What holds for an ensemble of these members: the axes that all were rated on, and the files that any has seen.
+    """Metadata of an ensemble of these members: the axes that all were trained on, and the training files of any.
 
-    It is not calibrated: that would have to be checked of the ensemble. Raises `UsageError` for members on different
-    scales, and for some whose output is clipped among others.
+    It is not calibrated: the ensemble itself has not been checked. Raises `UsageError` for members on different scales,
+    and if the output of only some members is clipped.
     """
     first, *others = members
     for what in ("scale", "clip_output"):
@@ -69,7 +69,7 @@ def combined_info(members: Sequence[ModelInfo], training: Mapping[str, Any]) -> 
 
 @dataclass(frozen=True)
 class Member:
-    """One trained model with the scale it was trained on."""
+    """One trained model and the scale that it was trained on."""
 
     model: QualityModel
     scale: Scale
@@ -87,18 +87,18 @@ class ScoringModel:
     members: tuple[Member, ...]
     weights: NDArray[np.float64]
     info: ModelInfo
-    sha256: str  # of every file that decides a score
+    sha256: str  # of all files that determine a score
     loaded: Mapping[str, Encoder] = field(default_factory=dict)  # encoders that came in the model's own file
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The domains that the members tell apart, all of them alike; none if they do not."""
+        """The domains that the members classify; none if members differ."""
         found = {member.model.config.heads.domains for member in self.members}
         return next(iter(found)) if len(found) == 1 else ()
 
     @property
     def encoders(self) -> tuple[EncoderSpec, ...]:
-        """The encoders of all members, each once."""
+        """The encoders of all members, without duplicates."""
         found: dict[str, EncoderSpec] = {}
         for member in self.members:
             for spec in member.model.config.encoders:
@@ -108,12 +108,12 @@ class ScoringModel:
 
 
 def combine(predictions: Array, weights: Array) -> tuple[Array, Array]:
-    """Weighted mean over the members, and their spread about it.
+    """Weighted mean over the members, and their standard deviation.
 
     Shape:
         - predictions: [M, N, A] on the label scale
         - weights: [M, A], columns sum to 1
-        - returns: mean [N, A] and standard deviation [N, A]; the deviation of a single member is NaN
+        - returns: mean [N, A] and standard deviation [N, A], which is NaN for a single member
 
     >>> mean, std = combine(np.array([[[1.0]], [[3.0]]]), np.array([[0.5], [0.5]]))
     >>> mean.item(), std.item()
