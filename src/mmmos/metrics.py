@@ -1,8 +1,8 @@
-"""How well predictions agree with ratings: error, correlation and order, per clip or per system.
+"""Agreement of predictions with ratings: error, correlation and rank correlation, per clip or per system.
 
-Every metric takes predictions [N] and targets [N] and gives a float, computed in float64: what SciPy
-gives, or NaN where the metric is undefined (fewer than two clips, or all the same value), never 0.
-A value that is not finite is refused: a clip without a score has no place in a metric, drop its row.
+Every metric takes predictions [N] and targets [N] and returns a float, computed in float64. It equals SciPy's
+value, and is NaN, never 0, where the metric is undefined (fewer than two clips, or constant values).
+Values that are not finite are refused with ValueError: drop the rows of clips without a score.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from mmmos.scores import AXES
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
-"""From predictions [N] and targets [N] to a figure."""
+"""A function of predictions [N] and targets [N]."""
 
-# scipy.stats is imported where it is used: it takes half a second, and most who import this never rank anything.
+# scipy.stats is imported in the functions: it takes half a second, and most importers of this module do not need it.
 
 
 def mse(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Mean squared error; NaN for no clip.
+    """Mean squared error; NaN without clips.
 
     >>> round(mse([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
     1.2
@@ -42,7 +42,7 @@ def lcc(prediction: ArrayLike, target: ArrayLike) -> float:
 
 
 def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Spearman's rank correlation coefficient: Pearson's of the ranks, tied values sharing their mean rank.
+    """Spearman's rank correlation coefficient: Pearson's r of the ranks; tied values get their mean rank.
 
     >>> round(srcc([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
     0.763158
@@ -54,7 +54,7 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
 
 
 def ktau(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Kendall's tau-b: pairs in the same order less pairs in the other, corrected for ties.
+    """Kendall's tau-b: concordant minus discordant pairs, corrected for ties.
 
     >>> round(ktau([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
     0.666667
@@ -68,7 +68,7 @@ def ktau(prediction: ArrayLike, target: ArrayLike) -> float:
 
 
 def bias(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Mean of prediction - target: above 0 where the predictions are too high. NaN for no clip.
+    """Mean of prediction - target: above 0 if predictions are too high. NaN without clips.
 
     >>> bias([2, 4], [1, 2])
     1.5
@@ -78,9 +78,9 @@ def bias(prediction: ArrayLike, target: ArrayLike) -> float:
 
 
 def debiased_mse(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Mean squared error that is left once the bias is taken off: mse - bias^2.
+    """Mean squared error after subtracting the bias: mse - bias^2.
 
-    NaN for fewer than two clips: a single clip's error is all bias.
+    NaN for fewer than two clips: the error of a single clip is its bias.
 
     >>> debiased_mse([2, 4], [1, 2])
     0.25
@@ -100,7 +100,7 @@ def utterance_metrics(prediction: ArrayLike, target: ArrayLike) -> dict[str, flo
 
 
 def system_metrics(prediction: ArrayLike, target: ArrayLike, systems: ArrayLike) -> dict[str, float]:
-    """The four metrics over systems, each the mean of its clips on both sides.
+    """The four metrics over systems; predictions and targets of a system are the means over its clips.
 
     Shape:
         - prediction, target, systems: [N]
@@ -110,11 +110,11 @@ def system_metrics(prediction: ArrayLike, target: ArrayLike, systems: ArrayLike)
 
 
 def system_means(values: ArrayLike, systems: ArrayLike) -> NDArray[np.float64]:
-    """Each system's arithmetic mean, systems in the order of `np.unique(systems)`.
+    """Arithmetic mean of each system, in the order of `np.unique(systems)`.
 
     Shape:
         - values, systems: [N]
-        - returns: [G], one of each distinct system
+        - returns: [G], one per distinct system
 
     >>> system_means([1, 2, 6], ["b", "a", "b"]).tolist()
     [2.0, 3.5]
@@ -123,14 +123,14 @@ def system_means(values: ArrayLike, systems: ArrayLike) -> NDArray[np.float64]:
     if x.ndim != 1 or x.shape != names.shape:
         raise ValueError(f"values {x.shape} and systems {names.shape} must both be [N]")
     _, first, system = np.unique(names, return_index=True, return_inverse=True)
-    # Measured from the system's first clip, the mean of equal values is that value to the last bit. A rounding
-    # error there would untie equal systems, and give constant ones a correlation instead of NaN.
+    # Relative to the system's first clip, so that the mean of equal values is exactly that value. A rounding
+    # error would break ties between equal systems, and give constant ones a correlation instead of NaN.
     origin = x[first]
     return origin + np.bincount(system, x - origin[system]) / np.bincount(system)
 
 
 def composite(values: ArrayLike) -> NDArray[np.float64]:
-    """A clip's overall score: the mean of its four axes, taken before any metric.
+    """A clip's overall score: the mean of its four axes, computed before any metric.
 
     Shape:
         - values: [N, A], on the label scale
@@ -154,12 +154,12 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric (Efron 1979), low and high end.
+    """Percentile bootstrap interval of a metric (Efron 1979): its low and high end.
 
-    Clips of one song or one talker stand and fall together. Give them as `groups`: whole groups are
-    then drawn with replacement, since drawing their clips one by one would promise too narrow an interval.
+    Clips of one song or one talker are not independent. Pass their `groups` to draw whole groups with
+    replacement: drawing single clips would give too narrow an interval.
 
-    Resamples on which the metric is undefined are left out; NaN, NaN where it is so on all of them.
+    Resamples on which the metric is undefined are ignored; NaN, NaN if it is undefined on all of them.
 
     Shape:
         - prediction, target, groups: [N]
@@ -174,12 +174,12 @@ def bootstrap(
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one model's figure lies above another's, over the same clips."""
+    """The difference of a metric between two models on the same clips."""
 
     difference: float  # first - second
-    low: float  # interval of the difference
+    low: float  # low and high end of its interval
     high: float
-    better: float  # share of the resamples in which the first is better, a draw counting half
+    better: float  # fraction of the resamples in which the first is better; a tie counts as half
 
 
 def paired_bootstrap(
@@ -192,10 +192,10 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Difference]:
-    """Two models' figures compared on resamples of the clips that both have scored.
+    """Compare metrics of two models on bootstrap resamples of the clips that both have scored.
 
-    Both see the same clips in every resample, so a hard clip costs both and the interval is of what they
-    do not share: far narrower than two intervals side by side would tell. Groups are drawn as in `bootstrap`.
+    Each resample has the same clips for both models, so that errors on hard clips cancel: the interval of the
+    difference is much narrower than two separate intervals suggest. Groups are drawn as in `bootstrap`.
 
     Shape:
         - first, second, target, groups: [N]
@@ -220,7 +220,7 @@ def paired_bootstrap(
 
 
 def distance_from_best(name: str, figure: ArrayLike) -> NDArray[np.float64]:
-    """How far figures of a metric are from the best there is; 0 is perfect, less is better.
+    """Distance of a metric's values from its best value: 0 is perfect, smaller is better.
 
     >>> [float(distance_from_best(name, -0.5)) for name in ("LCC", "bias")]
     [1.5, 0.5]
@@ -232,7 +232,7 @@ def distance_from_best(name: str, figure: ArrayLike) -> NDArray[np.float64]:
 def _resamples(
     clips: int, groups: ArrayLike | None, samples: int, seed: int, level: float
 ) -> Iterator[NDArray[np.intp]]:
-    """Row numbers of each resample; none if there is no clip."""
+    """Row numbers of each resample; no resamples without clips."""
     names = np.arange(clips) if groups is None else np.asarray(groups)
     if names.shape != (clips,):
         raise ValueError(f"groups {names.shape} must be [N] as prediction {(clips,)}")
@@ -246,12 +246,12 @@ def _resamples(
     rng = np.random.default_rng(seed)
     for _ in range(samples):
         drawn = rng.integers(len(members), size=len(members))
-        # Where each clip is a group of its own, there is nothing to put together, which takes most of the time.
+        # If each clip is its own group, skip the concatenation, which takes most of the time.
         yield order[drawn] if len(members) == clips else np.concatenate([members[j] for j in drawn])
 
 
 def _interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """Low and high end of the middle `level` of the values that are defined."""
+    """Low and high end of the central fraction `level` of the defined values."""
     values = values[~np.isnan(values)]
     if not len(values):
         return np.nan, np.nan
@@ -273,18 +273,18 @@ def _varies(x: NDArray[np.float64]) -> bool:
 
 
 def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Pearson's r of two arrays that vary. Written out because SciPy's also computes a p-value and warns."""
+    """Pearson's r of two arrays that vary. SciPy's function also computes a p-value and warns."""
     x, y = x - x.mean(), y - y.mean()
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # so that no square underflows to 0
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # avoids underflow of the squares
     r = np.dot(x / np.linalg.norm(x), y / np.linalg.norm(y))
-    return float(np.clip(r, -1.0, 1.0))  # rounding may step over 1
+    return float(np.clip(r, -1.0, 1.0))  # rounding may exceed 1
 
 
 METRICS: dict[str, Metric] = {"MSE": mse, "LCC": lcc, "SRCC": srcc, "KTAU": ktau}
-"""Metrics by the names that result tables use."""
+"""Metrics by their names in result tables."""
 
 ALL_METRICS: dict[str, Metric] = {**METRICS, "bias": bias, "debiased_mse": debiased_mse}
-"""The four, and what their tables leave out: how far all the scores are off alike, and the error without that."""
+"""The metrics of result tables, the bias, and the error without it."""
 
 LEVELS = ("utterance", "system")
-"""What a metric is computed over: clips, or the means of systems."""
+"""The units of a metric: clips, or the means of systems."""

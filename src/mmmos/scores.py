@@ -1,4 +1,4 @@
-"""The four axes in their one order, a clip's scores, and the scale that the scores are on."""
+"""The four axes and their order, the scores of a clip, and their scale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AXES = ("CE", "CU", "PC", "PQ")
-"""The one order of the axes in every array. Files are read and written by name, never by position."""
+"""The order of the axes in every array. Files are read and written by name, never by position."""
 
 AXIS_NAMES = {
     "CE": "Content Enjoyment",
@@ -24,22 +24,22 @@ AXIS_NAMES = {
 }
 
 BASES = {
-    "human": "people rated clips of this kind on this axis, and the model learned from them",
-    "distilled-human": "another model that learned from people, and people's order in another kind of test",
-    "constructed": "damage in a known order, and ratings of other kinds of clip",
-    "derived": "the clip's other scores, as ratings of such clips go together",
+    "human": "the model was trained on people's ratings of such clips on this axis",
+    "distilled-human": "a teacher model trained on people's ratings, and people's ranking in another kind of test",
+    "constructed": "synthetic degradations of known severity, and ratings of other clip types",
+    "derived": "the clip's other scores, by the correlation of the axes in ratings of such clips",
 }
-"""What a score may rest on, the strongest first."""
+"""The kinds of evidence for a score, strongest first."""
 
 LabelRange = tuple[float, float]
-"""Lowest and highest rating that a listening test allows."""
+"""Lowest and highest rating of a listening test."""
 
 LABEL_RANGE: LabelRange = (0.0, 10.0)
-"""The range of AES ratings, and of every model that does not declare its own (`ModelInfo.label_range`)."""
+"""The range of AES ratings, and of every model without a range of its own (`ModelInfo.label_range`)."""
 
 
 def scale_name(label_range: LabelRange) -> str:
-    """How rows, tables and cards name a rating scale.
+    """The name of a rating scale in rows, tables and cards.
 
     >>> scale_name((0.0, 10.0)), scale_name((1.0, 5.0)), scale_name((-3.0, 3.0))
     ('0-10', '1-5', '-3 to 3')
@@ -52,7 +52,7 @@ _NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
 def parse_scale(name: str) -> LabelRange | None:
-    """The range that `scale_name` named; None for other words.
+    """The range of a name by `scale_name`; None for any other text.
 
     >>> parse_scale("0-10"), parse_scale("-3 to 3"), parse_scale("stars")
     ((0.0, 10.0), (-3.0, 3.0), None)
@@ -63,7 +63,7 @@ def parse_scale(name: str) -> LabelRange | None:
 
 @dataclass(frozen=True)
 class ClipError:
-    """Why a clip has no score: a code of `errors.AUDIO_ERROR_CODES` and a sentence."""
+    """Why a clip has no score: a code of `errors.AUDIO_ERROR_CODES` and a message."""
 
     code: str
     message: str
@@ -71,23 +71,23 @@ class ClipError:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What produced a score; part of every row."""
+    """The origin of a score; part of every row."""
 
-    model: str  # name, folder or hub id as it was asked for
-    model_sha256: str  # of every weight and setting that the scores depend on
+    model: str  # name, folder or hub id as given by the user
+    model_sha256: str  # of all weights and settings that affect the scores
     version: str  # of this package
-    device: str  # where the encoders ran, "cpu" or "cuda:0"
-    dtype: str  # precision that the encoders really ran in
-    calibrated: bool  # whether the scores were checked against raters outside the training data
+    device: str  # of the encoders, "cpu" or "cuda:0"
+    dtype: str  # precision that the encoders actually used
+    calibrated: bool  # whether the scores were validated against raters outside the training data
     commercial_use: bool  # whether the licences of weights and training data allow it
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A clip's four scores on the rating scale of the model, with what is known of the clip.
+    """A clip's four scores on the rating scale of the model, and facts about the clip.
 
-    A score is NaN where there is none: the clip could not be read (`error` says why) or is silent
-    (`warnings` says so). `*_std` is the spread over an ensemble's members, NaN for a single model.
+    Scores are NaN if the clip could not be read (see `error`) or is silent (see `warnings`). `*_std` is the
+    standard deviation over the members of an ensemble, NaN for a single model.
 
     >>> scores = Scores(CE=5.0, CU=5.5, PC=2.0, PQ=7.25, id="a.wav")
     >>> scores.PQ, scores["PQ"], scores.status
@@ -104,22 +104,22 @@ class Scores:
     CU_std: float = math.nan
     PC_std: float = math.nan
     PQ_std: float = math.nan
-    scale: str | None = None  # rating scale of the scores, "0-10" (`scale_name`); None where it is not known
-    domain: str | None = None  # "speech", "music" or "sound", if the model tells them apart
-    CE_basis: str | None = None  # what the score rests on, a key of `BASES`
+    scale: str | None = None  # rating scale of the scores, "0-10" (`scale_name`); None if unknown
+    domain: str | None = None  # "speech", "music" or "sound", if the model classifies domains
+    CE_basis: str | None = None  # the evidence for the score, a key of `BASES`
     CU_basis: str | None = None
     PC_basis: str | None = None
     PQ_basis: str | None = None
-    id: str = ""  # given by the manifest, else the path as typed
+    id: str = ""  # from the manifest, else the path as given
     path: str | None = None  # None for an array
-    start_time: float = 0.0  # s, of the stretch that was scored
+    start_time: float = 0.0  # s, of the segment that was scored
     end_time: float = math.nan  # s
     sample_rate: int | None = None  # Hz, the file's own
     channels: int | None = None  # the file's own, before the downmix
     duration: float = math.nan  # s, of the whole file
     stream: int = 0  # which of the file's audio streams
     file_bytes: int | None = None  # size of the file; None for an array or an address
-    file_mtime: float | None = None  # s since 1970, the file's last change
+    file_mtime: float | None = None  # s since 1970, time of the last change
     n_windows: int = 0
     warnings: tuple[str, ...] = ()
     error: ClipError | None = None
@@ -127,7 +127,7 @@ class Scores:
     origin: str = field(default="", compare=False)  # "scores.csv, line 12", for messages
 
     def __str__(self) -> str:
-        """One line: the id, its start and end in s if it begins later, the scores, and what is known of them.
+        """One line: the id, start and end in s if it starts after 0, the scores, the scale, the domain and warnings.
 
         >>> str(Scores(5.0, 5.5, 2.0, 7.25, id="a.wav", scale="0-10", domain="music", warnings=("clipped",)))
         'a.wav: CE 5.00  CU 5.50  PC 2.00  PQ 7.25 (0-10, music, clipped)'
@@ -139,8 +139,8 @@ class Scores:
         axes = "  ".join(f"{axis} {_two_digits(self[axis])}" for axis in AXES)
         facts = ", ".join(filter(None, (self.scale, self.domain, *self.warnings)))
         end = "" if math.isnan(self.end_time) else f"{self.end_time:g}"
-        stretch = f" {self.start_time:g}-{end} s" * (self.start_time > 0)
-        return _one_line(f"{self.id}{stretch}: {axes}" + f" ({facts})" * bool(facts))
+        segment = f" {self.start_time:g}-{end} s" * (self.start_time > 0)
+        return _one_line(f"{self.id}{segment}: {axes}" + f" ({facts})" * bool(facts))
 
     def __repr__(self) -> str:
         return f"<Scores {self}>"
@@ -154,7 +154,7 @@ class Scores:
         return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr><tr>{row}</tr></table>"
 
     def __getitem__(self, axis: str) -> float:
-        """Score of one axis by its short name; KeyError for any other word."""
+        """Score of one axis by its short name. Raises KeyError for any other name."""
         if axis not in AXES:
             raise KeyError(axis)
         value: float = getattr(self, axis)
@@ -166,7 +166,7 @@ class Scores:
         return "ok" if self.error is None else "error"
 
     def with_axes(self, mean: NDArray[np.floating], std: NDArray[np.floating] | None = None) -> Scores:
-        """The same clip with these scores.
+        """A copy with these scores.
 
         Shape:
             - mean, std: [A] in the order of `AXES`, on the label scale
@@ -177,7 +177,7 @@ class Scores:
         return replace(self, **values)  # type: ignore[arg-type]
 
     def row(self) -> dict[str, Any]:
-        """The row that `mmmos score` writes: JSON values only, null for what is not a number."""
+        """The row that `mmmos score` writes: JSON values only, null instead of NaN and infinity."""
         row: dict[str, Any] = {name: _json_value(getattr(self, name)) for name in _ROW_ORDER}
         row["status"] = self.status
         row["error"] = None if self.error is None else {"code": self.error.code, "message": self.error.message}
@@ -198,7 +198,7 @@ _ROW_ORDER = (
 
 
 def file_state(path: str | None) -> tuple[int | None, float | None]:
-    """Size in bytes and time of the last change (s since 1970, to a microsecond) of a local file, else two None."""
+    """Size in bytes and time of the last change (s since 1970, to a microsecond) of a local file, else None, None."""
     try:
         state = os.stat(path or "")
     except (OSError, ValueError):
@@ -211,7 +211,7 @@ def _two_digits(score: float) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text without line breaks and what else moves a cursor."""
+    """Text with line breaks and other control characters escaped."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
@@ -223,10 +223,10 @@ def _json_value(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Scale:
-    """The affine map between a model's z units and the label scale, one pair a axis.
+    """The affine map between a model's z units and the label scale, with one mean and std per axis.
 
-    Fitted on training rows only and saved with the model, so that a score can always be put back on
-    the scale that people rated on.
+    It is fitted on training rows only and saved with the model, so that outputs can always be converted back to the
+    scale of the ratings.
 
     >>> scale = Scale.fit(np.array([[2.0, 2.0, 1.0, 4.0], [4.0, 6.0, 3.0, 8.0]]))
     >>> scale.to_labels(np.zeros((1, 4))).tolist()
@@ -238,23 +238,23 @@ class Scale:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(AXES) or len(self.std) != len(AXES):
-            raise ValueError(f"a scale has {len(AXES)} means and {len(AXES)} deviations")
+            raise ValueError(f"a scale has {len(AXES)} means and {len(AXES)} standard deviations")
         if not all(math.isfinite(x) for x in self.mean) or not all(0 < x < math.inf for x in self.std):
-            raise ValueError("a scale needs finite means and positive deviations")
+            raise ValueError("a scale needs finite means and positive standard deviations")
 
     @classmethod
     def fit(cls, labels: NDArray[np.floating]) -> Scale:
-        """Mean and deviation of the labels [N, A], NaN labels left out.
+        """Mean and standard deviation of the labels [N, A], ignoring NaN.
 
-        An axis with fewer than two distinct labels has no deviation of its own and gets 1; one
-        without any label gets the middle of the label range.
+        An axis with fewer than two distinct labels gets a standard deviation of 1; an axis without labels
+        also gets the middle of the label range as its mean.
         """
         mean, std = [], []
         for column in np.asarray(labels, dtype=np.float64).T:
             known = column[np.isfinite(column)]
             mean.append(float(known.mean()) if len(known) else sum(LABEL_RANGE) / 2)
-            deviation = float(known.std(ddof=1)) if len(np.unique(known)) > 1 else 0.0
-            std.append(deviation if deviation > 0 else 1.0)
+            spread = float(known.std(ddof=1)) if len(np.unique(known)) > 1 else 0.0
+            std.append(spread if spread > 0 else 1.0)
         return cls(tuple(mean), tuple(std))
 
     def to_z(self, labels: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -263,10 +263,10 @@ class Scale:
         return z
 
     def to_labels(self, z: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Back from z units [..., A] to the label scale."""
+        """Values [..., A] in z units on the label scale."""
         labels: NDArray[np.floating] = np.asarray(z) * np.array(self.std) + np.array(self.mean)
         return labels
 
 
 SHOWN = ("PQ", "PC", "CE", "CU")
-"""The order of the axes for people, as the paper prints them."""
+"""The order of the axes in output for people, as in the paper."""

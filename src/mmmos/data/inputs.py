@@ -16,7 +16,7 @@ from mmmos.audio.clip import Clip
 from mmmos.data.manifest import stream_clips
 from mmmos.errors import ManifestError, UsageError
 from mmmos.io.lists import AUDIO_SUFFIXES, OnBadRow, is_json, list_kind, refuse
-from mmmos.io.remote import filesystem, is_url, list_files, matching
+from mmmos.io.remote import filesystem, glob_urls, is_url, list_files
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def _at_url(url: str, data_root: str | None, on_bad_row: OnBadRow) -> Iterator[C
     if url.startswith(("http:", "https:")) or (_is_audio(url) and not glob.has_magic(url)):
         yield from _files([url])  # its row reports a missing file; HTTP has no folders, and `?` begins a query
     elif glob.has_magic(url):
-        yield from _matched(matching(url), url, data_root, on_bad_row)
+        yield from _matched(glob_urls(url), url, data_root, on_bad_row)
     else:
         try:
             yield from _files(name for name in list_files(url) if name == url or _is_audio(name))

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes, file locks and checksums."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pathlib import Path
 from mmmos.errors import UsageError
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""Errors of network disks that know no locks."""
+"""Errors of network disks that do not support locks."""
 
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A path beside `path` to write to; when all went well, what is there takes the place of `path`.
+    """A temporary path next to `path` to write to; it replaces `path` when the block ends without an error.
 
-    So the process may end at any moment. If `durable`, so may the machine: the bytes are on the disk before they
-    have that name, which takes a while for many of them. Folders are made. The file has the mode that the umask gives
-    to new files, whoever wrote it: some writers leave it to its owner alone.
+    Readers therefore never see half a file, even if the process is killed. If `durable`, this also holds for a power
+    failure: the bytes are synced to the disk before the rename, which takes a while for large files. Missing folders
+    are created. The file gets the mode of a new file by the umask, as some writers make files private to their owner.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Drawn, not counted: processes of two machines that share a folder may have one number.
+    # Random rather than the process number: processes of two machines that write to one folder may have the same.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     mode = _new_mode(partial)
     try:
@@ -44,7 +44,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def _new_mode(path: Path) -> int:
-    """The mode of a new file at `path`, where there is none: by the umask, or by what its folder says of new files."""
+    """The mode of a new file at `path`, which does not exist: from the umask, or from its folder's default ACL."""
     with open(path, "xb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     path.unlink()
@@ -53,15 +53,15 @@ def _new_mode(path: Path) -> int:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes that lock `path` away from it, with a file next to it that is removed at the end.
+    """Hold an exclusive lock on `path`, by a lock file next to it that is removed at the end.
 
-    A lock ends with its process, however that ends. Devices and pipes are not locked, and disks without locks lock
-    nothing. Raises `UsageError` where another process has the lock.
+    The lock is released when its process ends, even if it is killed. Devices, pipes and files on disks without locks
+    are not locked. Raises `UsageError` if another process holds the lock.
     """
     if path.exists() and not path.is_file():
         yield
         return
-    path = path.resolve()  # a link is another name of the same file
+    path = path.resolve()  # links to one file use one lock
     name = path.with_name(f".{path.name}.lock")
     while True:
         with open(name, "ab") as file:
@@ -84,7 +84,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file still has this name."""
+    """Whether `path` still names this open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically; a device or a pipe is written to as it is, a link to a file stays a link."""
+    """Write a text file atomically. Devices and pipes are written to directly; a symbolic link stays a link."""
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
@@ -101,12 +101,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file's name is one that `replacing` writes to; with a dot in front, readers of folders leave it out."""
+    """Whether a file name is a temporary one of `replacing`; its leading dot hides it from readers of folders."""
     return name.startswith(".") and name.endswith(".part")
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk, so that a file put there is there after the machine has lost its power."""
+    """Sync a folder's entries to the disk, so that a file renamed into it survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Tables as text: CSV, TSV and what spreadsheets make of them.
+"""Text tables: CSV, TSV and the variants that spreadsheets write.
 
-The delimiter is the one of `DELIMITERS` that makes known columns of the first line. Numbers may have a decimal comma,
-the text may be UTF-8 or UTF-16.
+The delimiter is the one of `DELIMITERS` that splits the first line into known columns. Numbers may have a decimal
+comma; the text is UTF-8 or UTF-16.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mmmos.errors import ManifestError
 DELIMITERS = (",", ";", "\t", "|")
 
 _ALIKE = 0.55
-"""Columns whose names are at least so similar are taken for a slip of the pen."""
+"""Least similarity (0 to 1) of two column names for one to be suggested as a misspelling of the other."""
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
-"""What Excel puts before the header to name the delimiter."""
+"""The line that Excel writes before the header to name the delimiter."""
 
 
 def table_rows(
@@ -37,9 +37,9 @@ def table_rows(
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
     """Line number and fields of each row of a table.
 
-    One of the `needed` columns must be there, if any are named; `known` ones help to find the delimiter. Raises
-    `ManifestError` for a header without them or with a name twice; that of a row of another width is given to
-    `on_bad_row`.
+    The table must have at least one of the `needed` columns, if any are given; the `known` ones help to find the
+    delimiter. Raises `ManifestError` for a header without a needed column or with duplicate names. A row with another
+    number of fields is reported to `on_bad_row`.
     """
     skipped, delimiter, header, lines = _begin(iter(lines), path, {*needed, *known})
     if header is None:
@@ -64,7 +64,7 @@ def table_rows(
 def _begin(
     lines: Iterator[str], path: str | Path, known: Collection[str]
 ) -> tuple[int, str, str | None, Iterator[str]]:
-    """How many lines come before the header, the delimiter, the header (None for an empty file) and the other lines."""
+    """Number of lines before the header, the delimiter, the header (None for an empty file) and the remaining lines."""
     skipped, named = 0, ""
     for line in lines:
         if found := _SEPARATOR_LINE.fullmatch(line):
@@ -76,7 +76,7 @@ def _begin(
 
 
 def _delimiter(header: str, path: str | Path, known: Collection[str]) -> str:
-    """The delimiter that makes the most known columns of a header, then the most columns, then the usual one."""
+    """The delimiter that gives most known columns, on a tie most columns, and then the usual one for the suffix."""
     usual = "\t" if ".tsv" in (suffix.lower() for suffix in PurePath(path).suffixes[-2:]) else ","
 
     def quality(delimiter: str) -> tuple[int, int, bool]:
@@ -87,7 +87,7 @@ def _delimiter(header: str, path: str | Path, known: Collection[str]) -> str:
 
 
 def check_header(path: str | Path, line: int, columns: Collection[str], needed: Collection[str]) -> None:
-    """Raise `ManifestError` for a column that stands twice, or where none of the needed ones is there."""
+    """Raise `ManifestError` for a duplicate column, or if none of the needed columns is present."""
     twice = [name for name, count in Counter(columns).items() if name and count > 1]
     if twice:
         raise ManifestError(f"{path}, line {line}: the column {twice[0]} stands twice; rename or remove one")
@@ -96,7 +96,7 @@ def check_header(path: str | Path, line: int, columns: Collection[str], needed: 
 
 
 def described(found: Collection[str], expected: Collection[str]) -> str:
-    """The end of a sentence: what was expected, what there is, and the name that may be meant.
+    """The end of a message: the expected columns, the columns of the file, and the name that may be misspelled.
 
     >>> described(["Path", "MOS"], ["path", "file"])
     'path or file; the columns are Path, MOS: is Path meant to be path?'
@@ -109,7 +109,7 @@ def described(found: Collection[str], expected: Collection[str]) -> str:
 
 
 def _slip(found: Collection[str], expected: Collection[str]) -> tuple[str, str] | None:
-    """The two most similar names, if they are similar at all."""
+    """A found and an expected name that are most similar, if they are at least `_ALIKE`."""
 
     def alike(pair: tuple[str, str]) -> float:
         first, second = (re.sub(r"[\s_-]", "", name.casefold()) for name in pair)
@@ -121,31 +121,31 @@ def _slip(found: Collection[str], expected: Collection[str]) -> tuple[str, str] 
 
 
 def not_found(path: Path) -> str:
-    """That there is no such file, and which one may be meant."""
+    """The message for a missing file, with the name that may be meant."""
     siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
     close = get_close_matches(path.name, siblings, n=1)
     return f"{path} cannot be read: there is no such file" + (f"; is {path.parent / close[0]} meant?" if close else "")
 
 
 def encoding_of(path: str | Path) -> str:
-    """The encoding of a text file: UTF-16 where its first bytes say so, else UTF-8. A pipe is UTF-8 and not read."""
+    """The encoding of a text file: UTF-16 if its first bytes show it, else UTF-8. A pipe is not read: it is UTF-8."""
     if not os.path.isfile(path):
         return "utf-8-sig"
     with open(path, "rb") as file:
         start = file.read(4)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    if len(start) > 1 and 0 in start[:2]:  # the header is Latin: every other byte of UTF-16 is zero
+    if len(start) > 1 and 0 in start[:2]:  # the header is ASCII: every other byte of UTF-16 is zero
         return "utf-16-be" if start[0] == 0 else "utf-16-le"
     return "utf-8-sig"
 
 
 def to_float(value: Any) -> float:
-    """A number, which may be text with a decimal comma. Raises TypeError, ValueError or OverflowError.
+    """A number, or text with a decimal point or comma, as a float. Raises TypeError, ValueError or OverflowError.
 
     >>> to_float("3,5"), to_float(" 3.5 "), to_float(4)
     (3.5, 3.5, 4.0)
     """
     if isinstance(value, str) and "." not in value:
-        value = value.replace(",", ".")  # two of them are not a number either way
+        value = value.replace(",", ".")  # text with two commas is invalid either way
     return float(value)

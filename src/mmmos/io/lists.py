@@ -1,6 +1,6 @@
-"""Text files of one row a line (CSV's may have more), read line by line: memory does not grow with the file.
+"""Text files with one row per line, read line by line: memory does not grow with the file.
 
-A JSON array is the exception: it is read as a whole.
+A row of CSV may span several lines. A JSON array is read as a whole.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mmmos.io.delimited import encoding_of, table_rows
 from mmmos.io.remote import is_url, open_text
 
 OnBadRow = Callable[[ManifestError], None]
-"""What is done with a row that cannot be read, before the next row is read."""
+"""Callback for a row that cannot be read; reading continues with the next row when it returns."""
 
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".scp", ".csv", ".tsv", ".txt")
-"""File names that are lists rather than audio; each may be followed by `.gz`."""
+"""Suffixes of lists, as opposed to audio files; each may be followed by `.gz`."""
 
 AUDIO_SUFFIXES = {
     *(".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr", ".au", ".bwf", ".caf", ".dsf", ".eac3", ".flac"),
@@ -33,11 +33,11 @@ AUDIO_SUFFIXES = {
     *(".ogv", ".ts", ".webm", ".wmv"),
     *(".ape", ".nist", ".sph", ".wv1", ".wv2"),
 }
-"""What is taken from a folder. A file named outright is tried whatever it is called."""
+"""Suffixes of the files that are taken from a folder. A file that is named explicitly may have any suffix."""
 
 
 def list_kind(path: str | Path) -> str | None:
-    """Which of `SUFFIXES` a name ends with, `.gz` aside; None where it does not name a list.
+    """The one of `SUFFIXES` that a name ends with, ignoring `.gz`; None if the file is not a list.
 
     >>> list_kind("train.JSONL.gz"), list_kind("clip.wav")
     ('.jsonl', None)
@@ -48,18 +48,18 @@ def list_kind(path: str | Path) -> str | None:
 
 
 def refuse(error: ManifestError) -> None:
-    """Raise it: one bad row ends the reading of its list."""
+    """Raise the error: reading stops at the first bad row."""
     raise error
 
 
 def read_rows(
     path: str | Path, needed: Collection[str] = (), on_bad_row: OnBadRow = refuse, known: Collection[str] = ()
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row of a list, which may lie at an address; its kind is told by its name.
+    """Line number and fields of each row of a list at a path or URL, whose suffix gives its format.
 
-    CSV and TSV must have one of the `needed` columns; `known` ones help to find their delimiter. The first line of
-    `.txt` must be a path. Raises `ManifestError` that names the line; that of a row which is not JSON or not `id path`,
-    or has other fields than the header, is given to `on_bad_row`.
+    CSV and TSV must have at least one of the `needed` columns; the `known` ones help to find their delimiter. The first
+    line of `.txt` must be a path. Raises `ManifestError` that names the line. A row that is not JSON or not `id path`,
+    or that does not have the number of fields of the header, is reported to `on_bad_row`.
     """
     kind = list_kind(path)
     with _open_list(path) as lines:
@@ -75,7 +75,7 @@ def read_rows(
 
 @contextmanager
 def _open_list(path: str | Path) -> Iterator[Iterable[str]]:
-    """The lines of a text file, at a path or an address. Raises `ManifestError` where it cannot be read."""
+    """The lines of a text file at a path or URL. Raises `ManifestError` if it cannot be read."""
     try:
         with _opened(path) as lines:
             yield lines
@@ -88,21 +88,21 @@ def _open_list(path: str | Path) -> Iterator[Iterable[str]]:
 def _opened(path: str | Path) -> AbstractContextManager[Iterable[str]]:
     if is_url(str(path)):
         return open_text(str(path))
-    errors = "surrogateescape" if list_kind(path) == ".txt" else "strict"  # paths are bytes of any kind
+    errors = "surrogateescape" if list_kind(path) == ".txt" else "strict"  # file names may be any bytes
     if PurePath(path).suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors)
     return open(path, encoding=encoding_of(path), errors=errors)
 
 
 def json_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row of JSONL, or the number of each item of an array; a string is a path."""
-    lines, begun = iter(lines), False
+    """Line number and fields of each row of JSONL, or item number and fields for an array; a string is a path."""
+    lines, started = iter(lines), False
     for number, line in enumerate(lines, start=1):
-        if not begun and line.lstrip().startswith("["):
+        if not started and line.lstrip().startswith("["):
             for count, item in enumerate(_array(line + "".join(lines), path, number), start=1):
                 yield from _json_row(item, path, count, on_bad_row)
         elif line.strip():
-            begun = True
+            started = True
             try:
                 item = json.loads(line)
             except ValueError as error:
@@ -112,7 +112,7 @@ def json_rows(lines: Iterable[str], path: str | Path, on_bad_row: OnBadRow) -> I
 
 
 def is_json(line: bytes) -> bool:
-    """Whether a list that begins with this line is JSONL or a JSON array: `[1] a.wav` is the path of a file."""
+    """Whether a list that begins with this line is JSONL or a JSON array; `[1] a.wav` is a path."""
     try:
         return line.strip() == b"[" or isinstance(json.loads(line), dict | list)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What lies behind an address (`s3://bucket/clip.wav`) in place of a path.
+"""Access to files by URL (`s3://bucket/clip.wav`) instead of a path.
 
-fsspec knows the schemes and its own configuration the servers; neither is imported until there is an address.
+fsspec implements the schemes, and its configuration gives the servers. It is imported only when a URL is used.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ PACKAGES = {
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("az", "abfs"), "adlfs"),
 }
-"""What to install for a scheme."""
+"""The package or extra to install for each scheme."""
 
-_TELLING = {"etag", "last-modified", "lastmodified", "last_modified", "mtime", "updated", "created"}
-"""What stores say of a file that is another when it was written anew."""
+_VERSION_KEYS = {"etag", "last-modified", "lastmodified", "last_modified", "mtime", "updated", "created"}
+"""Fields of a store's file metadata that change when the file is written again."""
 
 READ_AHEAD = 2**20
-"""Bytes that are fetched at a time of what is read in pieces."""
+"""Bytes per request for files that are read in pieces."""
 
 
 def is_url(path: str) -> bool:
-    """Whether it is an address rather than a path.
+    """Whether the text is a URL rather than a path.
 
     >>> is_url("s3://bucket/clip.wav"), is_url("/data/clip.wav")
     (True, False)
@@ -49,10 +49,9 @@ def is_url(path: str) -> bool:
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """The store of an address, and the path in it.
+    """The file system of a URL, and the path in it.
 
-    Raises `MissingExtraError` where the package for its scheme is not installed, `UsageError` for a scheme that there
-    is not.
+    Raises `MissingExtraError` if the package for its scheme is not installed, `UsageError` for an unknown scheme.
     """
     import fsspec
 
@@ -61,8 +60,8 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         found, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
         package = PACKAGES.get(scheme.lower())
-        how = f"pip install '{package}'" if package else str(error)
-        raise MissingExtraError(f"{url} needs a package that is not installed: {how}") from error
+        fix = f"pip install '{package}'" if package else str(error)
+        raise MissingExtraError(f"{url} needs a package that is not installed: {fix}") from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from error
     return found, str(path)
@@ -70,7 +69,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 @contextmanager
 def open_text(url: str) -> Iterator[TextIO]:
-    """A file of UTF-8 text, unpacked if it is called `.gz`, fetched as it is read. Raises OSError."""
+    """A UTF-8 text file, fetched as it is read and decompressed if its name ends with `.gz`. Raises OSError."""
     with as_os_errors(url):
         store, path = filesystem(url)
         packed = "gzip" if path.lower().endswith(".gz") else None
@@ -82,14 +81,14 @@ def open_text(url: str) -> Iterator[TextIO]:
 
 
 def list_files(url: str) -> Iterator[str]:
-    """The addresses of a folder's files, in the order of names; of a file its own. Raises OSError."""
+    """URLs of all files below a folder in order of name, or the URL itself if it is a file. Raises OSError."""
     with as_os_errors(url):
         store, path = filesystem(url)
         yield from (_address(url, path, name) for name in _below(store, path))
 
 
-def matching(url: str) -> list[str]:
-    """The addresses that a pattern matches, in the order of names. Raises `UsageError`, OSError."""
+def glob_urls(url: str) -> list[str]:
+    """The URLs that match a pattern, in order of name. Raises `UsageError`, OSError."""
     with as_os_errors(url):
         store, path = filesystem(url)
         try:
@@ -99,18 +98,18 @@ def matching(url: str) -> list[str]:
 
 
 class Copies:
-    """Copies on this machine of files at addresses.
+    """Local copies of files at URLs.
 
-    A copy has no name in any folder, so nothing is left of it however this process ends.
+    A copy is an unnamed temporary file, so it is freed however this process ends.
     """
 
     def __init__(self) -> None:
-        self.keep = False  # the last copy, for the next stretch of that file; for one thread alone
+        self.keep = False  # whether to keep the last copy for the next segment of that file; for one thread only
         self._last: _Copy | None = None
 
     @contextmanager
     def fetch(self, url: str) -> Iterator[Path]:
-        """A copy of a file. Raises `AudioError`: "not_found", "fetch_failed"."""
+        """The path of a local copy of a file. Raises `AudioError`: "not_found", "fetch_failed"."""
         try:
             with as_os_errors(url):
                 copy = self._take(url)
@@ -127,13 +126,13 @@ class Copies:
                 copy.file.close()
 
     def _take(self, url: str) -> _Copy:
-        """The last copy, if it is of this file as it is now, else another."""
+        """The last copy if it is of this file and up to date, else a new one."""
         last, self._last = self._last, None
         with ExitStack() as unused:
             if last is not None:
                 unused.enter_context(last.file)
             store, there = filesystem(url)
-            # Asked from the second time on: most files are fetched once, and cost no question.
+            # Only from the second time on: most files are fetched once, which saves a request for each.
             state = _state(store, there) if last is not None and last.url == url else {}
             if last is not None and state and state == last.state:
                 unused.pop_all()
@@ -147,10 +146,10 @@ class Copies:
 
 @dataclass(frozen=True)
 class _Copy:
-    """A file without a name that holds the bytes of another."""
+    """An unnamed temporary file with the bytes of a file at a URL."""
 
     url: str
-    state: dict[str, Any]  # of the file that it is of, where it is known
+    state: dict[str, Any]  # version of the file at the URL; empty if unknown
     file: IO[bytes]
 
     @property
@@ -159,21 +158,21 @@ class _Copy:
 
 
 COPIES = Copies()
-"""Of this process."""
+"""The copies of this process."""
 
 
 def _state(store: AbstractFileSystem, path: str) -> dict[str, Any]:
-    """What tells whether a file was written anew; nothing where its store does not say."""
+    """The fields that identify a file's version; empty if its store does not report any."""
     try:
         found = store.info(path)
-    except _failures():  # an address may be signed for fetching alone
+    except _failures():  # a signed URL may allow only fetching
         return {}
-    told = {name: value for name, value in found.items() if name.lower() in _TELLING}
-    return told | {"size": found.get("size")} if told else {}
+    state = {name: value for name, value in found.items() if name.lower() in _VERSION_KEYS}
+    return state | {"size": found.get("size")} if state else {}
 
 
 def _address(url: str, path: str, name: str) -> str:
-    """What a store calls `name`, as an address like `url`, which the store calls `path`."""
+    """The URL of the store's path `name`, by analogy with `url`, whose path in the store is `path`."""
     return url.rstrip("/").removesuffix(path.strip("/")) + name.lstrip("/")
 
 
@@ -187,7 +186,7 @@ def _below(store: AbstractFileSystem, path: str) -> Iterator[str]:
 
 @contextmanager
 def as_os_errors(url: str) -> Iterator[None]:
-    """Have OSError, with the address, in place of what the clients of servers raise of their own."""
+    """Convert the exceptions of storage clients to OSError that names the URL."""
     try:
         yield
     except FileNotFoundError as error:
