@@ -16,7 +16,7 @@ import soundfile
 from mmmos.audio import prefetch as ahead
 from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import DEADLINE_SECONDS, IsolatedDecoder
-from mmmos.audio.prefetch import ITEMS_AHEAD, PrefetchingDecoder
+from mmmos.audio.prefetch import PREFETCH_ITEMS, PrefetchingDecoder
 from mmmos.audio.windows import ClipReport, Window, cut
 from mmmos.errors import AudioError, ManifestError
 from mmmos.inference.predictor import Predictor
@@ -127,7 +127,7 @@ def test_what_waits_is_bounded_whatever_the_lengths(
 ) -> None:
     put = 0
     lock = threading.Lock()
-    original = ahead._Order.put
+    original = ahead._Job.put
 
     def count(self: Any, item: Any, room: Any) -> None:
         nonlocal put
@@ -135,7 +135,7 @@ def test_what_waits_is_bounded_whatever_the_lengths(
             put += 1
         original(self, item, room)
 
-    monkeypatch.setattr(ahead._Order, "put", count)
+    monkeypatch.setattr(ahead._Job, "put", count)
     long = Clip("long", str(make_file("long.wav", seconds=120, rate=8_000)))
     short = Clip("short", str(make_file("short.wav", seconds=0.2)))
     listed = iter([long, *[short] * 100])
@@ -143,11 +143,11 @@ def test_what_waits_is_bounded_whatever_the_lengths(
     _, items = next(cuts)
     next(items)
     settle(lambda: put)
-    assert put <= 2 * ITEMS_AHEAD + 1
+    assert put <= 2 * PREFETCH_ITEMS + 1
     assert len(list(items)) == 12
     settle(lambda: put)
-    assert put <= 13 + 2 * ITEMS_AHEAD
-    assert 100 - len(list(listed)) <= 2 * ITEMS_AHEAD
+    assert put <= 13 + 2 * PREFETCH_ITEMS
+    assert 100 - len(list(listed)) <= 2 * PREFETCH_ITEMS
     cuts.close()  # type: ignore[attr-defined]  # a generator
 
 

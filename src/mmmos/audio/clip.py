@@ -1,4 +1,4 @@
-"""One thing to score: a file, a file's bytes, or samples in memory, whole or a stretch of it."""
+"""A clip to score: a file, the bytes of a file, or samples in memory, whole or one segment of it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 Layout = Literal["channels_first", "channels_last"]
 
 MAX_CHANNELS = 32
-"""More channels than this are taken for samples in the wrong layout."""
+"""An array with more channels than this is refused: it probably has the wrong layout."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A file, a file's bytes, or samples with their rate, and which stretch of it is meant.
+    """A file, the bytes of a file, or samples with their rate, and the segment of it to score.
 
-    `samples` are [S, C] or [S], of any type that `to_clip` accepts; they are kept as float32 [S, C] in [-1, 1].
+    `samples` are [S, C] or [S], of any type that `to_clip` accepts; they are stored as float32 [S, C] in [-1, 1].
     Raises TypeError for other samples, `SampleRateError` for samples without their rate.
     """
 
@@ -39,8 +39,8 @@ class Clip:
     end_time: float | None = None  # s; None is the end of the clip
     samples: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     sample_rate: int | None = None  # Hz, of `samples`
-    stream: int = 0  # which of a file's audio streams: a .stem.mp4 has the mixture and four stems
-    data: bytes | None = field(default=None, repr=False, compare=False)  # a whole file's
+    stream: int = 0  # number of the audio stream: a .stem.mp4 has the mixture and four stems
+    data: bytes | None = field(default=None, repr=False, compare=False)  # of a whole file
 
     def __post_init__(self) -> None:
         if self.samples is not None:
@@ -55,11 +55,11 @@ def to_clip(
     end_time: float | None = None,
     layout: Layout = "channels_first",
 ) -> Clip:
-    """A path, a file's bytes, an open binary file, an array or a tensor as a `Clip`.
+    """A `Clip` from a path, the bytes of a file, an open binary file, an array or a tensor.
 
-    An open file is read as a whole, from its beginning if it can seek, and left open where it was. The samples of a
-    clip are a copy. Raises TypeError for any other thing or layout, `SampleRateError` for samples without their rate
-    and for a file with one.
+    An open file is read completely, from its beginning if it can seek; it stays open, at its position. The samples of
+    a clip are a copy. Raises TypeError for any other object or layout, `SampleRateError` for samples without
+    `sample_rate` and for a file with it.
     """
     for which, time in (("start_time", start_time), ("end_time", end_time)):
         if time is not None and (isinstance(time, str | bool) or not hasattr(time, "__float__")):
@@ -77,13 +77,13 @@ def to_clip(
         return Clip(name if isinstance(name, str) else "file", None, start_time, end_time, data=_content(audio))
     array = _array(audio)
     rate = whole_rate(sample_rate)
-    # An array that is float32 already would be shared with the caller.
+    # Without the copy, the clip and the caller would use the same float32 array.
     return Clip("array", None, start_time, end_time, _samples(array, layout).copy(order="K"), rate)
 
 
 def _check_no_rate(sample_rate: float | None) -> None:
     if sample_rate is not None:
-        raise SampleRateError("a file says its own sample rate; leave sample_rate out")
+        raise SampleRateError("a file has its own sample rate: omit sample_rate")
 
 
 def whole_rate(sample_rate: float | None) -> int:
@@ -100,7 +100,7 @@ def whole_rate(sample_rate: float | None) -> int:
 
 
 def _content(file: Any) -> bytes:
-    """All bytes of an open file, which stays open and where it was."""
+    """All bytes of an open file, which stays open at its position."""
     if isinstance(file, io.TextIOBase):
         raise TypeError(f"{type(file).__name__} reads text, not bytes: open the file with mode 'rb'")
     if not getattr(file, "readable", lambda: True)():
@@ -124,37 +124,37 @@ def _array(audio: Any) -> NDArray[Any]:
     if hasattr(audio, "detach"):  # a tensor, recognised without importing torch
         try:
             tensor = audio.detach().cpu().resolve_conj().resolve_neg()
-            # numpy has no bfloat16 and no 8-bit floats.
+            # numpy does not support bfloat16 and 8-bit floats.
             return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
         except (TypeError, RuntimeError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise TypeError(f"samples are a dense tensor of numbers; this one cannot be read: {reason}") from error
     if isinstance(audio, np.ma.MaskedArray):
         if np.ma.is_masked(audio):
-            raise TypeError("samples are a masked array: fill what is masked, array.filled(0), or cut it out")
+            raise TypeError("samples are a masked array: fill the masked values with array.filled(0), or remove them")
         audio = audio.data
     if isinstance(audio, np.ndarray):
         return np.asarray(audio)
     kind = f"{type(audio).__module__}.{type(audio).__qualname__}".removeprefix("builtins.")
     raise TypeError(
-        f"audio is a path, an array or a tensor, or a file's bytes or an open binary file, not {kind}{_remedy(audio)}"
+        f"audio is a path, an array or a tensor, or a file's bytes or an open binary file, not {kind}{_fix(audio)}"
     )
 
 
-def _remedy(audio: Any) -> str:
-    """What to do with a thing that is not audio, after a semicolon."""
+def _fix(audio: Any) -> str:
+    """The end of a message: how to pass an object that is not audio."""
     if isinstance(audio, int | float | np.number):
         return "; samples in a list become an array with numpy.array(...)"
     if isinstance(audio, Clip):
         return "; stream([clip]) scores it"
-    for name in ("as_py", "to_pylist", "tolist"):  # of pyarrow's scalars and columns, and of pandas
+    for name in ("as_py", "to_pylist", "tolist"):  # scalars and columns of pyarrow, and pandas
         if hasattr(audio, name):
             return f"; its .{name}() gives plain values"
-    return "; several clips are one flat list" if hasattr(audio, "__iter__") and not isinstance(audio, dict) else ""
+    return "; pass several clips as one flat list" if hasattr(audio, "__iter__") and not isinstance(audio, dict) else ""
 
 
 def _samples(array: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
-    """Samples [S, C] in [-1, 1] from [S], or from 2-D in the layout said."""
+    """Samples [S, C] in [-1, 1] from [S], or from 2-D samples in the given layout."""
     if layout not in ("channels_first", "channels_last"):
         raise TypeError(f"layout is 'channels_first' [C, S] or 'channels_last' [S, C], not {layout!r}")
     if array.ndim not in (1, 2):
@@ -167,14 +167,14 @@ def _samples(array: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
         raise TypeError("samples are [S] or [C, S] with at least one channel")
     if array.shape[1] > MAX_CHANNELS:
         raise TypeError(
-            f"samples are [C, S], channels first; {array.shape[1]} channels of {array.shape[0]} samples look like the"
-            " other way round, which layout='channels_last' says"
+            f"samples are [C, S], channels first; {array.shape[1]} channels of {array.shape[0]} samples look"
+            " transposed: pass layout='channels_last' for [S, C]"
         )
     return _scaled(array)
 
 
 def _scaled(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Numbers as they are meant in a WAV file, as float32 of this machine's byte order."""
+    """Numbers scaled as in a WAV file, as float32 in native byte order."""
     kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
     if (kind, bits) == ("u", 8):
         return ((array.astype(np.float32) - 128) / 128).astype(np.float32)
@@ -186,8 +186,8 @@ def _scaled(array: NDArray[Any]) -> NDArray[np.float32]:
             " the full scale, array / 32768 for 16-bit values"
         )
     if kind in "OUST":
-        raise TypeError(f"samples are numbers, not {array.dtype}; several clips are a list: array.tolist()")
+        raise TypeError(f"samples are numbers, not {array.dtype}; pass several clips as a list: array.tolist()")
     if kind != "f":
         raise TypeError(f"samples are floating point in [-1, 1] or integers of 8, 16 or 32 bits, not {array.dtype}")
-    with np.errstate(over="ignore", under="ignore"):  # 1e300 becomes infinity, which has an error code
+    with np.errstate(over="ignore", under="ignore"):  # 1e300 becomes infinity, which is reported later
         return array.astype(np.float32, copy=False)

@@ -1,6 +1,6 @@
-"""What a file is by its bytes: parts of it as files of their own, the links of an Ogg file, and archives.
+"""File types by content: parts of a file as file objects, the links of an Ogg file, and archives.
 
-No decoder is asked here. `mpeg` and `pcm` have the formats whose headers are wrong most often.
+This module does not decode. `mpeg` and `pcm` parse the formats whose headers are wrong most often.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from typing import IO
 
 CHUNK_BYTES = 1 << 20
-"""How much of a file is looked through at a time."""
+"""Bytes of a file that are scanned at a time."""
 
 ID3V1_BYTES = 128
 """Of a tag at a file's end, which begins with `TAG`."""
 
 OGG_HEADER_BYTES = 27
-OGG_FIRST_PAGE = 0x02  # flag of a page that begins a stream
+OGG_FIRST_PAGE = 0x02  # flag of the first page of a stream
 
 ARCHIVES = {
     0: {
@@ -30,11 +30,11 @@ ARCHIVES = {
     },
     257: {b"ustar": "tar"},
 }
-"""Byte at which a mark stands -> mark -> the archive's name."""
+"""Byte offset of a signature -> signature -> the name of the archive format."""
 
 
 class FilePart(io.RawIOBase):
-    """Bytes `start` to `end` of an open file as a file of its own that can seek, with other bytes put before them.
+    """Bytes `start` to `end` of an open file as a seekable file object, with the bytes of `prefix` before them.
 
     Views of one file do not disturb each other; the file stays open when they are closed.
     """
@@ -57,11 +57,11 @@ class FilePart(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The next byte, counted from the part's beginning."""
+        """Position of the next byte, from the beginning of the part."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file. Raises ValueError for a place before the part's beginning."""
+        """As for any file. Raises ValueError for a position before the beginning of the part."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self)}[whence]
         if origin + offset < 0:
             raise ValueError(f"byte {origin + offset} lies before the part begins")
@@ -69,7 +69,7 @@ class FilePart(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: object, /) -> int:
-        """As many bytes as there are and `buffer` takes; 0 at the end."""
+        """Fill `buffer` as far as there are bytes; returns their number, 0 at the end."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         before = self._prefix[self._position : self._position + len(view)]
         view[: len(before)] = before
@@ -86,7 +86,7 @@ class FilePart(io.RawIOBase):
 
 
 def size_of(file: IO[bytes]) -> int:
-    """Bytes of an open file."""
+    """Size of an open file in bytes."""
     return file.seek(0, io.SEEK_END)
 
 
@@ -97,7 +97,7 @@ def read_at(file: IO[bytes], at: int, size: int) -> bytes:
 
 
 def archive_kind(file: IO[bytes]) -> str | None:
-    """Name of the kind of archive that a file is ("tar", "zip", ...), or None."""
+    """The archive format of a file ("tar", "zip", ...), or None."""
     head = read_at(file, 0, 264)
     for at, marks in ARCHIVES.items():
         for mark, name in marks.items():
@@ -109,7 +109,7 @@ def archive_kind(file: IO[bytes]) -> str | None:
 def ogg_parts(file: IO[bytes]) -> list[tuple[int, int]]:
     """Byte ranges of the links of an Ogg file (RFC 3533, section 4); none if it is not an Ogg file.
 
-    A link begins with the first pages of its streams, one next to the other:
+    A link begins with the first pages of its streams, next to each other:
 
         B₀ B₁ 0 0 1 0 ... | B₂ 2 2 2 ...          B: first page of a stream
     """
@@ -125,7 +125,7 @@ def ogg_parts(file: IO[bytes]) -> list[tuple[int, int]]:
 
 
 def _ogg_pages(file: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """Where each page of an Ogg file begins, and its flags. Damage between two pages is passed over."""
+    """Offset and flags of each page of an Ogg file. Damage between two pages is skipped."""
     at = 0
     while True:
         chunk = read_at(file, at, CHUNK_BYTES)
@@ -141,7 +141,7 @@ def _ogg_pages(file: IO[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _last_ogg_pages(chunk: bytes, place: int, at: int) -> Iterator[tuple[int, int]]:
-    """As `_ogg_pages`, of the end of a file, where a page's header may be cut."""
+    """As `_ogg_pages`, for the end of a file, where the header of a page may be cut off."""
     while (place := chunk.find(b"OggS", place)) >= 0 and place + OGG_HEADER_BYTES <= len(chunk):
         yield at + place, chunk[place + 5]
         place += _ogg_page_bytes(chunk, place)

@@ -1,8 +1,8 @@
-"""Audio in: what a file says of itself, and its samples as a stream of blocks.
+"""Decoding: the header of an audio file, and its samples as a stream of blocks.
 
-libsndfile reads what it can (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), FFmpeg through PyAV the rest (M4A, MP4,
-WebM, WMA, ...). Neither ever holds more than one block in memory. What a header says of the length is checked
-against the file's bytes first: all of the audio that is there is read.
+libsndfile decodes the formats it supports (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), FFmpeg through PyAV the others
+(M4A, MP4, WebM, WMA, ...). Neither holds more than one block in memory. The length in a header is first checked
+against the bytes of the file, so that all of the audio is decoded.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from mmmos.errors import AudioError
 from mmmos.io.remote import COPIES, is_url
 
 BLOCK_SECONDS = 0.25
-"""Length of the blocks that a file is read in; a decoder that fails loses the block it was in."""
+"""Length of a block; if a decoder fails, the block that it was decoding is lost."""
 
 PREROLL_SECONDS = 0.5
-"""How far before a segment decoding begins: MP3 frames borrow bits from earlier ones, which a seek has not read."""
+"""How long before a segment decoding begins: MP3 frames use bits of earlier frames, which a seek skips."""
 
 TRUNCATED_TOLERANCE = 0.25, 0.02
-"""s, and share, of audio that a header may promise and not hold where it rounds or estimates: MPEG, and FFmpeg's
-containers, which also count encoder delay."""
+"""Audio that may be missing from the length in a header that rounds or estimates it, in s and as a fraction: MPEG,
+and the containers of FFmpeg, whose lengths include the encoder delay."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says."""
+    """Facts from the header of a file."""
 
     sample_rate: int  # Hz
     channels: int
-    duration: float  # s; NaN when the header does not say
+    duration: float  # s; NaN if the header does not give it
     format: str  # "WAV PCM_16", "mov,mp4,m4a aac"
     decoder: str  # "libsndfile" or "ffmpeg"
 
@@ -64,16 +64,16 @@ class Source:
         warnings: set[str] | None = None,
     ) -> None:
         self.info = info
-        self.warnings = set() if warnings is None else warnings  # whoever makes the blocks may add to them
-        self.seconds = 0.0  # reached so far, from the file's beginning
+        self.warnings = set() if warnings is None else warnings  # the producer of the blocks may add to them
+        self.seconds = 0.0  # decoded so far, from the beginning of the file
         self._blocks = blocks
-        self._seek = seek  # to a sample, clamped to the file; returns where it came to
+        self._seek = seek  # to a sample, clamped to the file; returns the new position
         self._tolerance = tolerance
 
     def blocks(self, start: float = 0.0, end: float | None = None) -> Iterator[NDArray[np.float32]]:
-        """Samples from `start` to `end` (s; the end of the file when None), as blocks [n, C] in [-1, 1].
+        """Samples from `start` to `end` (s; None: the end of the file), as blocks [n, C] in [-1, 1].
 
-        A decoder that fails after some audio ends the stream with the warning "truncated". Raises
+        If the decoder fails after some audio, the stream ends with the warning "truncated". Raises
         `AudioError` ("decode_failed", "non_finite_audio").
         """
         rate = self.info.sample_rate
@@ -87,7 +87,7 @@ class Source:
             self.seconds = position / rate
             if len(wanted):
                 if not np.isfinite(wanted).all():
-                    raise AudioError("non_finite_audio", "the audio holds NaN or infinity")
+                    raise AudioError("non_finite_audio", "the audio contains NaN or infinity")
                 yield wanted
             if position >= last:
                 return
@@ -108,16 +108,16 @@ class Source:
 
 
 def probe(path: str | Path, stream: int = 0) -> AudioInfo:
-    """What the header of a file says, without decoding it. Raises `AudioError`."""
+    """Read the header of a file without decoding it. Raises `AudioError`."""
     with open_audio(path, stream) as source:
         return source.info
 
 
 @contextmanager
 def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
-    """Open a file with the first decoder that recognises it; an audio stream other than the first with FFmpeg.
+    """Open a file with the first decoder that recognises it; FFmpeg opens streams other than the first.
 
-    A file at an address is fetched first. Raises `AudioError`: "not_found", "not_readable", "fetch_failed",
+    A file at a URL is fetched first. Raises `AudioError`: "not_found", "not_readable", "fetch_failed",
     "empty_file", "no_samples", "unsupported_format".
     """
     if is_url(str(path)):
@@ -136,14 +136,14 @@ def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
             try:
                 yield stack.enter_context(_open_libsndfile(path, reading))
                 return
-            except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a name in .raw, which has no header
+            except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a .raw file, which has no header
                 check_memory(error)
         yield stack.enter_context(_open_ffmpeg(path, stream, reading))
 
 
 def _planned(path: Path) -> Plan:
-    """How to read a file, by its bytes. Raises `AudioError` for an archive."""
-    if not path.is_file():  # a device cannot be looked through
+    """How to read a file, from its bytes. Raises `AudioError` for an archive."""
+    if not path.is_file():  # a device cannot be scanned
         return Plan()
     state = path.stat()
     return _plan_of(path, state.st_ino, state.st_size, state.st_mtime_ns)
@@ -151,19 +151,19 @@ def _planned(path: Path) -> Plan:
 
 @lru_cache(maxsize=64)
 def _plan_of(path: Path, inode: int, size: int, mtime: int) -> Plan:
-    """Made once for all the segments that a list has of a file: it reads the whole of an MP3 or an Ogg."""
+    """Made once for all segments that a list has of a file: it scans the whole of an MP3 or an Ogg."""
     with path.open("rb") as file:
         archive = archive_kind(file)
         if archive is not None:
             raise AudioError(
-                "unsupported_format", f"the file is a {archive} archive: unpack it and score what is in it"
+                "unsupported_format", f"the file is a {archive} archive: unpack it and score the files in it"
             )
         return plan(file)
 
 
 @contextmanager
 def _saved(pipe: Path) -> Iterator[Path]:
-    """What a named pipe gives, as a file: decoders seek."""
+    """The content of a named pipe as a temporary file, as decoders need to seek."""
     with open(pipe, "rb") as reader, tempfile.NamedTemporaryFile(suffix=pipe.suffix) as copy:
         shutil.copyfileobj(reader, copy)
         copy.flush()
@@ -181,7 +181,7 @@ def check_readable(path: str | Path) -> None:
     except PermissionError as error:
         remedy = "give this user read access to the file and its folders"
         raise AudioError("not_readable", f"{path} cannot be opened: {error.strerror}; {remedy}") from error
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null in the name
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null byte in the name
         raise AudioError("not_found", f"no such file: {path}") from error
     except OSError as error:
         code = "not_found" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else "decode_failed"
@@ -193,7 +193,7 @@ def check_readable(path: str | Path) -> None:
 
 
 def from_array(samples: NDArray[np.float32], sample_rate: int) -> Source:
-    """A source over samples [S, C] that are in memory already."""
+    """A source over samples [S, C] in memory."""
     info = AudioInfo(sample_rate, samples.shape[1], len(samples) / sample_rate, "array", "none")
     step = max(1, round(BLOCK_SECONDS * sample_rate))
     return Source(info, (samples[i : i + step] for i in range(0, len(samples), step)))
@@ -235,8 +235,8 @@ def _from_libsndfile(file: SoundFile, warnings: set[str], stack: ExitStack) -> S
 
 
 def _tolerance(duration: float) -> float:
-    seconds, share = TRUNCATED_TOLERANCE
-    return seconds + share * duration
+    seconds, fraction = TRUNCATED_TOLERANCE
+    return seconds + fraction * duration
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def _open_ffmpeg(path: Path, stream: int, reading: Plan) -> Iterator[Source]:
 
 
 def _joined(frames: Iterator[NDArray[np.float32]], size: float) -> Iterator[NDArray[np.float32]]:
-    """Frames of a codec (AAC: 1024 samples) as blocks of at least `size` samples, the last one shorter."""
+    """Join frames of a codec (AAC: 1024 samples) into blocks of at least `size` samples; the last may be shorter."""
     held: list[NDArray[np.float32]] = []
     for frame in frames:
         held.append(frame)

@@ -1,4 +1,4 @@
-"""Cutting many clips into windows: what a decoder does, and the one that cuts clip after clip."""
+"""Cutting many clips into windows: the decoder interface, and the sequential decoder."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mmmos.audio.windows import ClipReport, Window, cut
 
 
 class Decoder(Protocol):
-    """Cuts clips into windows; its processes start when they are needed. Copies start processes of their own."""
+    """Cuts clips into windows in processes that start on first use. Each pickled copy starts its own processes."""
 
     def cut(
         self, clips: Iterable[Clip], rates: Sequence[int], min_seconds: float
     ) -> Generator[tuple[Clip, Iterator[Window | ClipReport]], None, None]:
-        """Each clip, in order, with the items of `windows.cut`, whose errors are raised where the items are taken.
+        """Each clip, in order, with an iterator over the items of `windows.cut`, which also raises its errors.
 
-        Take a clip's items before the next clip; those left then are lost.
+        Consume the items of a clip before the next clip; the rest of them is lost.
         """
         ...
 
     def peak_bytes(self) -> int:
-        """Most memory that one of its processes has used so far; 0 where the system does not report it."""
+        """Peak memory of any one of its processes so far; 0 if the system does not report it."""
         ...
 
     def close(self) -> None:
-        """End its processes. They start again when the decoder is used again."""
+        """End its processes. The next use starts them again."""
         ...
 
 
@@ -46,7 +46,7 @@ class SequentialDecoder:
     def cut(
         self, clips: Iterable[Clip], rates: Sequence[int], min_seconds: float
     ) -> Generator[tuple[Clip, Iterator[Window | ClipReport]], None, None]:
-        """As `Decoder.cut`; each clip is decoded while its windows are taken."""
+        """As `Decoder.cut`; a clip is decoded while its windows are consumed."""
         for clip in clips:
             function = self.isolated.cut if clip.samples is None else _cut_samples
             yield clip, function(clip, rates, min_seconds)
@@ -61,7 +61,7 @@ class SequentialDecoder:
 
 
 def _cut_samples(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
-    """`windows.cut` in this process, whatever numpy's error settings are here."""
+    """`windows.cut` in this process, independent of numpy's error settings."""
     items = cut(clip, rates, min_seconds)
     while True:
         with np.errstate(all="ignore"):

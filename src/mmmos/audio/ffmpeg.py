@@ -1,4 +1,4 @@
-"""Audio streams through FFmpeg: which one is meant, how long it is, and its samples frame by frame."""
+"""Audio streams through FFmpeg: choosing a stream, its length, and its samples frame by frame."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from mmmos.errors import AudioError
 EXACT = frozenset(
     ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "avi", "flac", "wav", "w64", "aiff", "caf", "ape", "tta", "tak")
 )
-"""Containers that say how long a stream is; of the others FFmpeg estimates it from the bit rate."""
+"""Containers that store the length of a stream; for others FFmpeg estimates it from the bit rate."""
 
 ESTIMATED_CODECS = frozenset(("mp2", "mp3", "mp3float", "aac", "ac3"))
-"""Codecs of which a WAV-like container says no more than the bit rate."""
+"""Codecs whose length in a WAV-like container is an estimate from the bit rate."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """An audio stream that is open."""
+    """An open audio stream."""
 
     container: Any
     stream: Any
     sample_rate: int  # Hz
     channels: int
-    duration: float  # s; NaN when nothing says it
-    exact: bool  # whether the container claims this duration
+    duration: float  # s; NaN if unknown
+    exact: bool  # whether the duration is from the container
     kind: str  # "mov,mp4,m4a,3gp,3g2,mj2 aac"
 
     def frames(self, warnings: set[str]) -> Iterator[NDArray[np.float32]]:
-        """Decoded frames [n, C] at the track's rate and number of channels, whatever they become in mid-file.
+        """Decoded frames [n, C] at the rate and number of channels of the track, even if they change within the file.
 
-        Adds "format_change" to `warnings` if they do, and "decode_warnings" for a packet that cannot be decoded, which
-        is left out.
+        Adds "format_change" to `warnings` if they change, and "decode_warnings" for packets that cannot be decoded,
+        which are skipped.
         """
         import av
 
@@ -58,7 +58,7 @@ class Track:
 
 
 def _arrays(resampler: Any, frame: Any) -> Iterator[NDArray[np.float32]]:
-    """What a resampler makes of a frame, or has left at the end (None), as arrays [n, C]."""
+    """The output of a resampler for a frame, or the rest of it at the end (None), as arrays [n, C]."""
     for even in resampler.resample(frame):
         if even is not None:
             yield even.to_ndarray().T.astype(np.float32, copy=False)
@@ -84,7 +84,7 @@ def _decoded(container: Any, stream: Any, warnings: set[str]) -> Iterator[Any]:
 
 @contextmanager
 def open_track(path: Path, number: int = 0) -> Iterator[Track]:
-    """Open an audio stream of a file: 0 is the one flagged as the default, if one is, and the others follow in order.
+    """Open an audio stream of a file: 0 is the default stream, if one is flagged, and the others follow in order.
 
     Raises `AudioError` ("decode_failed", "unsupported_format"), MemoryError.
     """
@@ -98,9 +98,9 @@ def open_track(path: Path, number: int = 0) -> Iterator[Track]:
             )
         stream = streams[number]
         if stream.codec_context is None:
-            raise AudioError("unsupported_format", "no decoder knows the codec of the audio stream")
+            raise AudioError("unsupported_format", "no decoder supports the codec of the audio stream")
         if not stream.sample_rate or not stream.channels:
-            raise AudioError("unsupported_format", "the audio stream does not say its sample rate")
+            raise AudioError("unsupported_format", "the audio stream does not give its sample rate and channels")
         duration, exact = _claimed_seconds(container, stream), True
         if duration is None:
             duration, exact = _counted_seconds(path, stream.index), False
@@ -112,7 +112,7 @@ def open_track(path: Path, number: int = 0) -> Iterator[Track]:
 def _container(path: Path) -> Iterator[Any]:
     import av
 
-    # A playlist names other files and addresses; with no protocol allowed, FFmpeg opens none of them.
+    # A playlist names other files and URLs; without an allowed protocol, FFmpeg does not open them.
     options = {"protocol_whitelist": "none"}
     with ExitStack() as stack:
         try:
@@ -130,7 +130,7 @@ def _container(path: Path) -> Iterator[Any]:
 
 
 def _in_order(streams: Any) -> list[Any]:
-    """Audio streams with the first that is flagged as the default before the others, as players choose."""
+    """Audio streams in order, but the first one flagged as default comes first, as in players."""
     from av.stream import Disposition
 
     default = next((stream.index for stream in streams if stream.disposition & Disposition.default), None)
@@ -138,7 +138,7 @@ def _in_order(streams: Any) -> list[Any]:
 
 
 def _claimed_seconds(container: Any, stream: Any) -> float | None:
-    """The length of an audio stream by its container; None where this is of something else, or an estimate."""
+    """Length of an audio stream from its container; None if that is an estimate or not of this stream."""
     import av
 
     name, codec = container.format.name, stream.codec_context.name
@@ -155,7 +155,7 @@ def _claimed_seconds(container: Any, stream: Any) -> float | None:
 
 
 def _tag_seconds(text: str) -> float:
-    """Seconds of a time as "00:00:02.500000000", NaN of another text."""
+    """Seconds of a time such as "00:00:02.500000000"; NaN for any other text."""
     try:
         hours, minutes, seconds = map(float, text.strip().split(":"))
     except ValueError:
@@ -164,13 +164,13 @@ def _tag_seconds(text: str) -> float:
 
 
 def _counted_seconds(path: Path, index: int) -> float:
-    """The length of a stream from its packets, which are read and not decoded; NaN where they do not say it."""
+    """Length of a stream from its packets, without decoding; NaN if they do not give it."""
     import av
 
     if not path.is_file():  # a pipe can be read once
         return math.nan
     seconds = Fraction(0)
-    with _container(path) as container, suppress(av.error.FFmpegError):  # what follows cannot be decoded either
+    with _container(path) as container, suppress(av.error.FFmpegError):  # the rest cannot be decoded either
         for packet in container.demux(container.streams[index]):
             seconds += (packet.duration or 0) * (packet.time_base or Fraction(0))
     return float(seconds) or math.nan

@@ -1,4 +1,4 @@
-"""How long a FLAC is whose header does not say it: by its last frame, which counts the samples before it (RFC 9639)."""
+"""Length of a FLAC whose header lacks it, from its last frame, which has the number of samples before it (RFC 9639)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import IO
 
 from mmmos.audio.containers import read_at, size_of
 
-STREAMINFO_BYTES = 42  # with the mark before it
-LENGTH_AT = 21  # byte of the 36 bits of the length, of which four are in the byte
+STREAMINFO_BYTES = 42  # including the "fLaC" mark
+LENGTH_AT = 21  # byte with the highest four of the 36 bits of the length
 TAIL_BYTES = 1 << 20
-"""More than a frame has: 65535 samples of 8 channels, hardly compressed, are rarer than files without a length."""
+"""More than a usual frame has. Larger ones (65535 barely compressed samples of 8 channels) are not found."""
 
 MAX_HEADER_BYTES = 16
-MOST_TRIES = 3
-"""Frame headers that are looked at from the end; one may be samples that look like a header."""
+MAX_TRIES = 3
+"""Frame headers that are tried from the end; samples may look like a header."""
 
 BLOCK_SIZES = {1: 192, **{code: 576 << code - 2 for code in range(2, 6)}, **{code: 1 << code for code in range(8, 16)}}
 
 
 def streaminfo_with_length(file: IO[bytes], end: int | None = None) -> bytes | None:
-    """The first bytes of a FLAC that ends at byte `end` (the file's end, if None), with its length; None if it has one.
+    """The header of a FLAC that ends at byte `end` (None: the end of the file), completed with the length.
 
-    None also where no last frame is found.
+    None if the header already has the length, or if the last frame is not found.
     """
     head = read_at(file, 0, STREAMINFO_BYTES)
     if len(head) < STREAMINFO_BYTES or head[:4] != b"fLaC" or head[4] & 0x7F:
@@ -41,8 +41,8 @@ def streaminfo_with_length(file: IO[bytes], end: int | None = None) -> bytes | N
 
 
 def _last_sample(tail: bytes, block: int | None) -> int | None:
-    """The number of samples up to the end of the last frame that begins in `tail`; of blocks of a fixed size, if so."""
-    place, tries = len(tail), MOST_TRIES
+    """Number of samples up to the end of the last frame in `tail`; `block` is the block size if fixed, else None."""
+    place, tries = len(tail), MAX_TRIES
     while tries and (place := tail.rfind(b"\xff", 0, place)) >= 0:
         samples = _frame_end(tail[place : place + MAX_HEADER_BYTES], block)
         if samples is None:
@@ -54,7 +54,7 @@ def _last_sample(tail: bytes, block: int | None) -> int | None:
 
 
 def _frame_end(header: bytes, block: int | None) -> int | None:
-    """The sample behind a frame, from its header; None if this is not one."""
+    """Number of the sample after a frame, from its header; None if this is not a frame header."""
     if len(header) < 6 or header[1] & 0xFE != 0xF8 or header[2] & 0x0F == 0x0F or header[3] & 1:
         return None
     number, place = _coded_number(header, 4)
@@ -74,7 +74,7 @@ def _frame_end(header: bytes, block: int | None) -> int | None:
 
 
 def _coded_number(header: bytes, place: int) -> tuple[int | None, int]:
-    """A number in the manner of UTF-8, of up to seven bytes, and the place behind it."""
+    """A number coded like UTF-8 in up to seven bytes (None if invalid), and the position after it."""
     first = header[place]
     if first < 0x80:
         return first, place + 1
@@ -89,7 +89,7 @@ def _coded_number(header: bytes, place: int) -> tuple[int | None, int]:
 
 
 def _crc(data: bytes, width: int) -> int:
-    """Cyclic redundancy check without reflection; 0 over data that ends with its own."""
+    """Cyclic redundancy check without reflection; 0 for data that ends with its own checksum."""
     table = _TABLES[width]
     value, mask, shift = 0, (1 << width) - 1, width - 8
     for byte in data:

@@ -1,12 +1,12 @@
-"""Decoding in a child process, where a decoder that hangs or crashes takes only its own clip with it.
+"""Decoding in a child process: a decoder that hangs or crashes affects only its own clip.
 
     this process                         child
     ─────────────                        ─────
     clip, rates ───────────────────────► open, decode, resample, cut
-    Window, Window, ... ClipReport ◄──── (blocks until each is taken: a window ahead at most)
+    Window, Window, ... ClipReport ◄──── (blocks until each is taken: at most one is prefetched)
 
-The child imports no torch. It lives as long as it answers, and ends when this process does. It may take so much
-memory and no more: what a file asks for beyond that, often by a header of a few bytes, costs that file alone.
+The child does not import torch. It serves many clips until it fails, and ends when this process ends. Its memory is
+limited: a file that needs more, often because of a few bytes in its header, fails alone.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from mmmos.processes import peak_bytes_of
 from mmmos.scores import ClipError
 
 BOOT = "import sys; sys.path[:] = sys.argv[3:]; from mmmos.audio.isolated import serve; serve(*map(int, sys.argv[1:3]))"
-"""What the child runs: this process's path and no other, so that no file of the folder it is in is imported."""
+"""The program of the child. It uses only this process's `sys.path`: files of the working folder are not imported."""
 
 DEADLINE_SECONDS = 60.0
 """Longest wait for the decoder's next window."""
 
 MEMORY_BYTES = 1 << 30
-"""Most memory that a child may take for decoding, on top of its own programs. Sample files take 0.04 of it."""
+"""Memory limit of a child for decoding, on top of its own code. Sample files need 0.04 of it."""
 
 
 class IsolatedDecoder:
-    """Cuts files into windows in a child process, which is started at the first call and after a loss."""
+    """Cuts files into windows in a child process, which starts at the first call and again after a failure."""
 
     def __init__(self, deadline: float = DEADLINE_SECONDS, memory: int = MEMORY_BYTES) -> None:
         self.deadline = deadline  # s
@@ -59,8 +59,8 @@ class IsolatedDecoder:
     def cut(self, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
         """As `windows.cut`. Raises `AudioError`, also "decode_timeout" and "decode_crashed".
 
-        A cut that begins while another is under way, in this thread or another, gets a child of its own. The bytes of
-        a clip that has no path are decoded from a temporary file.
+        A cut that begins while another one is running, in any thread, gets its own child. The bytes of a clip without
+        a path are decoded from a temporary file.
         """
         if clip.data is not None:
             yield from self._cut_data(clip, clip.data, rates, min_seconds)
@@ -74,7 +74,7 @@ class IsolatedDecoder:
                 yield from another.cut(clip, rates, min_seconds)
             return
         try:
-            yield from self._ask((clip, tuple(rates), min_seconds))
+            yield from self._request((clip, tuple(rates), min_seconds))
         finally:
             self._in_use.release()
 
@@ -87,7 +87,7 @@ class IsolatedDecoder:
                 file.write(data)
                 file.flush()
             except OSError as error:
-                reason = f"no temporary file takes the {len(data)} bytes of {clip.id} (TMPDIR says where): {error}"
+                reason = f"cannot write the {len(data)} bytes of {clip.id} to a temporary file (see TMPDIR): {error}"
                 raise AudioError("decode_failed", reason) from error
             try:
                 yield from self.cut(replace(clip, path=file.name, data=None), rates, min_seconds)
@@ -95,17 +95,17 @@ class IsolatedDecoder:
                 raise AudioError(error.code, str(error).replace(file.name, clip.id)) from error
 
     def probe(self, clip: Clip) -> AudioInfo:
-        """What the header of a clip's file says, without decoding it. Raises `AudioError` as `cut`."""
+        """Read the header of a clip's file without decoding it. Raises `AudioError` as `cut`."""
         info: AudioInfo
-        (info,) = self._ask((clip, (), 0.0))
+        (info,) = self._request((clip, (), 0.0))
         return info
 
-    def _ask(self, question: tuple[Clip, tuple[int, ...], float]) -> Iterator[Any]:
-        """The child's answers; without sample rates the only one is what `probe` says."""
+    def _request(self, request: tuple[Clip, tuple[int, ...], float]) -> Iterator[Any]:
+        """The child's replies; without sample rates, the only one is the result of `probe`."""
         finished = False
         try:
             pipe = self.start()
-            pipe.send(question)
+            pipe.send(request)
             while not finished:
                 if not pipe.poll(self.deadline):
                     raise AudioError("decode_timeout", f"the decoder gave nothing for {self.deadline:g} s")
@@ -122,13 +122,13 @@ class IsolatedDecoder:
                 self.close()
 
     def start(self) -> Connection:
-        """Start the child ahead of its first clip, so that it loads while this process does."""
+        """Start the child before its first clip, so that it loads while this process does."""
         if self.process is not None and self.process.poll() is not None:
-            self.close()  # it died between two clips, or it is the child of the process that this one was forked from
+            self.close()  # it died between clips, or belongs to the process that forked this one
         if self._pipe is None:
             ours, theirs = socket.socketpair()
             for end in (ours, theirs):
-                end.setblocking(True)  # whatever socket.setdefaulttimeout says
+                end.setblocking(True)  # regardless of socket.setdefaulttimeout
             with theirs:
                 self.process = subprocess.Popen(
                     [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.memory), *filter(None, sys.path)],
@@ -139,10 +139,10 @@ class IsolatedDecoder:
         return self._pipe
 
     def peak_bytes(self) -> int:
-        """Most memory that a child of this decoder has had in use so far; 0 where the system does not tell.
+        """Peak memory of any child of this decoder so far; 0 if the system does not report it.
 
-        Of a child that died by itself nothing is known. `RUSAGE_CHILDREN` would not do: on Linux a new process
-        begins with the peak of the one that started it.
+        The peak of a child that crashed is unknown. `RUSAGE_CHILDREN` is not used: on Linux a new process starts
+        with the peak of its parent.
         """
         process = self.process  # another thread may end it meanwhile
         if process is not None:
@@ -150,13 +150,13 @@ class IsolatedDecoder:
         return self._peak_bytes
 
     def kill(self) -> None:
-        """End the child, from any thread; whoever waits for it gets "decode_crashed"."""
+        """Kill the child, from any thread; a running `cut` raises "decode_crashed"."""
         process = self.process
         if process is not None:
             process.kill()
 
     def close(self) -> None:
-        """End the child, whatever it is doing."""
+        """Kill the child, even during a cut."""
         self.peak_bytes()
         self._end()
 
@@ -181,25 +181,25 @@ class IsolatedDecoder:
 
 
 def serve(descriptor: int, memory: int) -> None:
-    """The child: answer clip after clip on the socket of that number until it closes, in so many bytes of memory."""
+    """Main function of the child: cut clips from the socket `descriptor` until it closes, in `memory` bytes."""
     pipe = Connection(descriptor)
     _limit_memory(memory)
-    COPIES.keep = True  # lists often have many stretches of a file
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its pipe's end is for us
+    COPIES.keep = True  # lists often have many segments of one file
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C; the child ends when the pipe closes
     threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
-    with _memory_file() as complaints:
-        # mpg123 tells of damaged frames on stderr only, and of files that it leaves to FFmpeg.
-        os.dup2(complaints.fileno(), 2)
+    with _memory_file() as stderr:
+        # mpg123 reports damaged frames only on stderr, also for files that FFmpeg then decodes.
+        os.dup2(stderr.fileno(), 2)
         while True:
             try:
                 clip, rates, min_seconds = pipe.recv()
             except (EOFError, ConnectionError):
                 return
-            complaints.seek(0)
-            complaints.truncate()
+            stderr.seek(0)
+            stderr.truncate()
             try:
                 for item in cut(clip, rates, min_seconds) if rates else [probe(clip)]:
-                    if isinstance(item, ClipReport) and item.info.decoder != "ffmpeg" and _complained(complaints, clip):
+                    if isinstance(item, ClipReport) and item.info.decoder != "ffmpeg" and _is_damaged(stderr, clip):
                         found = tuple(sorted({*item.file_warnings, "decode_warnings"}))
                         item = replace(item, file_warnings=found)
                     pipe.send(item)
@@ -215,24 +215,24 @@ def serve(descriptor: int, memory: int) -> None:
 
 
 def _memory_file() -> IO[bytes]:
-    """A file for what decoders write to stderr, which needs no folder that can be written where the system has such."""
+    """A file for the stderr of decoders, in memory if the system supports it: no writable folder is needed then."""
     if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("complaints"), "w+b")
+        return open(os.memfd_create("stderr"), "w+b")
     return tempfile.TemporaryFile()
 
 
 def _end_with_parent(pipe: int) -> None:
-    """Leave once the other end of the pipe is closed, even out of a decoder that hangs."""
+    """Exit when the other end of the pipe closes, even while a decoder hangs."""
     closed = select.poll()
-    closed.register(pipe, 0)  # hang-up is told unasked
+    closed.register(pipe, 0)  # a hang-up is always reported
     closed.poll()
     os._exit(1)
 
 
 def _limit_memory(size: int) -> None:
-    """Let this process take `size` bytes more than it has now; beyond, it gets none, and decoders fail or crash.
+    """Limit this process to `size` bytes more than it uses now; beyond that, decoders fail or crash.
 
-    The limit is on what is written to: libraries and files that are mapped do not count.
+    The limit is on writable memory: mapped libraries and files do not count.
     """
     taken = 0
     if os.path.exists("/proc/self/statm"):
@@ -243,8 +243,8 @@ def _limit_memory(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
-def _complained(stderr: IO[bytes], clip: Clip) -> bool:
-    """Whether the decoders wrote of damage. Bits missing just after a seek are none: they are not used."""
+def _is_damaged(stderr: IO[bytes], clip: Clip) -> bool:
+    """Whether the decoders reported damage. Bits missing just after a seek do not count: they are not used."""
     stderr.seek(0)
     lines = stderr.read().splitlines()
     return any(not (clip.start_time and b"part2_3_length" in line) for line in lines)

@@ -1,8 +1,8 @@
-"""What libsndfile is to read where a file's header misleads it: parts of the file, one after the other.
+"""Reading plans for libsndfile if the header of a file is misleading: parts of the file, one after the other.
 
 two MP3s in one        │ part │ part │           each by its own header
 Ogg, chained           │ link │ link │           each at its own rate
-MP3, a wrong count     │Xing│   part   │         with a Xing frame that is right
+MP3, a wrong count     │Xing│   part   │         with a correct Xing frame
 WAV, a wrong size           │   part   │         as samples without a header
 """
 
@@ -24,8 +24,8 @@ from mmmos.audio.libsndfile import SoundFile, blocks_of, check_memory, go_to
 from mmmos.audio.mpeg import Mp3Part, mp3_frames
 from mmmos.audio.pcm import pcm_span
 
-MOST_FRAMES_OFF = 2
-"""Frames by which libsndfile may estimate the length of an MP3 that does not say it, tags and rounding included."""
+MAX_FRAMES_OFF = 2
+"""Allowed error in frames of libsndfile's length estimate for an MP3, from tags and rounding."""
 
 
 Span = tuple[int, int, bytes]
@@ -34,15 +34,15 @@ Span = tuple[int, int, bytes]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to read of a file, and what its header got wrong."""
+    """The parts of a file to read, and warnings about its header."""
 
     parts: tuple[Span, ...] = ()  # none: the file itself
-    options: Mapping[str, Any] = field(default_factory=dict)  # of soundfile, to open samples without a header
+    options: Mapping[str, Any] = field(default_factory=dict)  # of soundfile, for samples without a header
     warnings: frozenset[str] = frozenset()
 
 
 def plan(file: IO[bytes]) -> Plan:
-    """How libsndfile is to read a file so that it reads all of it. Looks through MP3 and Ogg, without decoding."""
+    """A plan by which libsndfile reads all of a file. Scans MP3 and Ogg files without decoding them."""
     links = ogg_parts(file)
     if links:
         return Plan(tuple((*link, b"") for link in links) if len(links) > 1 else ())
@@ -52,7 +52,7 @@ def plan(file: IO[bytes]) -> Plan:
 
 
 def _plan_flac(file: IO[bytes]) -> Plan:
-    """A FLAC that does not say its length gets it from its last frame, before an ID3v1 tag."""
+    """Add the length to the header of a FLAC that lacks it, from the last frame, before an ID3v1 tag."""
     end = size_of(file)
     if read_at(file, max(0, end - ID3V1_BYTES), 3) == b"TAG":
         end -= ID3V1_BYTES
@@ -84,17 +84,17 @@ def _plan_mp3(file: IO[bytes]) -> Plan:
         (part,) = parts
         if part.cut or _is_read_whole(file, part):
             return Plan(warnings=warnings)
-        return Plan((_mended(part),), warnings=frozenset({"header_mismatch"} if part.wrong else ()))
-    spans = tuple(_mended(p) if p.wrong or p.claimed is None else (p.start, p.end, b"") for p in parts)
+        return Plan((_with_info_frame(part),), warnings=frozenset({"header_mismatch"} if part.wrong else ()))
+    spans = tuple(_with_info_frame(p) if p.wrong or p.claimed is None else (p.start, p.end, b"") for p in parts)
     return Plan(spans, warnings=warnings | {"header_mismatch"} if spans else frozenset())
 
 
-def _mended(part: Mp3Part) -> Span:
+def _with_info_frame(part: Mp3Part) -> Span:
     return part.audio_start, part.end, part.info_frame()
 
 
 def _is_read_whole(file: IO[bytes], part: Mp3Part) -> bool:
-    """Whether libsndfile's length is that of all frames."""
+    """Whether libsndfile's length covers all frames."""
     if part.xing and part.claimed is not None:
         return not part.wrong
     try:
@@ -103,14 +103,14 @@ def _is_read_whole(file: IO[bytes], part: Mp3Part) -> bool:
     except soundfile.LibsndfileError as error:
         check_memory(error)
         return True
-    return bool(off <= MOST_FRAMES_OFF * part.frame_samples)
+    return bool(off <= MAX_FRAMES_OFF * part.frame_samples)
 
 
 class Joined:
-    """Parts of a file as one stream, at the sample rate and with the channels of the first."""
+    """Parts of a file as one stream, with the sample rate and number of channels of the first part."""
 
     def __init__(self, plan: Plan, file: IO[bytes], block_seconds: float) -> None:
-        """`file` stays open while blocks are read. A later part that cannot be opened is left out.
+        """`file` stays open while blocks are read. A later part that cannot be opened is skipped.
 
         Raises `soundfile.LibsndfileError` if the first part cannot be opened.
         """
@@ -139,11 +139,11 @@ class Joined:
 
     @property
     def duration(self) -> float:
-        """s; NaN where a part does not say its length."""
+        """s; NaN if the length of a part is unknown."""
         return sum(math.nan if length is None else length / rate for _, length, rate in self._parts)
 
     def seek(self, sample: int) -> int:
-        """Let `blocks` begin in the part that holds a sample; returns which sample that will be, at most this one."""
+        """Make `blocks` begin in the part that holds a sample; returns its actual first sample, at most `sample`."""
         begin = 0
         for number, (_, length, rate) in enumerate(self._parts):
             self._first, self._offset = number, 0
@@ -157,7 +157,7 @@ class Joined:
         return begin + self._offset
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Samples [n, C] of all parts from where `seek` went to. Raises `soundfile.LibsndfileError`."""
+        """Samples [n, C] of all parts from the position of `seek`. Raises `soundfile.LibsndfileError`."""
         for part, _, rate in self._parts[self._first :]:
             part.seek(0)
             with SoundFile(part, **self._options) as first:
@@ -169,7 +169,7 @@ class Joined:
 
 
 def _from(blocks: Iterator[NDArray[np.float32]], first: int) -> Iterator[NDArray[np.float32]]:
-    """Blocks without their first samples."""
+    """Blocks without the first `first` samples."""
     for block in blocks:
         yield block[first:]
         first = max(0, first - len(block))
@@ -180,7 +180,7 @@ def conformed(
 ) -> Iterator[NDArray[np.float32]]:
     """Blocks [n, C] at `rate` Hz as blocks at `to_rate` with `to_channels`.
 
-    Other numbers of channels are averaged first, and what then is one channel is repeated.
+    If the number of channels differs, they are averaged to one channel, which is repeated.
     """
     resampler = soxr.ResampleStream(rate, to_rate, to_channels, dtype="float32") if rate != to_rate else None
     for block in blocks:

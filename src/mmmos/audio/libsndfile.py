@@ -1,4 +1,4 @@
-"""Blocks of samples through libsndfile, with all that can be decoded of a damaged file."""
+"""Blocks of samples through libsndfile, including everything that can be decoded of a damaged file."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ from numpy.typing import NDArray
 from mmmos.errors import AudioError
 
 UNKNOWN_FRAMES = 1 << 62
-"""From here on, libsndfile's number of frames means that the header has none, as of a FLAC written to a pipe."""
+"""libsndfile returns at least this number of frames if the header has none, such as for a FLAC written to a pipe."""
 
 NO_MEMORY = 17
-"""Its number of the error "Internal malloc () failed."."""
+"""libsndfile's error number for "Internal malloc () failed."."""
 
 SMALLEST_HOLE = 1024
 LARGEST_HOLE = 1 << 26
-"""Samples that are passed over at damage: from less than FLAC's usual block to half an hour at 48 kHz."""
+"""Samples that are skipped at damage: from less than a usual FLAC block to half an hour at 48 kHz."""
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that is read straight through.
+    """A file that is read without seeking between blocks.
 
-    soundfile seeks after every read of a file that says it can be sought, to where it is anyway. After
-    a seek the next frames of an MP3 are noise, and so every block would begin with noise.
+    soundfile seeks to the current position after every read of a seekable file. After a seek the next frames
+    of an MP3 are noise, so every block would begin with noise.
     """
 
     def seekable(self) -> bool:
-        """False, for soundfile."""
+        """False, so that soundfile does not seek."""
         return False
 
     def can_seek(self) -> bool:
-        """Whether `go_to` works; GSM and some ADPCM can only be read from their beginning."""
+        """Whether `go_to` works; GSM and some ADPCM files can only be read from the beginning."""
         return bool(super().seekable())
 
     def length(self) -> int | None:
-        """Number of samples per channel, None where the header does not say it."""
+        """Number of samples per channel; None if the header does not give it."""
         return None if self.frames >= UNKNOWN_FRAMES else int(self.frames)
 
 
 def check_memory(error: Exception) -> None:
-    """Raise MemoryError if it was for want of memory that a decoder failed: this says nothing of the file's format."""
+    """Raise MemoryError if a decoder ran out of memory, as this does not depend on the format of the file."""
     if isinstance(error, MemoryError) or getattr(error, "code", None) == NO_MEMORY:
         raise MemoryError(str(error)) from error
 
 
 def go_to(file: SoundFile, sample: int) -> tuple[SoundFile, int]:
-    """Go to a sample, or the file's end; the file and where it came to.
+    """Seek to a sample, or the end of the file; returns the file and its new position.
 
-    Where damage or a missing length is in the way of a FLAC, this is another one, at its beginning. Raises `AudioError`
-    ("decode_failed").
+    A FLAC that cannot seek because of damage or a missing length is opened again, at its beginning. Raises
+    `AudioError` ("decode_failed").
     """
     try:
         return file, int(file.seek(min(sample, file.frames)))
     except soundfile.LibsndfileError as error:
         if file.format == "FLAC":
             return _opened(file.name), 0
-        raise AudioError("decode_failed", f"the decoder cannot go to sample {sample}") from error
+        raise AudioError("decode_failed", f"the decoder cannot seek to sample {sample}") from error
 
 
 def blocks_of(file: SoundFile, step: int, warnings: set[str], position: int = 0) -> Iterator[NDArray[np.float32]]:
-    """Blocks [n, C] of up to `step` samples, from where the file is, `position`, to its end.
+    """Blocks [n, C] of up to `step` samples, from the file's current `position` to its end.
 
-    Silence stands in for blocks of a FLAC that cannot be decoded, with "decode_warnings" added to `warnings`. Other
-    damage raises `soundfile.LibsndfileError` once all before it has been given.
+    Blocks of a FLAC that cannot be decoded are replaced by silence, and "decode_warnings" is added to `warnings`. Other
+    damage raises `soundfile.LibsndfileError` after the samples before it.
     """
     length, hole = file.length(), 0
     with ExitStack() as stack:
@@ -88,7 +88,7 @@ def blocks_of(file: SoundFile, step: int, warnings: set[str], position: int = 0)
             if failure is not None:
                 if file.format != "FLAC":
                     raise failure
-                file, behind = _behind_damage(file.name, position + hole, length, failure)
+                file, behind = _after_damage(file.name, position + hole, length, failure)
                 stack.enter_context(file)
                 hole = behind - position
             elif not got:
@@ -96,19 +96,19 @@ def blocks_of(file: SoundFile, step: int, warnings: set[str], position: int = 0)
 
 
 def _reached(file: SoundFile, position: int) -> int:
-    """Where a read that failed has come to."""
+    """The position after a read that failed."""
     try:
         return max(position, int(file.tell()))
     except soundfile.LibsndfileError:
         return position
 
 
-def _behind_damage(
+def _after_damage(
     name: object, position: int, length: int | None, failure: soundfile.LibsndfileError
 ) -> tuple[SoundFile, int]:
-    """A FLAC opened again at the first place behind `position` that its decoder can go to, and the place.
+    """A FLAC opened again at the first position after `position` that its decoder can seek to, and that position.
 
-    Raises `failure` if there is none. A decoder that has met damage once cannot go anywhere any more.
+    Raises `failure` if there is none. A decoder cannot seek any more after it has read damaged data.
     """
     size = SMALLEST_HOLE
     while size <= LARGEST_HOLE and (length is None or position + size < length):

@@ -1,4 +1,4 @@
-"""Sample rates and levels beyond which audio is refused: a score of it would mean nothing."""
+"""Limits of sample rate and level: audio beyond them is refused, as its score would be meaningless."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from mmmos.errors import AudioError, LevelError
 
 MIN_RATE, MAX_RATE = 4_000, 768_000
-"""Hz. Below is no band that speech can be understood in; above, no recorder. A rate beyond is a broken header."""
+"""Hz. Speech is unintelligible below, and recorders do not exist above. Other rates are from a broken header."""
 
 MAX_PEAK = 4.0
-"""Of full scale, +12 dB: loud masters and decoders of lossy formats stay under +6 dB."""
+"""Relative to full scale, +12 dB: loud masters and decoders of lossy formats stay below +6 dB."""
 
 HOT_PEAK = 64.0
-"""Under this peak samples are rather too loud a mix (+36 dB at most) than integers (-54 dB of 16 bits at most)."""
+"""Samples below this peak are more likely a loud mix (at most +36 dB) than 16-bit integers (at most -54 dB)."""
 
 OVERSHOOT = 1.5
-"""Of an integer's full scale, which resampling goes beyond."""
+"""Relative to the full scale of integers, which resampling may exceed."""
 
 SCAN_SECONDS = 60
-"""How much more is read for the peak once a sample is off the scale."""
+"""s of audio that are searched for the peak after a sample beyond the limit."""
 
 
 def check_rate(rate: int) -> None:
-    """Raise `AudioError` "bad_sample_rate" for a rate (Hz) that no audio has.
+    """Raise `AudioError` "bad_sample_rate" for a rate (Hz) outside the limits.
 
     >>> check_rate(44_100)
     """
@@ -37,7 +37,7 @@ def check_rate(rate: int) -> None:
 
 
 def within_scale(blocks: Iterator[NDArray[np.float32]], rate: int) -> Iterator[NDArray[np.float32]]:
-    """Blocks [n, C] as they are. Raises `LevelError` at the first that is not in [-1, 1] by far."""
+    """Blocks [n, C], unchanged. Raises `LevelError` at the first block with a peak above `MAX_PEAK`."""
     for block in blocks:
         peak = peak_of(block)
         if peak > MAX_PEAK:
@@ -51,12 +51,12 @@ def within_scale(blocks: Iterator[NDArray[np.float32]], rate: int) -> Iterator[N
 
 
 def peak_of(block: NDArray[np.float32]) -> float:
-    """Largest magnitude of a block, without a copy of it."""
+    """Largest magnitude of a block, computed without copying it."""
     return max(float(block.max(initial=0)), -float(block.min(initial=0)))
 
 
 def off_scale(peak: float) -> str:
-    """How far samples with this peak are off the scale, and what brings them onto it.
+    """The message for samples with this peak: how to scale them to [-1, 1].
 
     >>> off_scale(11_718.75)
     'samples reach 11718.8, not 1: divide them by 32768, the full scale of 16-bit integers'

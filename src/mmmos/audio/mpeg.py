@@ -1,11 +1,11 @@
-"""MPEG audio frame by frame, without decoding: how many there are, what the headers claim, and joined files.
+"""MPEG audio frame by frame, without decoding: number of frames, claims of the headers, and joined files.
 
     ID3v2 │ Xing frame │ frame │ frame │ ... │ ID3v1 ║ ID3v2 │ Xing frame │ frame │ ... │ APE
           └────────── one part ────────┘               └────────── another ───┘
 
-A file's length stands nowhere but in the optional frame of Xing, LAME (Info) or Fraunhofer (VBRI); without it, decoders
-take all frames to be as long as the first. Frame sizes are those of ISO 11172-3 and 13818-3, section 2.4.2.3, with
-MPEG 2.5; the fields of LAME's frame are those of its tag's description, revision 1.
+The length of a file is only in the optional frame of Xing, LAME (Info) or Fraunhofer (VBRI); without it, decoders
+assume that all frames have the size of the first. Frame sizes follow ISO 11172-3 and 13818-3, section 2.4.2.3, with
+MPEG 2.5; the fields of LAME's frame follow revision 1 of the LAME tag specification.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from mmmos.audio.containers import ID3V1_BYTES, read_at, size_of
 CHUNK_BYTES = 1 << 22
 RUN_BYTES = 1 << 18
 BEGIN_BYTES = 256
-"""Covers a frame's header and all that a Xing frame says, but for the frame's own rest."""
+"""Covers the header of a frame and all fields of a Xing frame."""
 
 FRAME_BYTES = 2048
 """More than a frame has: 1441 at most."""
 
 MARKS = (b"Xing", b"Info", b"VBRI")
 MARK_BYTES = 40
-"""More than there are from a frame's beginning to its mark."""
+"""More than the bytes from the beginning of a frame to its mark."""
 
 APE_BYTES, LAME_BYTES = 32, 36
 KEPT_BITS = 0xFFFE_FEC0
-"""Without protection, private bit, mode extension, copyright, original and emphasis, which no field here depends on."""
+"""Mask without protection, private, mode extension, copyright, original and emphasis bits, which `Header` ignores."""
 
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 """Hz, by version bits: MPEG 1, 2, 2.5."""
@@ -40,15 +40,15 @@ KBPS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""Whether it is MPEG 1 -> kbit/s by index. Index 0 is a free format, whose frames do not say their size."""
+"""Whether it is MPEG 1 -> kbit/s by index. Index 0 is the free format, whose frames do not give their size."""
 
 Key = tuple[int, int, bool]
-"""Version bits, Hz, one channel: what does not change within a part."""
+"""Version bits, Hz, whether mono: constant within a part."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """A frame by its first four bytes."""
+    """Fields of a frame from its first four bytes."""
 
     size: int  # bytes
     samples: int  # per channel
@@ -58,26 +58,26 @@ class Header:
 
 @dataclass
 class Mp3Part:
-    """Frames that belong together: a whole file, or one of several that were joined."""
+    """Consecutive frames of one recording: a whole file, or one of several joined files."""
 
     key: Key
     frame_samples: int  # per channel
     start: int  # byte, of its first frame or its Xing frame
-    audio_start: int  # byte, of its first frame that holds audio
-    end: int = 0  # byte behind its last frame
-    frames: int = 0  # that hold audio
-    claimed: int | None = None  # frames, by its Xing or VBRI frame
-    xing: bool = False  # whether it was Xing that claimed; libsndfile does not read VBRI
+    audio_start: int  # byte, of its first audio frame
+    end: int = 0  # byte after its last frame
+    frames: int = 0  # audio frames
+    claimed: int | None = None  # frames, from its Xing or VBRI frame
+    xing: bool = False  # whether the claim is from a Xing frame; libsndfile does not read VBRI
     lame: bytes = field(default=b"", repr=False)  # LAME's extension of the Xing frame: the encoder's delay and padding
 
     @property
     def samples(self) -> int:
-        """Per channel, with the encoder's delay and padding."""
+        """Samples per channel, including the encoder's delay and padding."""
         return self.frames * self.frame_samples
 
     @property
     def wrong(self) -> bool:
-        """Whether its header claims another number of frames; some writers count the header's own."""
+        """Whether its header claims another number of frames; some writers also count the header's own frame."""
         return self.claimed is not None and abs(self.claimed - self.frames) > 1
 
     @property
@@ -86,7 +86,7 @@ class Mp3Part:
         return self.claimed is not None and self.claimed > self.frames + 1
 
     def info_frame(self) -> bytes:
-        """A Xing frame with the true number of frames, to stand before the bytes from `audio_start`."""
+        """A Xing frame with the true number of frames, to put before the bytes from `audio_start`."""
         version, rate, mono = self.key
         bits = 0xFFE3_0000 | version << 19 | 14 << 12 | RATES[version].index(rate) << 10 | (3 if mono else 0) << 6
         header = parse(bits & KEPT_BITS)
@@ -97,7 +97,7 @@ class Mp3Part:
 
 @cache
 def parse(bits: int) -> Header | None:
-    """A layer III frame's header from its first four bytes, `KEPT_BITS` of them; None for anything else.
+    """The header of a layer III frame from `KEPT_BITS` of its first four bytes; None for anything else.
 
     >>> parse(0xFFFA9000)
     Header(size=417, samples=1152, mark=36, key=(3, 44100, False))
@@ -113,9 +113,9 @@ def parse(bits: int) -> Header | None:
 
 
 def mp3_frames(file: IO[bytes]) -> list[Mp3Part]:
-    """The parts of an MP3 file; none if it does not begin with a tag and a frame, or with one that says no size."""
+    """The parts of an MP3 file; empty if it does not begin with a frame of known size, after tags."""
     size = size_of(file)
-    start = _behind_tags(file, 0)
+    start = _after_tags(file, 0)
     if _header_at(file, start) is None:
         return []
     parts: list[Mp3Part] = []
@@ -133,19 +133,19 @@ def mp3_frames(file: IO[bytes]) -> list[Mp3Part]:
 
 
 class _Run(NamedTuple):
-    """Whole frames in a row; a longer run has no frame of Xing or VBRI among them."""
+    """Consecutive whole frames; only a run of one frame may be a Xing or VBRI frame."""
 
     start: int  # byte
     end: int
     frames: int
     header: Header  # of the first
-    begin: bytes  # of a run of one frame
+    begin: bytes  # for a run of one frame; else empty
 
 
 def _runs(file: IO[bytes], at: int, size: int) -> Iterator[_Run]:
-    """All whole frames from byte `at` to the file's end; tags and damage are passed over."""
+    """All whole frames from byte `at` to the end of the file; tags and damage are skipped."""
     chunk, base = b"", at
-    key: Key | None = None  # of the frame just before; None where the next must prove itself
+    key: Key | None = None  # of the previous frame; None if the next frame must be checked
     sizes: dict[bytes, int] = {}
     while at + 4 <= size:
         place = at - base
@@ -169,9 +169,9 @@ def _runs(file: IO[bytes], at: int, size: int) -> Iterator[_Run]:
 
 
 def _follow(chunk: bytes, place: int, key: Key, sizes: dict[bytes, int]) -> tuple[int, int]:
-    """Where a run of frames from `place` on ends, before the next mark, and how many they are.
+    """The end of a run of frames from `place`, before the next mark, and its number of frames.
 
-    `sizes` are of the frames of this kind seen so far, by their first four bytes.
+    `sizes` caches frame sizes for this key by the first four bytes of a frame.
     """
     end = min(place + RUN_BYTES, len(chunk))
     marks = (chunk.find(mark, place, end) for mark in MARKS)
@@ -190,8 +190,8 @@ def _follow(chunk: bytes, place: int, key: Key, sizes: dict[bytes, int]) -> tupl
 
 
 def _resumed(file: IO[bytes], at: int, chunk: bytes, base: int) -> int:
-    """Where to look for the next frame when there is none at byte `at`: behind a tag, or at the next byte 255."""
-    behind = _behind_tags(file, at)
+    """Where to look for the next frame if there is none at byte `at`: after a tag, or at the next byte 255."""
+    behind = _after_tags(file, at)
     if behind > at:
         return behind
     found = chunk.find(b"\xff", at - base + 1)
@@ -199,20 +199,20 @@ def _resumed(file: IO[bytes], at: int, chunk: bytes, base: int) -> int:
 
 
 def _is_followed(file: IO[bytes], at: int, header: Header, size: int) -> bool:
-    """Whether a frame ends where another of its kind, a tag or the file's end is."""
+    """Whether a frame is followed by a frame with the same key, a tag or the end of the file."""
     end = at + header.size
     if end >= size:
         return end == size
     following = _header_at(file, end)
-    return following.key == header.key if following else _behind_tags(file, end) > end
+    return following.key == header.key if following else _after_tags(file, end) > end
 
 
 def _header_at(file: IO[bytes], at: int) -> Header | None:
     return parse(int.from_bytes(read_at(file, at, 4), "big") & KEPT_BITS)
 
 
-def _behind_tags(file: IO[bytes], at: int) -> int:
-    """The first byte from `at` on that does not belong to a tag of ID3 or APE."""
+def _after_tags(file: IO[bytes], at: int) -> int:
+    """The first byte from `at` on after any ID3 and APE tags."""
     while True:
         head = read_at(file, at, APE_BYTES)
         if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 0x80:
@@ -222,15 +222,15 @@ def _behind_tags(file: IO[bytes], at: int) -> int:
             at += ID3V1_BYTES
         elif head[:8] == b"APETAGEX" and len(head) == APE_BYTES:
             size, _, flags = struct.unpack("<III", head[12:24])
-            at += APE_BYTES + (size if flags >> 29 & 1 else 0)  # one without that flag stands behind its items
+            at += APE_BYTES + (size if flags >> 29 & 1 else 0)  # without the flag, it is a footer after its items
         else:
             return at
 
 
 def _claim(begin: bytes, mark: int) -> tuple[int | None, bytes, bool] | None:
-    """What a frame of Xing or VBRI says: its number of frames, if any, LAME's extension, and whether it is Xing's.
+    """The fields of a Xing or VBRI frame: number of frames, if any, LAME's extension, and whether it is Xing.
 
-    None of another frame.
+    None for any other frame.
     """
     if begin[36:40] == b"VBRI" and len(begin) >= 54:
         return int.from_bytes(begin[50:54], "big"), b"", False

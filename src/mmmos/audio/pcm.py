@@ -1,10 +1,10 @@
-"""Where the samples of an uncompressed file begin and end: WAV, RF64, BW64, W64, AIFF, AIFC, CAF and AU.
+"""Begin and end of the samples in uncompressed files: WAV, RF64, BW64, W64, AIFF, AIFC, CAF and AU.
 
-    RIFF│fmt │LIST│data  claimed size  │LIST│id3 │            the header is right: chunks follow, up to the file's end
+    RIFF│fmt │LIST│data  claimed size  │LIST│id3 │            correct header: chunks follow up to the end of the file
     RIFF│fmt │data 0│ samples ... samples ... samples          a recorder that crashed never wrote the size
     RIFF│fmt │data 4 MB│ samples ... samples ... samples       4 GiB and 4 MB of them: 32 bits hold no more
 
-A header's size is right if what follows it is chunks, tags or zeros; otherwise the samples go to the file's end.
+The size in a header is correct if chunks, tags or zeros follow; otherwise the samples extend to the end of the file.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import IO
 from mmmos.audio.containers import CHUNK_BYTES, ID3V1_BYTES, read_at, size_of
 
 PIPE_SIZE = 2**31 - 2**16
-"""Sizes from here on are what writers to a pipe claim, for want of anything better."""
+"""Writers to a pipe claim a size from here on, as they do not know the real one."""
 
-MOST_CHUNKS = 10_000
+MAX_CHUNKS = 10_000
 STRAY_BYTES = 4096
-"""Fewer bytes than this that are neither chunks nor a hundredth of the samples are not taken for samples."""
+"""Fewer trailing bytes than this, and than about 1 % of the samples, are not treated as samples."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the chunks of a format are laid out."""
+    """The chunk layout of a format."""
 
     first: int  # byte of the first chunk
     name: int  # bytes of a chunk's name
-    size: str  # of `struct`, of its size
-    counted: int  # bytes of name and size that the size counts
-    step: int  # chunks begin at multiples of so many bytes
+    size: str  # `struct` format of its size
+    counted: int  # bytes of name and size that the size includes
+    step: int  # alignment of chunks, bytes
 
     @property
     def endian(self) -> str:
-        """Byte order, of `struct`."""
+        """Byte order, as in `struct`."""
         return self.size[0]
 
 
@@ -66,37 +66,37 @@ BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ALAW": 1, "ULAW": 1, "PCM_16": 2, "PCM_24": 
 
 @dataclass(frozen=True)
 class PcmFormat:
-    """How samples are stored; the names are libsndfile's."""
+    """The storage format of samples, with the names of libsndfile."""
 
     sample_rate: int  # Hz
     channels: int
-    subtype: str | None  # None for a codec that is not a plain row of samples
-    endian: str = "<"  # of `struct`
+    subtype: str | None  # None for a codec other than PCM, A-law and mu-law
+    endian: str = "<"  # as in `struct`
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one sample of all channels; 0 where frames have no size of their own."""
+        """Bytes of one sample of all channels; 0 if frames do not have a fixed size."""
         return self.channels * BYTES[self.subtype] if self.subtype else 0
 
 
 @dataclass(frozen=True)
 class PcmSpan:
-    """Where the samples are, and what the header says of it."""
+    """The position of the samples, and the size in the header."""
 
     start: int  # byte
-    end: int  # byte behind the last
+    end: int  # byte after the last
     claimed: int  # bytes
     format: PcmFormat
 
     @property
     def cut(self) -> bool:
-        """Whether the header claims more bytes than there are, and not for want of anything better."""
+        """Whether the header claims more bytes than there are, by a size that is not a placeholder."""
         plain = self.claimed < PIPE_SIZE or 2**32 <= self.claimed < 2**62
         return plain and self.end - self.start < self.claimed
 
 
 def pcm_span(file: IO[bytes]) -> PcmSpan | None:
-    """Where the samples of a file are; None if it is not of one of these formats, or its header has no format."""
+    """The position of the samples in a file; None for other file types, and for a header without a sample format."""
     head = read_at(file, 0, 40)
     if head[:4] in (b".snd", b"dns."):
         return _au(file, head)
@@ -121,10 +121,10 @@ def pcm_span(file: IO[bytes]) -> PcmSpan | None:
 
 
 def _chunks(file: IO[bytes], layout: Layout, at: int | None = None) -> Iterator[tuple[bytes, int, int]]:
-    """Name, first byte and claimed size of each chunk from byte `at` on (from the first, if None)."""
+    """Name, first byte and claimed size of each chunk from byte `at` on (None: from the first chunk)."""
     at = layout.first if at is None else at
     head_bytes = layout.name + struct.calcsize(layout.size)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         head = read_at(file, at, head_bytes)
         if len(head) < head_bytes:
             return
@@ -135,11 +135,11 @@ def _chunks(file: IO[bytes], layout: Layout, at: int | None = None) -> Iterator[
 
 
 def _span(file: IO[bytes], start: int, claimed: int, form: PcmFormat, layout: Layout | None) -> PcmSpan | None:
-    """The samples from byte `start` to where they really end."""
+    """The samples from byte `start` to their actual end."""
     if not (form.sample_rate > 0 and form.channels > 0):
         return None
     total, claimed = size_of(file), max(0, claimed)
-    # 32 bits hold the size without its multiples of 4 GiB.
+    # A 32-bit size is the true size modulo 4 GiB.
     step = 2**32 if layout in (RIFF, RIFX) else total + 1
     for end in range(start + claimed, total, step):
         if _is_rest(file, end, total, claimed, layout):
@@ -149,7 +149,7 @@ def _span(file: IO[bytes], start: int, claimed: int, form: PcmFormat, layout: La
 
 
 def _is_rest(file: IO[bytes], at: int, total: int, claimed: int, layout: Layout | None) -> bool:
-    """Whether no samples follow from byte `at` on: chunks up to the end, a tag, zeros, or too little to matter."""
+    """Whether the bytes from `at` on are not samples: chunks up to the end, a tag, zeros, or too few bytes."""
     if total - at < min(STRAY_BYTES, claimed // 100 + 8) or _is_tag(file, at, total):
         return True
     if claimed and _is_zero(file, at, total):
@@ -187,7 +187,7 @@ def _is_zero(file: IO[bytes], at: int, total: int) -> bool:
 
 
 def _wav(body: bytes, endian: str, kind: bytes) -> PcmFormat:
-    """The format of WAV and W64, from its chunk."""
+    """The sample format of WAV and W64, from the `fmt ` chunk."""
     tag, channels, rate, _, block, bits = struct.unpack(f"{endian}HHIIHH", body[:16])
     if tag == 0xFFFE:
         tag = struct.unpack(f"{endian}H", body[24:26])[0]
@@ -198,7 +198,7 @@ def _wav(body: bytes, endian: str, kind: bytes) -> PcmFormat:
 
 
 def _aiff(body: bytes, endian: str, kind: bytes) -> PcmFormat:
-    """The format of AIFF and AIFC, from its chunk; the rate is an 80-bit float."""
+    """The sample format of AIFF and AIFC, from the `COMM` chunk; the rate is an 80-bit float."""
     channels, _, bits, exponent, mantissa = struct.unpack(">HIHHQ", body[:18])
     rate = mantissa * 2.0 ** min((exponent & 0x7FFF) - 16383 - 63, 0)  # one over 2^63 Hz is damaged, whatever it is
     name, order = AIFC.get(body[18:22], ("", ">")) if kind == b"AIFC" else (None, ">")
@@ -212,7 +212,7 @@ def _hertz(rate: float) -> int:
 
 
 def _caf(body: bytes, endian: str, kind: bytes) -> PcmFormat:
-    """The format of CAF, from its chunk."""
+    """The sample format of CAF, from the `desc` chunk."""
     rate, codec, flags, packet, _, channels, bits = struct.unpack(">d4sIIIII", body[:32])
     names = FLOATS if flags & 1 else INTEGERS
     subtype = {b"lpcm": names.get(bits), b"alaw": "ALAW", b"ulaw": "ULAW"}.get(codec)

@@ -1,4 +1,4 @@
-"""What is wrong with a clip that listeners would notice, told as warnings beside its scores.
+"""Defects of a clip that listeners would notice, reported as warnings with its scores.
 
 | warning | meaning |
 |---|---|
@@ -10,13 +10,13 @@
 | `downmixed` | more than two channels, averaged with equal weight |
 | `narrowband` | no content above about 4 kHz, as on a telephone |
 | `upsampled` | content ends in a wall at half of a lower standard rate |
-| `short` | under 1 s: less than listeners had to judge by |
-| `truncated` | the file ends before its header says, or its decoder stopped |
-| `decode_warnings` | the decoder passed over damaged data |
+| `short` | under 1 s: shorter than the clips that listeners rated |
+| `truncated` | the file is shorter than its header says, or its decoder stopped |
+| `decode_warnings` | the decoder skipped damaged data |
 | `header_mismatch` | the header was wrong about the length, or files were joined: all of the audio is scored |
-| `format_change` | sample rate or channels change within the file: the rest is converted to those it begins with |
+| `format_change` | sample rate or channels change within the file: the rest is converted to the first format |
 | `segment_clamped` | the segment's end lies past the end of the clip |
-| `out_of_range` | the model's score was beyond the end of its scale, and was put on it |
+| `out_of_range` | the score of the model was outside its scale, and was clamped to it |
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 SILENCE_PEAK = 1e-4  # -80 dBFS, three steps of 16-bit audio
-CLIPPED_LEVEL, CLIPPED_SHARE = 0.999, 1e-3
+CLIPPED_LEVEL, CLIPPED_FRACTION = 0.999, 1e-3
 DC_LEVEL = 0.02
-CANCEL_SHARE = 0.01
+CANCEL_FRACTION = 0.01
 SHORT_SECONDS = 1.0
 NARROW_HZ = 4_500
 STANDARD_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000)
-WALL_DB = 25.0  # drop across a resampler's cut-off, far above what instruments and rooms do
+WALL_DB = 25.0  # drop at the cut-off of a resampler, far above that of instruments and rooms
 SPECTRUM_SECONDS = 0.1
 
 
 class SignalChecks:
-    """Running statistics of a segment of audio, from which its warnings follow. Memory does not grow with it."""
+    """Running statistics of a segment of audio, which determine its warnings. Memory does not grow with its length."""
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         self.sample_rate = sample_rate
@@ -54,7 +54,7 @@ class SignalChecks:
         self._spectrum = np.zeros(len(self._hz))
 
     def update(self, block: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
-        """Take in a block [n, C] and its downmix [n]."""
+        """Add a block [n, C] and its downmix [n]."""
         self.samples += len(mono)
         self._peak = max(self._peak, float(np.abs(mono).max()))
         self._sum += float(mono.sum(dtype=np.float64))
@@ -67,7 +67,7 @@ class SignalChecks:
             self._spectrum += np.abs(np.fft.rfft(mono[middle : middle + size] * self._taper)) ** 2
 
     def merge(self, other: SignalChecks) -> None:
-        """Take in all that `other` has, of the same clip."""
+        """Add the statistics of `other`, of the same clip."""
         self._peak = max(self._peak, other._peak)
         for name in ("samples", "_sum", "_mono_power", "_channel_power", "_clipped", "_spectrum"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -78,21 +78,21 @@ class SignalChecks:
         return self._peak < SILENCE_PEAK
 
     def warnings(self) -> set[str]:
-        """Warnings for everything taken in so far."""
+        """Warnings for all audio so far."""
         if self.samples == 0:
             return set()
         found = {
-            "clipped": self._clipped >= CLIPPED_SHARE * self.samples,
+            "clipped": self._clipped >= CLIPPED_FRACTION * self.samples,
             "dc_offset": abs(self._sum) >= DC_LEVEL * self.samples,
             "phase_cancel": self._channel_power / self.samples > SILENCE_PEAK**2
-            and self._mono_power < CANCEL_SHARE * self._channel_power,
+            and self._mono_power < CANCEL_FRACTION * self._channel_power,
             "short": self.samples < SHORT_SECONDS * self.sample_rate,
             **self._bandwidth(),
         }
         return {name for name, is_so in found.items() if is_so}
 
     def _bandwidth(self) -> dict[str, bool]:
-        """Where the long-term spectrum ends, and whether it ends in a wall."""
+        """Warnings about the bandwidth: where the long-term spectrum ends, and whether it ends in a wall."""
         if self.silent or not self._spectrum.any():
             return {}
         wall = next((rate for rate in STANDARD_RATES if self._has_wall(rate / 2)), None)
@@ -102,7 +102,7 @@ class SignalChecks:
     def _has_wall(self, cutoff: float) -> bool:
         """Whether the level falls by `WALL_DB` from just below `cutoff` (Hz) to just above, and stays there.
 
-        An instrument's roll-off is no wall: it is as steep in the octave below. Nor is a single tone.
+        The roll-off of an instrument does not count: it is as steep in the octave below. Nor does a single tone.
 
         level │▔▔▔▔▔▔▔▔╲
               │         ╲________ floor

@@ -1,12 +1,12 @@
-"""A clip as a stream of 10-second windows at every sample rate that the encoders want.
+"""Cut a clip into a stream of 10-second windows at every sample rate that the encoders need.
 
     file ──► blocks ─┬─► mono ──┬─► soxr 16 kHz ─► ┐
                      │          └─► soxr 24 kHz ─► ┴─► windows, weighted by their valid fraction
-                     └─► checks, a set for each window ─► its silence and its warnings
+                     └─► checks, one set per window ─► its silence and its warnings
 
-Whether a window is silent is asked of the file's own samples: a resampler rings on where the sound before has ended.
-Windows do not overlap. The last one is as long as the clip has audio left, and weighs as much of a
-window as it fills; this is the rule of the Audiobox Aesthetics baseline.
+Silence is measured on the samples of the file: the output of a resampler rings after the end of a sound.
+Windows do not overlap. The last one has the rest of the clip, and its weight is the fraction of a full
+window that it fills, as in the Audiobox Aesthetics baseline.
 """
 
 from __future__ import annotations
@@ -27,55 +27,55 @@ from mmmos.audio.warnings import SILENCE_PEAK, SignalChecks
 from mmmos.errors import AudioError
 
 WINDOW_SECONDS = 10
-"""Length of a window; what the raters of the AES corpora heard was cut to it in training."""
+"""Length of a window; clips of the AES corpora are cut to it in training."""
 
 
 MIN_SECONDS = 0.1
-"""Shortest clip that is scored or trained on, whatever the encoders could do with less."""
+"""Minimum length of a clip for scoring and training, even if the encoders accept less."""
 
 
 END_TOLERANCE = 0.0005
-"""s that an end may lie beyond the clip's without a warning: lists round durations."""
+"""s that the end of a segment may exceed the clip without a warning: lists have rounded durations."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Up to 10 s of a clip, once for each sample rate asked for."""
+    """Up to 10 s of a clip, at each requested sample rate."""
 
     start_time: float  # s, in the file
     end_time: float  # s
     silent: bool
     waves: dict[int, NDArray[np.float32]] = field(repr=False)  # Hz -> [S] mono
-    warnings: tuple[str, ...] = ()  # of its own signal, sorted
+    warnings: tuple[str, ...] = ()  # about its signal, sorted
 
     @property
     def weight(self) -> float:
-        """Share of a full window that holds audio."""
+        """Fraction of a full window that has audio."""
         return (self.end_time - self.start_time) / WINDOW_SECONDS
 
 
 @dataclass(frozen=True)
 class ClipReport:
-    """What is known of a clip once all its windows have been cut."""
+    """Facts about a clip that are known after its last window."""
 
     info: AudioInfo
     start_time: float  # s
     end_time: float  # s
-    duration: float  # s, of the whole file as far as it was read, else as its header says
-    file_warnings: tuple[str, ...]  # of the file and how it is read: every window has them; sorted
-    signal_warnings: tuple[str, ...]  # of the signal of all windows together, sorted
+    duration: float  # s, of the whole file if it was read to its end, else from its header
+    file_warnings: tuple[str, ...]  # about the file and its decoding, for every window; sorted
+    signal_warnings: tuple[str, ...]  # about the signal of the whole clip, sorted
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """All of the clip's, sorted."""
+        """All warnings of the clip, sorted."""
         return tuple(sorted({*self.file_warnings, *self.signal_warnings}))
 
 
 def cut(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
     """The windows of a clip, then its report as the last item.
 
-    A last stretch under `min_seconds` (what the encoders can hear at the least) is left out, unless
-    it is all there is. Raises `AudioError`.
+    A last window under `min_seconds` (the minimum input of the encoders) is left out, unless it is the only
+    one: such a clip is refused. Raises `AudioError`.
     """
     _check_segment(clip)
     if clip.samples is not None and clip.sample_rate is not None:
@@ -86,7 +86,7 @@ def cut(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window
 
 
 def probe(clip: Clip) -> AudioInfo:
-    """What the header of a clip's file says. Raises `AudioError`."""
+    """Read the header of a clip's file. Raises `AudioError`."""
     with open_audio(clip.path or clip.id, clip.stream) as source:
         check_rate(source.info.sample_rate)
         return source.info
@@ -124,8 +124,8 @@ def _cut_source(source: Source, clip: Clip, rates: Sequence[int], min_seconds: f
 
 def _check_length(clip: Clip, source: Source, seconds: float, min_seconds: float) -> None:
     rate, end = source.info.sample_rate, clip.end_time
-    asked = math.inf if end is None else round(end * rate) - round(clip.start_time * rate)
-    if seconds == 0 and asked > 0:
+    expected = math.inf if end is None else round(end * rate) - round(clip.start_time * rate)
+    if seconds == 0 and expected > 0:
         if clip.start_time > 0 and source.seconds > 0:
             raise AudioError("segment_out_of_range", f"the clip ends at {source.seconds:.3f} s, before the segment")
         if "truncated" in source.warnings:
@@ -138,16 +138,16 @@ def _check_length(clip: Clip, source: Source, seconds: float, min_seconds: float
 
 
 class _Cutter:
-    """Blocks of samples in; windows out, at each of the rates."""
+    """Cuts blocks of samples into windows at each of the rates."""
 
     def __init__(self, start_time: float, info: AudioInfo, rates: Sequence[int], min_seconds: float) -> None:
-        self.samples = 0  # put so far
+        self.samples = 0  # received so far
         self._start_time = start_time
         self._info = info
         self._min_seconds = min_seconds
         self._size = WINDOW_SECONDS * info.sample_rate
         self._streams = [_Resampler(info.sample_rate, rate) for rate in rates]
-        self._checks: deque[SignalChecks] = deque()  # of the windows to come; the last is not full
+        self._checks: deque[SignalChecks] = deque()  # of the next windows; the last is not full
         self._clip_checks = self._new_checks()
         self._count = 0
         self._silent = 0
@@ -162,16 +162,16 @@ class _Cutter:
             yield self._window(WINDOW_SECONDS)
 
     def finish(self, seconds: float) -> Iterator[Window]:
-        """The windows left when the clip has ended after `seconds`."""
+        """The remaining windows of a clip that ended after `seconds`."""
         for stream in self._streams:
             stream.finish()
         while (left := seconds - self._count * WINDOW_SECONDS) > 0:
-            if self._count and left < self._min_seconds - 1e-6:  # 10.1 - 10 is a little under 0.1
+            if self._count and left < self._min_seconds - 1e-6:  # 10.1 - 10 is slightly below 0.1
                 return
             yield self._window(min(WINDOW_SECONDS, left))
 
     def warnings(self) -> set[str]:
-        """The warnings of the whole clip, with a last part that no window includes."""
+        """Warnings about the signal of the whole clip, including a last segment that is not in a window."""
         for checks in self._checks:
             self._clip_checks.merge(checks)
         self._checks.clear()
@@ -181,7 +181,7 @@ class _Cutter:
         return found
 
     def _check(self, block: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
-        """Give each window's checks the samples that are its own."""
+        """Add the samples to the checks of their windows."""
         self.samples += len(mono)
         start = 0
         while start < len(mono):
@@ -201,7 +201,7 @@ class _Cutter:
         checks = self._checks.popleft()
         self._clip_checks.merge(checks)
         waves = {stream.rate: stream.take(seconds) for stream in self._streams}
-        # A sound beyond what every encoder takes is silence, too.
+        # A sound outside the bands of all encoders is also silence.
         silent = checks.silent or all(float(np.abs(wave).max(initial=0)) < SILENCE_PEAK for wave in waves.values())
         start = self._start_time + self._count * WINDOW_SECONDS
         self._count += 1
@@ -211,7 +211,7 @@ class _Cutter:
 
 
 class _Resampler:
-    """Mono samples in at one rate, stretches out at another; holds at most a window and a block."""
+    """Resamples mono samples to another rate; buffers at most a window and a block."""
 
     def __init__(self, source_rate: int, rate: int) -> None:
         self.rate = rate
@@ -222,7 +222,7 @@ class _Resampler:
 
     @property
     def seconds(self) -> float:
-        """How much audio is ready to be taken."""
+        """Length of the buffered audio in s."""
         return self._held / self.rate
 
     def put(self, mono: NDArray[np.float32], last: bool = False) -> None:
@@ -234,7 +234,7 @@ class _Resampler:
         self.put(np.zeros(0, dtype=np.float32), last=True)
 
     def take(self, seconds: float) -> NDArray[np.float32]:
-        """The next `seconds` of audio; where resampling ended a sample early, a zero stands in for it."""
+        """The next `seconds` of audio; if resampling ended a sample early, a zero is appended."""
         size = round(seconds * self.rate)
         held = np.concatenate(self._pieces)
         self._pieces, self._held = [held[size:]], max(0, len(held) - size)
