@@ -46,6 +46,7 @@ from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor
 from mmmos.inference.selfcheck import check_clip
 from mmmos.model.load import load_encoders, load_model
+from mmmos.model.quality import build_model
 from mmmos.scores import AXES
 
 Job = Callable[[], object]
@@ -181,7 +182,7 @@ def system_job(folder: Path, system: str, dtype: str) -> Job:
     if wanted:
         specs = tuple(spec for spec in model.encoders if spec.name in wanted)
         config = replace(model.members[0].model.config, encoders=specs)
-        model = replace(model, members=(replace(model.members[0], model=type(model.members[0].model)(config)),))
+        model = replace(model, members=(replace(model.members[0], model=build_model(config)),))
         model = replace(model, weights=np.ones((1, len(AXES))))
     encoders = load_encoders(model)
     if dtype == "bfloat16":

@@ -170,7 +170,7 @@ def tiny_model(folder: Path) -> Path:
     from mmmos.encoders.base import EncoderSpec
     from mmmos.encoders.table import load_encoder
     from mmmos.model.folder import save_model
-    from mmmos.model.quality import ModelConfig, QualityModel
+    from mmmos.model.quality import ModelConfig, build_model
     from mmmos.model.system import Member, ModelInfo
     from mmmos.scores import Scale
 
@@ -178,6 +178,6 @@ def tiny_model(folder: Path) -> Path:
     spec = EncoderSpec("spectrum", encoder.block_dims, encoder.fingerprint(), encoder.settings())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = QualityModel(ModelConfig((spec,))).eval()
+        model = build_model(ModelConfig((spec,))).eval()
     save_model(folder, Member(model, Scale((5.0,) * 4, (1.0,) * 4)), ModelInfo(), "# toy\n")
     return folder

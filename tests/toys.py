@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmmos.encoders.base import Encoder, EncoderSpec
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, build_model
 from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import Scale
 
@@ -55,7 +55,7 @@ def toy_member(seed: int, config: ModelConfig | None = None) -> Member:
     """A model of random weights with the scale 5 ± 1 on every axis."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = QualityModel(config or toy_config()).eval().requires_grad_(False)
+        model = build_model(config or toy_config()).eval().requires_grad_(False)
     return Member(model, Scale((5.0,) * 4, (1.0,) * 4))
 
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.metrics import bootstrap, srcc, system_means
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, build_model
 from mmmos.scores import AXES
 from mmmos.training.dataset import TrainingSet
 from mmmos.training.loop import predict
@@ -110,7 +110,7 @@ def cross_score(
     used = columns_of(config, encoders)
     for held, seen in _folds(table, fold_of):
         seen = [row for row in seen if not without(row)]
-        x = fit_inputs(QualityModel(config), table.take(seen), table) * used
+        x = fit_inputs(build_model(config), table.take(seen), table) * used
         x = x if extra is None else np.concatenate([x, extra], axis=1)
         index = {id(row): i for i, row in enumerate(table.rows)}
         experts = fit_experts(x[[index[id(row)] for row in seen]], seen, norms, config)
@@ -216,7 +216,7 @@ class Evaluation:
         """PQ [N] from codec ratings and the order of degradations only, songs and their remixes left out."""
         index = [i for i, row in enumerate(self.rows) if row.set not in (MUSIC, REMIXED)]
         seen = [self.rows[i] for i in index]
-        x = fit_inputs(QualityModel(self.config), self.table.take(seen), self.table)
+        x = fit_inputs(build_model(self.config), self.table.take(seen), self.table)
         return x @ fit_direction(x[index], seen, PQ, replace(QUALITY["sound"], music=0.0), self.config)
 
     def stem_means(self) -> Array:

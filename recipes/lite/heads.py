@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from mmmos.data.manifest import LabelledClip, label_array
 from mmmos.data.ratings import read_ratings
 from mmmos.metrics import srcc
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel, build_model
 from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from mmmos.training.dataset import TrainingSet
@@ -163,7 +163,7 @@ def read_norms(labels: Path) -> dict[str, Norms]:
 
 def fit_member(table: TrainingSet, config: ModelConfig, norms: dict[str, Norms], without: int | None = None) -> Member:
     """One model on the table's rows, or on those of all groups but one of `PARTS` parts of them."""
-    model = QualityModel(config)
+    model = build_model(config)
     x = fit_inputs(model, table, table)
     kept = _kept(table.rows, without)
     x, clips = x[kept], [table.rows[i] for i in kept]

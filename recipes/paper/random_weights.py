@@ -32,7 +32,7 @@ from mmmos.encoders.wavlm import GATES, WavLM
 from mmmos.encoders.wavlm_checkpoint import HUB_NAMES, HUB_ONLY, SIZES, WavLMConfig
 from mmmos.io.atomic import replacing
 from mmmos.model.folder import save_ensemble
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, build_model
 from mmmos.model.system import Member, ModelInfo
 from mmmos.scores import AXES, Scale
 
@@ -72,7 +72,7 @@ def _spec(name: str, path: Path, folder: Path) -> EncoderSpec:
 
 def _member(config: ModelConfig) -> Member:
     """Linear heads whose z-scores have the deviation 1 over members: each encoder's vector has length 1."""
-    model = QualityModel(config)
+    model = build_model(config)
     for layer in model.heads.modules():
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=len(config.encoders) ** -0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,10 @@ import torch
 
 from mmmos.encoders.base import EncoderSpec, Features
 from mmmos.errors import ModelFormatError
-from mmmos.model.aggregators import AGGREGATORS
+from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.model.fusion import FusionConfig
-from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.heads import HeadConfig, Heads
+from mmmos.model.quality import ModelConfig, QualityModel, build_model
 from tests.toys import ToyEncoder, toy_config
 
 CONFIG = ModelConfig(
@@ -40,9 +41,30 @@ def features(clips: int) -> dict[str, Features]:
     return {name: Features(torch.randn(clips, 6, dim) * mask[..., None], mask, 50.0) for name, dim in dims.items()}
 
 
+class Doubled(Aggregator):
+    """A toy part: the first two values of each encoder's first frame, twice as large."""
+
+    kind = "pooled"
+    output_dim = 2
+
+    def reduce(self, features: Mapping[str, Features]) -> Features:
+        (only,) = features.values()
+        return Features(2 * only.frames[:, :1, :2], only.mask[:, :1], 0.0)
+
+    def aggregate(self, reduced: Features) -> torch.Tensor:
+        return reduced.frames[:, 0]
+
+
+def test_model_is_made_of_the_parts_it_receives() -> None:
+    heads, batch = Heads(2, HeadConfig()), {"a": features(3)["a"]}
+    model = QualityModel(CONFIG, Doubled({"a": (4,)}, FusionConfig()), heads)
+    assert model.heads is heads
+    assert torch.equal(model(batch), heads(2 * batch["a"].frames[:, 0, :2]))
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_scores_are_the_heads_of_the_aggregated_features(config: ModelConfig) -> None:
-    model, batch = QualityModel(config).eval(), features(5)
+    model, batch = build_model(config).eval(), features(5)
     reduced = model.aggregator.reduce(batch)
     model.aggregator.fit(reduced.frames[reduced.mask])
     scores = model(batch)
@@ -53,7 +75,7 @@ def test_scores_are_the_heads_of_the_aggregated_features(config: ModelConfig) ->
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_clips_scores_do_not_depend_on_the_batch(config: ModelConfig) -> None:
-    model, batch = QualityModel(config).eval(), features(5)
+    model, batch = build_model(config).eval(), features(5)
     together = model(batch)
     for i in range(5):
         real = {
@@ -66,36 +88,36 @@ def test_a_clips_scores_do_not_depend_on_the_batch(config: ModelConfig) -> None:
 def test_order_of_the_config_decides_and_that_of_the_features_does_not() -> None:
     batch = features(3)
     torch.manual_seed(0)
-    model = QualityModel(CONFIG).eval()
+    model = build_model(CONFIG).eval()
     torch.manual_seed(0)
-    turned = QualityModel(replace(CONFIG, encoders=CONFIG.encoders[::-1])).eval()
+    turned = build_model(replace(CONFIG, encoders=CONFIG.encoders[::-1])).eval()
     assert torch.equal(model(batch), model(dict(reversed(batch.items()))))
     assert not torch.allclose(model(batch), turned(batch))
 
 
 def test_published_shape_is_one_linear_map_an_axis() -> None:
-    assert sum(p.numel() for p in QualityModel(toy_config()).parameters()) == 4 * (4 + 1)
+    assert sum(p.numel() for p in build_model(toy_config()).parameters()) == 4 * (4 + 1)
 
 
 def test_unknown_aggregator_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ModelFormatError, match=r"'lstm'.*mlp"):
-        QualityModel(toy_config(aggregator="lstm"))
+        build_model(toy_config(aggregator="lstm"))
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_config_survives_json_and_makes_a_model_that_takes_the_weights(config: ModelConfig) -> None:
     saved = json.loads(json.dumps(config.stored()))
     fusion, heads = FusionConfig(**saved["fusion"]), HeadConfig(**saved["heads"])
-    again = QualityModel(ModelConfig(config.encoders, saved["aggregator"], fusion, heads)).eval()
+    again = build_model(ModelConfig(config.encoders, saved["aggregator"], fusion, heads)).eval()
     assert again.config == config
-    model, batch = QualityModel(config).eval(), features(3)
+    model, batch = build_model(config).eval(), features(3)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(batch), model(batch))
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_gradient_flows_from_the_scores_to_the_waveforms(toy_encoder: ToyEncoder, name: str) -> None:
-    model = QualityModel(toy_config(aggregator=name, fusion=FusionConfig(blstm_hidden=3))).eval().requires_grad_(False)
+    model = build_model(toy_config(aggregator=name, fusion=FusionConfig(blstm_hidden=3))).eval().requires_grad_(False)
     waves = torch.randn(2, 1000, requires_grad=True)
     model({"toy": toy_encoder(waves, torch.tensor([1000, 400]))}).sum().backward()
     assert waves.grad.isfinite().all()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.errors import UsageError
-from mmmos.model.quality import QualityModel
+from mmmos.model.quality import QualityModel, build_model
 from mmmos.training.checkpoint import CHECKPOINT, HISTORY, Epoch, Run, best_epoch, finished
 from tests.toys import toy_config
 
@@ -26,7 +26,7 @@ def history_of(values: list[float]) -> list[Epoch]:
 
 
 def run(folder: Path | None, run_id: str = "a") -> Run:
-    model = QualityModel(toy_config())
+    model = build_model(toy_config())
     return Run(model, torch.optim.AdamW(model.parameters(), lr=0.1), run_id, folder)
 
 

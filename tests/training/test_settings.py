@@ -18,7 +18,7 @@ from mmmos.experiments.config import Ensembles, find_experiment, read_experiment
 from mmmos.experiments.sets import CHOICES
 from mmmos.losses import LOSSES
 from mmmos.model.aggregators import AGGREGATORS
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, build_model
 from mmmos.training.config import TrainConfig
 from mmmos.training.settings import LOSS_OPTIONS, PAPER, PRESETS, Settings, get_preset, parse_setting
 
@@ -60,7 +60,7 @@ def test_a_preset_makes_every_model(name: str) -> None:
     specs = [EncoderSpec(name, (4, 4) if summed and name == "wavlm" else dims, "") for name, dims in SPECS.items()]
     for aggregator in AGGREGATORS:
         own = settings.replace({"aggregator": aggregator})
-        QualityModel(ModelConfig(tuple(specs), aggregator, own.fusion(), own.heads()))
+        build_model(ModelConfig(tuple(specs), aggregator, own.fusion(), own.heads()))
         assert TrainConfig(own).batch_size >= 16
 
 

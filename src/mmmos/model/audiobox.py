@@ -31,7 +31,7 @@ from mmmos.errors import ModelFormatError
 from mmmos.io.atomic import hash_file
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel, build_model
 from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scale
 
@@ -78,7 +78,7 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, info: M
     speech = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     encoder.load(speech, str(file))
     spec = EncoderSpec("wavlm", encoder.block_dims, encoder.fingerprint(), encoder.settings())
-    model = QualityModel(ModelConfig((spec,), fusion=fusion, heads=heads))
+    model = build_model(ModelConfig((spec,), fusion=fusion, heads=heads))
     rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
     load_strictly(model, _own_keys(rest, model), str(file))
     try:

@@ -31,7 +31,7 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.io.atomic import replacing
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, build_model
 from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scale
 
@@ -119,7 +119,7 @@ def _load_member(folder: Path) -> tuple[Member, ModelInfo]:
         model_data["heads"] = _build(HeadConfig, model_data["heads"], path)
         config = _build(ModelConfig, model_data, path)
         scale = Scale(*(tuple(float(data["scale"][part][axis]) for axis in AXES) for part in ("mean", "std")))
-        model = QualityModel(config)
+        model = build_model(config)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: {type(error).__name__}: {error}") from error
     weights = folder / "model.safetensors"

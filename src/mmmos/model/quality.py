@@ -29,27 +29,21 @@ class ModelConfig:
         return asdict(self) | {"encoders": tuple(encoder.stored() for encoder in self.encoders)}
 
 
-def build_aggregator(config: ModelConfig) -> Aggregator:
-    """The aggregator of a config, untrained. Raises `ModelFormatError` for an unknown name."""
-    if config.aggregator not in AGGREGATORS:
-        raise ModelFormatError(f"no aggregator is called {config.aggregator!r}; there are {', '.join(AGGREGATORS)}")
-    block_dims = {encoder.name: encoder.block_dims for encoder in config.encoders}
-    return AGGREGATORS[config.aggregator](block_dims, config.fusion)
-
-
 class QualityModel(nn.Module):
     """Features in, scores in z units out; `Scale` puts them on the label scale.
+
+    `config` describes the parts and is saved with their weights; `build_model` makes the parts from it.
 
     Shape:
         - features[name].frames: [B, T, D] for every encoder of the config
         - returns: [B, A] in the order of `AXES`
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, aggregator: Aggregator, heads: Heads) -> None:
         super().__init__()
         self.config = config
-        self.aggregator = build_aggregator(config)
-        self.heads = Heads(self.aggregator.output_dim, config.heads)
+        self.aggregator = aggregator
+        self.heads = heads
 
     def forward(self, features: Mapping[str, Features]) -> Tensor:
         """Features of a batch -> [B, A]."""
@@ -64,3 +58,17 @@ class QualityModel(nn.Module):
         """Scores [B, A] from `aggregator.reduce(features)`, which training computes once for each clip."""
         scores: Tensor = self.heads(self.aggregator.aggregate(reduced))
         return scores
+
+
+def build_aggregator(config: ModelConfig) -> Aggregator:
+    """The aggregator of a config, untrained. Raises `ModelFormatError` for an unknown name."""
+    if config.aggregator not in AGGREGATORS:
+        raise ModelFormatError(f"no aggregator is called {config.aggregator!r}; there are {', '.join(AGGREGATORS)}")
+    block_dims = {encoder.name: encoder.block_dims for encoder in config.encoders}
+    return AGGREGATORS[config.aggregator](block_dims, config.fusion)
+
+
+def build_model(config: ModelConfig) -> QualityModel:
+    """The untrained model of a config. Raises `ModelFormatError` or, for values that do not fit, ValueError."""
+    aggregator = build_aggregator(config)
+    return QualityModel(config, aggregator, Heads(aggregator.output_dim, config.heads))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel, build_model
 from mmmos.model.system import Member, ScoringModel, combine
 from mmmos.scores import AXES, Scale
 from mmmos.training.dataset import TrainingSet
@@ -55,7 +55,7 @@ def fit_closed_form(
     standardised as in the prior, or else on all clips of the table; neither depends on labels.
     """
     if prior is None:
-        model = QualityModel(config)
+        model = build_model(config)
         model.aggregator.fit(table.frames(most=FIT_FRAMES))
         for head in model.heads.axes.values():
             for parameter in head.parameters():

@@ -21,7 +21,7 @@ from mmmos.encoders.base import Features
 from mmmos.errors import TrainingError, UsageError
 from mmmos.losses import LOSSES
 from mmmos.metrics import srcc
-from mmmos.model.quality import ModelConfig, QualityModel
+from mmmos.model.quality import ModelConfig, QualityModel, build_model
 from mmmos.model.system import Member
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
@@ -56,7 +56,7 @@ def fit(
     scales = {name: Scale.fit(_labels_of(train, name)) for name in _sets(train)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        model = QualityModel(config)
+        model = build_model(config)
     model.aggregator.fit(train.frames(most=FIT_FRAMES))
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.settings.lr, weight_decay=options.settings.weight_decay, fused=True
