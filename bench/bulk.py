@@ -51,6 +51,7 @@ from mmmos.bulk.tasks import ScoreTask, Task
 from mmmos.bulk.workers import Job, LocalWorkers, Outcome, Running, WorkerPool
 from mmmos.data.inputs import expand
 from mmmos.encoders.base import encode_windows
+from mmmos.hub.options import LoadOptions
 from mmmos.inference import predictor as scoring
 from mmmos.inference.rows import table_row, table_schema
 from mmmos.inference.selfcheck import check_clip
@@ -175,7 +176,7 @@ def plain_loop(task: ScoreTask, clips: Sequence[Clip]) -> dict[str, float]:
     """One process, one thread: clips per second, and the seconds of each part of the work."""
     torch.set_num_threads(1)
     spent = {"decode": 0.0, "encode": 0.0, "heads": 0.0}
-    with scoring.from_pretrained(task.model, device="cpu", trust_checkpoint=task.trust_checkpoint) as predictor:
+    with scoring.open_predictor(task.model, replace(task.options, device="cpu")) as predictor:
         list(predictor.stream(clips[:1]))
         timed_score = _timed(spent, "heads", predictor._score_batch)
         timed_encode = _timed(spent, "encode", encode_windows)
@@ -403,7 +404,7 @@ def main() -> None:
     for number in range(options.clips):
         soundfile.write(work / "audio" / f"{number:05d}.flac", np.roll(wave, 997 * number), rate)
     clips = list(expand([str(work / "audio")]))[: options.clips]
-    task, size = ScoreTask("lite", device="cpu"), max(1, options.clips // 12)
+    task, size = ScoreTask("lite", LoadOptions("cpu")), max(1, options.clips // 12)
     jobs: dict[str, Callable[[], dict[str, float]]] = {"plain": lambda: plain_loop(task, clips)}
     jobs["plain_2"] = lambda: plain_loops(task, clips, 2)
     for kind in ("local", "ray"):

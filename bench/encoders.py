@@ -99,9 +99,9 @@ def load_ours(path: Path) -> dict[str, Predictor]:
     cast = load_model(path, LoadOptions(trust_checkpoint=True))
     cast = replace(cast, loaded={name: each.to(torch.bfloat16) for name, each in load_encoders(cast).items()})
     return {
-        "float32": Predictor(model, device="cpu"),
-        "autocast": Predictor(model, device="cpu", dtype="bfloat16"),
-        "bfloat16": Predictor(cast, device="cpu"),
+        "float32": Predictor(model, LoadOptions("cpu")),
+        "autocast": Predictor(model, LoadOptions("cpu", "bfloat16")),
+        "bfloat16": Predictor(cast, LoadOptions("cpu")),
     }
 
 
@@ -192,7 +192,7 @@ def system_job(folder: Path, system: str, dtype: str) -> Job:
         (encoder,) = encoders.values()
         return encoder_job(encoder, dtype == "autocast")
     precision: Literal["bfloat16", "float32"] = "bfloat16" if dtype == "autocast" else "float32"
-    return score_job(Predictor(replace(model, loaded=encoders), device="cpu", dtype=precision))
+    return score_job(Predictor(replace(model, loaded=encoders), LoadOptions("cpu", precision)))
 
 
 def memory(folder: Path, system: str, dtype: str, threads: int) -> tuple[float, float]:

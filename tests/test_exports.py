@@ -36,7 +36,7 @@ def test_signatures_show_every_option(function: Callable[..., object]):
 
 def test_load_takes_every_option_of_its_parts():
     options = set(inspect.signature(mmmos.load).parameters)
-    placed = set(inspect.signature(mmmos.Predictor).parameters) - {"model", "decoder"}
+    placed = set(inspect.signature(mmmos.Predictor).parameters) - {"model", "options", "decoder"}
     decoding = {"deadline", "decoders"}  # of the decoder that `load` gives the predictor
     assert options == {"name"} | placed | decoding | {field.name for field in fields(LoadOptions)}
 

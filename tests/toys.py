@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmmos.encoders.base import Encoder, EncoderSpec
+from mmmos.hub.options import LoadOptions
 from mmmos.model.quality import ModelConfig, build_model
 from mmmos.model.system import Member, ModelInfo, ScoringModel
 from mmmos.scores import Scale
+
+CPU, TRUSTED = LoadOptions("cpu"), LoadOptions(trust_checkpoint=True)
 
 
 class ToyEncoder(Encoder):

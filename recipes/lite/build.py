@@ -39,6 +39,7 @@ from mmmos.data.manifest import LabelledClip
 from mmmos.ensemble import equal_weights
 from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble
 from mmmos.model.heads import HeadConfig
@@ -70,7 +71,7 @@ HEADS = HeadConfig(domains=DOMAINS)
 def encode(rows: list[LabelledClip], cache: Path) -> tuple[TrainingSet, ModelConfig]:
     """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
     torch.set_num_threads(1)  # with more, the seventh digit depends on how many there are
-    source = EncoderSource(ENCODERS, device="cpu")
+    source = EncoderSource(ENCODERS, LoadOptions("cpu"))
     extractor = FeatureExtractor.load(source, SETTINGS.encoder_options, cache, keep="pooled")
     missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
     if missing:

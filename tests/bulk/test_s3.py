@@ -22,13 +22,14 @@ from mmmos.bulk.tasks import ScoreTask
 from mmmos.bulk.workers import Job, work_on
 from mmmos.data.inputs import expand
 from tests.bulk_toys import tiny_model
+from tests.toys import CPU
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def done_here(store: Store, clips: Iterable[Clip], model: Path, shard_size: int) -> Store:
     """The run that `mmmos score --workers 1` makes, without a process of its own."""
-    task = ScoreTask(str(model), device="cpu")
+    task = ScoreTask(str(model), CPU)
     plan = make_plan(store, clips, task.describe(), shard_size)
     with closing(task.start()) as work:
         for shard in range(plan.shards):

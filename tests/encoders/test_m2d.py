@@ -19,6 +19,7 @@ from mmmos.encoders.mel import mel_filters
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError
 from tests.references.m2d import Reference
 from tests.sounds import music_noise_silence
+from tests.toys import TRUSTED
 
 FOLDER = "m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly"
 TINY = M2DConfig(input_size=(32, 41), patch_size=(16, 4), width=128, depth=2, hidden=192)
@@ -89,7 +90,7 @@ def write(tmp_path: Path, held: Any, folder: str = TINY_FOLDER, name: str = "wei
 
 
 def load(path: Path, **options: Any) -> M2D:
-    return M2D.from_checkpoint(path, trust_checkpoint=True, **options)
+    return M2D.from_checkpoint(path, TRUSTED, **options)
 
 
 def compare(encoder: M2D, reference: Reference, clip: Tensor) -> Tensor:

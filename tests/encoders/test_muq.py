@@ -32,6 +32,7 @@ from mmmos.training.fit import train_folder
 from mmmos.training.settings import PRESETS
 from tests.references.muq import STAT, Published, spectra
 from tests.sounds import faded_sine, music, music_noise_silence
+from tests.toys import CPU, TRUSTED
 
 RATE = 24_000
 INNER = {
@@ -259,7 +260,7 @@ def test_a_pickle_is_read_if_trusted_and_safetensors_go_before_it(
     path = write(tmp_path, OUTER, published.state_dict(), "pytorch_model.bin")
     with pytest.raises(ModelFormatError, match=r"pytorch_model\.bin is a pickle.*--trust-checkpoint"):
         MuQ.from_checkpoint(path)
-    assert MuQ.from_checkpoint(path, trust_checkpoint=True).fingerprint() == encoder.fingerprint()
+    assert MuQ.from_checkpoint(path, TRUSTED).fingerprint() == encoder.fingerprint()
     write(tmp_path, OUTER, published.state_dict())
     assert MuQ.from_checkpoint(path).fingerprint() == encoder.fingerprint()
 
@@ -268,7 +269,7 @@ def test_a_pickle_is_read_if_trusted_and_safetensors_go_before_it(
 def test_a_pickle_of_something_else_is_refused(tmp_path: Path, held: Any) -> None:
     path = write(tmp_path, OUTER, held, "pytorch_model.bin")
     with pytest.raises(ModelFormatError, match=r"pytorch_model\.bin holds no flat table of tensors"):
-        MuQ.from_checkpoint(path, trust_checkpoint=True)
+        MuQ.from_checkpoint(path, TRUSTED)
 
 
 def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
@@ -445,7 +446,7 @@ def test_via_16k_is_trained_saved_and_scored_like_its_encoder(folder: Path, via:
         soundfile.write(path, faded_sine(300 + 40 * i, 0.4) * (i + 1) / 13 + high, 48_000)
         rows.append(LabelledClip(Clip(path.name, str(path)), (5.0, 3.0 + i / 4, float("nan"), 2 + i / 2)))
     paths = [row.clip.path for row in rows]
-    source, cache, found = EncoderSource((f"muq={folder}",), "cpu"), tmp_path / "cache", {}
+    source, cache, found = EncoderSource((f"muq={folder}",), CPU), tmp_path / "cache", {}
     for on in (True, False):
         settings = PRESETS["small"].replace({"muq_via_16k": on, "epochs": 3, "lr": 0.05})
         train_folder(tmp_path / f"{on}", rows[:8], rows[8:], source, settings, cache, fit="gradient")

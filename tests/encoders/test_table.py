@@ -21,8 +21,9 @@ from mmmos.encoders.padded import Padded
 from mmmos.encoders.table import ENCODERS, load_encoder
 from mmmos.encoders.weights import bundled_state, load_strictly, read_checkpoint
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import hash_file
-from tests.toys import ToyEncoder
+from tests.toys import TRUSTED, ToyEncoder
 
 BUNDLED = ("distillmos", "dnsmos", "musicnn")
 
@@ -238,7 +239,7 @@ def mapped(path: Path) -> bool:
 def test_tensors_of_a_checkpoint_stay_in_its_file(tmp_path: Path, name: str) -> None:
     path, module, source = tmp_path / name, nn.Linear(300, 200), nn.Linear(300, 200).state_dict()
     save_file(source, path) if name == "m.safetensors" else torch.save(source, path)
-    load_strictly(module, read_checkpoint(path, trust_checkpoint=True), name, share=True)
+    load_strictly(module, read_checkpoint(path, TRUSTED), name, share=True)
     assert mapped(path)
     os.replace(path, tmp_path / "moved")
     save_file({"other": torch.zeros(9)}, path)  # a new file in its place changes nothing
@@ -247,13 +248,13 @@ def test_tensors_of_a_checkpoint_stay_in_its_file(tmp_path: Path, name: str) -> 
     assert torch.equal(module.weight, source["weight"])
     del module
     assert not mapped(tmp_path / "moved")
-    kept = read_checkpoint((tmp_path / "moved").rename(tmp_path / name), trust_checkpoint=True)
+    kept = read_checkpoint((tmp_path / "moved").rename(tmp_path / name), TRUSTED)
     assert all(torch.equal(kept[key], value) for key, value in source.items())
 
 
 def test_a_pickle_of_the_older_kind_is_read(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "m.pt", _use_new_zipfile_serialization=False)
-    assert_read(read_checkpoint(tmp_path / "m.pt", trust_checkpoint=True))
+    assert_read(read_checkpoint(tmp_path / "m.pt", TRUSTED))
 
 
 def test_a_safetensors_checkpoint_is_read_without_being_asked(tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_a_pickle_is_read_only_when_it_is_trusted(tmp_path: Path) -> None:
     path = pickled(tmp_path / "m.pt")
     with pytest.raises(ModelFormatError, match=r"m\.pt is a pickle of unknown origin; --trust-checkpoint"):
         read_checkpoint(path)
-    assert_read(read_checkpoint(path, trust_checkpoint=True))
+    assert_read(read_checkpoint(path, TRUSTED))
 
 
 class _Trap:
@@ -282,7 +283,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path: Path, name: str) -> None:
     torch.save({"a": _Trap(sprung)}, tmp_path / name)
     for trust in (False, True):
         with pytest.raises(ModelFormatError):
-            read_checkpoint(tmp_path / name, trust_checkpoint=trust)
+            read_checkpoint(tmp_path / name, LoadOptions(trust_checkpoint=trust))
     assert not sprung.exists()
 
 
@@ -296,13 +297,13 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, name: str, left: int)
         save_file(STATE, path)
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(ModelFormatError, match="cannot be read"):
-        read_checkpoint(path, trust_checkpoint=True)
+        read_checkpoint(path, TRUSTED)
 
 
 def test_a_checkpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "m.pt", tmp_path):
         with pytest.raises(ModelNotFoundError, match=str(path)):
-            read_checkpoint(path, trust_checkpoint=True)
+            read_checkpoint(path, TRUSTED)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1])

@@ -23,12 +23,13 @@ from mmmos.encoders.m2d import M2D, M2DConfig
 from mmmos.encoders.table import ENCODERS
 from mmmos.encoders.torch_settings import building
 from mmmos.encoders.wavlm import WavLM
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.scores import AXES, Scores
 from tests.sounds import SAMPLES, music
-from tests.toys import ToyEncoder, toy_config, toy_member, toy_model
+from tests.toys import CPU, ToyEncoder, toy_config, toy_member, toy_model
 
 RATE = 44_100
 WAVE = music(1.0, RATE)
@@ -161,7 +162,7 @@ def test_loading_in_threads_leaves_the_default_type_alone():
 @pytest.fixture
 def toys(toy_encoder: ToyEncoder) -> Predictor:
     config = toy_config(heads=HeadConfig(dropout=0.5), fusion=FusionConfig("mean_std", "none"))
-    return Predictor(toy_model(toy_member(0, config), toy_member(1, config)), device="cpu")
+    return Predictor(toy_model(toy_member(0, config), toy_member(1, config)), CPU)
 
 
 def draw_anew(module: nn.Module) -> None:
@@ -213,9 +214,10 @@ def test_copy_of_a_predictor_scores_the_same(copied, scorer, expected):
 
 
 def test_copy_of_a_predictor_keeps_its_options(toys):
-    other = pickle.loads(
-        pickle.dumps(Predictor(toys.model, device="cpu", dtype="bfloat16", batch_size=3, decoder=SequentialDecoder(7)))
-    )
+    options = LoadOptions("cpu", "bfloat16", token="hf_secret")
+    saved = pickle.dumps(Predictor(toys.model, options, batch_size=3, decoder=SequentialDecoder(7)))
+    assert b"hf_secret" not in saved
+    other = pickle.loads(saved)
     assert (other.dtype, other.batch_size, other.decoder.isolated.deadline) == (torch.bfloat16, 3, 7)
 
 

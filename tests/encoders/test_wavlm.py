@@ -20,6 +20,7 @@ from mmmos.encoders.wavlm_layers import buckets, valid_frames
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, UsageError
 from tests.references.wavlm import hub_network, hub_states, unilm_network, unilm_settings, unilm_states
 from tests.sounds import music_tensor
+from tests.toys import TRUSTED
 
 RATE = 16_000
 TINY = WavLMConfig(
@@ -88,7 +89,7 @@ def check_states(encoder: WavLM, waves: Tensor, expected: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("seconds", [0.025, 0.3, 1.0, 2.37])
 def test_unilm_checkpoint_gives_the_published_states(unilm: nn.Module, unilm_file: Path, seconds: float) -> None:
-    encoder = WavLM.from_checkpoint(unilm_file, trust_checkpoint=True, layers="all")
+    encoder = WavLM.from_checkpoint(unilm_file, TRUSTED, layers="all")
     check_states(encoder, music_tensor(seconds), unilm_states(unilm, music_tensor(seconds)))
 
 
@@ -101,9 +102,7 @@ def test_hub_folder_gives_the_published_states(hub: nn.Module, hub_folder: Path,
 @pytest.mark.slow
 def test_full_size_unilm_checkpoint_gives_the_published_states(tmp_path: Path) -> None:
     network = unilm_network(BASE_PLUS)
-    encoder = WavLM.from_checkpoint(
-        save_unilm(network, BASE_PLUS, tmp_path / "WavLM-Base+.pt"), trust_checkpoint=True, layers="all"
-    )
+    encoder = WavLM.from_checkpoint(save_unilm(network, BASE_PLUS, tmp_path / "WavLM-Base+.pt"), TRUSTED, layers="all")
     assert encoder.config == BASE_PLUS
     for seconds in (0.3, 2.0, 10.0):
         check_states(encoder, music_tensor(seconds), unilm_states(network, music_tensor(seconds)))
@@ -124,7 +123,7 @@ def test_odd_kernel_of_the_long_convolution(tmp_path: Path) -> None:
     config = WavLMConfig(**{**vars(TINY), "pos_conv_kernel": 15})
     network = unilm_network(config)
     path = save_unilm(network, config, tmp_path / "odd.pt")
-    encoder = WavLM.from_checkpoint(path, trust_checkpoint=True, layers="all")
+    encoder = WavLM.from_checkpoint(path, TRUSTED, layers="all")
     check_states(encoder, music_tensor(1.0), unilm_states(network, music_tensor(1.0)))
 
 
@@ -138,7 +137,7 @@ def test_every_spelling_and_place_of_hub_weights_gives_the_same_encoder(hub_fold
     folder.mkdir()
     (folder / "config.json").write_bytes((hub_folder / "config.json").read_bytes())
     torch.save(older, folder / "pytorch_model.bin")
-    assert WavLM.from_checkpoint(folder, trust_checkpoint=True).fingerprint() == known
+    assert WavLM.from_checkpoint(folder, TRUSTED).fingerprint() == known
     save_file({key: value for key, value in older.items() if key != "masked_spec_embed"}, folder / "any.safetensors")
     assert WavLM.from_checkpoint(folder / "any.safetensors").fingerprint() == known
 
@@ -327,7 +326,7 @@ def test_weights_that_do_not_fit_are_refused(
         key, path = "encoder.layers.1.attention.q_proj.weight", hub_folder / "model.safetensors"
         save_file({name: value.contiguous() for name, value in harm(hub.state_dict(), key).items()}, path)
     with pytest.raises(ModelFormatError, match=message.format(key=key)) as refusal:
-        WavLM.from_checkpoint(path, trust_checkpoint=True)
+        WavLM.from_checkpoint(path, TRUSTED)
     assert str(path) in str(refusal.value)
 
 
@@ -351,7 +350,7 @@ def test_every_kind_of_tensor_is_needed(unilm: nn.Module, key: str) -> None:
 def test_anything_but_a_table_of_tensors_is_refused(held: Any, hub_folder: Path) -> None:
     torch.save(held, hub_folder / "other.bin")
     with pytest.raises(ModelFormatError, match="holds no table of tensors"):
-        WavLM.from_checkpoint(hub_folder / "other.bin", trust_checkpoint=True)
+        WavLM.from_checkpoint(hub_folder / "other.bin", TRUSTED)
 
 
 def test_pickle_is_not_read_without_trust(unilm_file: Path) -> None:
@@ -364,21 +363,21 @@ def test_truncated_file_is_refused(unilm_file: Path, hub_folder: Path, layout: s
     path = unilm_file if layout == "unilm" else hub_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelFormatError, match="cannot be read"):
-        WavLM.from_checkpoint(path, trust_checkpoint=True)
+        WavLM.from_checkpoint(path, TRUSTED)
 
 
 def test_content_and_not_the_name_tells_the_layout(unilm_file: Path, hub_folder: Path, encoder: WavLM) -> None:
     renamed = unilm_file.rename(hub_folder / "pytorch_model.bin")
-    loaded = WavLM.from_checkpoint(renamed, trust_checkpoint=True, layers="all")
+    loaded = WavLM.from_checkpoint(renamed, TRUSTED, layers="all")
     assert loaded.fingerprint() == encoder.fingerprint()
 
 
 def test_file_renamed_to_another_format_is_refused(unilm_file: Path, hub_folder: Path) -> None:
     with pytest.raises(ModelFormatError, match="cannot be read"):
-        WavLM.from_checkpoint(unilm_file.rename(unilm_file.with_suffix(".safetensors")), trust_checkpoint=True)
+        WavLM.from_checkpoint(unilm_file.rename(unilm_file.with_suffix(".safetensors")), TRUSTED)
     renamed = (hub_folder / "model.safetensors").rename(hub_folder / "pytorch_model.bin")
     with pytest.raises(ModelFormatError, match="cannot be read"):
-        WavLM.from_checkpoint(renamed, trust_checkpoint=True)
+        WavLM.from_checkpoint(renamed, TRUSTED)
 
 
 def test_weights_without_settings_are_refused(unilm: nn.Module, hub_folder: Path, tmp_path: Path) -> None:
@@ -387,7 +386,7 @@ def test_weights_without_settings_are_refused(unilm: nn.Module, hub_folder: Path
         WavLM.from_checkpoint(hub_folder)
     torch.save(unilm.state_dict(), tmp_path / "bare.pt")
     with pytest.raises(ModelFormatError, match=r"config\.json is missing"):
-        WavLM.from_checkpoint(tmp_path / "bare.pt", trust_checkpoint=True)
+        WavLM.from_checkpoint(tmp_path / "bare.pt", TRUSTED)
 
 
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
@@ -402,7 +401,7 @@ def test_another_network_in_unilm_layout_is_refused(unilm: nn.Module, tmp_path: 
     settings = {**unilm_settings(TINY), **dict([change])}
     torch.save({"cfg": settings, "model": unilm.state_dict()}, tmp_path / "WavLM-Large.pt")
     with pytest.raises(ModelFormatError, match=f"another network than WavLM Base.*: {change[0]} is {change[1]!r}, not"):
-        WavLM.from_checkpoint(tmp_path / "WavLM-Large.pt", trust_checkpoint=True)
+        WavLM.from_checkpoint(tmp_path / "WavLM-Large.pt", TRUSTED)
 
 
 @pytest.mark.parametrize("change", [*HUB_LARGE.items(), ("model_type", "wav2vec2"), ("add_adapter", True)])
@@ -428,7 +427,7 @@ def test_another_network_in_hub_layout_is_refused(hub_folder: Path, change: tupl
 def test_settings_that_make_no_network_are_refused(unilm: nn.Module, tmp_path: Path, change: dict[str, Any]) -> None:
     torch.save({"cfg": unilm_settings(TINY) | change, "model": unilm.state_dict()}, tmp_path / "x.pt")
     with pytest.raises(ModelFormatError, match=r"x\.pt holds no cfg of WavLM"):
-        WavLM.from_checkpoint(tmp_path / "x.pt", trust_checkpoint=True)
+        WavLM.from_checkpoint(tmp_path / "x.pt", TRUSTED)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from mmmos.model.system import combine
 from mmmos.scores import AXES, LABEL_RANGE
 from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
-from tests.toys import ToyEncoder
+from tests.toys import CPU, ToyEncoder
 
 pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
 
@@ -131,7 +131,7 @@ def run(folder: Path, text: str, sets: Sets, out: str = "out", **options: object
     """The experiment of that text, in `folder/out` with its features in `folder/cache`."""
     (folder / "e.toml").write_text(text)
     experiment = read_experiment(folder / "e.toml")
-    source = EncoderSource((), "cpu")
+    source = EncoderSource((), CPU)
     return run_experiment(experiment, sets, folder / out, folder / "cache", source, workers=2, **options)
 
 

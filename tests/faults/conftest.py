@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from mmmos import cli
-from mmmos.encoders.table import load_encoder
+from mmmos.encoders.table import open_encoder
 from mmmos.errors import AUDIO_ERROR_CODES
 from mmmos.inference.predictor import Predictor
 from mmmos.model import load as models
@@ -76,7 +76,7 @@ def check_row(row: Row) -> None:
             assert all(0 < score < 10 for score in axes(row))
 
 
-load_encoder_once = cache(load_encoder)
+open_encoder_once = cache(open_encoder)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def mmmos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["mmmos", *map(str, words)])
             patch.setattr(signal, "signal", lambda *_: None)  # the signals stay pytest's
-            patch.setattr(models, "load_encoder", load_encoder_once)
+            patch.setattr(models, "open_encoder", open_encoder_once)
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         out, notes = capsys.readouterr()

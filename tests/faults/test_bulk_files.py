@@ -29,6 +29,7 @@ from mmmos.scores import AXES
 from tests.broken_files import KINDS, RATE, encode, write_sounds
 from tests.bulk_toys import tiny_model
 from tests.sounds import chord
+from tests.toys import CPU
 
 pytestmark = pytest.mark.slow  # from end to end
 
@@ -118,7 +119,7 @@ def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: P
     (tmp_path / "locked.wav").chmod(0)
     os.mkfifo(tmp_path / "stuck.wav")
     names = ["a.wav", "stuck.wav", "b.wav", "locked.wav", "c.wav"]
-    task = ScoreTask(str(model), device="cpu", deadline=5.0)
+    task = ScoreTask(str(model), CPU, deadline=5.0)
     store = open_store(tmp_path / "out")
     plan = make_plan(store, [Clip(name, str(tmp_path / name)) for name in names], task.describe(), 5)
     with closing(LocalWorkers(store, plan, task, 1)) as workers:

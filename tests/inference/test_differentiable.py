@@ -22,7 +22,7 @@ from mmmos.model.quality import ModelConfig
 from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES
 from tests.sounds import music
-from tests.toys import SlowToy, ToyEncoder, toy_config, toy_member, toy_model
+from tests.toys import CPU, SlowToy, ToyEncoder, toy_config, toy_member, toy_model
 
 DROPOUT = toy_config(heads=HeadConfig(dropout=0.5), fusion=FusionConfig("mean_std", "none", standardize=True))
 PQ = AXES.index("PQ")
@@ -30,7 +30,7 @@ PQ = AXES.index("PQ")
 
 @pytest.fixture
 def toys(toy_encoder: ToyEncoder) -> Predictor:
-    return Predictor(toy_model(toy_member(0, DROPOUT), toy_member(1, DROPOUT)), device="cpu")
+    return Predictor(toy_model(toy_member(0, DROPOUT), toy_member(1, DROPOUT)), CPU)
 
 
 def test_module_gives_the_scores_of_one_window(scorer: Predictor) -> None:
@@ -120,7 +120,7 @@ def test_bound_of_huge_scores_is_the_end_of_the_scale(far: float) -> None:
 
 def test_bounded_scores_are_those_of_score_on_the_models_own_scale(toy_encoder: ToyEncoder) -> None:
     model = replace(toy_model(toy_member(0)), info=ModelInfo(label_range=(1.0, 5.0)))
-    predictor = Predictor(model, device="cpu")
+    predictor = Predictor(model, CPU)
     wave = torch.from_numpy(music(0.5))[None]
     raw, bounded = predictor.module(wave, bounded=False), predictor.module(wave)
     assert (raw > 5).any()
@@ -142,7 +142,7 @@ def test_silence_has_the_lowest_score_and_no_gradient(scorer: Predictor, level: 
 
 def test_silence_of_another_scale_is_its_lowest(toy_encoder: ToyEncoder) -> None:
     model = replace(toy_model(toy_member(0)), info=ModelInfo(label_range=(1.0, 5.0)))
-    assert Predictor(model, device="cpu").module(torch.zeros(1, 8_000)).tolist() == [[1.0] * 4]
+    assert Predictor(model, CPU).module(torch.zeros(1, 8_000)).tolist() == [[1.0] * 4]
 
 
 def test_silence_in_a_batch_leaves_the_others_as_they_are(scorer: Predictor) -> None:
@@ -168,7 +168,7 @@ def test_a_pause_has_a_gradient_of_the_order_of_the_sound(scorer: Predictor) -> 
 def test_an_axis_without_ratings_is_nan_and_has_no_gradient(toy_encoder: ToyEncoder) -> None:
     model = replace(toy_model(toy_member(0)), info=ModelInfo(rated=("PQ",)))
     wave = torch.from_numpy(music(0.5))[None].requires_grad_()
-    scores = Predictor(model, device="cpu").module(wave)
+    scores = Predictor(model, CPU).module(wave)
     assert scores.isnan().tolist() == [[axis != "PQ" for axis in AXES]]
     (slope,) = torch.autograd.grad(scores[:, :PQ].sum(), wave, retain_graph=True)
     assert not slope.any()
@@ -350,8 +350,8 @@ def test_ensemble_weights_are_heeded(toy_encoder: ToyEncoder) -> None:
     members = toy_member(0), toy_member(1)
     wave = torch.from_numpy(music(0.5))[None]
     weights = torch.tensor([[1.0, 0.0, 0.5, 0.25], [0.0, 1.0, 0.5, 0.75]])
-    both = Predictor(toy_model(*members, weights=weights.double().numpy()), device="cpu").module(wave)
-    alone = torch.stack([Predictor(toy_model(member), device="cpu").module(wave) for member in members])
+    both = Predictor(toy_model(*members, weights=weights.double().numpy()), CPU).module(wave)
+    alone = torch.stack([Predictor(toy_model(member), CPU).module(wave) for member in members])
     torch.testing.assert_close(both, (alone * weights[:, None]).sum(dim=0))
 
 
@@ -364,7 +364,7 @@ def test_too_short_waves_are_refused(toys: Predictor) -> None:
 def test_one_waveform_serves_encoders_of_two_rates(toy_encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENCODERS, "slow", SlowToy)
     specs = (EncoderSpec(kind.name, kind.block_dims, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
-    predictor = Predictor(toy_model(toy_member(0, ModelConfig(tuple(specs)))), device="cpu")
+    predictor = Predictor(toy_model(toy_member(0, ModelConfig(tuple(specs)))), CPU)
     assert predictor.module.sample_rate == 16_000
     waves = torch.from_numpy(music(1.0)).repeat(2, 1).requires_grad_()
     loud_tail = waves.clone()

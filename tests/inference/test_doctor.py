@@ -59,15 +59,15 @@ def test_an_encoder_that_cannot_be_loaded_is_told_and_the_rest_is_still_looked_a
 
 @pytest.mark.usefixtures("_quick")
 def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requested = []
 
     def locate(name: str, options: LoadOptions) -> None:
-        asked.append((name, options))
+        requested.append((name, options))
         raise ModelNotFoundError("not here")
 
-    monkeypatch.setattr(doctor, "locate", locate)
+    monkeypatch.setattr("mmmos.encoders.table.locate", locate)
     assert all(check.ok for check in found().values())
-    assert asked == [(name, LoadOptions(local_files_only=True)) for name in ENCODERS if name in PUBLISHED]
+    assert requested == [(name, LoadOptions(local_files_only=True)) for name in ENCODERS if name in PUBLISHED]
 
 
 @pytest.mark.parametrize(("off", "ok"), [(0.002, True), (-0.02, False), (float("nan"), False)])

@@ -28,6 +28,7 @@ from mmmos.audio.windows import ClipReport, cut
 from mmmos.encoders.base import EncoderSpec, encode_windows
 from mmmos.encoders.table import ENCODERS
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.folder import save_ensemble
 from mmmos.model.fusion import FusionConfig
@@ -39,7 +40,7 @@ from mmmos.scores import AXES, Scale, Scores
 from mmmos.version import VERSION
 from tests.recorded_progress import RecordedProgress
 from tests.sounds import SAMPLES, music
-from tests.toys import SlowToy, ToyEncoder, toy_config, toy_member, toy_model
+from tests.toys import CPU, SlowToy, ToyEncoder, toy_config, toy_member, toy_model
 
 RATE = 16_000
 
@@ -55,7 +56,7 @@ def toys() -> Iterator[Predictor]:
     """An ensemble of two on the toy encoder, which hears how loud a clip is."""
     config = toy_config(fusion=FusionConfig("mean_std", "none"))
     with mock.patch.dict(ENCODERS, {"toy": ToyEncoder}):
-        predictor = Predictor(toy_model(toy_member(0, config), toy_member(1, config)), device="cpu")
+        predictor = Predictor(toy_model(toy_member(0, config), toy_member(1, config)), CPU)
     yield predictor
     predictor.close()
 
@@ -88,7 +89,7 @@ def test_same_clip_same_score_every_time(toys: Predictor, make_file: Callable[..
     first = toys.score(path)
     toys.score(make_file("b.wav", 4.0))
     assert axes(toys.score(path)) == axes(first)
-    another = Predictor(toys.model, device="cpu")
+    another = Predictor(toys.model, CPU)
     assert axes(another.score(path)) == axes(first)
     another.close()
 
@@ -155,7 +156,7 @@ def test_what_is_no_audio_is_refused(toys: Predictor, audio: object) -> None:
 @pytest.mark.parametrize("decoder", [SequentialDecoder(), PrefetchingDecoder(2)])
 def test_bytes_and_open_files_score_as_their_path(make_file: Callable[..., Path], decoder: Decoder) -> None:
     path = make_file("a.flac", 11.3, 44_100, channels=2)
-    with Predictor(toy_model(toy_member(0)), device="cpu", decoder=decoder) as toys, open(path, "rb") as file:
+    with Predictor(toy_model(toy_member(0)), CPU, decoder=decoder) as toys, open(path, "rb") as file:
         expected = toys.score(path)
         found = toys.score([path.read_bytes(), file, path.read_bytes()[:100]])
         assert [(scores.id, scores.path) for scores in found] == [("bytes", None), (str(path), None), ("bytes", None)]
@@ -173,20 +174,20 @@ def test_stream_takes_clips_alone(toys: Predictor) -> None:
 def test_score_that_is_no_number_is_an_error_of_its_clip(value: float) -> None:
     member = toy_member(0)
     member.model.heads.axes["PQ"][-1].bias.fill_(value)
-    toys = Predictor(toy_model(member), device="cpu")
+    toys = Predictor(toy_model(member), CPU)
     first, silent = toys.score([music(1.0), np.zeros(RATE)], sample_rate=RATE)
     assert (first.status, first.error.code) == ("error", "scoring_failed")
     assert all(map(math.isnan, axes(first)))
     assert silent.warnings[0] == "silent"
     model = replace(toys.model, info=ModelInfo(rated=("CE", "CU", "PC")))
-    assert Predictor(model, device="cpu").score(music(1.0), sample_rate=RATE).status == "ok"
+    assert Predictor(model, CPU).score(music(1.0), sample_rate=RATE).status == "ok"
 
 
 def test_scores_beyond_the_scale_are_put_on_its_end_with_a_warning(toys: Predictor) -> None:
     raw = toys.score(music(25.0), sample_rate=RATE)
     end = sorted(axes(raw))[2]  # one axis is on the end of this scale, one beyond
     model = replace(toys.model, info=ModelInfo(label_range=(-10.0, end)))
-    scores = Predictor(model, device="cpu").score(music(25.0), sample_rate=RATE)
+    scores = Predictor(model, CPU).score(music(25.0), sample_rate=RATE)
     assert axes(scores) == [min(score, end) for score in axes(raw)]
     assert ("out_of_range" in raw.warnings, "out_of_range" in scores.warnings) == (False, True)
 
@@ -195,7 +196,7 @@ def test_members_clipped_one_by_one_are_a_warning_too(toys: Predictor) -> None:
     raw = toys.score(music(1.0), sample_rate=RATE)
     end = raw.PQ + raw.PQ_std / 2  # beyond the mean, within the spread
     model = replace(toys.model, info=ModelInfo(rated=("PQ",), label_range=(-10.0, end), clip_output=True))
-    scores = Predictor(model, device="cpu").score(music(1.0), sample_rate=RATE)
+    scores = Predictor(model, CPU).score(music(1.0), sample_rate=RATE)
     assert scores.PQ < raw.PQ
     assert "out_of_range" in scores.warnings
 
@@ -203,7 +204,7 @@ def test_members_clipped_one_by_one_are_a_warning_too(toys: Predictor) -> None:
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_batches_without_windows_are_refused(toys: Predictor, batch_size: int) -> None:
     with pytest.raises(UsageError, match="from 1 on"):
-        Predictor(toys.model, device="cpu", batch_size=batch_size)
+        Predictor(toys.model, CPU, batch_size=batch_size)
 
 
 def test_a_model_is_named_by_text_or_a_path() -> None:
@@ -270,7 +271,7 @@ def test_batches_change_no_score(
     paths = [make_file(f"{seconds}.wav", seconds) for seconds in (0.7, 23.0, 10.0, 1.3)]
     paths[2:2] = [bad, tmp_path / "nosuch.wav"]
     one_by_one = toys.score(paths)
-    batched = Predictor(toys.model, device="cpu", batch_size=batch_size)
+    batched = Predictor(toys.model, CPU, batch_size=batch_size)
     for ours, expected in zip(batched.score(paths), one_by_one, strict=True):
         assert axes(ours) == pytest.approx(axes(expected), abs=1e-4, nan_ok=True)
         unscored = {axis: 0.0 for axis in (*AXES, *(f"{axis}_std" for axis in AXES))}
@@ -282,7 +283,7 @@ def test_batches_change_no_score(
 
 def test_real_encoders_do_not_hear_neighbours(scorer: Predictor) -> None:
     clips = [music(seconds, seed=i) for i, seconds in enumerate((0.5, 3.0, 1.2, 0.5))]
-    batched = Predictor(scorer.model, device="cpu", batch_size=4)
+    batched = Predictor(scorer.model, CPU, batch_size=4)
     for ours, clip in zip(batched.score(clips, sample_rate=RATE), clips, strict=True):
         assert axes(ours) == pytest.approx(axes(scorer.score(clip, sample_rate=RATE)), abs=1e-4)
 
@@ -312,7 +313,7 @@ def test_rows_of_segments_have_their_own_warnings(tmp_path: Path, decoder: Decod
     soundfile.write(tmp_path / "a.wav", wave, rate, "PCM_16")
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-600])
     of_file = ["downmixed", "truncated"]
-    with Predictor(toy_model(toy_member(0, config)), device="cpu", decoder=decoder) as predictor:
+    with Predictor(toy_model(toy_member(0, config)), CPU, decoder=decoder) as predictor:
         clips = [Clip("a", str(tmp_path / "a.wav"))]
         (whole,), rows = list(predictor.stream(clips)), list(predictor.stream(clips, segments=True))
     own = [[word for word in row.warnings if word not in of_file] for row in rows]
@@ -373,7 +374,7 @@ def test_the_longest_minimum_of_the_encoders_counts() -> None:
         min_samples = RATE // 2
 
     with mock.patch.dict(ENCODERS, {"toy": Patient}):
-        predictor = Predictor(toy_model(toy_member(0)), device="cpu")
+        predictor = Predictor(toy_model(toy_member(0)), CPU)
     with pytest.raises(AudioError, match="at least 500 ms"):
         predictor.score(music(0.4), sample_rate=RATE)
     assert not math.isnan(predictor.score(music(10.2), sample_rate=RATE).PQ)  # the rest is left out
@@ -382,8 +383,8 @@ def test_the_longest_minimum_of_the_encoders_counts() -> None:
 def test_an_ensemble_is_the_weighted_mean_of_its_members_and_their_spread() -> None:
     members = [toy_member(seed) for seed in range(3)]
     weights = np.random.default_rng(0).dirichlet([1, 1, 1], 4).T
-    together = Predictor(toy_model(*members, weights=weights), device="cpu").score(music(12.0), sample_rate=RATE)
-    singles = [Predictor(toy_model(member), device="cpu").score(music(12.0), sample_rate=RATE) for member in members]
+    together = Predictor(toy_model(*members, weights=weights), CPU).score(music(12.0), sample_rate=RATE)
+    singles = [Predictor(toy_model(member), CPU).score(music(12.0), sample_rate=RATE) for member in members]
     values = np.array([axes(single) for single in singles])
     mean = np.average(values, axis=0, weights=weights)
     np.testing.assert_allclose(axes(together), mean)
@@ -399,7 +400,7 @@ def test_a_window_is_encoded_once_whatever_the_number_of_members(toys: Predictor
 
 def test_every_encoder_hears_its_own_rate() -> None:
     specs = tuple(EncoderSpec(kind.name, kind.block_dims, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
-    predictor = Predictor(toy_model(toy_member(0, ModelConfig(specs))), device="cpu")
+    predictor = Predictor(toy_model(toy_member(0, ModelConfig(specs))), CPU)
     samples = music(11.0, 22_050)
     *windows, _ = cut(Clip("a", samples=samples[:, None], sample_rate=22_050), predictor.rates, 0.1)
     for window in windows:
@@ -427,7 +428,7 @@ def test_scores_come_in_order_and_as_soon_as_they_are_known(toys: Predictor) -> 
 
 def test_a_clip_waits_for_its_own_windows_alone(toys: Predictor) -> None:
     """Batches of two windows: A B1 | B2 C | D."""
-    predictor = Predictor(toys.model, device="cpu", batch_size=2)
+    predictor = Predictor(toys.model, CPU, batch_size=2)
     taken = []
 
     def clips() -> Iterator[Clip]:
@@ -466,7 +467,7 @@ def test_stream_reports_every_window_and_clip(toys: Predictor, tmp_path: Path, b
         Clip("c", samples=music(1.0)[:, None], sample_rate=RATE),
     ]
     events = RecordedProgress()
-    predictor = Predictor(toys.model, device="cpu", batch_size=batch_size)
+    predictor = Predictor(toys.model, CPU, batch_size=batch_size)
     list(predictor.stream(clips, segments=segments, progress=events))
     assert (events.total_windows, events.total_clips) == (3 + 1, 3)
     if batch_size == 1:
@@ -500,7 +501,7 @@ def test_a_decoder_that_dies_costs_its_clip_alone(toys: Predictor, make_file: Ca
 
 
 def test_samples_in_memory_need_no_process() -> None:
-    predictor = Predictor(toy_model(toy_member(0)), device="cpu")
+    predictor = Predictor(toy_model(toy_member(0)), CPU)
     predictor.score(music(1.0), sample_rate=RATE)
     assert predictor.decoder.isolated.process is None  # type: ignore[attr-defined]
 
@@ -508,18 +509,18 @@ def test_samples_in_memory_need_no_process() -> None:
 def test_encoders_other_than_those_of_training_are_refused() -> None:
     spec = EncoderSpec("toy", ToyEncoder.block_dims, ToyEncoder(gain=2.0).fingerprint())
     with pytest.raises(ModelFormatError, match="toys was trained on another version of the encoder toy"):
-        Predictor(toy_model(toy_member(0, ModelConfig((spec,)))), device="cpu")
-    Predictor(toy_model(toy_member(0, ModelConfig((replace(spec, options={"gain": 2.0}),)))), device="cpu")
+        Predictor(toy_model(toy_member(0, ModelConfig((spec,)))), CPU)
+    Predictor(toy_model(toy_member(0, ModelConfig((replace(spec, options={"gain": 2.0}),)))), CPU)
 
 
 def test_an_encoder_that_is_not_there_is_told() -> None:
     spec = EncoderSpec("nosuch", (4,), "")
     with pytest.raises(ModelNotFoundError, match="'nosuch'"):
-        Predictor(toy_model(toy_member(0, ModelConfig((spec,)))), device="cpu")
+        Predictor(toy_model(toy_member(0, ModelConfig((spec,)))), CPU)
 
 
 def test_bfloat16_is_recorded_and_real(toys: Predictor) -> None:
-    half = Predictor(toys.model, device="cpu", dtype="bfloat16")
+    half = Predictor(toys.model, LoadOptions("cpu", "bfloat16"))
     *windows, report = cut(Clip("a", samples=music(2.0)[:, None], sample_rate=RATE), [RATE], 0.1)
     assert isinstance(report, ClipReport)
     ours, exact = (encode_windows(each.encoders, windows, each.dtype)["toy"].frames for each in (half, toys))
@@ -532,13 +533,13 @@ def test_bfloat16_is_recorded_and_real(toys: Predictor) -> None:
     assert axes(scores) == pytest.approx(axes(reference), abs=0.1)
     assert axes(scores) != axes(reference)
     for dtype in ("auto", "float32"):
-        same = Predictor(toys.model, device="cpu", dtype=dtype).score(music(2.0), sample_rate=RATE)
+        same = Predictor(toys.model, LoadOptions("cpu", dtype)).score(music(2.0), sample_rate=RATE)
         assert axes(same) == axes(reference)
         assert same.provenance.dtype == "float32"
 
 
 def test_real_encoders_run_in_bfloat16(scorer: Predictor) -> None:
-    half = Predictor(scorer.model, device="cpu", dtype="bfloat16")
+    half = Predictor(scorer.model, LoadOptions("cpu", "bfloat16"))
     ours, exact = (axes(each.score(music(1.0), sample_rate=RATE)) for each in (half, scorer))
     assert ours == pytest.approx(exact, abs=0.3)
     assert ours != exact
@@ -547,19 +548,19 @@ def test_real_encoders_run_in_bfloat16(scorer: Predictor) -> None:
 @pytest.mark.parametrize("dtype", ["bf16", "float16", "int8", None, torch.bfloat16])
 def test_a_precision_that_there_is_not_is_refused(toys: Predictor, dtype: object) -> None:
     with pytest.raises(UsageError, match="auto, float32, bfloat16"):
-        Predictor(toys.model, device="cpu", dtype=dtype)
+        Predictor(toys.model, LoadOptions("cpu", dtype))
 
 
 @pytest.mark.parametrize("device", ["tpu-9", "gpu", "cuda", "cuda:1"])
 def test_a_device_that_there_is_not_is_refused(toys: Predictor, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match=f"'{device}'"):
-        Predictor(toys.model, device=device)
+        Predictor(toys.model, LoadOptions(device))
 
 
 def test_provenance_is_in_every_row(toys: Predictor, tmp_path: Path) -> None:
     model = replace(toys.model, sha256="f" * 64, info=ModelInfo(calibrated=True, commercial_use=True))
-    predictor = Predictor(model, device="cpu")
+    predictor = Predictor(model, CPU)
     for scores in predictor.stream(
         [Clip("a", samples=music(1.0)[:, None], sample_rate=RATE), Clip("b", str(tmp_path / "nosuch.wav"))]
     ):
@@ -632,7 +633,7 @@ def test_a_score_rests_on_the_weakest_of_what_the_clip_may_be(
     member.model.heads.gate.weight.zero_()
     member.model.heads.gate.bias.copy_(torch.tensor(shares).log())
     basis = {"music": dict.fromkeys(AXES, "human"), "sound": {"PQ": "constructed"}}
-    with Predictor(replace(toy_model(member), info=ModelInfo(basis=basis)), device="cpu") as predictor:
+    with Predictor(replace(toy_model(member), info=ModelInfo(basis=basis)), CPU) as predictor:
         scores = predictor.score(music(1.0), sample_rate=RATE)
     assert (scores.domain, scores.PQ_basis) == (domain, rests_on)
 
@@ -643,7 +644,7 @@ def test_scores_name_the_scale_of_the_model_and_are_clipped_to_it(
 ) -> None:
     member = replace(toy_member(0), scale=Scale((1000.0, -1000.0, 1000.0, -1000.0), (1.0,) * 4))
     info = ModelInfo(clip_output=True, label_range=label_range)
-    with Predictor(replace(toy_model(member), info=info), device="cpu") as predictor:
+    with Predictor(replace(toy_model(member), info=info), CPU) as predictor:
         scores = predictor.score(music(1.0), sample_rate=RATE)
         (missing,) = predictor.score(["no-such-file.wav"])
     low, high = label_range

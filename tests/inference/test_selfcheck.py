@@ -11,7 +11,7 @@ from mmmos.inference.selfcheck import check_clip, check_scores
 from mmmos.model.load import load_model
 from mmmos.model.system import Member
 from mmmos.scores import AXES
-from tests.toys import ToyEncoder, toy_member, toy_model
+from tests.toys import CPU, ToyEncoder, toy_member, toy_model
 
 
 def test_the_clip_is_always_the_same_and_has_no_fault(scorer: Predictor) -> None:
@@ -26,7 +26,7 @@ def test_the_clip_is_always_the_same_and_has_no_fault(scorer: Predictor) -> None
 def test_check_scores_are_those_of_a_predictor(toy_encoder: ToyEncoder) -> None:
     model = toy_model(toy_member(0), toy_member(1))
     samples, rate = check_clip()
-    scores = Predictor(model, device="cpu").score(samples, sample_rate=rate)
+    scores = Predictor(model, CPU).score(samples, sample_rate=rate)
     assert check_scores(model) == {axis: round(scores[axis], 4) for axis in AXES}
 
 

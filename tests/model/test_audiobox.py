@@ -24,11 +24,13 @@ from mmmos.audio.windows import WINDOW_SECONDS
 from mmmos.encoders.wavlm import WavLM
 from mmmos.encoders.wavlm_checkpoint import SIZES, WavLMConfig
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor
 from mmmos.model.audiobox import STATES, is_audiobox, load_audiobox
 from mmmos.model.system import ModelInfo, ScoringModel
 from mmmos.scores import AXES, Scores
 from tests.sounds import Wave, music_and_sweep
+from tests.toys import CPU, TRUSTED
 
 # Of the package: its older weight norm, and its two kinds of mask.
 pytestmark = [
@@ -154,7 +156,7 @@ def table(scores: Iterable[Scores]) -> NDArray[np.float64]:
 
 
 def predict(model: ScoringModel, clips: list[Wave], **options: Any) -> NDArray[np.float64]:
-    return table(Predictor(model, device="cpu", **options).score(clips, sample_rate=RATE))
+    return table(Predictor(model, CPU, **options).score(clips, sample_rate=RATE))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def test_every_kind_of_head_scores_as_published(
     path = SAVERS[layout](model, tmp_path / layout)
     clips = [music_and_sweep(2.5, 1), music_and_sweep(7.0, 2)]
     expected = reference(tiny, path)(clips)
-    found = predict(load_audiobox("audiobox", path, trust_checkpoint=True), clips)
+    found = predict(load_audiobox("audiobox", path, TRUSTED), clips)
     np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
     assert np.abs(expected[0] - expected[1]).min() > 10 * ATOL  # the scores do depend on the clip
 
@@ -205,7 +207,7 @@ def test_every_kind_of_head_scores_as_published(
 @pytest.mark.parametrize("layout", SAVERS)
 def test_dropout_shifts_the_published_numbering_and_no_score(tiny: Any, tmp_path: Path, layout: str) -> None:
     path = SAVERS[layout](build(tiny, proj_num_layer=3, proj_dropout=0.2), tmp_path / layout)
-    found = predict(load_audiobox("audiobox", path, trust_checkpoint=True), [music_and_sweep(1.0)])
+    found = predict(load_audiobox("audiobox", path, TRUSTED), [music_and_sweep(1.0)])
     np.testing.assert_allclose(found, reference(tiny, path)([music_and_sweep(1.0)]), atol=ATOL, rtol=0)
 
 
@@ -224,7 +226,7 @@ def test_a_batch_of_mixed_lengths_scores_as_published(tiny: Any, folder: Path, b
 
 def test_each_window_scores_as_published(tiny: Any, folder: Path) -> None:
     clip = music_and_sweep(12.0)
-    windows = Predictor(load_audiobox("audiobox", folder), device="cpu").segments(clip, sample_rate=RATE)
+    windows = Predictor(load_audiobox("audiobox", folder), CPU).segments(clip, sample_rate=RATE)
     expected = reference(tiny, folder)([clip[: 10 * RATE], clip[10 * RATE :]])
     np.testing.assert_allclose(table(windows), expected, atol=ATOL, rtol=0)
 
@@ -239,7 +241,7 @@ def test_a_tail_too_short_to_hear_is_left_out_where_the_package_weighs_it_in(tin
 
 def test_silent_windows_are_left_out_where_the_package_scores_silence(tiny: Any, folder: Path) -> None:
     heard, silence = music_and_sweep(10.0), np.zeros(10 * RATE, dtype=np.float32)
-    predictor = Predictor(load_audiobox("audiobox", folder), device="cpu")
+    predictor = Predictor(load_audiobox("audiobox", folder), CPU)
     scores = predictor.score([np.concatenate([heard, silence]), silence], sample_rate=RATE)
     expected = reference(tiny, folder)([heard, silence])
     np.testing.assert_allclose(table(scores[:1]), expected[:1], atol=ATOL, rtol=0)
@@ -251,7 +253,7 @@ def test_silent_windows_are_left_out_where_the_package_scores_silence(tiny: Any,
 def test_gradients_reach_the_wave_through_the_same_scores(tiny: Any, folder: Path) -> None:
     clips = [music_and_sweep(1.0, 0), music_and_sweep(2.0, 1)]
     waves = nn.utils.rnn.pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True).requires_grad_()
-    scores = Predictor(load_audiobox("audiobox", folder), device="cpu").module(waves, torch.tensor([RATE, 2 * RATE]))
+    scores = Predictor(load_audiobox("audiobox", folder), CPU).module(waves, torch.tensor([RATE, 2 * RATE]))
     np.testing.assert_allclose(scores.detach().numpy(), reference(tiny, folder)(clips), atol=ATOL, rtol=0)
     scores.sum().backward()
     assert waves.grad is not None
@@ -266,7 +268,7 @@ def test_full_size_scores_as_published(package: Any, tmp_path: Path) -> None:
     path = save_file(build(package, **settings), tmp_path / "checkpoint.pt")
     clips = [music_and_sweep(seconds, seed) for seed, seconds in enumerate((0.3, 23.7))]
     expected = reference(package, path)(clips)
-    model = load_audiobox("audiobox", path, trust_checkpoint=True)
+    model = load_audiobox("audiobox", path, TRUSTED)
     np.testing.assert_allclose(predict(model, clips), expected, atol=ATOL, rtol=0)
     assert np.ptp(expected, axis=0).min() > 10 * ATOL
 
@@ -287,7 +289,7 @@ def test_clips_are_padded_to_ten_seconds_and_their_own_frames_are_kept() -> None
 
 def test_rows_say_which_model_it_was_and_what_it_may_be_used_for(folder: Path) -> None:
     info = ModelInfo(calibrated=True, commercial_use=True)
-    predictor = Predictor(load_audiobox("audiobox", folder, info=info), device="cpu")
+    predictor = Predictor(load_audiobox("audiobox", folder, info=info), CPU)
     assert load_audiobox("mine", folder).info == ModelInfo(training={"source": str(folder)})  # nobody knows what it is
     row = predictor.score(music_and_sweep(1.0), sample_rate=RATE).row()
     assert (row["model"], row["calibrated"], row["commercial_use"]) == ("audiobox", True, True)
@@ -390,7 +392,7 @@ def test_settings_of_another_model_are_refused(folder: Path, file: Path, change:
         load_audiobox("audiobox", folder)
     edit_file(file, lambda held: held["model_cfg"].update(change))
     with pytest.raises(ModelFormatError, match=named):
-        load_audiobox("audiobox", file, trust_checkpoint=True)
+        load_audiobox("audiobox", file, TRUSTED)
 
 
 @pytest.mark.parametrize("name", ["proj_num_layer", "proj_ln", "normalize_embed", "target_transform"])
@@ -438,7 +440,7 @@ def test_a_truncated_file_is_refused(folder: Path, file: Path, share: float) -> 
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
         with pytest.raises(ModelFormatError, match="cannot be read"):
-            load_audiobox("audiobox", asked, trust_checkpoint=True)
+            load_audiobox("audiobox", asked, TRUSTED)
 
 
 def test_a_pickle_is_not_read_without_trust(file: Path) -> None:
@@ -462,7 +464,7 @@ def test_code_in_a_pickle_never_runs(file: Path, tmp_path: Path, place: str) -> 
     edit_file(file, lambda held: held[place].update(payload=Payload(marker)))
     for trust in (False, True):
         with pytest.raises(ModelFormatError):
-            load_audiobox("audiobox", file, trust_checkpoint=trust)
+            load_audiobox("audiobox", file, LoadOptions(trust_checkpoint=trust))
     assert not marker.exists()
     torch.load(file, weights_only=False)
     assert marker.exists()  # so it would have run
@@ -484,18 +486,18 @@ def test_code_in_a_pickle_never_runs(file: Path, tmp_path: Path, place: str) -> 
 def test_a_pickle_of_something_else_is_refused(file: Path, change: Callable[..., object]) -> None:
     edit_file(file, change)
     with pytest.raises(ModelFormatError, match=r"checkpoint\.pt"):
-        load_audiobox("audiobox", file, trust_checkpoint=True)
+        load_audiobox("audiobox", file, TRUSTED)
 
 
 @pytest.mark.parametrize("held", [5, [1, 2], {}])
 def test_a_pickle_of_no_table_is_refused(tmp_path: Path, held: object) -> None:
     torch.save(held, tmp_path / "checkpoint.pt")
     with pytest.raises(ModelFormatError, match="not a checkpoint of Audiobox Aesthetics"):
-        load_audiobox("audiobox", tmp_path / "checkpoint.pt", trust_checkpoint=True)
+        load_audiobox("audiobox", tmp_path / "checkpoint.pt", TRUSTED)
 
 
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "checkpoint.pt", tmp_path / "nowhere"):
         assert not is_audiobox(path)
         with pytest.raises(ModelNotFoundError):
-            load_audiobox("audiobox", path, trust_checkpoint=True)
+            load_audiobox("audiobox", path, TRUSTED)

@@ -24,7 +24,7 @@ from mmmos.model.folder import load_folder, save_model
 from mmmos.model.load import load_encoders, load_model
 from mmmos.model.quality import ModelConfig
 from mmmos.model.system import ModelInfo
-from tests.toys import ToyEncoder, toy_member, toy_model
+from tests.toys import TRUSTED, ToyEncoder, toy_member, toy_model
 
 FOUND = object()
 
@@ -33,10 +33,10 @@ class StoredEncoder(ToyEncoder):
     """A `ToyEncoder` with weights in a file."""
 
     @classmethod
-    def from_checkpoint(cls, path: Path, *, trust_checkpoint: bool = False, **options: Any) -> StoredEncoder:
+    def from_checkpoint(cls, path: Path, options: LoadOptions, **settings: Any) -> StoredEncoder:
         if not path.is_file():
             raise ModelNotFoundError(f"no such checkpoint: {path}")
-        encoder = cls(**options)
+        encoder = cls(**settings)
         load_strictly(encoder, load_file(path), str(path))
         return encoder
 
@@ -104,7 +104,7 @@ def test_audiobox_is_the_published_baseline(
     assert load_model("audiobox", options) is FOUND
     assert asked == [("audiobox", options)]
     info = ModelInfo(calibrated=True, commercial_use=True, training={"source": "facebook/audiobox-aesthetics"})
-    assert loaded == [("audiobox", Path("cached"), False, info)]
+    assert loaded == [("audiobox", Path("cached"), options, info)]
 
 
 def test_audiobox_is_not_found_offline(tmp_path: Path) -> None:
@@ -116,14 +116,14 @@ def test_the_baseline_is_told_from_other_folders_by_its_settings(loaded: list[An
     assert load_model(folder).encoders[0].name == "toy"
     assert loaded == []
     (folder / "config.json").write_text(json.dumps({"target_transform": {}}))
-    assert load_model(folder, LoadOptions(trust_checkpoint=True)) is FOUND
-    assert loaded == [(str(folder), folder, True)]
+    assert load_model(folder, TRUSTED) is FOUND
+    assert loaded == [(str(folder), folder, TRUSTED)]
 
 
 def test_a_pt_file_is_the_baseline(loaded: list[Any], elsewhere: Path) -> None:
     Path("some.pt").write_bytes(b"")
     assert load_model("some.pt") is FOUND
-    assert loaded == [("some.pt", Path("some.pt"), False)]
+    assert loaded == [("some.pt", Path("some.pt"), LoadOptions())]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt", "lite.zip", "models/model.safetensors"])
@@ -168,6 +168,20 @@ def test_a_name_with_one_slash_is_a_hub_id(folder: Path, elsewhere: Path, monkey
     assert asked == [("someone/model", LoadOptions(revision="abc"))]
 
 
+def test_load_encoders_passes_all_options_but_the_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    received = []
+
+    def locate(name: str, options: LoadOptions) -> Path:
+        received.append((name, options))
+        raise ModelNotFoundError("not here")
+
+    monkeypatch.setattr("mmmos.encoders.table.locate", locate)
+    options = LoadOptions(accept_licenses=("wavlm",), cache_dir=tmp_path, local_files_only=True, token="t")
+    with pytest.raises(ModelNotFoundError, match="not here"):
+        load_encoders(model_of(name="wavlm"), replace(options, revision="abc"))
+    assert received == [("wavlm", options)]
+
+
 def test_encoders_are_frozen_and_shared_by_all_members(toy_encoder: ToyEncoder) -> None:
     ((name, encoder),) = load_encoders(toy_model(toy_member(0), toy_member(1))).items()
     assert name == "toy"
@@ -197,6 +211,7 @@ def model_of(**changes: Any) -> Any:
         ({"options": {"gain": 2.0}}, ModelFormatError, "another version"),
         ({"options": {"pitch": 2.0}}, ModelFormatError, "the encoder toy takes no options {'pitch': 2.0}"),
         ({"options": {"trust_checkpoint": True}}, ModelFormatError, "takes no options"),
+        ({"options": {"options": TRUSTED}}, ModelFormatError, "takes no options"),
         ({"name": "tooy"}, ModelNotFoundError, "no encoder is called 'tooy'"),
         ({"checkpoint": "/somewhere/toy.pt"}, UsageError, "takes no checkpoint"),
     ],

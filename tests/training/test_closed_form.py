@@ -26,12 +26,12 @@ from mmmos.training.fit import CLOSED_FORM_CLIPS, choose_fit, train_folder
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted, agreement_lines, hardly_varying
 from tests.sounds import music
-from tests.toys import ToyEncoder
+from tests.toys import CPU, ToyEncoder
 
 SMALL = PRESETS["small"]
 NAN = float("nan")
-TOY = EncoderSource(("toy",), "cpu")
-LITE = EncoderSource(("musicnn", "distillmos", "dnsmos", "spectrum"), "cpu")  # in another order than lite's
+TOY = EncoderSource(("toy",), CPU)
+LITE = EncoderSource(("musicnn", "distillmos", "dnsmos", "spectrum"), CPU)  # in another order than lite's
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -23,6 +23,7 @@ from mmmos.encoders.table import ENCODERS
 from mmmos.errors import ManifestError, ModelNotFoundError, UsageError
 from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import from_pretrained
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.aggregators import AGGREGATORS
@@ -36,13 +37,13 @@ from mmmos.training.settings import PRESETS, Settings
 from mmmos.training.summary import Fitted
 from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
-from tests.toys import ToyEncoder
+from tests.toys import CPU, ToyEncoder
 
 pytestmark = pytest.mark.usefixtures("shared_decoder")
 
 SETTINGS = PRESETS["small"].replace({"lr": 0.05, "weight_decay": 0.0, "epochs": 12, "batch_size": 8, "blstm_hidden": 4})
 SETTINGS = SETTINGS.replace({"early_stop_patience": None})
-TOY = EncoderSource(("toy",), "cpu")
+TOY = EncoderSource(("toy",), CPU)
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ def test_a_model_takes_the_encoders_it_names_in_their_order(
         name = "other"
 
     with mock.patch.dict(ENCODERS, {"other": Other}):
-        source = EncoderSource(("toy", "other"), "cpu")
+        source = EncoderSource(("toy", "other"), CPU)
         extractor = FeatureExtractor.load(source, SETTINGS.encoder_options, tmp_path / "cache")
     plans = extractor.prepare([row.clip for row in rows[:3]], "windows").plans
     for names, dims in ((None, 16), (["other", "toy"], 16), (["other"], 8)):
@@ -359,9 +360,9 @@ class States(ToyEncoder):
         self.dim = sum(self.block_dims)
 
     @classmethod
-    def from_checkpoint(cls, path: Path, *args: object, trust_checkpoint: bool = False, **options: str) -> States:
+    def from_checkpoint(cls, path: Path, *args: object, **settings: str) -> States:
         assert path.read_text() == "weights"
-        return cls(**options)
+        return cls(**settings)
 
     def settings(self) -> dict[str, str]:
         return {"layers": self.layers}
@@ -398,7 +399,7 @@ def test_the_published_codes_settings_train_a_model_that_scores(
     (tmp_path / "weights").write_text("weights")
     settings = PRESETS["official_code"].replace({"aggregator": name, "lr": 0.05, "epochs": 3, "blstm_hidden": 4})
     names = tuple(f"{name}={tmp_path / 'weights'}" for name in ("wavlm", "muq"))
-    result = train(settings=settings, source=EncoderSource(names, "cpu"))
+    result = train(settings=settings, source=EncoderSource(names, CPU))
     assert result.epochs == 3
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert [spec["options"] for spec in config["model"]["encoders"]] == [
@@ -450,7 +451,7 @@ def test_the_cache_keeps_frames_only_for_those_who_hear_time(train: Callable[...
 @pytest.mark.slow
 def test_features_in_bfloat16_train_a_model_too(train: Callable[..., Fitted], tmp_path: Path) -> None:
     train("exact", settings=replace(SETTINGS, epochs=2))
-    train("rough", settings=replace(SETTINGS, epochs=2), source=replace(TOY, dtype="bfloat16"))
+    train("rough", settings=replace(SETTINGS, epochs=2), source=replace(TOY, options=LoadOptions("cpu", "bfloat16")))
     exact, rough = (load_model(tmp_path / name).members[0].model.state_dict() for name in ("exact", "rough"))
     centers = [state["aggregator.standardizer.center"] for state in (exact, rough)]
     assert not torch.equal(*centers)

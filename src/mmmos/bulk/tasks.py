@@ -8,19 +8,20 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow
 import torch
 
+from mmmos.audio.prefetch import PrefetchingDecoder
 from mmmos.encoders.device import pick_device
 from mmmos.errors import BulkError
 from mmmos.features.cache import Keep
 from mmmos.features.crops import CropMode
 from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
-from mmmos.hub.options import LoadOptions
-from mmmos.inference.predictor import Predictor, from_pretrained
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
+from mmmos.inference.predictor import Predictor, open_predictor
 from mmmos.inference.rows import encodable, table_row, table_schema
 from mmmos.model.load import load_model
 from mmmos.progress import Progress
@@ -75,6 +76,12 @@ class Work(Protocol):
         ...
 
 
+def _resolved(options: LoadOptions) -> LoadOptions:
+    """The same options without "auto", which each worker's machine might resolve in another way."""
+    device = pick_device("auto").type if options.device == "auto" else options.device
+    return replace(options, device=device, dtype=options.precision)
+
+
 DECODERS = 2
 """Decoder processes per worker, which prefetch the next clips."""
 
@@ -84,27 +91,21 @@ class ScoreTask:
     """Score clips with a model, as `mmmos score` does. "auto" is resolved on this machine, for all workers."""
 
     model: str
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    options: LoadOptions = DEFAULT_OPTIONS
     batch_size: int | None = None  # windows at a time; with several, the last digits of a score depend on the batch
-    trust_checkpoint: bool = False
-    accept_licenses: tuple[str, ...] = ()
     deadline: float = 60.0  # s, for the decoder's next window
     threads: int = 1  # per worker
 
     def __post_init__(self) -> None:
-        if self.device == "auto":
-            object.__setattr__(self, "device", pick_device("auto").type)
-        if self.dtype == "auto":
-            object.__setattr__(self, "dtype", "float32")
+        object.__setattr__(self, "options", _resolved(self.options))
         if self.batch_size is None:
-            object.__setattr__(self, "batch_size", 1 if self.device == "cpu" else 16)
+            object.__setattr__(self, "batch_size", 1 if self.options.device == "cpu" else 16)
 
     def describe(self) -> dict[str, Any]:
         """The model's sha256, and device, precision and threads. Raises the errors of `load_model`."""
-        options = LoadOptions(trust_checkpoint=self.trust_checkpoint, accept_licenses=self.accept_licenses)
-        model = load_model(self.model, options)
-        settings = {name: getattr(self, name) for name in ("device", "dtype", "batch_size", "threads")}
+        model = load_model(self.model, self.options)
+        device = {"device": self.options.device, "dtype": self.options.dtype}
+        settings = {**device, "batch_size": self.batch_size, "threads": self.threads}
         return {
             "task": "score",
             "model": self.model,
@@ -117,18 +118,8 @@ class ScoreTask:
     def start(self) -> Work:
         """Load the model with its encoders."""
         torch.set_num_threads(self.threads)
-        return _Scoring(
-            from_pretrained(
-                self.model,
-                device=self.device,
-                dtype=self.dtype,
-                batch_size=self.batch_size,
-                trust_checkpoint=self.trust_checkpoint,
-                accept_licenses=self.accept_licenses,
-                deadline=self.deadline,
-                decoders=DECODERS,
-            )
-        )
+        decoder = PrefetchingDecoder(DECODERS, self.deadline)
+        return _Scoring(open_predictor(self.model, self.options, self.batch_size, decoder))
 
 
 class _Scoring:
@@ -161,20 +152,20 @@ class ExtractTask:
     settings: Settings  # has the options of the encoders
     cache: Path
     keep: Keep
-    how: CropMode
-    count: int  # random crops of a clip
+    mode: CropMode
+    n_crops: int  # random crops of a clip
     seed: int
     threads: int = 1  # per worker
 
     def __post_init__(self) -> None:
-        if self.source.device == "auto":
-            object.__setattr__(self, "source", replace(self.source, device=pick_device("auto").type))
+        object.__setattr__(self, "source", replace(self.source, options=_resolved(self.source.options)))
 
     def describe(self) -> dict[str, Any]:
         """The encoders' fingerprints, the crops of a clip, and the cache."""
         prints = json.dumps(self.extractor("cpu").fingerprints)
-        settings = {name: getattr(self, name) for name in ("keep", "how", "count", "seed", "threads")}
-        settings |= {"device": self.source.device, "dtype": self.source.dtype, "cache": os.path.abspath(self.cache)}
+        crops = {"how": self.mode, "count": self.n_crops, "seed": self.seed}  # as in the run.json of earlier versions
+        device = {"device": self.source.options.device, "dtype": self.source.options.dtype}
+        settings = {"keep": self.keep, **crops, "threads": self.threads, **device, "cache": os.path.abspath(self.cache)}
         return {
             "task": "extract",
             "model": ",".join(self.source.names),
@@ -186,11 +177,11 @@ class ExtractTask:
     def start(self) -> Work:
         """Load the encoders."""
         torch.set_num_threads(self.threads)
-        return _Extracting(self, self.extractor(self.source.device))
+        return _Extracting(self, self.extractor(self.source.options.device))
 
     def extractor(self, device: str) -> FeatureExtractor:
         """The encoders on a device, with the cache."""
-        source = replace(self.source, device=device)
+        source = replace(self.source, options=replace(self.source.options, device=device))
         return FeatureExtractor.load(source, self.settings.encoder_options, self.cache, self.keep)
 
 
@@ -218,7 +209,7 @@ class _Extracting:
             together = clips[first : first + EXTRACTED_TOGETHER]
             task = self._task
             try:
-                plans, failures = self._extractor.plan(together, task.how, task.count, task.seed, progress)
+                plans, failures = self._extractor.plan(together, task.mode, task.n_crops, task.seed, progress)
                 failures |= self._extractor.extract(plans, progress)
             except OSError as error:
                 raise BulkError(f"{task.cache}: {error}; run the same command again to resume") from error

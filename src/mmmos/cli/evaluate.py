@@ -84,6 +84,7 @@ def evaluate(
     from mmmos.evaluation.rating_scales import find_scales
     from mmmos.report.plots import plot as draw
 
+    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
     named = context.get_parameter_source("model")
     if scores and named and named.name == "COMMANDLINE":
         raise UsageError("--scores stands in place of --model; --against compares two")
@@ -99,7 +100,7 @@ def evaluate(
         rows, missing = _with_audio(rows, manifest)
 
     def open_model(name: str) -> Predictor:
-        return open_predictor(name, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license)))
+        return open_predictor(name, options)
 
     first = str(scores or model)
     found, trained, lists["scores"] = _scores_of(first, by_file[0], rows, axes, open_model, strict)

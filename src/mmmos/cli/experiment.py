@@ -12,7 +12,8 @@ import typer
 
 from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption
-from mmmos.cli.train import SetOption, _precision
+from mmmos.cli.train import SetOption
+from mmmos.hub.options import LoadOptions
 
 
 def experiment(
@@ -57,7 +58,7 @@ def experiment(
     root = data_root or os.environ.get("MMMOS_DATA")
     folder = Path() if path in bundled_experiments().values() else path.parent
     sets = read_sets(asked.data, folder, root, labels)
-    source = EncoderSource((), device, _precision(dtype), trust_checkpoint, tuple(accept_license))
+    source = EncoderSource((), LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license)))
     with ConsoleProgress(stderr) as progress:
         result = run_experiment(
             asked,

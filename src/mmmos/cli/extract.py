@@ -12,8 +12,9 @@ import typer
 from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption
 from mmmos.cli.run_folder import RayOption, RunOptions, ShardSizeOption, StallOption, WorkersOption, run_in_folder
-from mmmos.cli.train import ENCODERS, EncodersOption, SetOption, _precision
+from mmmos.cli.train import ENCODERS, EncodersOption, SetOption
 from mmmos.errors import UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.io.remote import is_url
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def extract(
 
     found = _files_alone(expand(inputs, None if data_root is None else str(data_root)))
     names = tuple(encoders.split(","))
-    source = EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license))
+    source = EncoderSource(names, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license)))
     chosen = settings.get_preset("paper").replace(dict(map(settings.parse_setting, change)))
     run = RunOptions(workers, ray, shard_size, stall_minutes)
     if run.use_workers:

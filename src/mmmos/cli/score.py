@@ -93,6 +93,7 @@ def score(
     """
     from mmmos.data.inputs import expand
 
+    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
     run = RunOptions(workers, ray, shard_size, stall_minutes)
     skipped, on_bad_row = _bad_rows(strict)
     found = expand(inputs, None if data_root is None else str(data_root), on_bad_row)
@@ -104,11 +105,10 @@ def score(
             )
         from mmmos.bulk.tasks import ScoreTask
 
-        task = ScoreTask(model, device, dtype, batch_size, trust_checkpoint, tuple(accept_license))
+        task = ScoreTask(model, options, batch_size)
         failed = run_in_folder(folder, _at_paths(found), task, run, "scoring").errors
     else:
         target = _Target(None if output is None else Path(output), form, segments, resume, overwrite)
-        options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
         failed = _score_to(target, inputs, found, skipped, lambda: open_predictor(model, options, batch_size))
     if failed or skipped:
         raise typer.Exit(1)

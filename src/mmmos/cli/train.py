@@ -23,6 +23,7 @@ from mmmos.cli.options import (
     check_folder,
 )
 from mmmos.errors import UsageError
+from mmmos.hub.options import LoadOptions
 
 if TYPE_CHECKING:
     from mmmos.data.manifest import LabelledClip
@@ -123,7 +124,7 @@ def train(
         result = train_folder(
             output,
             *parts,
-            EncoderSource(names, device, _precision(dtype), trust_checkpoint, tuple(accept_license)),
+            EncoderSource(names, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))),
             chosen,
             cache or output.parent / f"{output.resolve().name}-cache",
             fit=fit,
@@ -147,7 +148,3 @@ def _split(
     if stratify:
         return split_stratified(rows, fraction, seed, stratify)
     return split_groups(rows, fraction, seed)
-
-
-def _precision(dtype: str) -> Literal["float32", "bfloat16"]:
-    return "bfloat16" if dtype == "bfloat16" else "float32"

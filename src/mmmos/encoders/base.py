@@ -57,10 +57,10 @@ class Encoder(nn.Module, ABC):
     """Shortest clip it can encode, in samples at `sample_rate`."""
 
     @classmethod
-    def from_checkpoint(cls, path: Path, *args: Any, **options: Any) -> Encoder:
+    def from_checkpoint(cls, path: Path, *args: Any, **settings: Any) -> Encoder:
         """An encoder with published weights from a file or folder.
 
-        `options` are `trust_checkpoint`, to read a pickle of unknown origin, and those of the class.
+        The other arguments are a `LoadOptions`, which says whether to read a pickle, and settings of the class.
 
         Raises `ModelNotFoundError`, `ModelFormatError`, and `UsageError` for one that comes with the package.
         """

@@ -34,6 +34,7 @@ from mmmos.encoders.base import Encoder
 from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.weights import load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,8 +124,8 @@ class M2D(Encoder):
     def from_checkpoint(
         cls,
         path: Path,
+        options: LoadOptions = DEFAULT_OPTIONS,
         *,
-        trust_checkpoint: bool = False,
         input_size: Sequence[int] | None = None,
         patch_size: Sequence[int] | None = None,
         sample_rate: int | None = None,
@@ -145,7 +146,7 @@ class M2D(Encoder):
             )
         # A pre-training checkpoint holds its command line next to the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            state = _own(read_checkpoint(path, trust_checkpoint), str(path))
+            state = _own(read_checkpoint(path, options), str(path))
         config = M2DConfig(
             input_size=(input_size[0], input_size[1]),
             patch_size=(patch_size[0], patch_size[1]),

@@ -33,6 +33,7 @@ from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.resample import resample
 from mmmos.encoders.weights import load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError, UsageError
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,14 +129,19 @@ class MuQ(Encoder):
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path, *, trust_checkpoint: bool = False, muq_sample_rate: int = RATE, muq_via_16k: bool = False
+        cls,
+        path: Path,
+        options: LoadOptions = DEFAULT_OPTIONS,
+        *,
+        muq_sample_rate: int = RATE,
+        muq_via_16k: bool = False,
     ) -> Self:
         """Read the published folder: config.json and model.safetensors or, without it, pytorch_model.bin.
 
         Raises `ModelNotFoundError`, `ModelFormatError`.
         """
         weights = Path(path, next((name for name in FILES if Path(path, name).is_file()), FILES[0]))
-        held = read_checkpoint(weights, trust_checkpoint)
+        held = read_checkpoint(weights, options)
         if not (isinstance(held, dict) and all(isinstance(k, str) and isinstance(held[k], Tensor) for k in held)):
             raise ModelFormatError(f"{weights} holds no flat table of tensors")
         with torch.device("meta"):  # all weights are replaced below

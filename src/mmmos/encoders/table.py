@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mmmos.encoders.spectrum import Spectrum
 from mmmos.encoders.torch_settings import building
 from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import ModelNotFoundError
-from mmmos.hub.options import LoadOptions
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 from mmmos.hub.published import PUBLISHED, locate
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -37,27 +38,39 @@ def load_encoder(
     checkpoint: str | Path | None = None,
     trust_checkpoint: bool = False,
     accept_licenses: Collection[str] = (),
-    pad_silence: float = 0,
-    **options: Any,
+    **settings: Any,
 ) -> Encoder:
-    """An encoder by its name, in evaluation mode, with `options` of its class.
+    """An encoder by its name, in evaluation mode, with `settings` of its class.
 
     A published encoder is read from `checkpoint` (a file or folder), else from the hub or its cache. A pickle from the
-    hub is trusted, since its sha256 is the one that the hub announced. `pad_silence` is the length in s of `Padded`, 0
-    for none.
+    hub is trusted, since its sha256 is the one that the hub announced. All encoders have a setting `pad_silence`: the
+    length in s of `Padded`, 0 for none.
 
     Raises `ModelNotFoundError` for a name that is not in `ENCODERS` and for weights that are not available,
     `LicenseError` before a download without consent, `ModelFormatError` for weights that do not fit,
-    TypeError for an unknown option, `UsageError` for a wrong `pad_silence`.
+    TypeError for an unknown setting, `UsageError` for a wrong `pad_silence`.
     """
+    options = LoadOptions(trust_checkpoint=trust_checkpoint, accept_licenses=tuple(accept_licenses))
+    return open_encoder(name, checkpoint, options, **settings)
+
+
+def open_encoder(
+    name: str,
+    checkpoint: str | Path | None = None,
+    options: LoadOptions = DEFAULT_OPTIONS,
+    *,
+    pad_silence: float = 0,
+    **settings: Any,
+) -> Encoder:
+    """`load_encoder` with the options as one object. The encoder is on the CPU."""
     if name not in ENCODERS:
         raise ModelNotFoundError(f"no encoder is called {name!r}; there are {', '.join(ENCODERS)}")
     kind = ENCODERS[name]
     if checkpoint is None and name in PUBLISHED:
-        checkpoint, trust_checkpoint = locate(name, LoadOptions(accept_licenses=tuple(accept_licenses))), True
+        checkpoint, options = locate(name, options), replace(options, trust_checkpoint=True)
     with building():
         if checkpoint is None:
-            encoder = kind(**options)
+            encoder = kind(**settings)
         else:
-            encoder = kind.from_checkpoint(Path(checkpoint), trust_checkpoint=trust_checkpoint, **options)
+            encoder = kind.from_checkpoint(Path(checkpoint), options, **settings)
         return (Padded(encoder, pad_silence) if pad_silence else encoder).train(False)

@@ -28,6 +28,7 @@ from mmmos.encoders.base import Encoder
 from mmmos.encoders.wavlm_checkpoint import WavLMConfig, copy_weights, read_published
 from mmmos.encoders.wavlm_layers import Block, NormalisedConv, buckets, named_parameters_of, valid_frames
 from mmmos.errors import UsageError
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,13 +90,13 @@ class WavLM(Encoder):
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path, *, trust_checkpoint: bool = False, layers: Layers = "last", pad_seconds: float = 0
+        cls, path: Path, options: LoadOptions = DEFAULT_OPTIONS, *, layers: Layers = "last", pad_seconds: float = 0
     ) -> Self:
         """Read a published checkpoint: unilm's file, the hub's folder, or a file with its config.json next to it.
 
         `layers` and `pad_seconds` are those of the class. Raises `ModelNotFoundError`, `ModelFormatError`.
         """
-        config, state, source = read_published(Path(path), trust_checkpoint)
+        config, state, source = read_published(Path(path), options)
         with torch.device("meta"):  # avoids drawing 94 million random numbers
             encoder = cls(config, layers, pad_seconds)
         encoder.to_empty(device="cpu")

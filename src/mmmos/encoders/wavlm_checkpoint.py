@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mmmos.encoders.weights import load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +106,7 @@ NEW_NORM = ((r"weight_g$", "parametrizations.weight.original0"), (r"weight_v$", 
 IGNORED = {"mask_emb", "masked_spec_embed"}  # replaces masked frames in pre-training
 
 
-def read_published(path: Path, trust_checkpoint: bool = False) -> tuple[WavLMConfig, Any, str]:
+def read_published(path: Path, options: LoadOptions = DEFAULT_OPTIONS) -> tuple[WavLMConfig, Any, str]:
     """Sizes, tensors and file of a checkpoint: unilm's file, the hub's folder, or a file with config.json next to it.
 
     Raises `ModelNotFoundError`, `ModelFormatError`.
@@ -115,7 +116,7 @@ def read_published(path: Path, trust_checkpoint: bool = False) -> tuple[WavLMCon
         path = next((file for file in files if file.is_file()), path)
         if path not in files:
             raise ModelNotFoundError(f"{path} holds neither model.safetensors nor pytorch_model.bin")
-    held = read_checkpoint(path, trust_checkpoint)
+    held = read_checkpoint(path, options)
     if isinstance(held, dict) and held.keys() == {"cfg", "model"}:
         return parse_unilm(held["cfg"], str(path)), held["model"], str(path)
     return parse_hub(path.parent / "config.json"), held, str(path)

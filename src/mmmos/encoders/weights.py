@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mmmos.errors import ModelFormatError, ModelNotFoundError
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,20 +64,20 @@ def _copy(value: Tensor, own: Tensor) -> Tensor:
     return torch.empty_like(own).copy_(value)
 
 
-def read_checkpoint(path: Path, trust_checkpoint: bool = False) -> Any:
+def read_checkpoint(path: Path, options: LoadOptions = DEFAULT_OPTIONS) -> Any:
     """The content of a checkpoint file, on the CPU: safetensors, or a pickle of tensors and plain values.
 
     Tensors are memory-mapped and read on first use, except for pickles from before PyTorch 1.6.
 
-    A pickle is read only if it is trusted, by the user or because it has the sha256 that a hub announced, and even
-    then only tensors and plain values are created. Raises `ModelNotFoundError`, `ModelFormatError`.
+    A pickle is read only if `options` trust it: the user does, or it has the sha256 that a hub announced. Even then
+    only tensors and plain values are created. Raises `ModelNotFoundError`, `ModelFormatError`.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"no such checkpoint: {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if not trust_checkpoint:
+        if not options.trust_checkpoint:
             raise ModelFormatError(
                 f"{path} is a pickle of unknown origin; --trust-checkpoint (trust_checkpoint=True) reads its tensors"
             )

@@ -71,11 +71,12 @@ class FeatureExtractor:
 
     @classmethod
     def load(
-        cls, source: EncoderSource, options: EncoderOptions, cache: Path, keep: Keep = "frames"
+        cls, source: EncoderSource, encoder_options: EncoderOptions, cache: Path, keep: Keep = "frames"
     ) -> FeatureExtractor:
         """The encoders of a source, each with its own options. Raises what `load_encoder` raises."""
-        encoders = load_encoders(source, options)
-        return cls(encoders, FeatureCache(cache, keep), getattr(torch, source.dtype), source.checkpoints)
+        encoders = load_encoders(source, encoder_options)
+        precision = getattr(torch, source.options.precision)
+        return cls(encoders, FeatureCache(cache, keep), precision, source.checkpoints)
 
     def specs(self, names: Sequence[str] | None = None) -> tuple[EncoderSpec, ...]:
         """The specs of these encoders for a model's config, in this order; of all encoders without names."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.device import pick_device
-from mmmos.encoders.table import load_encoder
+from mmmos.encoders.table import open_encoder
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 EncoderOptions = Callable[[str], Mapping[str, Any]]
 """Maps the name of an encoder to its other arguments of `load_encoder`."""
@@ -17,13 +18,10 @@ EncoderOptions = Callable[[str], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """Which encoders to load, from which weights, and on which device."""
+    """Which encoders to load, from which weights, and with which options."""
 
     names: tuple[str, ...]  # keys of `ENCODERS`, or NAME=PATH to load the checkpoint at a path
-    device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    trust_checkpoint: bool = False  # whether to read pickles of unknown origin
-    accept_licenses: tuple[str, ...] = ()
+    options: LoadOptions = DEFAULT_OPTIONS
 
     @property
     def paths(self) -> dict[str, str]:
@@ -36,11 +34,10 @@ class EncoderSource:
         return {name: str(Path(path).resolve()) for name, path in self.paths.items() if path}
 
 
-def load_encoders(source: EncoderSource, options: EncoderOptions) -> dict[str, Encoder]:
+def load_encoders(source: EncoderSource, encoder_options: EncoderOptions) -> dict[str, Encoder]:
     """Load the encoders of a source onto its device. Raises the errors of `load_encoder`."""
-    device = pick_device(source.device)
-    access = source.trust_checkpoint, source.accept_licenses
+    device = pick_device(source.options.device)
     return {
-        name: load_encoder(name, path or None, *access, **options(name)).to(device)
+        name: open_encoder(name, path or None, source.options, **encoder_options(name)).to(device)
         for name, path in source.paths.items()
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+from mmmos.errors import UsageError
 
 DType = Literal["auto", "float32", "bfloat16"]
 """Precision of the encoders; "auto" is float32."""
@@ -12,7 +14,7 @@ DType = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """A user's options for loading models and encoders, as one object."""
+    """A user's options for loading models and encoders, as one object. Raises `UsageError` for an unknown precision."""
 
     device: str = "auto"  # "cpu", "cuda" or "cuda:N"; "auto" is the first GPU, else the CPU
     dtype: DType = "auto"
@@ -21,7 +23,16 @@ class LoadOptions:
     revision: str | None = None  # of a hub repository, as the next three fields; None: the pinned one or the newest
     cache_dir: str | Path | None = None  # None: the hub client's own
     local_files_only: bool = False  # whether the network must not be used
-    token: str | None = None  # None: the one that the hub client has stored
+    token: str | None = field(default=None, repr=False)  # None: the one that the hub client has stored
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(DType):
+            raise UsageError(f"no precision is called {self.dtype!r}; there are {', '.join(get_args(DType))}")
+
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """The precision that `dtype` stands for."""
+        return "float32" if self.dtype == "auto" else self.dtype
 
 
 DEFAULT_OPTIONS = LoadOptions()

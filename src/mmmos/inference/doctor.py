@@ -14,16 +14,19 @@ import soundfile
 import soxr
 import torch
 
-from mmmos.encoders.table import ENCODERS, load_encoder
+from mmmos.encoders.table import ENCODERS, open_encoder
 from mmmos.errors import ModelNotFoundError
 from mmmos.hub.options import LoadOptions
-from mmmos.hub.published import PUBLISHED, locate
+from mmmos.hub.published import PUBLISHED
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.load import load_model
 from mmmos.version import VERSION
 
 CHECK_TOLERANCE = 0.01
 """Points by which the check clip's scores may differ from those in the config: rounding depends on the processor."""
+
+OFFLINE = LoadOptions(local_files_only=True)
+"""A check must not download a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,12 @@ def _attempt(name: str, look: Callable[[], str]) -> Check:
 
 
 def _look_at(encoder: str) -> str:
-    if encoder in PUBLISHED:
-        try:
-            locate(encoder, LoadOptions(local_files_only=True))  # a check must not download a gigabyte
-        except ModelNotFoundError:
-            return "its weights are not here, and only a model that uses it needs them"
-    return load_encoder(encoder).fingerprint()[:16]
+    try:
+        return open_encoder(encoder, options=OFFLINE).fingerprint()[:16]
+    except ModelNotFoundError:
+        if encoder not in PUBLISHED:
+            raise
+        return "its weights are not here, and only a model that uses it needs them"
 
 
 def _check_lite() -> str:

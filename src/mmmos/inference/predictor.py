@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -26,7 +27,7 @@ from mmmos.encoders.base import encode_windows, min_duration, required_rates
 from mmmos.encoders.device import pick_device
 from mmmos.encoders.torch_settings import building, running
 from mmmos.errors import AudioError, UsageError
-from mmmos.hub.options import DType, LoadOptions
+from mmmos.hub.options import DEFAULT_OPTIONS, DType, LoadOptions
 from mmmos.inference.clip_scores import PendingClip
 from mmmos.model.load import load_encoders, load_model
 from mmmos.model.system import ScoringModel
@@ -43,7 +44,7 @@ class Predictor:
     """Scores clips with one model. The same file gets the same score in every run.
 
     Raises `ModelFormatError` if the encoders are not those that the model was trained on, `UsageError` for an
-    unknown device or precision.
+    unknown device.
     """
 
     def __enter__(self) -> Predictor:
@@ -55,34 +56,21 @@ class Predictor:
     def __init__(
         self,
         model: ScoringModel,
+        options: LoadOptions = DEFAULT_OPTIONS,
         *,
-        device: str = "auto",
-        dtype: DType = "auto",
         batch_size: int | None = None,
-        trust_checkpoint: bool = False,
-        accept_licenses: Collection[str] = (),
         decoder: Decoder | None = None,
     ) -> None:
-        """The options are those of `load`; `decoder` is a `SequentialDecoder` by default."""
+        """`batch_size` is that of `load`; `decoder` is a `SequentialDecoder` by default."""
         self.model = model
         self.decoder = decoder or SequentialDecoder()
-        self._arguments: dict[str, Any] = {
-            "device": device,
-            "dtype": dtype,
-            "batch_size": batch_size,
-            "trust_checkpoint": trust_checkpoint,
-            "accept_licenses": tuple(accept_licenses),
-            "decoder": self.decoder,
-        }
-        target = pick_device(device)
-        if dtype not in ("auto", "float32", "bfloat16"):
-            raise UsageError(f"no precision is called {dtype!r}; there are auto, float32, bfloat16")
+        self._options, self._batch_size = options, batch_size
+        target = pick_device(options.device)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is a number of windows from 1 on, not {batch_size}")
-        self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        self.dtype = getattr(torch, options.precision)
         # A CPU is faster with one window at a time, a GPU with many.
         self.batch_size = batch_size or (1 if target.type == "cpu" else 16)
-        options = LoadOptions(trust_checkpoint=trust_checkpoint, accept_licenses=tuple(accept_licenses))
         self.encoders = load_encoders(model, options)
         with torch.inference_mode(False):
             for network in (*self.encoders.values(), *(member.model for member in model.members)):
@@ -96,8 +84,11 @@ class Predictor:
         return f"<Predictor {self.model.name!r}: {parts}, {self.device}, {self.provenance.dtype}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles hold the model; they load the encoders and start the decoder's processes again."""
-        return _rebuild, (self.model, self._arguments)
+        """Copies and pickles hold the model; they load the encoders and start the decoder's processes again.
+
+        They do not hold the hub's token: the encoders are in the hub's cache by then.
+        """
+        return _rebuild, (self.model, replace(self._options, token=None), self._batch_size, self.decoder)
 
     @property
     def device(self) -> torch.device:
@@ -293,19 +284,11 @@ def open_predictor(
     name: str | Path, options: LoadOptions, batch_size: int | None = None, decoder: Decoder | None = None
 ) -> Predictor:
     """`load` with the options as one object."""
-    return Predictor(
-        load_model(name, options),
-        device=options.device,
-        dtype=options.dtype,
-        batch_size=batch_size,
-        trust_checkpoint=options.trust_checkpoint,
-        accept_licenses=options.accept_licenses,
-        decoder=decoder,
-    )
+    return Predictor(load_model(name, options), options, batch_size=batch_size, decoder=decoder)
 
 
-def _rebuild(model: ScoringModel, arguments: dict[str, Any]) -> Predictor:
-    return Predictor(model, **arguments)
+def _rebuild(model: ScoringModel, options: LoadOptions, batch_size: int | None, decoder: Decoder) -> Predictor:
+    return Predictor(model, options, batch_size=batch_size, decoder=decoder)
 
 
 def _checked(clips: Iterable[Clip]) -> Iterator[Clip]:

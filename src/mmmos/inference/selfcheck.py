@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor
 from mmmos.model.system import ScoringModel
 
@@ -21,6 +22,6 @@ def check_clip() -> tuple[NDArray[np.float32], int]:
 def check_scores(model: ScoringModel) -> dict[str, float]:
     """A model's scores of `check_clip`, on the CPU in float32, by axis."""
     samples, rate = check_clip()
-    with Predictor(model, device="cpu", dtype="float32") as predictor:
+    with Predictor(model, LoadOptions("cpu", "float32")) as predictor:
         scores = predictor.score(samples, sample_rate=rate)
     return {axis: round(scores[axis], 4) for axis in model.info.rated}

@@ -28,6 +28,7 @@ from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.wavlm import WavLM
 from mmmos.encoders.weights import load_strictly, read_checkpoint
 from mmmos.errors import ModelFormatError
+from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 from mmmos.io.atomic import hash_file
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
@@ -58,13 +59,15 @@ def is_audiobox(path: Path) -> bool:
     return path.is_file() and path.suffix == ".pt"
 
 
-def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, info: ModelInfo | None = None) -> ScoringModel:
+def load_audiobox(
+    name: str, path: Path, options: LoadOptions = DEFAULT_OPTIONS, info: ModelInfo | None = None
+) -> ScoringModel:
     """The baseline from its folder or file, loaded strictly.
 
     `info` describes its training, which a file does not. Raises `ModelNotFoundError`, `ModelFormatError`.
     """
     file = path / "model.safetensors" if path.is_dir() else path
-    settings, target, state = _read(file, trust_checkpoint)
+    settings, target, state = _read(file, options)
     heads = HeadConfig(
         layers=settings["proj_num_layer"],
         layer_norm=settings["proj_ln"],
@@ -91,9 +94,9 @@ def load_audiobox(name: str, path: Path, trust_checkpoint: bool = False, info: M
     return ScoringModel(name, (member,), np.ones((1, len(AXES))), info, hash_file(file, config), {"wavlm": encoder})
 
 
-def _read(file: Path, trust_checkpoint: bool) -> tuple[dict[str, Any], Mapping[str, Any], dict[str, Tensor]]:
+def _read(file: Path, options: LoadOptions) -> tuple[dict[str, Any], Mapping[str, Any], dict[str, Tensor]]:
     """Settings, target transform and tensors."""
-    held = read_checkpoint(file, trust_checkpoint)
+    held = read_checkpoint(file, options)
     if file.suffix == ".safetensors":
         config = _read_config(file.with_name("config.json"))
         return _settings(config, file), config["target_transform"], held

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from mmmos.encoders.base import Encoder
-from mmmos.encoders.table import load_encoder
+from mmmos.encoders.table import open_encoder
 from mmmos.encoders.torch_settings import building
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.hub.fetch import fetch_folder
@@ -36,13 +37,13 @@ def load_model(name: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Scor
         folder = locate("audiobox", options)
         info = ModelInfo(calibrated=True, commercial_use=True, training={"source": PUBLISHED["audiobox"].repository})
         with building():
-            return load_audiobox("audiobox", folder, options.trust_checkpoint, info)
+            return load_audiobox("audiobox", folder, options, info)
     if not str(name):
         raise ModelNotFoundError(f"the name of the model is empty; give {', '.join(MODELS)}, a folder or a hub id")
     path = Path(name)
     if is_audiobox(path):
         with building():
-            return load_audiobox(str(name), path, options.trust_checkpoint)
+            return load_audiobox(str(name), path, options)
     if path.is_dir():
         with building():
             return load_folder(str(name), path)
@@ -56,15 +57,16 @@ def load_model(name: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Scor
 def load_encoders(model: ScoringModel, options: LoadOptions = DEFAULT_OPTIONS) -> dict[str, Encoder]:
     """The encoders that a model was trained on, by name, on the CPU.
 
+    `options.revision` does not apply to them: it is a revision of the model's repository.
     Raises `ModelFormatError` for encoders with a different fingerprint, and the errors of `load_encoder`.
     """
-    trust, accepted = options.trust_checkpoint, options.accept_licenses
+    options = replace(options, revision=None)
     found = dict(model.loaded)
     for spec in model.encoders:
         if spec.name in found:
             continue
         try:
-            encoder = load_encoder(spec.name, spec.checkpoint, trust, accepted, **spec.options)
+            encoder = open_encoder(spec.name, spec.checkpoint, options, **spec.options)
         except TypeError as error:
             raise ModelFormatError(f"{model.name}: the encoder {spec.name} takes no options {spec.options}") from error
         if encoder.fingerprint() != spec.fingerprint:
