@@ -75,7 +75,7 @@ def test_axes_are_in_the_one_order():
     ("table", "names"),
     [
         ("losses.LOSSES", {"con", "ut", "dcq", "ccc"}),
-        ("encoders.ENCODERS", {"distillmos", "dnsmos", "musicnn"}),
+        ("encoders.ENCODERS", {"distillmos", "dnsmos", "musicnn", "yamnet"}),
         ("model.aggregators.AGGREGATORS", {"mlp"}),
         ("ensemble.STRATEGIES", {"all"}),
     ],

