@@ -23,6 +23,14 @@ class Progress(Protocol):
         """`count` more windows of the clip in progress are finished: the only sign of progress in a long clip."""
         ...
 
+    def update(self, done: float, windows: int = 0, detail: str = "") -> None:
+        """In place of the above, for work whose state is polled.
+
+        `done` units of the stage are finished, fewer than before if some are repeated, and `windows` of the longest
+        clip in progress; `detail` is more to show.
+        """
+        ...
+
 
 class NoProgress:
     """Ignores progress."""
@@ -34,6 +42,9 @@ class NoProgress:
         """Nothing."""
 
     def windows(self, count: int = 1) -> None:
+        """Nothing."""
+
+    def update(self, done: float, windows: int = 0, detail: str = "") -> None:
         """Nothing."""
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mmmos.audio.clip import Clip
 from mmmos.bulk import workers as bulk_workers
 from mmmos.bulk.commits import committed, part_name
-from mmmos.bulk.driver import Counts, run_shards
+from mmmos.bulk.driver import run_shards
 from mmmos.bulk.plan import Plan, clips_of, list_name, make_plan
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import IN_FLIGHT, Heartbeats, Job, Lists, Outcome, Running, work_on
@@ -24,6 +24,7 @@ from mmmos.cli.run_folder import RunOptions, run_in_folder
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError, UsageError
 from mmmos.progress import Progress
 from tests.bulk_toys import SCHEMA, DriverKilled, FakeWorkers, ToyTask, ToyWork, clips_named, parts, read_json, rows_of
+from tests.recorded_progress import RecordedProgress
 
 TASK = ToyTask()
 
@@ -102,15 +103,14 @@ def test_run_processes_unfinished_shards_only(tmp_path):
     with pytest.raises(DriverKilled):
         run_shards(store, plan, FakeWorkers(store, plan, 1, lives=2))
     done = set(committed(store))
-    seen: list[Counts] = []
-    rest = FakeWorkers(store, plan, 1)
-    counts = run_shards(store, plan, rest, report=seen.append)
+    progress, rest = RecordedProgress(), FakeWorkers(store, plan, 1)
+    counts = run_shards(store, plan, rest, progress=progress, stage="encoding")
     assert len(done) == 2
     assert rest.touched == Counter(clip.id for shard in set(range(3)) - done for clip in clips_of(store, plan, shard))
-    assert seen[0].shards == 2
-    assert seen[0].new_clips == 0
-    assert (counts.shards, counts.clips) == (3, 8)
-    assert counts.new_clips == 8 - seen[0].clips
+    before = sum(plan.rows(shard) for shard in done)
+    assert progress.stages == [("encoding", 8, "clips", before)]
+    assert [update[0] for update in progress.updates] == [before, 8]
+    assert (counts.shards, counts.clips, counts.new_clips) == (3, 8, 8 - before)
 
 
 def test_run_of_an_empty_list(tmp_path):
@@ -162,9 +162,9 @@ class BusyWorkers(FakeWorkers):
 def test_run_shards_counts_clips_of_shards_in_progress(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
-    seen: list[Counts] = []
-    counts = run_shards(store, plan, BusyWorkers(store, plan, 1), report=seen.append)
-    assert [(item.clips, item.unpublished, item.windows) for item in seen[:3]] == [(0, 0, 0), (0, 1, 2), (0, 2, 2)]
+    progress = RecordedProgress()
+    counts = run_shards(store, plan, BusyWorkers(store, plan, 1), progress=progress)
+    assert progress.updates == [(0, 0, ""), (1, 2, ""), (2, 2, ""), (3, 0, "")]
     assert (counts.clips, counts.unpublished, counts.windows) == (3, 0, 0)
 
 

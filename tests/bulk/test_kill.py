@@ -20,12 +20,14 @@ import pytest
 import soundfile
 
 from mmmos.bulk.commits import committed
-from mmmos.bulk.driver import Counts, run_shards
+from mmmos.bulk.driver import run_shards
 from mmmos.bulk.plan import make_plan, read_plan
 from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import LocalWorkers
 from mmmos.errors import BulkError
+from mmmos.progress import NoProgress
 from tests.bulk_toys import FakeWorkers, ToyTask, clips_named, parts, rows_of, tiny_model, touched
+from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
 
 CLIPS, SHARD = 60, 4
@@ -69,15 +71,16 @@ def test_a_worker_that_the_system_kills_costs_at_most_its_shard(tmp_path):
     plan = make_plan(store, clips_named(*["a"] * CLIPS), task.describe(), SHARD)
     killed: list[int] = []
 
-    def kill_one(counts: Counts) -> None:
-        if counts.shards >= 4 * (len(killed) + 1) and len(killed) < 2:
-            process = int(log.read_text().split()[-1])
-            if process not in killed:
-                killed.append(process)
-                os.kill(process, signal.SIGKILL)
+    class Killer(NoProgress):
+        def update(self, done: float, windows: int = 0, detail: str = "") -> None:
+            if done >= 4 * SHARD * (len(killed) + 1) and len(killed) < 2:
+                process = int(log.read_text().split()[-1])
+                if process not in killed:
+                    killed.append(process)
+                    os.kill(process, signal.SIGKILL)
 
     with closing(LocalWorkers(store, plan, task, 2)) as workers:
-        counts = run_shards(store, plan, workers, report=kill_one)
+        counts = run_shards(store, plan, workers, progress=Killer())
     assert len(killed) == 2
     assert counts.clips == CLIPS == len(rows_of(store, plan))
     assert counts.errors == 0
@@ -115,11 +118,11 @@ def test_a_clip_longer_than_the_stall_limit_is_no_hung_worker(tmp_path):
     store = open_store(tmp_path)
     task = ToyTask(seconds=9.0, windows=30)
     plan = make_plan(store, clips_named("long"), task.describe())
-    seen: list[Counts] = []
+    progress = RecordedProgress()
     with closing(LocalWorkers(store, plan, task, 1)) as workers:
-        counts = run_shards(store, plan, workers, report=seen.append, stall_s=6.0)
+        counts = run_shards(store, plan, workers, progress=progress, stall_s=6.0)
     assert (counts.ok, counts.failures) == (1, 0)
-    assert max(item.windows for item in seen) > 20
+    assert max(windows for _, windows, _ in progress.updates) > 20
 
 
 class Command:

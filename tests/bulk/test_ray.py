@@ -28,6 +28,7 @@ from mmmos.bulk.stores import LocalStore, Store, open_store
 from mmmos.bulk.tasks import ScoreTask
 from mmmos.bulk.workers import Job, work_on
 from mmmos.errors import BulkError, MissingExtraError, UsageError
+from mmmos.progress import NoProgress
 from tests.bulk_toys import FakeWorkers, ToyTask, clips_named, parts, rows_of, tiny_model, touched
 
 NOBODY = "127.0.0.1:1"
@@ -118,21 +119,24 @@ def test_ray_workers_follow_machines_that_leave_and_join(machines: Machines, tmp
     task = ToyTask(log=str(log), seconds=0.3, until=str(no_longer))
     clips = clips_named(*["a"] * 60)
     plan = make_plan(store, clips, task.describe(), 2)
-    killed = False
 
-    def kill_the_newest_at_work(counts: Counts) -> None:
-        nonlocal killed
-        at_work = {int(line.split()[1]) for line in log.read_text().splitlines()}
-        if not at_work & machines.workers(machines.others[-1]):
-            return
-        if killed:
-            no_longer.touch()  # the one that has joined is at work
-        else:
-            killed = True
-            machines.kill()
-            machines.add()
+    class Killer(NoProgress):
+        """Kills the newest machine when it is at work."""
 
-    counts = run(store, plan, task, machines.address, report=kill_the_newest_at_work)
+        killed = False
+
+        def update(self, done: float, windows: int = 0, detail: str = "") -> None:
+            at_work = {int(line.split()[1]) for line in log.read_text().splitlines()}
+            if not at_work & machines.workers(machines.others[-1]):
+                return
+            if self.killed:
+                no_longer.touch()  # the one that has joined is at work
+            else:
+                self.killed = True
+                machines.kill()
+                machines.add()
+
+    counts = run(store, plan, task, machines.address, progress=Killer())
     assert (no_longer.exists(), counts.ok) == (True, 60)
     assert [row["id"] for row in rows_of(store, plan)] == [clip.id for clip in clips]
     times = Counter(touched(log))

@@ -13,7 +13,7 @@ from rich.console import Console
 from mmmos.bulk.driver import Counts
 from mmmos.cli import console
 from mmmos.cli.console import ConsoleProgress, duration, is_animated, progress_line
-from mmmos.cli.run_folder import report_counts, summary
+from mmmos.cli.run_folder import summary
 
 
 class Terminal(io.StringIO):
@@ -154,15 +154,11 @@ def test_durations_are_right_to_a_minute_or_an_hour(seconds):
     assert all(int(number) < 60 for number, unit in zip(words[::2], words[1::2], strict=True) if unit == "min")
 
 
-COUNTS = Counts(12, 1000, 12_000, 1_000_000, 11_990, 10, 0, 12_000, 800.0, 0, 40, 7)
-
-
-def test_a_run_in_shards_shows_the_clips_inside_them():
+def test_update_shows_clips_windows_and_detail():
     def work(progress: ConsoleProgress, clock: Clock) -> None:
-        report = report_counts(progress, "scoring")
-        report(Counts(0, 1000, 0, 1_000_000, 0, 0, 0, 0, 0.0, 0))
+        progress.start("scoring", 1_000_000)
         clock.now += 800
-        report(COUNTS)
+        progress.update(12_040, 7, "10 errors")
 
     assert lines_of(work) == [
         "mmmos: scoring: 12,040 of 1,000,000 clips, 10 errors, 7 windows of the next, 15.1 clips/s, 18 h 14 min left"

@@ -7,7 +7,7 @@ A clip that fails twice gets a row with that error, and its file is not touched 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow
@@ -18,6 +18,7 @@ from mmmos.bulk.plan import Plan
 from mmmos.bulk.stores import Store, publishing
 from mmmos.bulk.workers import IN_FLIGHT, Job, Outcome, Running, WorkerPool
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError
+from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import ClipError
 
 STALL_SECONDS = 30 * 60.0
@@ -51,27 +52,29 @@ class Counts:
     windows: int = 0  # finished, of the longest clip in progress
 
 
-Report = Callable[[Counts], None]
-
-
 def run_shards(
     store: Store,
     plan: Plan,
     workers: WorkerPool,
     *,
-    report: Report = lambda counts: None,
+    progress: Progress = NO_PROGRESS,
+    stage: str = "scoring",
     stall_s: float = STALL_SECONDS,
 ) -> Counts:
     """Process every shard that is not published yet.
 
-    `report` is called about once a second. Raises `BulkError` if the run cannot continue: the store fails, no
-    worker starts, no window of audio is finished for `stall_s`, or clip after clip fails. Published parts stay.
+    `progress` gets one stage, named `stage`, and is updated about once a second. Raises `BulkError` if the run cannot
+    continue: the store fails, no worker starts, no window of audio is finished for `stall_s`, or clip after clip fails.
+    Published parts stay.
     """
     run = _Run(store, plan, MAX_CONSECUTIVE_FAILURES + 2 * IN_FLIGHT * workers.size)
     in_flight: set[Job] = set()
     running, alive = workers.running(), time.monotonic()
+    progress.start(stage, plan.clips, "clips", run.counts([]).clips)  # earlier commands did what is published now
     while True:
-        report(run.counts(running))
+        counts = run.counts(running)
+        detail = f"{counts.errors:,} errors" if counts.errors else ""
+        progress.update(counts.clips + counts.unpublished, counts.windows, detail)
         while job := run.next(clips=len(in_flight) < workers.size, shards=len(in_flight) < IN_FLIGHT * workers.size):
             workers.submit(job)
             in_flight.add(job)

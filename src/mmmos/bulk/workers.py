@@ -125,6 +125,11 @@ class Heartbeats:
         assert self.running is not None
         self._update(replace(self.running, windows=self.running.windows + count))
 
+    def update(self, done: float, windows: int = 0, detail: str = "") -> None:
+        """`done` clips are finished, and `windows` of the next."""
+        assert self.running is not None
+        self._update(replace(self.running, clips=int(done), windows=windows))
+
     def _update(self, running: Running) -> None:
         self.running = running
         if time.monotonic() - self._last >= HEARTBEAT_SECONDS:

@@ -104,8 +104,8 @@ class ConsoleProgress:
         self._windows += count
         self._show()
 
-    def update(self, done: float, windows: int, detail: str = "") -> None:
-        """All of it at once: units that are finished, windows of the clip in progress, and more to say."""
+    def update(self, done: float, windows: int = 0, detail: str = "") -> None:
+        """Units that are finished, windows of the clip in progress, and more to show."""
         self._done, self._windows, self._detail = done, windows, detail
         self._show()
 

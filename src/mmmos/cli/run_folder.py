@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,25 +88,10 @@ def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, options: RunOp
             warn_uncalibrated(plan.task["model"])
         with closing(_start_workers(store, plan, task, options)) as workers, ConsoleProgress(stderr) as progress:
             _warn_of_idle_workers(store, plan, workers.size)
-            report = report_counts(progress, what)
-            counts = run_shards(store, plan, workers, report=report, stall_s=60 * options.stall_minutes)
+            stall_s = 60 * options.stall_minutes
+            counts = run_shards(store, plan, workers, progress=progress, stage=what, stall_s=stall_s)
     logger.info("%s in %s: %s", what, store.url, summary(counts))
     return counts
-
-
-def report_counts(progress: ConsoleProgress, what: str) -> Callable[[Counts], None]:
-    """A function that shows the counts of a run, including unfinished shards."""
-    started = False
-
-    def report(counts: Counts) -> None:
-        nonlocal started
-        if not started:  # earlier commands did what is published now
-            progress.start(what, counts.all_clips, "clips", counts.clips)
-            started = True
-        detail = f"{counts.errors:,} errors" if counts.errors else ""
-        progress.update(counts.clips + counts.unpublished, counts.windows, detail)
-
-    return report
 
 
 def summary(counts: Counts) -> str:

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from mmmos.errors import AudioError, ManifestError
 from mmmos.io.delimited import not_found
 from mmmos.io.lists import OnBadRow, refuse
 from mmmos.scores import LABEL_RANGE, LabelRange
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,27 +69,27 @@ def read_corpus(
     drop_suspect: bool = False,
     pam_system: PamSystem = "kind_folder",
     test_audio: str | Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
 ) -> list[LabelledClip]:
     """The rows of a published label file (a key of `LABEL_FILES`), or of a list in its place, with metadata.
 
     `labels` is the folder of label files, by default `data_root`/labels. `find_file` finds the clips below `data_root`,
     by default MMMOS_DATA, and the clips of the test set in `test_audio`, by default in the folder `TEST` below the data
-    root. Metadata in the row take precedence. Rows of missing clips stay (`splits.split_present` separates them):
-    `report` gets their number and the number of suspect labels. Raises `ManifestError`.
+    root. Metadata in the row take precedence. Rows of missing clips stay (`splits.split_present` separates them); a
+    warning gives their number, another one that of suspect labels. Raises `ManifestError`.
     """
     path = _list_path(name, data_root, labels)
     rows = [_with_metadata(row, _root(data_root), pam_system, test_audio) for row in read_labels(path, data_root)]
     if not (rows or str(name) in LABEL_FILES):
         raise ManifestError(no_rows(path))
     if suspect := sum(map(is_suspect, rows)):
-        report(f"{name}: {suspect} rows have suspect labels and are {'left out' if drop_suspect else 'kept'}")
+        fate = "left out" if drop_suspect else "kept"
+        logger.warning("%s: %d rows have suspect labels and are %s", name, suspect, fate)
     if drop_suspect:
         rows = [row for row in rows if not is_suspect(row)]
     missing = Counter(row.source or "other" for row in rows if not os.path.isfile(row.clip.path or ""))
     if missing:
         parts = ", ".join(f"{source} {count}" for source, count in missing.items())
-        report(f"{name}: {missing.total()} of {len(rows)} clips are missing ({parts})")
+        logger.warning("%s: %d of %d clips are missing (%s)", name, missing.total(), len(rows), parts)
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,6 @@ from mmmos.data.label_files import LABEL_FILES
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import check_disjoint, split_groups, split_stratified, stratum_columns
 from mmmos.errors import UsageError
-
-logger = logging.getLogger(__name__)
 
 CHOICES = {
     "select_on": ("combined", "natural"),
@@ -80,7 +77,7 @@ def read_sets(
                 "pam_system": data.get("pam_system", "kind_folder"),
                 "drop_suspect": data.get("drop_suspect", False),
             }
-            lists[part] = read_corpus(name, data_root, labels, report=logger.warning, **options)
+            lists[part] = read_corpus(name, data_root, labels, **options)
     natural = [row for row in lists["dev"] if row.source != "PAM"]
     pam = [row for row in lists["dev"] if row.source == "PAM"]
     choices_of_dev = {"natural": natural, "combined": lists["dev"]}
