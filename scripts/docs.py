@@ -171,9 +171,10 @@ def settings() -> str:
 def _settings_source() -> list[tuple[str, str]]:
     """Name and comment of each field of `Settings`, in order; headings have no name."""
     own = _fields_source(PACKAGE / "training" / "settings.py", "Settings")
-    inherited = [item for item in _fields_source(PACKAGE / "model" / "fusion.py", "FusionConfig") if item[0]]
+    fusion = [item for item in _fields_source(PACKAGE / "model" / "fusion.py", "FusionConfig") if item[0]]
+    heads = _fields_source(PACKAGE / "model" / "heads.py", "HeadSettings")
     after = 1 + next(i for i, (name, _) in enumerate(own) if name == "aggregator")
-    return [*own[:after], *inherited, *own[after:]]
+    return [*own[:after], *fusion, *heads, *own[after:]]
 
 
 def _fields_source(path: Path, name: str) -> list[tuple[str, str]]:

@@ -170,8 +170,9 @@ def tiny_model(folder: Path) -> Path:
     from mmmos.encoders.base import EncoderSpec
     from mmmos.encoders.table import load_encoder
     from mmmos.model.folder import save_model
+    from mmmos.model.info import ModelInfo
     from mmmos.model.quality import ModelConfig, build_model
-    from mmmos.model.system import Member, ModelInfo
+    from mmmos.model.system import Member
     from mmmos.scores import Scale
 
     encoder = load_encoder("spectrum")

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from mmmos.encoders.base import Encoder, EncoderSpec
 from mmmos.hub.options import LoadOptions
+from mmmos.model.info import ModelInfo
 from mmmos.model.quality import ModelConfig, build_model
-from mmmos.model.system import Member, ModelInfo, ScoringModel
+from mmmos.model.system import Member, ScoringModel
 from mmmos.scores import Scale
 
 CPU, TRUSTED = LoadOptions("cpu"), LoadOptions(trust_checkpoint=True)

@@ -43,9 +43,10 @@ from mmmos.hub.options import LoadOptions
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble
 from mmmos.model.heads import HeadConfig
+from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig, build_aggregator
-from mmmos.model.system import Member, ModelInfo
+from mmmos.model.system import Member
 from mmmos.scores import AXES
 from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.fit import count_sets
@@ -153,7 +154,7 @@ def main() -> None:
     table, config = encode(rows, options.work / "cache")
     members = train_members(table, config, read_norms(options.data / "labels"))
     training = count_sets(table)
-    info = ModelInfo(calibrated=False, commercial_use=False, training=training, basis=BASIS)
+    info = ModelInfo.of_training(training, basis=BASIS)
     weights = equal_weights(range(len(members)), len(members), len(AXES)).astype(np.float64)
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
     save_ensemble(options.out, members, weights, info, card)

@@ -32,8 +32,9 @@ from mmmos.encoders.wavlm import GATES, WavLM
 from mmmos.encoders.wavlm_checkpoint import HUB_NAMES, HUB_ONLY, SIZES, WavLMConfig
 from mmmos.io.atomic import replacing
 from mmmos.model.folder import save_ensemble
+from mmmos.model.info import ModelInfo
 from mmmos.model.quality import ModelConfig, build_model
-from mmmos.model.system import Member, ModelInfo
+from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 
 TINY_WAVLM = WavLMConfig(
@@ -42,7 +43,7 @@ TINY_WAVLM = WavLMConfig(
 TINY_MUQ = MuQConfig(32, 2, 4, intermediate_size=48, conv_depthwise_kernel_size=7, conv_dim=6)
 TINY_M2D = M2DConfig((32, 1001), (16, 16), width=64, depth=2, hidden=96)
 SCALE = Scale((5.0, 5.2, 4.0, 6.0), (1.5, 1.6, 1.8, 1.4))
-"""ModelInfo that of the AES labels."""
+"""Close to that of the AES labels."""
 TOKEN_STD = 0.02  # of M2D's class token and positions, as vision transformers begin
 CARD = "# Random\n\nThe full system of MMMOS with random weights. Its scores mean nothing.\n"
 
@@ -53,7 +54,7 @@ def write_model(folder: Path, members: int = 8, seed: int = 0, tiny: bool = Fals
     specs = tuple(_spec(name, path, folder) for name, path in _write_encoders(folder / "encoders", tiny))
     config = ModelConfig(specs)
     weights = np.full((members, len(AXES)), 1 / members)
-    info = ModelInfo(training={"weights": "random", "seed": seed})
+    info = ModelInfo.of_training({"weights": "random", "seed": seed})
     save_ensemble(folder, [_member(config) for _ in range(members)], weights, info, CARD)
 
 

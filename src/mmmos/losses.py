@@ -20,17 +20,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal, get_args
 
 from torch import Tensor, stack
+
+LossName = Literal["ut", "con", "dcq", "ccc"]
+ConNorm = Literal["offdiag", "utmos22"]
+DcqRank = Literal["linear", "hinge"]
+CccMoments = Literal["population", "mixed"]
 
 EPS = 1e-6
 """Keeps CCC defined where predictions and targets are one and the same constant."""
 
 UT_CONTRAST_WEIGHT = 0.5
-"""Share of the contrastive term in the UTMOS loss."""
+"""Weight of the contrastive term in the UTMOS loss."""
 
 
-def contrastive(prediction: Tensor, target: Tensor, *, con_norm: str = "offdiag", con_margin: float = 0.1) -> Tensor:
+def contrastive(
+    prediction: Tensor, target: Tensor, *, con_norm: ConNorm = "offdiag", con_margin: float = 0.1
+) -> Tensor:
     """Contrastive loss of UTMOS (Saeki et al. 2022): two clips should differ by as much as their targets do.
 
         sum over pairs i, j of max(0, |(p_i - p_j) - (t_i - t_j)| - con_margin), divided by
@@ -49,7 +57,7 @@ def contrastive(prediction: Tensor, target: Tensor, *, con_norm: str = "offdiag"
     >>> round(contrastive(p, t).item(), 6), round(contrastive(p, t, con_norm="utmos22").item(), 6)
     (3.15, 0.7875)
     """
-    _check_choice("con_norm", con_norm, "offdiag", "utmos22")
+    _check_choice("con_norm", con_norm, ConNorm)
     _check_size("con_margin", con_margin)
     return _mean_over_axes(partial(_contrastive, norm=con_norm, margin=con_margin), prediction, target)
 
@@ -59,7 +67,7 @@ def utmos(
     target: Tensor,
     *,
     ut_tau: float = 0.25,
-    con_norm: str = "offdiag",
+    con_norm: ConNorm = "offdiag",
     con_margin: float = 0.1,
 ) -> Tensor:
     """Clipped squared error and contrastive loss, the objective of UTMOS (Saeki et al. 2022).
@@ -79,13 +87,13 @@ def utmos(
     >>> round(utmos(p, t).item(), 6), round(utmos(p, t, ut_tau=0.5).item(), 6)
     (0.325, 0.2)
     """
-    _check_choice("con_norm", con_norm, "offdiag", "utmos22")
+    _check_choice("con_norm", con_norm, ConNorm)
     _check_size("con_margin", con_margin)
     _check_size("ut_tau", ut_tau)
     return _mean_over_axes(partial(_utmos, tau=ut_tau, norm=con_norm, margin=con_margin), prediction, target)
 
 
-def dcq(prediction: Tensor, target: Tensor, *, dcq_mse_weight: float = 0.0, dcq_rank: str = "linear") -> Tensor:
+def dcq(prediction: Tensor, target: Tensor, *, dcq_mse_weight: float = 0.0, dcq_rank: DcqRank = "linear") -> Tensor:
     """DCQ loss as the MMMOS paper's authors train with it: right differences, in the right order.
 
         mean over all n^2 pairs i, j of (dp - dt)^2 + rank, plus dcq_mse_weight * mean(e_i^2), where
@@ -108,12 +116,12 @@ def dcq(prediction: Tensor, target: Tensor, *, dcq_mse_weight: float = 0.0, dcq_
     >>> dcq(p, t).item(), dcq(p, t, dcq_rank="hinge").item(), dcq(p + 1, t, dcq_mse_weight=1.0).item()
     (-0.5, 0.0, 0.5)
     """
-    _check_choice("dcq_rank", dcq_rank, "linear", "hinge")
+    _check_choice("dcq_rank", dcq_rank, DcqRank)
     _check_size("dcq_mse_weight", dcq_mse_weight)
     return _mean_over_axes(partial(_dcq, mse_weight=dcq_mse_weight, rank=dcq_rank), prediction, target)
 
 
-def ccc(prediction: Tensor, target: Tensor, *, ccc_moments: str = "population") -> Tensor:
+def ccc(prediction: Tensor, target: Tensor, *, ccc_moments: CccMoments = "population") -> Tensor:
     """One minus the concordance correlation coefficient (Lin 1989), eps added below.
 
         1 - 2 cov(p, t) / (var(p) + var(t) + (mean(p) - mean(t))^2 + 1e-6)
@@ -135,7 +143,7 @@ def ccc(prediction: Tensor, target: Tensor, *, ccc_moments: str = "population") 
     >>> round(ccc(p + 1, p).item(), 5)  # variance 3.5: 1 - 7 / (7 + 1)
     0.125
     """
-    _check_choice("ccc_moments", ccc_moments, "population", "mixed")
+    _check_choice("ccc_moments", ccc_moments, CccMoments)
     return _mean_over_axes(partial(_ccc, moments=ccc_moments), prediction, target)
 
 
@@ -191,8 +199,8 @@ def _mean_over_axes(loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor
     return stack(losses).mean() if losses else prediction[known].sum()
 
 
-def _check_choice(name: str, value: str, *choices: str) -> None:
-    if value not in choices:
+def _check_choice(name: str, value: str, kind: object) -> None:
+    if value not in (choices := get_args(kind)):
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
 
 
@@ -201,5 +209,5 @@ def _check_size(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a finite number, 0 or more, not {value!r}")
 
 
-LOSSES: dict[str, Callable[..., Tensor]] = {"con": contrastive, "ut": utmos, "dcq": dcq, "ccc": ccc}
-"""Failures by the names that the training configuration uses."""
+LOSSES: dict[LossName, Callable[..., Tensor]] = {"con": contrastive, "ut": utmos, "dcq": dcq, "ccc": ccc}
+"""The losses by the names that settings use."""

@@ -21,7 +21,7 @@ from mmmos.errors import AUDIO_ERROR_CODES
 from mmmos.inference.predictor import Predictor
 from mmmos.model import load as models
 from mmmos.model.folder import save_model
-from mmmos.model.system import ModelInfo
+from mmmos.model.info import ModelInfo
 from mmmos.scores import AXES
 from tests.sounds import music
 from tests.toys import ToyEncoder, toy_member

@@ -22,8 +22,8 @@ from mmmos.hub.options import LoadOptions
 from mmmos.hub.published import CONSENT, PUBLISHED, locate
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.folder import save_ensemble
+from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_model
-from mmmos.model.system import ModelInfo
 from tests.hub_server import COMMIT, HubServer
 from tests.sounds import music
 from tests.toys import ToyEncoder, toy_member

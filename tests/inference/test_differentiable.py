@@ -18,8 +18,8 @@ from mmmos.inference.differentiable import bound
 from mmmos.inference.predictor import Predictor
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
+from mmmos.model.info import ModelInfo
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES
 from tests.sounds import music
 from tests.toys import CPU, SlowToy, ToyEncoder, toy_config, toy_member, toy_model

@@ -33,9 +33,9 @@ from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.folder import save_ensemble
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
+from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import ModelInfo
 from mmmos.scores import AXES, Scale, Scores
 from mmmos.version import VERSION
 from tests.recorded_progress import RecordedProgress

@@ -118,18 +118,19 @@ def test_gradient_reaches_the_real_frames_and_every_weight_in_use(name: str) -> 
         assert part.frames.grad[part.mask].any(dim=-1).all()
         assert not part.frames.grad[~part.mask].any()
     idle = {name for name, p in aggregator.named_parameters() if not p.grad.any()}
-    assert idle == ({"blstm.recur"} if name == "blstm_h" else set())  # one step, from a state of zero
+    assert idle == ({"blstm.weight_hh"} if name == "blstm_h" else set())  # one step, from a state of zero
 
 
 def cells(blstm: Blstm) -> list[nn.LSTMCell]:
     """Torch's cells, forward and backward, with the same weights; torch orders gates and candidate otherwise."""
     made = []
-    for weight, bias, recur in zip(blstm.read.weight.chunk(2), blstm.read.bias.chunk(2), blstm.recur, strict=True):
-        cell = nn.LSTMCell(weight.shape[1], recur.shape[0])
+    halves = blstm.weight_ih.chunk(2), blstm.bias.chunk(2), blstm.weight_hh
+    for weight_ih, bias, weight_hh in zip(*halves, strict=True):
+        cell = nn.LSTMCell(weight_ih.shape[1], weight_hh.shape[0])
         with torch.no_grad():
-            for place, own in ((cell.weight_ih, weight), (cell.weight_hh, recur.T), (cell.bias_ih, bias)):
-                enter, keep, leave, candidate = own.chunk(4)
-                place.copy_(torch.cat([enter, keep, candidate, leave]))
+            for place, own in ((cell.weight_ih, weight_ih), (cell.weight_hh, weight_hh.T), (cell.bias_ih, bias)):
+                input_gate, forget_gate, output_gate, candidate = own.chunk(4)
+                place.copy_(torch.cat([input_gate, forget_gate, candidate, output_gate]))
             cell.bias_hh.zero_()
         made.append(cell)
     return made
@@ -139,7 +140,7 @@ def step_by_step(blstm: Blstm, frames: Tensor) -> Tensor:
     """One clip [T, D] -> [T, 2 H], both halves in the order of time."""
     halves = []
     for cell, order in zip(cells(blstm), (1, -1), strict=True):
-        state = torch.zeros(2, blstm.recur.shape[1])
+        state = torch.zeros(2, blstm.weight_hh.shape[1])
         states = []
         for frame in list(frames)[::order]:
             state = torch.stack(cell(frame, (state[0], state[1])))
@@ -177,18 +178,23 @@ def test_lstm_teaches_its_weights_what_torchs_cell_would() -> None:
                 state = cell(frame, state)
                 (state[0] * slope).sum().backward(retain_graph=True)
     for i, cell in enumerate(pair):
-        enter, keep, candidate, leave = cell.weight_hh.grad.chunk(4)
+        input_gate, forget_gate, candidate, output_gate = cell.weight_hh.grad.chunk(4)
         torch.testing.assert_close(
-            blstm.recur.grad[i].T, torch.cat([enter, keep, leave, candidate]), rtol=1e-4, atol=1e-5
+            blstm.weight_hh.grad[i].T,
+            torch.cat([input_gate, forget_gate, output_gate, candidate]),
+            rtol=1e-4,
+            atol=1e-5,
         )
-        enter, keep, candidate, leave = cell.weight_ih.grad.chunk(4)
-        own = blstm.read.weight.grad.chunk(2)[i]
-        torch.testing.assert_close(own, torch.cat([enter, keep, leave, candidate]), rtol=1e-4, atol=1e-5)
+        input_gate, forget_gate, candidate, output_gate = cell.weight_ih.grad.chunk(4)
+        own = blstm.weight_ih.grad.chunk(2)[i]
+        torch.testing.assert_close(
+            own, torch.cat([input_gate, forget_gate, output_gate, candidate]), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_lstm_is_drawn_as_torchs_own() -> None:
     blstm, torchs = Blstm(50, 64), nn.LSTM(50, 64)
-    for own, other in ((blstm.recur, torchs.weight_hh_l0), (blstm.read.weight, torchs.weight_ih_l0)):
+    for own, other in ((blstm.weight_hh, torchs.weight_hh_l0), (blstm.weight_ih, torchs.weight_ih_l0)):
         assert own.abs().max().item() == pytest.approx(other.abs().max().item(), rel=0.01)
         assert own.std().item() == pytest.approx(other.std().item(), rel=0.05)
 
@@ -218,12 +224,12 @@ def test_blstm_h_is_a_gated_layer_of_the_pooled_vector() -> None:
     aggregator, parts = build("blstm_h"), features([1.0, 0.3])
     assert isinstance(aggregator, BlstmH)
     vectors = aggregator.reduce(parts).frames[:, 0].numpy()
-    gates = vectors @ aggregator.blstm.read.weight.detach().numpy().T + aggregator.blstm.read.bias.detach().numpy()
+    gates = vectors @ aggregator.blstm.weight_ih.detach().numpy().T + aggregator.blstm.bias.detach().numpy()
     expected = []
     for half in (gates[:, :12], gates[:, 12:]):
-        enter, _, leave, candidate = np.split(half, 4, axis=1)
-        opened = 1 / (1 + np.exp(-enter)) * np.tanh(candidate)
-        expected.append(1 / (1 + np.exp(-leave)) * np.tanh(opened))
+        input_gate, _, output_gate, candidate = np.split(half, 4, axis=1)
+        cell = 1 / (1 + np.exp(-input_gate)) * np.tanh(candidate)
+        expected.append(1 / (1 + np.exp(-output_gate)) * np.tanh(cell))
     np.testing.assert_allclose(aggregator(parts).detach(), np.concatenate(expected, axis=1), atol=1e-6)
 
 
@@ -370,8 +376,8 @@ def test_statistics_are_those_of_all_frames_with_states_summed(
     aggregator.fit(rows)
     if output != "last":
         rows = torch.cat([rows[:, :6].unflatten(1, (3, 2)).mean(dim=1), rows[:, 6:]], dim=1)
-    torch.testing.assert_close(aggregator.standardizer.center, rows.mean(dim=0), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(1 / aggregator.standardizer.factor, rows.std(dim=0, correction=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(aggregator.standardizer.mean, rows.mean(dim=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(1 / aggregator.standardizer.scale, rows.std(dim=0, correction=0), rtol=1e-4, atol=1e-4)
     prepared = aggregator.prepare(reduced.frames)[reduced.mask]
     blocks = (2, 3, 4, 1) if output != "last" else (2, 2, 2, 3, 4, 1)
     power = [block.square().mean(dim=0).sum().item() for block in prepared.split(blocks, dim=1)]

@@ -27,7 +27,8 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.hub.options import LoadOptions
 from mmmos.inference.predictor import Predictor
 from mmmos.model.audiobox import STATES, is_audiobox, load_audiobox
-from mmmos.model.system import ModelInfo, ScoringModel
+from mmmos.model.info import ModelInfo
+from mmmos.model.system import ScoringModel
 from mmmos.scores import AXES, Scores
 from tests.sounds import Wave, music_and_sweep
 from tests.toys import CPU, TRUSTED

@@ -22,16 +22,17 @@ from mmmos.hub.options import LoadOptions
 from mmmos.model.folder import load_folder, save_ensemble, save_model
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
+from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import Member, ModelInfo, combined_info
+from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from tests.toys import toy_config, toy_member
 
 CONFIG = ModelConfig(
     (EncoderSpec("toy", (3, 1), "0" * 64, {"gain": 2.0}), EncoderSpec("other", (5,), "1" * 64)),
     fusion=FusionConfig("mean_std", "none", standardize=True),
-    heads=HeadConfig(layers=2, hidden=3, dropout=0.1),
+    heads=HeadConfig(head_layers=2, head_hidden=3, dropout=0.1),
 )
 ABOUT = ModelInfo(calibrated=True, training={"data": ["a", 1, None]}, check={"CE": 1.5})
 WEIGHTS = np.array([[0.25, 0.5, 1.0, 1 / 3], [0.75, 0.5, 0.0, 2 / 3]])
@@ -421,11 +422,11 @@ def test_combined_about_holds_for_every_member():
         rated=("CE", "PQ"), clip_output=True, label_range=(1, 5), trained_on=("a", "b"), commercial_use=True
     )
     other = replace(first, rated=("PQ",), trained_on=("b", "c"), calibrated=True, training={"epochs": 3})
-    found = combined_info([first, other], {"members": ["x", "y"]})
+    found = ModelInfo.of_ensemble([first, other], {"members": ["x", "y"]})
     expected = ModelInfo(rated=("PQ",), clip_output=True, label_range=(1, 5), trained_on=("a", "b", "c"))
     assert found == replace(expected, commercial_use=True, training={"members": ["x", "y"]})
     with pytest.raises(UsageError, match="differ in scale: 0-10 and 1-5"):
-        combined_info([first, replace(first, label_range=(0, 10))], {})
+        ModelInfo.of_ensemble([first, replace(first, label_range=(0, 10))], {})
 
 
 def test_member_of_an_ensemble_scores_what_the_ensemble_scores(tmp_path: Path):

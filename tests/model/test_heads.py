@@ -10,7 +10,7 @@ from mmmos.model.heads import HeadConfig, Heads
 from mmmos.scores import AXES
 
 
-@pytest.mark.parametrize("config", [HeadConfig(), HeadConfig(layers=3, hidden=5, layer_norm=True)])
+@pytest.mark.parametrize("config", [HeadConfig(), HeadConfig(head_layers=3, head_hidden=5, layer_norm=True)])
 @pytest.mark.parametrize("axis", AXES)
 def test_an_axis_teaches_its_own_head_alone(config: HeadConfig, axis: str) -> None:
     heads = Heads(6, config)
@@ -24,10 +24,10 @@ def test_an_axis_teaches_its_own_head_alone(config: HeadConfig, axis: str) -> No
     ("config", "one_head"),
     [
         (HeadConfig(), 7 + 1),
-        (HeadConfig(layers=2), (7 * 7 + 7) + (7 + 1)),
-        (HeadConfig(layers=2, hidden=3), (7 * 3 + 3) + (3 + 1)),
-        (HeadConfig(layers=4, hidden=3), (7 * 3 + 3) + 2 * (3 * 3 + 3) + (3 + 1)),
-        (HeadConfig(layers=3, hidden=3, layer_norm=True), (7 * 3 + 3) + (3 * 3 + 3) + 2 * (3 + 3) + (3 + 1)),
+        (HeadConfig(head_layers=2), (7 * 7 + 7) + (7 + 1)),
+        (HeadConfig(head_layers=2, head_hidden=3), (7 * 3 + 3) + (3 + 1)),
+        (HeadConfig(head_layers=4, head_hidden=3), (7 * 3 + 3) + 2 * (3 * 3 + 3) + (3 + 1)),
+        (HeadConfig(head_layers=3, head_hidden=3, layer_norm=True), (7 * 3 + 3) + (3 * 3 + 3) + 2 * (3 + 3) + (3 + 1)),
     ],
 )
 def test_parameter_count(config: HeadConfig, one_head: int) -> None:
@@ -43,13 +43,13 @@ def test_one_layer_is_a_linear_map_in_the_order_of_the_axes() -> None:
 
 
 def test_layers_before_the_last_are_not_linear() -> None:
-    heads, x = Heads(6, HeadConfig(layers=2)), torch.randn(5, 6)
+    heads, x = Heads(6, HeadConfig(head_layers=2)), torch.randn(5, 6)
     middle = (heads(x) + heads(-x)) / 2
     assert not torch.allclose(middle, heads(torch.zeros_like(x)), atol=1e-3)
 
 
 def test_a_vector_of_its_own_goes_to_each_axis() -> None:
-    heads, x = Heads(6, HeadConfig(layers=2)), torch.randn(5, 4, 6)
+    heads, x = Heads(6, HeadConfig(head_layers=2)), torch.randn(5, 4, 6)
     together = heads(x)
     assert together.shape == (5, 4)
     for i in range(4):
@@ -63,7 +63,7 @@ def test_vectors_of_other_axes_are_refused() -> None:
 
 
 def test_rows_do_not_depend_on_each_other() -> None:
-    heads, x = Heads(6, HeadConfig(layers=2)).eval(), torch.randn(5, 6)
+    heads, x = Heads(6, HeadConfig(head_layers=2)).eval(), torch.randn(5, 6)
     for i in range(5):
         torch.testing.assert_close(heads(x[i : i + 1]), heads(x)[i : i + 1])
 
@@ -76,4 +76,4 @@ def test_dropout_is_for_training() -> None:
 
 def test_a_head_without_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one layer"):
-        Heads(6, HeadConfig(layers=0))
+        Heads(6, HeadConfig(head_layers=0))

@@ -21,9 +21,9 @@ from mmmos.errors import MmmosError, ModelFormatError, ModelNotFoundError, Usage
 from mmmos.hub.options import LoadOptions
 from mmmos.model import load as models
 from mmmos.model.folder import load_folder, save_model
+from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_encoders, load_model
 from mmmos.model.quality import ModelConfig
-from mmmos.model.system import ModelInfo
 from tests.toys import TRUSTED, ToyEncoder, toy_member, toy_model
 
 FOUND = object()

@@ -14,13 +14,22 @@ from mmmos.errors import ModelFormatError
 from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig, Heads
-from mmmos.model.quality import ModelConfig, QualityModel, build_model
+from mmmos.model.quality import (
+    STORED_KEYS,
+    STORED_NAMES,
+    ModelConfig,
+    QualityModel,
+    build_model,
+    state_from_stored,
+    stored_state,
+)
+from mmmos.scores import AXES
 from tests.toys import ToyEncoder, toy_config
 
 CONFIG = ModelConfig(
     (EncoderSpec("a", (3, 1), ""), EncoderSpec("b", (5,), "")),
     fusion=FusionConfig("mean_std", "none", standardize=True),
-    heads=HeadConfig(layers=2, hidden=3),
+    heads=HeadConfig(head_layers=2, head_hidden=3),
 )
 CONFIGS = [
     CONFIG,
@@ -107,7 +116,9 @@ def test_unknown_aggregator_is_refused_with_the_names_there_are() -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_config_survives_json_and_makes_a_model_that_takes_the_weights(config: ModelConfig) -> None:
     saved = json.loads(json.dumps(config.stored()))
-    fusion, heads = FusionConfig(**saved["fusion"]), HeadConfig(**saved["heads"])
+    names = {old: new for new, old in STORED_NAMES.items()}
+    fusion = FusionConfig(**saved["fusion"])
+    heads = HeadConfig(**{names.get(key, key): value for key, value in saved["heads"].items()})
     again = build_model(ModelConfig(config.encoders, saved["aggregator"], fusion, heads)).eval()
     assert again.config == config
     model, batch = build_model(config).eval(), features(3)
@@ -135,3 +146,21 @@ def test_stored_config_is_that_of_earlier_versions() -> None:
         " 'blstm_h_input': 'vector', 'wavlm_output': 'last'}, 'heads': {'layers': 1, 'hidden': None, 'dropout': 0.0,"
         " 'layer_norm': False, 'domains': ()}}"
     )
+
+
+def test_stored_state_has_the_keys_and_order_of_577577c() -> None:
+    """An optimizer's state in a checkpoint belongs to parameters by their order."""
+    model = build_model(replace(CONFIGS[3], fusion=FusionConfig(blstm_hidden=3, standardize=True), heads=HeadConfig()))
+    stored = stored_state(model)
+    assert sorted(stored) == [
+        *("aggregator.blstm.read.bias", "aggregator.blstm.read.weight", "aggregator.blstm.recur"),
+        *("aggregator.standardizer.center", "aggregator.standardizer.factor"),
+        *(f"heads.axes.{axis}.1.{part}" for axis in AXES for part in ("bias", "weight")),
+    ]
+    assert [name for name, _ in model.named_parameters()][:3] == [
+        f"aggregator.blstm.{name}" for name in ("weight_hh", "weight_ih", "bias")
+    ]
+    assert stored["aggregator.blstm.recur"].shape == (2, 3, 12)
+    found = state_from_stored(stored)
+    assert found.keys() == model.state_dict().keys()
+    assert all(found[key] is stored[STORED_KEYS.get(key, key)] for key in found)

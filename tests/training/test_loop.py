@@ -37,7 +37,7 @@ from tests.recorded_progress import RecordedProgress
 
 DIM = 6
 CONFIG = ModelConfig((EncoderSpec("toy", (4, 2), "0" * 64),), fusion=FusionConfig("mean", "none", standardize=True))
-DEEP = replace(CONFIG, heads=HeadConfig(layers=2, hidden=5, dropout=0.3))
+DEEP = replace(CONFIG, heads=HeadConfig(head_layers=2, head_hidden=5, dropout=0.3))
 CONFIGS = {name: replace(DEEP, aggregator=name, fusion=replace(DEEP.fusion, blstm_hidden=4)) for name in AGGREGATORS}
 HOW = TrainConfig(replace(PAPER, lr=0.03, epochs=20, early_stop_patience=None))
 SLOPES = np.random.default_rng(99).standard_normal((DIM, 4))
@@ -284,7 +284,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
 def test_the_best_epoch_by_development_loss_is_given_back() -> None:
     train, dev = table(10, 0, noise=1.0), table(30, 1)  # few and noisy: overfits soon
-    wide = replace(CONFIG, heads=HeadConfig(layers=2, hidden=20))
+    wide = replace(CONFIG, heads=HeadConfig(head_layers=2, head_hidden=20))
     how = change(HOW, epochs=30)
     member, history = fit(wide, train, dev, how)
     losses = [epoch.dev_loss for epoch in history]
@@ -381,8 +381,8 @@ def test_rows_come_in_another_order_each_epoch() -> None:
 def test_standardizing_is_fitted_on_the_training_rows_alone() -> None:
     member, _ = fit(CONFIG, TRAIN, DEV, change(HOW, epochs=1))
     standardizer = member.model.aggregator.standardizer
-    torch.testing.assert_close(standardizer.center, TRAIN.inputs.frames.mean(dim=0))
-    torch.testing.assert_close(standardizer.factor, 1 / TRAIN.inputs.frames.std(dim=0, correction=0))
+    torch.testing.assert_close(standardizer.mean, TRAIN.inputs.frames.mean(dim=0))
+    torch.testing.assert_close(standardizer.scale, 1 / TRAIN.inputs.frames.std(dim=0, correction=0))
 
 
 def test_steps_are_taken_with_the_loss_of_the_set() -> None:

@@ -16,7 +16,7 @@ from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import UsageError
 from mmmos.experiments.config import Ensembles, find_experiment, read_experiment
 from mmmos.experiments.sets import CHOICES
-from mmmos.losses import LOSSES
+from mmmos.losses import LOSSES, LossName
 from mmmos.model.aggregators import AGGREGATORS
 from mmmos.model.quality import ModelConfig, build_model
 from mmmos.training.config import TrainConfig
@@ -49,6 +49,13 @@ def other_values(name: str) -> list[Any]:
 
 def as_text(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_loss_names_and_defaults_are_those_of_the_losses() -> None:
+    assert set(get_args(LossName)) == set(LOSSES)
+    for loss in LOSSES.values():
+        defaults = inspect.getfullargspec(loss).kwonlydefaults or {}
+        assert defaults == {name: getattr(PAPER, name) for name in defaults}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,3 @@ class EncoderSpec:
     fingerprint: str  # `Encoder.fingerprint()`: a different one would give different scores
     options: dict[str, Any] = field(default_factory=dict)  # arguments of `load_encoder`
     checkpoint: str | None = None  # path of its weights, if one was given; relative to the model's folder
-
-    def stored(self) -> dict[str, Any]:
-        """The fields by the keys of model folders and run hashes, which call `block_dims` columns."""
-        return {"columns" if name == "block_dims" else name: value for name, value in asdict(self).items()}

@@ -35,8 +35,9 @@ from mmmos.features.source import EncoderSource
 from mmmos.inference.selfcheck import check_scores
 from mmmos.io.atomic import replacing
 from mmmos.model.folder import load_folder, save_ensemble, save_model
+from mmmos.model.info import ModelInfo
 from mmmos.model.quality import ModelConfig, build_aggregator
-from mmmos.model.system import ModelInfo, ScoringModel, combine, combined_info
+from mmmos.model.system import ScoringModel, combine
 from mmmos.processes import run_in_processes
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE
@@ -150,9 +151,9 @@ def train_run(run: Run, tables: Mapping[str, TrainingSet]) -> None:
         predictions[f"{name}{IDS}"] = np.array([name_of(row.clip) for row in tables[key].rows])
     best = best_epoch(history)
     training = {"settings": asdict(run.settings) | {"seed": run.seed, "main_set": main_set}, "best_epoch": best.epoch}
-    info = ModelInfo(
-        training=training,
-        rated=rated,
+    info = ModelInfo.of_training(
+        training,
+        rated,
         clip_output=run.settings.clip_output,
         label_range=LABEL_RANGE,
         trained_on=run.trained_on,
@@ -298,7 +299,7 @@ def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float6
     used = [i for i, row in enumerate(weights) if row.any()]
     loaded = [load_folder(runs[i].folder.name, runs[i].folder) for i in used]
     try:
-        info = combined_info([model.info for model in loaded], {"members": [model.name for model in loaded]})
+        info = ModelInfo.of_ensemble([model.info for model in loaded], {"members": [model.name for model in loaded]})
     except UsageError as error:
         logger.warning("%s is not saved: %s", folder.name, error)
         return

@@ -1,6 +1,6 @@
 """The trained part of a system, and its model folder.
 
-In the order of data flow: fusion, layers, aggregators, heads, quality, system, folder, audiobox, load.
+In the order of data flow: fusion, layers, aggregators, heads, quality, info, system, folder, audiobox, load.
 """
 
 from typing import TYPE_CHECKING

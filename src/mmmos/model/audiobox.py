@@ -32,8 +32,9 @@ from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 from mmmos.io.atomic import hash_file
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
+from mmmos.model.info import ModelInfo
 from mmmos.model.quality import ModelConfig, QualityModel, build_model
-from mmmos.model.system import Member, ModelInfo, ScoringModel
+from mmmos.model.system import Member, ScoringModel
 from mmmos.scores import AXES, Scale
 
 STATES = 13
@@ -68,10 +69,7 @@ def load_audiobox(
     """
     file = path / "model.safetensors" if path.is_dir() else path
     settings, target, state = _read(file, options)
-    heads = HeadConfig(
-        layers=settings["proj_num_layer"],
-        layer_norm=settings["proj_ln"],
-    )
+    heads = HeadConfig(head_layers=settings["proj_num_layer"], layer_norm=settings["proj_ln"])
     norm: Literal["l2", "none"] = "l2" if settings["normalize_embed"] else "none"
     fusion = FusionConfig("mean", norm, wavlm_output="weighted_per_axis")
     with torch.device("meta"):  # avoids drawing 94 million random numbers
@@ -88,7 +86,7 @@ def load_audiobox(
         scale = Scale(*(tuple(float(target[axis][part]) for axis in AXES) for part in ("mean", "std")))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{file}: target_transform needs a mean and a std for each axis") from error
-    info = info or ModelInfo(training={"source": str(path)})
+    info = info or ModelInfo.of_checkpoint(str(path))
     member = Member(model.eval().requires_grad_(False), scale)
     config = file.with_name("config.json").read_bytes() if file.suffix == ".safetensors" else b""
     return ScoringModel(name, (member,), np.ones((1, len(AXES))), info, hash_file(file, config), {"wavlm": encoder})

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,15 +31,13 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.io.atomic import replacing
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.quality import ModelConfig, build_model
-from mmmos.model.system import Member, ModelInfo, ScoringModel
+from mmmos.model.info import ModelInfo
+from mmmos.model.quality import STORED_NAMES, ModelConfig, build_model, state_from_stored, stored_state
+from mmmos.model.system import Member, ScoringModel
 from mmmos.scores import AXES, Scale
 
 FORMAT = 1
 """Version of the folder's layout."""
-
-LATER_FIELDS = ("label_range", "trained_on")
-"""Fields of `ModelInfo` that folders of earlier versions do not have; they take their defaults."""
 
 T = TypeVar("T")
 
@@ -49,7 +47,7 @@ def save_model(folder: Path, member: Member, info: ModelInfo, card: str) -> None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)  # of an earlier model in this folder, which must not stay in part
     with replacing(folder / "model.safetensors") as partial:
-        save_file(dict(sorted(member.model.state_dict().items())), partial)
+        save_file(dict(sorted(stored_state(member.model).items())), partial)
     (folder / "README.md").write_text(card, encoding="utf-8")
     scale = {
         "mean": dict(zip(AXES, member.scale.mean, strict=True)),
@@ -59,7 +57,7 @@ def save_model(folder: Path, member: Member, info: ModelInfo, card: str) -> None
     for spec in model["encoders"]:
         if spec["checkpoint"] and os.path.isabs(spec["checkpoint"]):
             spec["checkpoint"] = os.path.relpath(spec["checkpoint"], folder)
-    config = {"format": FORMAT, "model": model, "scale": scale, "about": asdict(info)}
+    config = {"format": FORMAT, "model": model, "scale": scale, "about": info.stored()}
     _write_json(folder / "config.json", config)
 
 
@@ -79,7 +77,7 @@ def save_ensemble(
         save_model(folder / name, member, own, f"One member of {folder.name}.\n")
     (folder / "README.md").write_text(card, encoding="utf-8")
     table = [dict(zip(AXES, map(float, row), strict=True)) for row in weights]
-    ensemble = {"format": FORMAT, "members": names, "weights": table, "about": asdict(info)}
+    ensemble = {"format": FORMAT, "members": names, "weights": table, "about": info.stored()}
     _write_json(folder / "ensemble.json", ensemble)
 
 
@@ -127,40 +125,34 @@ def _load_member(folder: Path) -> tuple[Member, ModelInfo]:
         state = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise ModelFormatError(f"{weights} cannot be read: {error}") from error
-    load_strictly(model, state, str(weights))
+    load_strictly(model, state_from_stored(state), str(weights))
     return Member(model.eval().requires_grad_(False), scale), _build_info(data["about"], path)
 
 
 def _spec_fields(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Fields of an `EncoderSpec` from `EncoderSpec.stored`; its checkpoint is relative to the model's folder."""
-    fields_ = {name: value for name, value in spec.items() if name != "columns"}
-    fields_["block_dims"] = tuple(spec["columns"])
+    """The stored fields of an `EncoderSpec` as read from JSON; its checkpoint is relative to the model's folder."""
+    read = spec | {"columns": tuple(spec["columns"])}
     if spec.get("checkpoint"):
-        fields_["checkpoint"] = os.path.abspath(
-            folder / spec["checkpoint"]
-        )  # does not follow the links of a hub's cache
-    return fields_
+        read["checkpoint"] = os.path.abspath(folder / spec["checkpoint"])  # keeps the links of a hub's cache
+    return read
 
 
 def _build_info(data: Any, path: Path) -> ModelInfo:
-    """`ModelInfo` from JSON; fields that were added after the folder was written may be missing."""
-    if isinstance(data, dict):
-        data = {item.name: item.default for item in fields(ModelInfo) if item.name in LATER_FIELDS} | data
     try:
-        return _build(ModelInfo, data, path)
+        return ModelInfo.from_stored(data)
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: about: {error}") from error
 
 
 def _build(kind: type[T], data: Any, path: Path) -> T:
-    """A dataclass from JSON with exactly its fields."""
+    """A dataclass from JSON with exactly its fields, by their stored names."""
     assert is_dataclass(kind)
-    names = {item.name for item in fields(kind)}
+    names = {STORED_NAMES.get(item.name, item.name): item.name for item in fields(kind)}
     given = set(data) if isinstance(data, dict) else set()
-    if given != names:
-        wrong = ", ".join(sorted(given ^ names))
+    if given != names.keys():
+        wrong = ", ".join(sorted(given ^ names.keys()))
         raise ModelFormatError(f"{path}: {kind.__name__} has missing or unknown fields: {wrong}")
-    return kind(**data)
+    return kind(**{names[key]: value for key, value in data.items()})
 
 
 def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:

@@ -17,12 +17,19 @@ from mmmos.scores import AXES
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadSettings:
+    """The shape of the heads as far as users choose it."""
+
+    # Heads, one per axis
+    head_layers: int = 1  # 1 is a linear map
+    head_hidden: int | None = None  # width before the last layer; by default that of the input
+    dropout: float = 0.0  # before each layer
+
+
+@dataclass(frozen=True)
+class HeadConfig(HeadSettings):
     """Shape of each axis's head."""
 
-    layers: int = 1  # 1 is a linear map, as published
-    hidden: int | None = None  # width of the layers before the last; the input's when None
-    dropout: float = 0.0  # before each layer, in training
     layer_norm: bool = False  # before each GELU
     domains: tuple[str, ...] = ()  # clip types with an output each; empty: one output for all
 
@@ -31,7 +38,7 @@ class HeadConfig:
 
 
 class Heads(nn.Module):
-    """`layers - 1` times (linear, GELU), then one number, or one number per domain and their weighted mean.
+    """`head_layers - 1` times (linear, GELU), then one number, or one number per domain and their weighted mean.
 
     Shape:
         - input: [B, H], or [B, A, H] with a vector for each axis
@@ -40,8 +47,8 @@ class Heads(nn.Module):
 
     def __init__(self, input_dim: int, config: HeadConfig) -> None:
         super().__init__()
-        if config.layers < 1:
-            raise ValueError(f"a head has at least one layer, not {config.layers}")
+        if config.head_layers < 1:
+            raise ValueError(f"a head has at least one layer, not {config.head_layers}")
         self.axes = nn.ModuleDict({axis: _head(input_dim, config) for axis in AXES})
         self.gate = nn.Linear(input_dim, len(config.domains)) if config.domains else None
 
@@ -63,8 +70,8 @@ class Heads(nn.Module):
 
 def _head(input_dim: int, config: HeadConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
-    width, hidden = input_dim, config.hidden or input_dim
-    for _ in range(config.layers - 1):
+    width, hidden = input_dim, config.head_hidden or input_dim
+    for _ in range(config.head_layers - 1):
         layers += [nn.Dropout(config.dropout), nn.Linear(width, hidden)]
         layers += [nn.LayerNorm(hidden)] if config.layer_norm else []
         layers.append(nn.GELU())

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmmos.scores import AXES
 
 CLIP_STDS = 6.0
 """Standardised values are clipped here: a value far outside the training data must not determine a score."""
-
 
 FIT_ROWS = 1024
 """Rows per step when statistics are computed."""
@@ -23,15 +23,14 @@ class Standardizer(nn.Module):
     So a block of 200 values and a block of one score have the same weight before training.
     """
 
-    center: Tensor
-    factor: Tensor
-
+    mean: Tensor
+    scale: Tensor
     weight: Tensor
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("center", torch.zeros_like(weight))
-        self.register_buffer("factor", torch.ones_like(weight))
+        self.register_buffer("mean", torch.zeros_like(weight))
+        self.register_buffer("scale", torch.ones_like(weight))
         self.register_buffer("weight", weight, persistent=False)
 
     def fit(self, parts: Iterable[Tensor]) -> None:
@@ -45,12 +44,12 @@ class Standardizer(nn.Module):
             mean = mean + (own - mean) * (size / count)
         std = (squares / count).sqrt()
         varies = std > 1e-4 * (1 + mean.abs())  # float16 in the cache leaves less than this in a constant
-        self.center.copy_(mean)
-        self.factor.copy_(torch.where(varies, 1 / std.clamp(min=1e-12), torch.zeros_like(std)))
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(varies, 1 / std.clamp(min=1e-12), torch.zeros_like(std)))
 
     def forward(self, fused: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
-        z = ((fused - self.center) * self.factor).clamp(-CLIP_STDS, CLIP_STDS)
+        z = ((fused - self.mean) * self.scale).clamp(-CLIP_STDS, CLIP_STDS)
         return z * self.weight
 
 
@@ -87,23 +86,25 @@ class Blstm(nn.Module):
 
     def __init__(self, input_dim: int, hidden: int) -> None:
         super().__init__()
-        self.read = nn.Linear(input_dim, 2 * 4 * hidden)  # directions, then input, forget, output gate and candidate
-        self.recur = nn.Parameter(torch.empty(2, hidden, 4 * hidden))
+        # Both directions, each with its input, forget and output gate and its candidate.
+        self.weight_hh = nn.Parameter(torch.empty(2, hidden, 4 * hidden))
+        linear = nn.Linear(input_dim, 2 * 4 * hidden)  # drawn twice: so a seed gives the same later layers as before
+        self.weight_ih, self.bias = linear.weight, linear.bias
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, 2 H]."""
-        read = self.read(frames[mask])
-        read = read.to(torch.promote_types(read.dtype, torch.float32))
-        padded = read.new_zeros(*mask.shape, read.shape[-1]).index_put((mask,), read)
+        given = F.linear(frames[mask], self.weight_ih, self.bias)
+        given = given.to(torch.promote_types(given.dtype, torch.float32))
+        padded = given.new_zeros(*mask.shape, given.shape[-1]).index_put((mask,), given)
         forward, backward = padded.chunk(2, dim=-1)
-        hidden = self.recur.shape[1]
-        state = cell = read.new_zeros(2, len(mask), hidden)
+        hidden = self.weight_hh.shape[1]
+        state = cell = given.new_zeros(2, len(mask), hidden)
         states = []
-        with torch.autocast(read.device.type, enabled=False):  # rounding errors would accumulate over many small steps
-            for given in torch.stack([forward, backward.flip(1)]).unbind(dim=2):
-                gates = given.baddbmm(state, self.recur)  # [2, B, 4 H]
+        with torch.autocast(given.device.type, enabled=False):  # rounding errors would accumulate over many small steps
+            for step in torch.stack([forward, backward.flip(1)]).unbind(dim=2):
+                gates = step.baddbmm(state, self.weight_hh)  # [2, B, 4 H]
                 opened, candidate = torch.split(gates, [3 * hidden, hidden], dim=-1)
                 input_gate, forget_gate, output_gate = opened.sigmoid().chunk(3, dim=-1)
                 cell = forget_gate * cell + input_gate * candidate.tanh()

@@ -16,7 +16,8 @@ from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 from mmmos.hub.published import PUBLISHED, locate
 from mmmos.model.audiobox import is_audiobox, load_audiobox
 from mmmos.model.folder import load_folder
-from mmmos.model.system import ModelInfo, ScoringModel
+from mmmos.model.info import ModelInfo
+from mmmos.model.system import ScoringModel
 
 MODELS = ("lite", "audiobox")
 """Names that are never read as folders: lite is in the package, audiobox on the hub."""
@@ -35,7 +36,7 @@ def load_model(name: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Scor
             return load_folder("lite", folder)
     if str(name) == "audiobox":
         folder = locate("audiobox", options)
-        info = ModelInfo(calibrated=True, commercial_use=True, training={"source": PUBLISHED["audiobox"].repository})
+        info = ModelInfo.of_checkpoint(PUBLISHED["audiobox"].repository, official=True)
         with building():
             return load_audiobox("audiobox", folder, options, info)
     if not str(name):

@@ -14,6 +14,18 @@ from mmmos.model.aggregators import AGGREGATORS, Aggregator
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig, Heads
 
+STORED_NAMES = {"block_dims": "columns", "head_layers": "layers", "head_hidden": "hidden"}
+"""Fields that have another name in model folders and run hashes, which keep those of the first version."""
+
+STORED_KEYS = {
+    "aggregator.standardizer.mean": "aggregator.standardizer.center",
+    "aggregator.standardizer.scale": "aggregator.standardizer.factor",
+    "aggregator.blstm.weight_ih": "aggregator.blstm.read.weight",
+    "aggregator.blstm.bias": "aggregator.blstm.read.bias",
+    "aggregator.blstm.weight_hh": "aggregator.blstm.recur",
+}
+"""Weights that have another name in model folders and checkpoints, which keep those of the first version."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -26,7 +38,7 @@ class ModelConfig:
 
     def stored(self) -> dict[str, Any]:
         """The config by the keys of model folders and run hashes."""
-        return asdict(self) | {"encoders": tuple(encoder.stored() for encoder in self.encoders)}
+        return asdict(self, dict_factory=lambda items: {STORED_NAMES.get(name, name): value for name, value in items})
 
 
 class QualityModel(nn.Module):
@@ -58,6 +70,17 @@ class QualityModel(nn.Module):
         """Scores [B, A] from `aggregator.reduce(features)`, which training computes once for each clip."""
         scores: Tensor = self.heads(self.aggregator.aggregate(reduced))
         return scores
+
+
+def stored_state(model: QualityModel) -> dict[str, Tensor]:
+    """The weights by the keys of model folders and checkpoints."""
+    return {STORED_KEYS.get(key, key): value for key, value in model.state_dict().items()}
+
+
+def state_from_stored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a model folder or a checkpoint by the keys of `QualityModel`."""
+    keys = {old: new for new, old in STORED_KEYS.items()}
+    return {keys.get(key, key): value for key, value in stored.items()}
 
 
 def build_aggregator(config: ModelConfig) -> Aggregator:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmmos.errors import UsageError
 from mmmos.io.atomic import replacing
-from mmmos.model.quality import QualityModel
+from mmmos.model.quality import QualityModel, state_from_stored, stored_state
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.jsonl"
@@ -68,7 +68,7 @@ class Run:
             raise UsageError(f"{self.folder / CHECKPOINT} is damaged: delete it, and the run starts again") from error
         if state["run"] != self.run_id:
             raise UsageError(f"{self.folder} holds a run with other settings or rows; choose another folder")
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(state_from_stored(state["model"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.best = state["best"]
         return [Epoch(**line) for line in state["history"]]
@@ -80,15 +80,15 @@ class Run:
         if self.folder is None:
             return
         lines = [asdict(epoch) for epoch in history]
-        state = {"run": self.run_id, "model": self.model.state_dict(), "best": self.best, "history": lines}
+        state = {"run": self.run_id, "model": stored_state(self.model), "best": self.best, "history": lines}
         with replacing(self.folder / CHECKPOINT, durable=False) as partial:
             torch.save({**state, "optimizer": self.optimizer.state_dict()}, partial)
         (self.folder / HISTORY).write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
 
     def restore_best(self) -> None:
         """Load the best epoch's weights into the model."""
-        self.model.load_state_dict(self.best)
+        self.model.load_state_dict(state_from_stored(self.best))
 
 
 def _copy(model: QualityModel) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in model.state_dict().items()}
+    return {key: value.clone() for key, value in stored_state(model).items()}

@@ -23,9 +23,10 @@ from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble, save_model
+from mmmos.model.info import ModelInfo
 from mmmos.model.load import MODELS, load_model
 from mmmos.model.quality import ModelConfig, build_aggregator
-from mmmos.model.system import Member, ModelInfo, ScoringModel, combine
+from mmmos.model.system import Member, ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.training.checkpoint import CHECKPOINT, best_epoch, drop_checkpoint
@@ -153,8 +154,13 @@ def train_folder(
     result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
     training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}
     training |= {"fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
-    info = ModelInfo(training=training, rated=rated_axes(parts[0]), clip_output=settings.clip_output)
-    info = replace(info, label_range=label_range, trained_on=file_digests(row.clip for row in outcome.used))
+    info = ModelInfo.of_training(
+        training,
+        rated_axes(parts[0]),
+        clip_output=settings.clip_output,
+        label_range=label_range,
+        trained_on=file_digests(row.clip for row in outcome.used),
+    )
     text = card(folder.name, result, training)
     save_checked(folder, outcome.members, outcome.weights, info, text, extractor.encoders)
     drop_checkpoint(folder)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
+from mmmos.model.quality import STORED_NAMES
+
 FIRST_FIELDS = {
     "Settings": (
         *("wavlm_output", "muq_sample_rate", "pad_mask", "train_crop", "eval_crop", "aggregator", "pool", "embed_norm"),
@@ -22,14 +24,14 @@ FIRST_FIELDS = {
         *("pool", "embed_norm", "standardize", "frame_norm", "align", "align_rate_hz", "blstm_hidden"),
         *("blstm_h_input", "wavlm_output"),
     ),
-    "HeadConfig": ("layers", "hidden", "dropout", "layer_norm", "domains"),
+    "HeadConfig": ("head_layers", "head_hidden", "dropout", "layer_norm", "domains"),
     "ModelConfig": ("encoders", "aggregator", "fusion", "heads"),
     "EncoderSpec": ("name", "block_dims", "fingerprint", "options", "checkpoint"),
 }
 """Fields of the first version by class, in its order. They are always hashed; do not add to them."""
 
-FIRST_NAMES = {"block_dims": "columns"}
-"""Fields that had another name in the first version."""
+RENAMED = ("EncoderSpec", "HeadConfig")
+"""Classes with fields that had another name in the first version (`STORED_NAMES`)."""
 
 
 def stable_dict(config: Any) -> Any:
@@ -59,9 +61,10 @@ def stable_hash(*parts: object) -> str:
 
 
 def _items(config: Any) -> Iterator[tuple[str, Any]]:
-    first = FIRST_FIELDS[type(config).__name__]
+    kind = type(config).__name__
+    first, names = FIRST_FIELDS[kind], STORED_NAMES if kind in RENAMED else {}
     for name in first:
-        yield FIRST_NAMES.get(name, name), getattr(config, name)
+        yield names.get(name, name), getattr(config, name)
     for item in fields(config):
         value = getattr(config, item.name)
         if item.name not in first and value != _default(item):

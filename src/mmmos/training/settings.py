@@ -16,17 +16,18 @@ from typing import Any, Literal, get_args, get_type_hints
 from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import UsageError
 from mmmos.features.crops import CropMode
-from mmmos.losses import LOSSES
+from mmmos.losses import LOSSES, CccMoments, ConNorm, DcqRank, LossName
 from mmmos.model.fusion import FusionConfig
-from mmmos.model.heads import HeadConfig
+from mmmos.model.heads import HeadConfig, HeadSettings
 from mmmos.model.quality import ModelConfig
 
 
 @dataclass(frozen=True)
-class Settings(FusionConfig):
+class Settings(HeadSettings, FusionConfig):
     """A configuration without its data and encoders. Encoders are always frozen and in evaluation mode.
 
-    Settings of the fusion are declared in `FusionConfig`, which is stored in the model; all others are declared here.
+    Settings of the fusion and of the heads are declared in `FusionConfig` and `HeadSettings`, which are stored in the
+    model; all others are declared here.
     """
 
     # Features
@@ -39,20 +40,15 @@ class Settings(FusionConfig):
     # Fusion
     aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # on pooled vectors, an LSTM on them, or one on frames
 
-    # Heads, one per axis
-    head_layers: int = 1  # 1 is a linear map
-    head_hidden: int | None = None  # width before the last layer; by default that of the input
-    dropout: float = 0.0  # before each layer
-
     # Loss, on labels in z units
-    loss: Literal["ut", "con", "dcq", "ccc"] = "ut"  # of rows of the main set
+    loss: LossName = "ut"  # of rows of the main set
     ut_tau: float = 0.25  # errors up to this are ignored; 0.5 in the published code
-    con_norm: Literal["offdiag", "utmos22"] = "offdiag"  # mean over pairs of different clips, or as in UTMOS's code
+    con_norm: ConNorm = "offdiag"  # mean over pairs of different clips, or as in UTMOS's code
     con_margin: float = 0.1  # errors of a difference up to this are ignored
     dcq_mse_weight: float = 0.0  # weight of an added squared error; at 0 the loss ignores an offset
-    dcq_rank: Literal["linear", "hinge"] = "linear"  # reward correct order without limit, or only penalise wrong order
-    ccc_moments: Literal["population", "mixed"] = "population"  # divide by n, or variances by n - 1
-    other_loss: Literal["ut", "con", "dcq", "ccc"] = "con"  # of rows of other sets
+    dcq_rank: DcqRank = "linear"  # reward correct order without limit, or only penalise wrong order
+    ccc_moments: CccMoments = "population"  # divide by n, or variances by n - 1
+    other_loss: LossName = "con"  # of rows of other sets
 
     # Training
     lr: float = 1e-4  # of AdamW
@@ -78,9 +74,9 @@ class Settings(FusionConfig):
 
     def heads(self) -> HeadConfig:
         """The shape of the heads."""
-        return HeadConfig(layers=self.head_layers, hidden=self.head_hidden, dropout=self.dropout)
+        return HeadConfig(**{item.name: getattr(self, item.name) for item in fields(HeadSettings)})
 
-    def loss_options(self, name: str) -> dict[str, Any]:
+    def loss_options(self, name: LossName) -> dict[str, Any]:
         """The settings that a loss of `LOSSES` reads."""
         return {option: getattr(self, option) for option in LOSS_OPTIONS[name]}
 

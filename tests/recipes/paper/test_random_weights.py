@@ -85,7 +85,7 @@ def test_the_system_is_the_papers(folder):
     assert [spec.name for spec in model.encoders] == list(NAMES)
     assert len(model.members) == 8
     config = model.members[0].model.config
-    assert (config.fusion.pool, config.fusion.embed_norm, config.heads.layers) == ("mean", "l2", 1)
+    assert (config.fusion.pool, config.fusion.embed_norm, config.heads.head_layers) == ("mean", "l2", 1)
     assert json.loads((folder / "member-0" / "config.json").read_text())["model"]["encoders"][0]["checkpoint"] == (
         "../encoders/wavlm"
     )

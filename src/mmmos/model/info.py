@@ -1,0 +1,113 @@
+"""The metadata of a model, and every way to make it: published, trained, combined, or read from a model folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mmmos.errors import UsageError
+from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
+
+LATER_FIELDS = ("label_range", "trained_on")
+"""Fields that folders of earlier versions do not have; they take their defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """Metadata of a model for its users; part of its config.
+
+    Raises ValueError for a `label_range` that is not two finite numbers, the lower first.
+    """
+
+    calibrated: bool = False  # whether its scores were checked against raters outside its training data
+    commercial_use: bool = False  # whether the licences of weights and training data allow it
+    training: dict[str, Any] = field(default_factory=dict)  # data, settings, result on the development set
+    rated: tuple[str, ...] = AXES  # axes with labels in training; the others get no score
+    clip_output: bool = False  # whether scores are clipped to the range of the labels
+    basis: dict[str, dict[str, str]] = field(default_factory=dict)  # domain -> axis -> the evidence for its score
+    check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
+    label_range: LabelRange = LABEL_RANGE  # lowest and highest rating on the scale of the labels, and so of the scores
+    trained_on: tuple[str, ...] = ()  # training files, by `cache.file_digests`
+
+    def __post_init__(self) -> None:
+        low, high = map(float, self.label_range)  # JSON has lists
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"label_range is {low:g} to {high:g}; it must be two numbers, the lower first")
+        object.__setattr__(self, "label_range", (low, high))
+        object.__setattr__(self, "rated", tuple(self.rated))
+        object.__setattr__(self, "trained_on", tuple(self.trained_on))
+
+    @classmethod
+    def of_checkpoint(cls, source: str, *, official: bool = False) -> ModelInfo:
+        """Metadata of a checkpoint that others trained: a path, or a repository.
+
+        Only of the official one is it known that it was checked, and that its licence allows commercial use.
+        """
+        return cls(calibrated=official, commercial_use=official, training={"source": source})
+
+    @classmethod
+    def of_training(
+        cls,
+        training: Mapping[str, Any],
+        rated: Sequence[str] = AXES,
+        *,
+        clip_output: bool = False,
+        label_range: LabelRange = LABEL_RANGE,
+        trained_on: Sequence[str] = (),
+        basis: Mapping[str, dict[str, str]] | None = None,
+    ) -> ModelInfo:
+        """Metadata of a model that was just trained; it was not checked, and its licences are not known."""
+        return cls(
+            training=dict(training),
+            rated=tuple(rated),
+            clip_output=clip_output,
+            label_range=label_range,
+            trained_on=tuple(trained_on),
+            basis=dict(basis or {}),
+        )
+
+    @classmethod
+    def of_ensemble(cls, members: Sequence[ModelInfo], training: Mapping[str, Any]) -> ModelInfo:
+        """Metadata of an ensemble: the axes that all members were trained on, and the training files of any.
+
+        It is not calibrated: the ensemble itself has not been checked. Raises `UsageError` for members on different
+        scales, and if the output of only some members is clipped.
+        """
+        first, *others = members
+        for what in ("scale", "clip_output"):
+            found = sorted({str(getattr(member, what)) for member in members})
+            if len(found) > 1:
+                raise UsageError(f"members of an ensemble differ in {what}: {' and '.join(found)}; combine like ones")
+        return cls(
+            commercial_use=all(member.commercial_use for member in members),
+            training=dict(training),
+            rated=tuple(axis for axis in AXES if all(axis in member.rated for member in members)),
+            clip_output=first.clip_output,
+            basis=first.basis if all(other.basis == first.basis for other in others) else {},
+            label_range=first.label_range,
+            trained_on=tuple(sorted({digest for member in members for digest in member.trained_on})),
+        )
+
+    @classmethod
+    def from_stored(cls, data: Mapping[str, Any]) -> ModelInfo:
+        """From the JSON of a model folder, which may be of an earlier version.
+
+        Raises TypeError and ValueError for missing or unknown fields and wrong values.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"must be a table of fields, not {type(data).__name__}")
+        names = {item.name for item in fields(cls)}
+        if wrong := sorted((set(data) ^ names) - (set(LATER_FIELDS) - set(data))):
+            raise ValueError(f"ModelInfo has missing or unknown fields: {', '.join(wrong)}")
+        return cls(**data)
+
+    def stored(self) -> dict[str, Any]:
+        """The fields, as JSON."""
+        return asdict(self)
+
+    @property
+    def scale(self) -> str:
+        """The name of the rating scale, "0-10"."""
+        return scale_name(self.label_range)
