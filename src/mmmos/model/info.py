@@ -40,7 +40,7 @@ class ModelInfo:
         object.__setattr__(self, "trained_on", tuple(self.trained_on))
 
     @classmethod
-    def of_checkpoint(cls, source: str, *, official: bool = False) -> ModelInfo:
+    def of_checkpoint(cls, source: str | None, *, official: bool = False) -> ModelInfo:
         """Metadata of a checkpoint that others trained: a path, or a repository.
 
         Only of the official one is it known that it was checked, and that its licence allows commercial use.
