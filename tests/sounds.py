@@ -117,9 +117,9 @@ def music_noise_silence(samples: int, rate: int = RATE, seed: int = 0) -> Tensor
     return clip
 
 
-def white_noise(seconds: float, seed: int = 0, clips: int = 1, level: float = 0.1) -> Tensor:
+def white_noise(seconds: float, seed: int = 0, clips: int = 1, level: float = 0.1, rate: int = RATE) -> Tensor:
     """Independent clips of white noise, [clips, S]."""
-    return level * torch.randn(clips, round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
+    return level * torch.randn(clips, round(seconds * rate), generator=torch.Generator().manual_seed(seed))
 
 
 def notes(seconds: float, seed: int = 0, clips: int = 1, level: float = 0.1) -> Tensor:

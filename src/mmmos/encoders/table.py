@@ -10,9 +10,11 @@ from typing import Any
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.distillmos import DistillMOS
 from mmmos.encoders.dnsmos import DNSMOS
+from mmmos.encoders.efficientat import EfficientAT
 from mmmos.encoders.m2d import M2D
 from mmmos.encoders.muq import MuQ
 from mmmos.encoders.musicnn import MusiCNN
+from mmmos.encoders.nisqa import NISQA
 from mmmos.encoders.padded import Padded
 from mmmos.encoders.spectrum import Spectrum
 from mmmos.encoders.torch_settings import building
@@ -31,8 +33,10 @@ ENCODERS: dict[str, type[Encoder]] = {
     "wavlm": WavLM,
     "muq": MuQ,
     "m2d": M2D,
+    "efficientat": EfficientAT,
+    "nisqa": NISQA,
 }
-"""Name -> class. The first five are in the package, the others are the paper's."""
+"""Name -> class. The first five are in the package, the next three are the paper's, the last two teachers of ours."""
 
 
 def load_encoder(

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
 
@@ -62,6 +65,34 @@ def _alike(value: Tensor, own: Tensor) -> bool:
 
 def _copy(value: Tensor, own: Tensor) -> Tensor:
     return torch.empty_like(own).copy_(value)
+
+
+def fold_batch_norms(
+    state: Mapping[str, Tensor], convs: Mapping[str, str], eps: float, source: str
+) -> dict[str, Tensor]:
+    """Weights with each batch norm multiplied into the convolution before it, which has a bias then.
+
+    `convs` maps the prefix of each norm's keys to that of its convolution. The arithmetic is in float64.
+
+    Raises `ModelFormatError` that names `source` and missing keys.
+    """
+    state = dict(state)
+    for norm, conv in convs.items():
+        keys = [norm + part for part in ("weight", "bias", "running_mean", "running_var")]
+        missing = [key for key in (*keys, f"{conv}weight") if key not in state]
+        if missing:
+            raise ModelFormatError(f"{source} holds no whole batch norm: missing {', '.join(missing)}")
+        weight, bias, mean, variance = (state.pop(key).double() for key in keys)
+        state.pop(f"{norm}num_batches_tracked", None)
+        kernel, own_bias = state[f"{conv}weight"], state.get(f"{conv}bias")
+        if len(kernel) != len(weight):
+            raise ModelFormatError(f"{source} has {len(weight)} values in {norm}weight, not {len(kernel)}")
+        own_bias = None if own_bias is None else own_bias.double()
+        folded = fuse_conv_bn_weights(kernel.double(), own_bias, mean, variance, eps, weight, bias)
+        state |= {
+            conv + part: value.detach().to(kernel.dtype) for part, value in zip(("weight", "bias"), folded, strict=True)
+        }
+    return state
 
 
 def read_checkpoint(path: Path, options: LoadOptions = DEFAULT_OPTIONS) -> Any:

@@ -20,6 +20,8 @@ LABELS = {
     "distillmos": "DistillMOS",
     "dnsmos": "DNSMOS",
     "spectrum": "Spectrum",
+    "efficientat": "EfficientAT",
+    "nisqa": "NISQA",
 }
 """Setting or encoder -> its name in tables, as in the paper."""
 

@@ -84,6 +84,20 @@ LICENSES = (
         "github.com/nttcslab/m2d",
     ),
     License(
+        "EfficientAT",
+        "MIT",
+        "yes",
+        "Not bundled; you fetch it yourself. Trained on AudioSet.",
+        "github.com/fschmid56/EfficientAT",
+    ),
+    License(
+        "NISQA v2",
+        "CC BY-NC-SA 4.0",
+        "no",
+        "Not bundled; you fetch it yourself.",
+        "github.com/gabrielmittag/NISQA",
+    ),
+    License(
         "Audiobox Aesthetics",
         "CC BY 4.0",
         "yes",

@@ -46,6 +46,17 @@ PUBLISHED = {
         " github.com/nttcslab/m2d (v0.3.0), unpack it, and give the .pth in its folder as the checkpoint",
         folder="m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly",
     ),
+    "efficientat": Published(
+        "MIT",
+        None,
+        instructions="download mn04_as_mAP_432.pt from the releases of github.com/fschmid56/EfficientAT (v0.0.1) and"
+        " give it as the checkpoint",
+    ),
+    "nisqa": Published(
+        "CC BY-NC-SA 4.0: non-commercial use, share alike",
+        None,
+        instructions="download weights/nisqa.tar of github.com/gabrielmittag/NISQA and give it as the checkpoint",
+    ),
     "audiobox": Published(
         "CC BY 4.0",
         "facebook/audiobox-aesthetics",
