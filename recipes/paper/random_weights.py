@@ -25,8 +25,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmmos.encoders.base import EncoderSpec
-from mmmos.encoders.m2d import M2D, M2DConfig
-from mmmos.encoders.muq import FIELDS, MuQ, MuQConfig
+from mmmos.encoders.m2d import M2D
+from mmmos.encoders.m2d_checkpoint import M2DConfig
+from mmmos.encoders.muq import MuQ
+from mmmos.encoders.muq_checkpoint import FIELDS, MuQConfig
 from mmmos.encoders.table import load_encoder
 from mmmos.encoders.wavlm import GATES, WavLM
 from mmmos.encoders.wavlm_checkpoint import HUB_NAMES, HUB_ONLY, SIZES, WavLMConfig

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmmos.encoders.m2d import M2D, NORM_STATS, M2DConfig, parse_folder
+from mmmos.encoders.m2d import M2D
+from mmmos.encoders.m2d_checkpoint import NORM_STATS, M2DConfig, parse_folder
 from mmmos.encoders.mel import mel_filters
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError
 from tests.references.m2d import Reference

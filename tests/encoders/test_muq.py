@@ -22,7 +22,8 @@ from mmmos.audio.clip import Clip, to_clip
 from mmmos.audio.windows import MIN_SECONDS, Window, cut
 from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.base import encode_windows
-from mmmos.encoders.muq import MuQ, MuQConfig, read_config
+from mmmos.encoders.muq import MuQ
+from mmmos.encoders.muq_checkpoint import MuQConfig, read_config
 from mmmos.encoders.resample import resample
 from mmmos.errors import AudioError, ModelFormatError, ModelNotFoundError, SampleRateError, UsageError
 from mmmos.features.source import EncoderSource

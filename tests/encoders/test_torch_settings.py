@@ -19,7 +19,8 @@ from torch import nn
 
 import mmmos
 from mmmos.audio.decoder import SequentialDecoder
-from mmmos.encoders.m2d import M2D, M2DConfig
+from mmmos.encoders.m2d import M2D
+from mmmos.encoders.m2d_checkpoint import M2DConfig
 from mmmos.encoders.table import ENCODERS
 from mmmos.encoders.torch_settings import building
 from mmmos.encoders.wavlm import WavLM

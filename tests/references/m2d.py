@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmmos.encoders.m2d import M2DConfig
+from mmmos.encoders.m2d_checkpoint import M2DConfig
 
 
 class Reference:
