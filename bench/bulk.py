@@ -55,6 +55,7 @@ from mmmos.hub.options import LoadOptions
 from mmmos.inference import predictor as scoring
 from mmmos.inference.rows import table_row, table_schema
 from mmmos.inference.selfcheck import check_clip
+from mmmos.inference.stream import ClipStream
 from mmmos.io.remote import READ_AHEAD
 from mmmos.progress import NoProgress, Progress
 from mmmos.scores import Provenance, Scores
@@ -178,11 +179,11 @@ def plain_loop(task: ScoreTask, clips: Sequence[Clip]) -> dict[str, float]:
     spent = {"decode": 0.0, "encode": 0.0, "heads": 0.0}
     with scoring.open_predictor(task.model, replace(task.options, device="cpu")) as predictor:
         list(predictor.stream(clips[:1]))
-        timed_score = _timed(spent, "heads", predictor._score_batch)
+        timed_score = _timed(spent, "heads", ClipStream.score_batch)
         timed_encode = _timed(spent, "encode", encode_windows)
         with (
-            mock.patch.object(predictor, "_score_batch", timed_score),
-            mock.patch.object(scoring, "encode_windows", timed_encode),
+            mock.patch.object(ClipStream, "score_batch", timed_score),
+            mock.patch("mmmos.inference.stream.encode_windows", timed_encode),
         ):
             begin = time.perf_counter()
             assert all(scores.error is None for scores in predictor.stream(clips))

@@ -172,7 +172,7 @@ def test_17_batches_count_windows_and_not_files(
         sizes.append(len(windows))
         return encode_windows(encoders, windows, dtype)
 
-    monkeypatch.setattr("mmmos.inference.predictor.encode_windows", spy)
+    monkeypatch.setattr("mmmos.inference.stream.encode_windows", spy)
     lengths = (0.5, 90.5, 0.5, 11.0, 180.0, 0.5)  # s
     paths = [make_file(f"{number}.wav", seconds=seconds) for number, seconds in enumerate(lengths)]
     run = mmmos("score", *paths, "--model", toy_folder, "--batch-size", 4)

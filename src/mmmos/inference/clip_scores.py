@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmmos.audio.clip import Clip
 from mmmos.audio.windows import ClipReport, Window
+from mmmos.errors import AudioError
 from mmmos.model.system import ScoringModel, combine
 from mmmos.scores import AXES, BASES, ClipError, Provenance, Scores, file_state
 
@@ -126,3 +127,10 @@ def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[st
     listed = [basis.get(domain, {}) for domain in domains]
     by_axis = {axis: [words[axis] for words in listed if axis in words] for axis in AXES}
     return {axis: min(words, key=lambda word: strength.get(word, 0)) for axis, words in by_axis.items() if words}
+
+
+def raise_error(scores: Scores) -> Scores:
+    """The scores of a clip that was scored. Raises `AudioError` for any other."""
+    if scores.error is not None:
+        raise AudioError(scores.error.code, scores.error.message)
+    return scores

@@ -16,23 +16,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import torch
 
 from mmmos.audio.clip import Clip, Layout, to_clip
 from mmmos.audio.decoder import Decoder, SequentialDecoder
 from mmmos.audio.prefetch import PrefetchingDecoder
-from mmmos.audio.windows import ClipReport, Window
-from mmmos.encoders.base import encode_windows, min_duration, required_rates
+from mmmos.encoders.base import min_duration, required_rates
 from mmmos.encoders.device import pick_device
-from mmmos.encoders.torch_settings import building, running
-from mmmos.errors import AudioError, UsageError
+from mmmos.encoders.torch_settings import building
+from mmmos.errors import UsageError
 from mmmos.hub.options import DEFAULT_OPTIONS, DType, LoadOptions
-from mmmos.inference.clip_scores import PendingClip
+from mmmos.inference.clip_scores import raise_error
+from mmmos.inference.stream import ClipStream, checked_clips
 from mmmos.model.load import load_encoders, load_model
 from mmmos.model.system import ScoringModel
 from mmmos.progress import NO_PROGRESS, Progress
-from mmmos.scores import AXES, ClipError, Provenance, Scores
+from mmmos.scores import Provenance, Scores
 from mmmos.version import VERSION
 
 if TYPE_CHECKING:
@@ -154,14 +153,14 @@ class Predictor:
             return list(self.stream(clips))
         clip = to_clip(audio, sample_rate, start_time, end_time, layout)
         (scores,) = self.stream([clip])
-        return _raise_error(scores)
+        return raise_error(scores)
 
     def segments(
         self, audio: Audio, *, sample_rate: int | None = None, layout: Layout = "channels_first"
     ) -> list[Scores]:
         """Scores of each 10-second window of a clip. Raises `AudioError`."""
         clip = to_clip(audio, sample_rate, 0.0, None, layout)
-        return [_raise_error(scores) for scores in self.stream([clip], segments=True)]
+        return [raise_error(scores) for scores in self.stream([clip], segments=True)]
 
     def stream(
         self, clips: Iterable[Clip], *, segments: bool = False, progress: Progress = NO_PROGRESS
@@ -172,33 +171,9 @@ class Predictor:
         of its windows. Memory use does not grow with the number of clips or with their length. `progress` advances by
         one for each clip, and is called for every window.
         """
-        waiting: list[PendingClip] = []  # clips not yet yielded, oldest first
-        batch: list[tuple[PendingClip, Window]] = []
-        with closing(self.decoder.cut(_checked(clips), self.rates, self.min_seconds)) as cuts:
-            for clip, items in cuts:
-                pending = PendingClip(clip)
-                waiting.append(pending)
-                try:
-                    for item in items:
-                        if isinstance(item, ClipReport):
-                            pending.report = item
-                        elif item.silent:
-                            pending.add(item)
-                            progress.windows()
-                        else:
-                            batch.append((pending, item))
-                            if len(batch) == self.batch_size:
-                                self._score_batch(batch, progress)
-                except AudioError as error:
-                    pending.error = ClipError(error.code, str(error))
-                    batch = [(other, window) for other, window in batch if other is not pending]
-                while waiting and not any(other is waiting[0] for other, _ in batch):
-                    yield from waiting.pop(0).finish(self.model, self.provenance, segments)
-                    progress.advance()
-        self._score_batch(batch, progress)
-        for pending in waiting:
-            yield from pending.finish(self.model, self.provenance, segments)
-            progress.advance()
+        stream = ClipStream(self.model, self.encoders, self.dtype, self.batch_size, self.provenance, progress)
+        with closing(self.decoder.cut(checked_clips(clips), self.rates, self.min_seconds)) as cuts:
+            yield from stream.scores(cuts, segments)
 
     @cached_property
     def module(self) -> DifferentiableScorer:
@@ -211,26 +186,6 @@ class Predictor:
     def close(self) -> None:
         """End the decoder's processes. The predictor starts them again if it is used again."""
         self.decoder.close()
-
-    def _score_batch(self, batch: list[tuple[PendingClip, Window]], progress: Progress) -> None:
-        """Score the windows, add each result to its clip, and empty the list."""
-        if not batch:
-            return
-        predictions, probabilities = [], []
-        with torch.inference_mode(), running(self.device):
-            features = encode_windows(self.encoders, [window for _, window in batch], self.dtype)
-            for member in self.model.members:
-                z, domains = (part.double().cpu().numpy() for part in member.model.predict_with_domains(features))
-                predictions.append(member.scale.to_labels(z))
-                probabilities.append(domains[:, : len(self.model.domains)])
-        rated = [axis in self.model.info.rated for axis in AXES]
-        for i, (pending, window) in enumerate(batch):
-            prediction = np.stack(predictions)[:, i]
-            if not np.isfinite(prediction[:, rated]).all():
-                pending.error = ClipError("scoring_failed", "the model's score of the clip is not a finite number")
-            pending.add(window, prediction, np.mean(probabilities, axis=0)[i])
-        progress.windows(len(batch))
-        batch.clear()
 
 
 def load(
@@ -289,18 +244,3 @@ def open_predictor(
 
 def _rebuild(model: ScoringModel, options: LoadOptions, batch_size: int | None, decoder: Decoder) -> Predictor:
     return Predictor(model, options, batch_size=batch_size, decoder=decoder)
-
-
-def _checked(clips: Iterable[Clip]) -> Iterator[Clip]:
-    for clip in clips:
-        if not isinstance(clip, Clip):
-            raise TypeError(
-                f"stream takes mmmos.Clip objects, not {type(clip).__name__}; score takes files and samples"
-            )
-        yield clip
-
-
-def _raise_error(scores: Scores) -> Scores:
-    if scores.error is not None:
-        raise AudioError(scores.error.code, scores.error.message)
-    return scores

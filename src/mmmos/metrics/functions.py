@@ -1,4 +1,4 @@
-"""Agreement of predictions with ratings: error, correlation and rank correlation, per clip or per system.
+"""The metrics: error, correlation and rank correlation, per clip or per system.
 
 Every metric takes predictions [N] and targets [N] and returns a float, computed in float64. It equals SciPy's
 value, and is NaN, never 0, where the metric is undefined (fewer than two clips, or constant values).
@@ -7,8 +7,7 @@ Values that are not finite are refused with ValueError: drop the rows of clips w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +26,7 @@ def mse(prediction: ArrayLike, target: ArrayLike) -> float:
     >>> round(mse([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
     1.2
     """
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     return float(np.mean((p - t) ** 2)) if len(p) else np.nan
 
 
@@ -37,7 +36,7 @@ def lcc(prediction: ArrayLike, target: ArrayLike) -> float:
     >>> round(lcc([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
     0.650444
     """
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     return _pearson(p, t) if _varies(p) and _varies(t) else np.nan
 
 
@@ -49,7 +48,7 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     """
     from scipy.stats import rankdata
 
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     return _pearson(rankdata(p), rankdata(t)) if _varies(p) and _varies(t) else np.nan
 
 
@@ -61,7 +60,7 @@ def ktau(prediction: ArrayLike, target: ArrayLike) -> float:
     """
     from scipy.stats import kendalltau
 
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     if not (_varies(p) and _varies(t)):
         return np.nan
     return float(kendalltau(p, t).statistic)
@@ -73,7 +72,7 @@ def bias(prediction: ArrayLike, target: ArrayLike) -> float:
     >>> bias([2, 4], [1, 2])
     1.5
     """
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     return float(np.mean(p - t)) if len(p) else np.nan
 
 
@@ -85,7 +84,7 @@ def debiased_mse(prediction: ArrayLike, target: ArrayLike) -> float:
     >>> debiased_mse([2, 4], [1, 2])
     0.25
     """
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     return float(np.var(p - t)) if len(p) > 1 else np.nan
 
 
@@ -95,7 +94,7 @@ def utterance_metrics(prediction: ArrayLike, target: ArrayLike) -> dict[str, flo
     >>> {name: round(value, 3) for name, value in utterance_metrics([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]).items()}
     {'MSE': 1.2, 'LCC': 0.65, 'SRCC': 0.763, 'KTAU': 0.667}
     """
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     return {name: metric(p, t) for name, metric in METRICS.items()}
 
 
@@ -105,7 +104,7 @@ def system_metrics(prediction: ArrayLike, target: ArrayLike, systems: ArrayLike)
     Shape:
         - prediction, target, systems: [N]
     """
-    p, t = _checked(prediction, target)
+    p, t = checked(prediction, target)
     return utterance_metrics(system_means(p, systems), system_means(t, systems))
 
 
@@ -145,80 +144,6 @@ def composite(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(x.mean(axis=1))
 
 
-def bootstrap(
-    metric: Metric,
-    prediction: ArrayLike,
-    target: ArrayLike,
-    groups: ArrayLike | None = None,
-    samples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric (Efron 1979): its low and high end.
-
-    Clips of one song or one talker are not independent. Pass their `groups` to draw whole groups with
-    replacement: drawing single clips would give too narrow an interval.
-
-    Resamples on which the metric is undefined are ignored; NaN, NaN if it is undefined on all of them.
-
-    Shape:
-        - prediction, target, groups: [N]
-
-    >>> bootstrap(bias, [1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
-    (1.0, 1.0)
-    """
-    p, t = _checked(prediction, target)
-    values = np.array([metric(p[rows], t[rows]) for rows in _resamples(len(p), groups, samples, seed, level)])
-    return _interval(values, level)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of a metric between two models on the same clips."""
-
-    difference: float  # first - second
-    low: float  # low and high end of its interval
-    high: float
-    better: float  # fraction of the resamples in which the first is better; a tie counts as half
-
-
-def paired_bootstrap(
-    metrics: Mapping[str, Metric],
-    first: ArrayLike,
-    second: ArrayLike,
-    target: ArrayLike,
-    groups: ArrayLike | None = None,
-    samples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict[str, Difference]:
-    """Compare metrics of two models on bootstrap resamples of the clips that both have scored.
-
-    Each resample has the same clips for both models, so that errors on hard clips cancel: the interval of the
-    difference is much narrower than two separate intervals suggest. Groups are drawn as in `bootstrap`.
-
-    Shape:
-        - first, second, target, groups: [N]
-
-    >>> paired_bootstrap({"MSE": mse}, [1.0, 2.0], [2.0, 3.0], [1.0, 2.0])["MSE"]
-    Difference(difference=-1.0, low=-1.0, high=-1.0, better=1.0)
-    """
-    a, t = _checked(first, target)
-    b, _ = _checked(second, target)
-    drawn: dict[str, list[tuple[float, float]]] = {name: [] for name in metrics}
-    for rows in _resamples(len(t), groups, samples, seed, level):
-        for name, metric in metrics.items():
-            drawn[name].append((metric(a[rows], t[rows]), metric(b[rows], t[rows])))
-    found = {}
-    for name, metric in metrics.items():
-        pairs = np.array(drawn[name]).reshape(-1, 2)
-        pairs = pairs[~np.isnan(pairs).any(axis=1)]
-        gain = distance_from_best(name, pairs[:, 1]) - distance_from_best(name, pairs[:, 0])
-        better = float(np.mean((np.sign(gain) + 1) / 2)) if len(pairs) else np.nan
-        found[name] = Difference(metric(a, t) - metric(b, t), *_interval(pairs[:, 0] - pairs[:, 1], level), better)
-    return found
-
-
 def distance_from_best(name: str, figure: ArrayLike) -> NDArray[np.float64]:
     """Distance of a metric's values from its best value: 0 is perfect, smaller is better.
 
@@ -229,37 +154,8 @@ def distance_from_best(name: str, figure: ArrayLike) -> NDArray[np.float64]:
     return 1 - x if name in ("LCC", "SRCC", "KTAU") else np.abs(x)
 
 
-def _resamples(
-    clips: int, groups: ArrayLike | None, samples: int, seed: int, level: float
-) -> Iterator[NDArray[np.intp]]:
-    """Row numbers of each resample; no resamples without clips."""
-    names = np.arange(clips) if groups is None else np.asarray(groups)
-    if names.shape != (clips,):
-        raise ValueError(f"groups {names.shape} must be [N] as prediction {(clips,)}")
-    if samples < 1 or not 0 < level < 1:
-        raise ValueError(f"samples must be at least 1 and level between 0 and 1, not {samples} and {level}")
-    if not clips:
-        return
-    _, group = np.unique(names, return_inverse=True)
-    order, sizes = np.argsort(group, kind="stable"), np.bincount(group)
-    members = np.split(order, np.cumsum(sizes)[:-1])
-    rng = np.random.default_rng(seed)
-    for _ in range(samples):
-        drawn = rng.integers(len(members), size=len(members))
-        # If each clip is its own group, skip the concatenation, which takes most of the time.
-        yield order[drawn] if len(members) == clips else np.concatenate([members[j] for j in drawn])
-
-
-def _interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """Low and high end of the central fraction `level` of the defined values."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return np.nan, np.nan
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _checked(prediction: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def checked(prediction: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float64 [N]. Raises ValueError for other shapes, and for values that are not finite."""
     p, t = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if p.ndim != 1 or p.shape != t.shape:
         raise ValueError(f"prediction {p.shape} and target {t.shape} must both be [N]")

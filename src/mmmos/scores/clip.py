@@ -1,10 +1,9 @@
-"""The four axes and their order, the scores of a clip, and their scale."""
+"""The scores of a clip, and the row that is written of them."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 import stat
 from dataclasses import dataclass, field, fields, replace
 from html import escape
@@ -13,52 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-AXES = ("CE", "CU", "PC", "PQ")
-"""The order of the axes in every array. Files are read and written by name, never by position."""
-
-AXIS_NAMES = {
-    "CE": "Content Enjoyment",
-    "CU": "Content Usefulness",
-    "PC": "Production Complexity",
-    "PQ": "Production Quality",
-}
-
-BASES = {
-    "human": "the model was trained on people's ratings of such clips on this axis",
-    "distilled-human": "a teacher model trained on people's ratings, and people's ranking in another kind of test",
-    "constructed": "synthetic degradations of known severity, and ratings of other clip types",
-    "derived": "the clip's other scores, by the correlation of the axes in ratings of such clips",
-}
-"""The kinds of evidence for a score, strongest first."""
-
-LabelRange = tuple[float, float]
-"""Lowest and highest rating of a listening test."""
-
-LABEL_RANGE: LabelRange = (0.0, 10.0)
-"""The range of AES ratings, and of every model without a range of its own (`ModelInfo.label_range`)."""
-
-
-def scale_name(label_range: LabelRange) -> str:
-    """The name of a rating scale in rows, tables and cards.
-
-    >>> scale_name((0.0, 10.0)), scale_name((1.0, 5.0)), scale_name((-3.0, 3.0))
-    ('0-10', '1-5', '-3 to 3')
-    """
-    low, high = label_range
-    return f"{low:g}-{high:g}" if low >= 0 else f"{low:g} to {high:g}"
-
-
-_NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-
-
-def parse_scale(name: str) -> LabelRange | None:
-    """The range of a name by `scale_name`; None for any other text.
-
-    >>> parse_scale("0-10"), parse_scale("-3 to 3"), parse_scale("stars")
-    ((0.0, 10.0), (-3.0, 3.0), None)
-    """
-    found = re.fullmatch(rf"({_NUMBER})(?:-| to )({_NUMBER})", name)
-    return (float(found[1]), float(found[2])) if found else None
+from mmmos.scores.axes import AXES
 
 
 @dataclass(frozen=True)
@@ -219,54 +173,3 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return list(value) if isinstance(value, tuple) else value
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The affine map between a model's z units and the label scale, with one mean and std per axis.
-
-    It is fitted on training rows only and saved with the model, so that outputs can always be converted back to the
-    scale of the ratings.
-
-    >>> scale = Scale.fit(np.array([[2.0, 2.0, 1.0, 4.0], [4.0, 6.0, 3.0, 8.0]]))
-    >>> scale.to_labels(np.zeros((1, 4))).tolist()
-    [[3.0, 4.0, 2.0, 6.0]]
-    """
-
-    mean: tuple[float, ...]  # [A], label units
-    std: tuple[float, ...]  # [A], label units, ddof 1 as pandas computes it
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(AXES) or len(self.std) != len(AXES):
-            raise ValueError(f"a scale has {len(AXES)} means and {len(AXES)} standard deviations")
-        if not all(math.isfinite(x) for x in self.mean) or not all(0 < x < math.inf for x in self.std):
-            raise ValueError("a scale needs finite means and positive standard deviations")
-
-    @classmethod
-    def fit(cls, labels: NDArray[np.floating]) -> Scale:
-        """Mean and standard deviation of the labels [N, A], ignoring NaN.
-
-        An axis with fewer than two distinct labels gets a standard deviation of 1; an axis without labels
-        also gets the middle of the label range as its mean.
-        """
-        mean, std = [], []
-        for column in np.asarray(labels, dtype=np.float64).T:
-            known = column[np.isfinite(column)]
-            mean.append(float(known.mean()) if len(known) else sum(LABEL_RANGE) / 2)
-            spread = float(known.std(ddof=1)) if len(np.unique(known)) > 1 else 0.0
-            std.append(spread if spread > 0 else 1.0)
-        return cls(tuple(mean), tuple(std))
-
-    def to_z(self, labels: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Labels [..., A] in z units."""
-        z: NDArray[np.floating] = (np.asarray(labels) - np.array(self.mean)) / np.array(self.std)
-        return z
-
-    def to_labels(self, z: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Values [..., A] in z units on the label scale."""
-        labels: NDArray[np.floating] = np.asarray(z) * np.array(self.std) + np.array(self.mean)
-        return labels
-
-
-SHOWN = ("PQ", "PC", "CE", "CU")
-"""The order of the axes in output for people, as in the paper."""
