@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
-    ("errors", "scores", "losses", "paper", "version", "progress", "lazy"),
+    ("errors", "scores", "losses", "paper", "version", "progress", "lazy", "wording"),
     ("metrics", "processes", "io"),
     ("ensemble", "audio", "hub"),
     ("encoders", "data"),

@@ -224,7 +224,7 @@ def test_a_run_whose_driver_and_workers_are_killed_is_the_run_that_was_left_alon
     assert (status, f"another list ({LISTED} clips, now {LISTED - 1})" in " ".join(err.split())) == (2, True)
     command.write_list(LISTED)
     status, _, err = run_mmmos(*command.words("wild"))
-    assert (status, f"{LISTED - 1} ok, 1 errors" in " ".join(err.split())) == (1, True)
+    assert (status, f"{LISTED - 1} ok, 1 error," in " ".join(err.split())) == (1, True)
     plan = read_plan(store)
     assert parts(store, plan) == parts(open_store(tmp_path / "calm"), plan)
     assert [row["id"] for row in rows_of(store, plan)] == [f"clip {i}" for i in range(LISTED)]

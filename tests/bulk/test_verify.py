@@ -132,7 +132,7 @@ DAMAGE: dict[str, tuple[Callable[[Store, Plan], Any], str]] = {
     ),
     "row lost": (
         lambda s, p: recommit(s, p, 1, part_of(s, 1).slice(1)),
-        "part-00001.parquet has 1 rows for 2 clips",
+        "part-00001.parquet has 1 row for 2 clips",
     ),
     "row twice": (
         lambda s, p: recommit(s, p, 1, part_of(s, 1).take([0, 0])),
@@ -382,7 +382,7 @@ def test_no_thread_is_left_that_could_abort_the_process_as_it_ends(tmp_path: Pat
 def test_an_incomplete_run_is_refused_unless_that_is_wanted(tmp_path: Path):
     store = open_store(tmp_path / "run")
     scored(store, done=[2, 0])
-    with pytest.raises(UsageError, match="1 of 3 shards are not done; --partial"):
+    with pytest.raises(UsageError, match="1 of 3 shards is not done; --partial"):
         merge(store, tmp_path / "a.jsonl")
     assert not (tmp_path / "a.jsonl").exists()
     assert merge(store, tmp_path / "a.jsonl", partial=True) == (2, 1)
@@ -476,7 +476,7 @@ def test_the_commands_say_it_with_their_exit_status(run_mmmos, tmp_path: Path):
     )
     assert run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.csv")[0] == 2
     status, out, notes = run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.csv", "--partial")
-    assert (status, out, notes) == (0, "", "mmmos: 1 of 3 shards are not done, and left out\n")
+    assert (status, out, notes) == (0, "", "mmmos: 1 of 3 shards is not done, and left out\n")
     work_on(store, plan, Scoring(), Job(2))
     assert run_mmmos("verify", tmp_path / "run") == (0, "whole: 3 of 3 shards, 12 of 12 clips, 9 ok, 3 errors\n", "")
     assert run_mmmos("merge", tmp_path / "run", "-o", tmp_path / "a.parquet") == (0, "", "")

@@ -73,7 +73,7 @@ def test_clips_without_a_row_and_rows_without_a_clip_are_counted(run: Run, label
     assert status == 0
     assert json.loads(out)["unscored"] == 4
     assert "a.csv has no row of 4 of 24 clips: clips/20.wav, clips/21.wav, clips/22.wav ..." in err
-    assert "1 of 21 rows of a.csv are of clips that are not listed" in err
+    assert "1 of 21 rows of a.csv is of clips that are not listed" in err
     assert "4 of 24 clips have no score" in err
 
 
@@ -114,7 +114,7 @@ def test_a_model_against_a_file(run: Run, make_file: Callable[..., Path], tmp_pa
     figures = json.loads((tmp_path / "f.json").read_text())
     assert (status, out, figures["model"]) == (0, "", "lite")
     assert figures["clips"] == 3
-    assert "1 listed clips are missing" in err
+    assert "1 listed clip is missing" in err
     assert {item["n"] for item in figures["comparison"]} == {3}
     assert next(item["second"] for item in figures["comparison"] if item["metric"] == "MSE") == 0
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
@@ -150,12 +150,12 @@ def test_an_axis_that_is_nowhere_is_said(run: Run, labels: np.ndarray, tmp_path:
         (("--scores", "a.csv", "--model", "lite"), "in place of --model"),
         (("--scores", "gone.csv"), "gone.csv cannot be read"),
         (("--scores", "a.txt"), "a.txt: scores are read from"),
-        (("--scores", "other.csv"), "none of its 24 rows is of a listed clip"),
+        (("--scores", "other.csv"), "none of its rows (24) is of a listed clip"),
         (("--scores", "twice.csv"), "2 rows have scores of clips/0.wav (labels.csv, line 2)"),
         (("--scores", "a.csv", "--axis", "PX"), "no axis is called 'PX'"),
         (("--scores", "a.csv", "-o", "no/such/f.json"), "there is no folder"),
         (("--scores", "a.csv", "--plot", "p.jpg"), "p.jpg: pictures are written as"),
-        (("--scores", "a.csv", "--against", "no-such-model"), "none of the 24 listed clips is there"),
+        (("--scores", "a.csv", "--against", "no-such-model"), "none of its clips is there (24 clips listed)"),
     ],
 )
 def test_wrong_usage(run: Run, labels: np.ndarray, tmp_path: Path, words: tuple[str, ...], said: str):
@@ -188,7 +188,7 @@ def test_a_bad_row_costs_one_row_and_strict_ends_the_run(run: Run, labels: np.nd
     assert [(item["rows"], item["left_out"]) for item in lists.values()] == [(25, 1), (25, 1)]
     assert "labels.csv, line 26 has no label" in lists["labels"]["why"][0]
     assert "a.csv, line 26: CE is not a number: 'nan' (clips/y.wav)" in lists["scores"]["why"][0]
-    assert "1 of 25 rows of labels.csv are left out" in err
+    assert "1 of 25 rows of labels.csv is left out" in err
     assert run("evaluate", "labels.csv", "--scores", "a.csv", "--strict")[0] == 2
 
 
@@ -355,7 +355,7 @@ def test_a_bad_prediction_costs_one_row_of_the_leaderboard(run: Run, raters: tup
     report = json.loads(out)
     assert (status, report["clips"], len(report["missing"])) == (0, 29, 1)
     assert (report["lists"]["scores"]["rows"], report["lists"]["scores"]["left_out"]) == (30, 1)
-    assert "1 of 30 rows of p.csv are left out" in err
+    assert "1 of 30 rows of p.csv is left out" in err
     assert run("leaderboard", "p.csv", "--labels", "raters.jsonl", "--strict")[0] == 2
 
 

@@ -204,7 +204,7 @@ def test_evaluating_nothing_is_wrong_usage(run, tmp_path):
     (tmp_path / "r.csv").write_text("path,PQ\ngone.wav,5\n")
     status, out, err = run("evaluate", tmp_path / "r.csv")
     assert (status, out) == (2, "")
-    assert "none of the 1 listed clips is there" in err
+    assert "none of its clips is there (1 clip listed)" in err
 
 
 def test_a_model_cannot_take_the_name_of_a_bundled_one(run, make_file, tmp_path, monkeypatch):

@@ -167,8 +167,11 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(
         ("path,PQ,group\n" + "".join(f"{i}.wav,{i},g\n" for i in range(8)), "are of 1 group (column `group`)"),
         ("path,MOS\n0.wav,3\n", "list.csv, line 1: no column holds labels, as CE, CU, PC, PQ"),
         ("path,PQ\n", "list.csv, line 1: there is no row below the header path, PQ"),
-        ("path,PQ\n0.wav,\n1.wav,x\n", "list.csv: all 2 rows are left out; the first: list.csv, line 2 has no label"),
-        ("path,PQ\n0.wav,3\n1.wav,\n", "1 of 2 rows of list.csv are left out"),
+        (
+            "path,PQ\n0.wav,\n1.wav,x\n",
+            "list.csv: no row can be used (2 rows left out); the first: list.csv, line 2 has no label",
+        ),
+        ("path,PQ\n0.wav,3\n1.wav,\n", "1 of 2 rows of list.csv is left out"),
     ],
 )
 def test_lists_that_no_model_can_be_trained_on(run: Run, text: str, said: str) -> None:
@@ -210,7 +213,7 @@ def test_train_stratifies_its_split_by_a_column(run: Run, clips: list[Path]) -> 
     assert status == 0
     result = json.loads(out)
     assert (result["train_clips"], result["dev_clips"]) == (8, 4)  # 2 of 5, 2 of 6, none of 1
-    assert "1 of 3 values of codec are too small to be divided: opus (1 clip, 1 group; not held out)" in err
+    assert "1 of 3 values of codec is too small to be divided: opus (1 clip, 1 group; not held out)" in err
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077], ids=oct)
@@ -268,7 +271,7 @@ def test_what_extract_leaves_out_is_told_and_is_exit_status_1(run: Run, clips: l
     assert status == 1
     assert json.loads(out)["clips"] == 1
     assert sorted(json.loads(out)["left_out"]) == ["broken.wav", "gone.wav", "silent.wav"]
-    assert "1 of 4 listed clips are missing: gone.wav" in err
+    assert "1 of 4 listed clips is missing: gone.wav" in err
     assert "broken.wav is left out: unsupported_format" in err
     assert "silent.wav is left out: silent" in err
 

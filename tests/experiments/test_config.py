@@ -318,7 +318,7 @@ def test_read_sets_stratifies_every_part_by_a_column(songs: Path, caplog: pytest
     assert len(groups) == len(set(groups)) == 41
     assert len(caplog.messages) == 3  # once for each part that "odd" is not in
     assert (
-        "1 of 3 values of codec are too small to be divided: odd (1 clip, 1 group; not held out)" in caplog.messages[0]
+        "1 of 3 values of codec is too small to be divided: odd (1 clip, 1 group; not held out)" in caplog.messages[0]
     )
     with pytest.raises(UsageError, match=r"\[data\]: stratify cannot be 3"):
         read_sets(PARTS | {"stratify": 3}, songs)

@@ -39,7 +39,7 @@ def test_summary_of_the_papers_numbers() -> None:
     for line in lines:
         here, theirs = line.split(" | ")[1:]
         assert here == theirs.removesuffix(" |")
-    assert "- II, WavLM: did not converge on composite (1 of 1 runs)" in text
+    assert "- II, WavLM: did not converge on composite (1 of 1 run)" in text
 
 
 def test_summary_reads_rows_in_the_place_of_the_papers() -> None:

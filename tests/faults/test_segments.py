@@ -122,7 +122,7 @@ def test_23_bad_line_of_a_list(mmmos: Mmmos, sound: str, tmp_path: Path, name: s
         assert "a command is never run" in run.rows[2]["error"]["message"]
     else:
         assert f"{path}, {line}" in run.notes
-        assert "1 rows of lists were left out" in run.notes
+        assert "1 row of lists was left out" in run.notes
 
 
 def test_23_bad_line_is_told_on_stderr_before_torch_is_loaded(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_prepare_drops_only_the_failed_of_two_clips_with_one_id(
     assert set(result.failures) == {unreadable, quiet}
     assert result.left_out == ["nosuch.wav", "a", "a"]
     assert [line.split(":")[0] for line in caplog.messages] == [
-        "1 of 4 listed clips are missing",
+        "1 of 4 listed clips is missing",
         "a is left out",
         "a is left out",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.hub.options import LoadOptions
 from mmmos.hub.published import PUBLISHED
 from mmmos.inference import doctor
-from mmmos.inference.doctor import Check, examine
+from mmmos.inference.doctor import Check, check_lite, examine
 from mmmos.model.load import load_model
 from mmmos.version import VERSION
 from tests.toys import ToyEncoder
 
 
-def found() -> dict[str, Check]:
-    checks = list(examine())
+def found(check_model: Callable[[], str] = check_lite) -> dict[str, Check]:
+    checks = list(examine(check_model))
     by_name = {check.name: check for check in checks}
     assert len(by_name) == len(checks)
     return by_name
@@ -37,12 +38,11 @@ def test_a_sound_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(check.finding and "\n" not in check.finding for check in checks.values())
 
 
-@pytest.fixture
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_check_lite", lambda: "not looked at")
+def skipped() -> str:
+    """In place of the check of the bundled model, which takes a second."""
+    return "skipped"
 
 
-@pytest.mark.usefixtures("_quick")
 def test_an_encoder_that_cannot_be_loaded_is_told_and_the_rest_is_still_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -51,13 +51,12 @@ def test_an_encoder_that_cannot_be_loaded_is_told_and_the_rest_is_still_looked_a
             raise ModelFormatError("weights are damaged")
 
     monkeypatch.setitem(ENCODERS, "musicnn", Broken)
-    checks = found()
+    checks = found(skipped)
     assert [name for name, check in checks.items() if not check.ok] == ["encoder musicnn"]
     assert checks["encoder musicnn"].finding == "ModelFormatError: weights are damaged"
     assert list(checks)[-1] == "MMMOS_DATA"
 
 
-@pytest.mark.usefixtures("_quick")
 def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     requested = []
 
@@ -66,7 +65,7 @@ def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModelNotFoundError("not here")
 
     monkeypatch.setattr("mmmos.encoders.table.locate", locate)
-    assert all(check.ok for check in found().values())
+    assert all(check.ok for check in found(skipped).values())
     assert requested == [(name, LoadOptions(local_files_only=True)) for name in ENCODERS if name in PUBLISHED]
 
 
@@ -87,9 +86,8 @@ def test_a_model_without_check_scores_is_not_sound(monkeypatch: pytest.MonkeyPat
     assert not found()["model lite"].ok
 
 
-@pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("there", [True, False])
 def test_data_folder_must_be_one(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path if there else tmp_path / "nosuch"
     monkeypatch.setenv("MMMOS_DATA", str(folder))
-    assert found()["MMMOS_DATA"] == Check("MMMOS_DATA", there, str(folder))
+    assert found(skipped)["MMMOS_DATA"] == Check("MMMOS_DATA", there, str(folder))

@@ -271,7 +271,7 @@ def test_extraction_logs_large_features(
         mock.patch("mmmos.features.extractor.FeatureExtractor.extract", return_value={}),
     ):
         extractor.prepare([Clip("long", str(path))], "windows")
-    assert caplog.messages == [f"encoding 10 crops of 1 clips, about 16 MB in {tmp_path / 'cache'}"]
+    assert caplog.messages == [f"encoding 10 crops of 1 clip, about 16 MB in {tmp_path / 'cache'}"]
 
 
 def test_a_clip_in_both_parts_is_refused_with_both_lines(

@@ -20,6 +20,7 @@ from mmmos.bulk.workers import IN_FLIGHT, Job, Outcome, Running, WorkerPool
 from mmmos.errors import AUDIO_ERROR_CODES, BulkError
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import ClipError
+from mmmos.wording import counted
 
 STALL_SECONDS = 30 * 60.0
 """Longest time without a finished window of audio."""
@@ -73,7 +74,7 @@ def run_shards(
     progress.start(stage, plan.clips, "clips", run.counts([]).clips)  # earlier commands did what is published now
     while True:
         counts = run.counts(running)
-        detail = f"{counts.errors:,} errors" if counts.errors else ""
+        detail = counted(counts.errors, "error") if counts.errors else ""
         progress.update(counts.clips + counts.unpublished, counts.windows, detail)
         while job := run.next(clips=len(in_flight) < workers.size, shards=len(in_flight) < IN_FLIGHT * workers.size):
             workers.submit(job)

@@ -21,6 +21,7 @@ from mmmos.bulk.plan import RUN, SHARDS_PER_FILE, Plan, clips_in, hash_clips, li
 from mmmos.errors import BulkError, UsageError
 from mmmos.inference.rows import encodable, open_table, table_schema
 from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
@@ -106,7 +107,8 @@ def merge(store: Store, target: Path, partial: bool = False, progress: Progress 
     if found.faults and not partial:
         raise BulkError(f"{store.url}: {found.faults[0]}; run `mmmos verify` for what to do")
     if left and not partial:
-        raise UsageError(f"{store.url}: {left} of {plan.shards} shards are not done; --partial writes the others")
+        shards = f"{counted(left, 'shard', of=plan.shards)} {agree(left, 'is')}"
+        raise UsageError(f"{store.url}: {shards} not done; --partial writes the others")
     if target.parent.resolve() == Path(store.url).resolve():
         raise UsageError(
             f"{target} would be in the folder of the parts, where readers would read rows twice; name another folder"
@@ -201,7 +203,7 @@ def _check_part(plan: Plan, commit: Commit, table: pyarrow.Table, clips: Sequenc
     if any(info.get(key.encode()) != value.encode() for key, value in expected.items()):
         raise BulkError(f"{name} belongs to another run")
     if len(table) != plan.rows(commit.shard):
-        raise BulkError(f"{name} has {len(table)} rows for {plan.rows(commit.shard)} clips")
+        raise BulkError(f"{name} has {counted(len(table), 'row')} for {counted(plan.rows(commit.shard), 'clip')}")
     ok = table.column("error_code").null_count
     if (commit.rows, commit.ok, commit.errors) != (len(table), ok, len(table) - ok):
         raise BulkError(f"{commit_name(commit.shard)} does not match the row counts of {name}")

@@ -19,6 +19,7 @@ from mmmos.errors import BulkError
 from mmmos.inference.rows import encodable
 from mmmos.processes import Report, Worker, cores, finished, peak_bytes_of
 from mmmos.scores import ClipError
+from mmmos.wording import counted
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
@@ -183,7 +184,7 @@ def work_on(
         rows = list(work.rows(clips, heartbeats))
     expected = 1 if job.clip is not None else len(clips)
     if len(rows) != expected:
-        raise ValueError(f"{expected} clips gave {len(rows)} rows")
+        raise ValueError(f"{counted(expected, 'clip')} gave {counted(len(rows), 'row')}")
     # A later command may name the model `./tiny` for `tiny`; rows have the name from the first command.
     model = {"model": encodable(plan.task["model"])} if "model" in work.schema.names else {}
     table = pyarrow.Table.from_pylist([row | model for row in rows], work.schema)

@@ -11,6 +11,7 @@ import typer
 from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import OverwriteOption, check_output
 from mmmos.io.remote import is_url
+from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.bulk.verify import Verified
@@ -76,4 +77,5 @@ def merge(
         progress.start("merging", shards, "shards")
         written, left = merge_store(store, output, partial, progress)
     if left:
-        logger.warning("%d of %d shards are not done, and left out", left, written + left)
+        shards_left = counted(left, "shard", of=written + left)
+        logger.warning("%s %s not done, and left out", shards_left, agree(left, "is"))

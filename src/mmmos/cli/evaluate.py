@@ -32,6 +32,7 @@ from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import write_text
 from mmmos.report.text import agreement_table, comparison_table
 from mmmos.scores import AXES
+from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.data.manifest import LabelledClip
@@ -130,7 +131,8 @@ def evaluate(
     for sentence in scales.notes:
         logger.info(f"{sentence}")
     if unscored:
-        logger.info(f"{unscored} of {len(rows)} clips have no score and were left out")
+        clips, have, were = counted(unscored, "clip", of=len(rows)), agree(unscored, "has"), agree(unscored, "was")
+        logger.info(f"{clips} {have} no score and {were} left out")
 
 
 def _check_outputs(
@@ -203,9 +205,10 @@ def _with_audio(rows: list[LabelledClip], manifest: Path) -> tuple[list[Labelled
 
     present, missing = split_present(rows)
     if missing:
-        logger.info(f"{len(missing)} listed clips are missing and left out: {preview(missing)}")
+        clips = f"{counted(len(missing), 'listed clip')} {agree(len(missing), 'is')}"
+        logger.info(f"{clips} missing and left out: {preview(missing)}")
     if not present:
-        raise UsageError(f"{manifest}: none of the {len(missing)} listed clips is there")
+        raise UsageError(f"{manifest}: none of its clips is there ({counted(len(missing), 'clip')} listed)")
     return present, missing
 
 
@@ -222,9 +225,10 @@ def _read(path: Path, rows: Sequence[LabelledClip], strict: bool) -> tuple[list[
         found = list_scores(rows, given, path)
     without = found.without_row
     if without:
-        logger.info(f"{path} has no row of {len(without)} of {len(rows)} clips: {preview(without)}")
+        logger.info(f"{path} has no row of {counted(len(without), 'clip', of=len(rows))}: {preview(without)}")
     if found.other_rows:
-        logger.info(f"{found.other_rows} of {len(given)} rows of {path} are of clips that are not listed")
+        others = counted(found.other_rows, "row", of=len(given))
+        logger.info(f"{others} of {path} {agree(found.other_rows, 'is')} of clips that are not listed")
     return found.scores, report | {"clips_without_row": without, "rows_of_other_clips": found.other_rows}
 
 

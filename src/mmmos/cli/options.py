@@ -13,6 +13,7 @@ import typer
 
 from mmmos.errors import ManifestError, UsageError
 from mmmos.hub.options import LoadOptions
+from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.inference.predictor import Predictor
@@ -66,7 +67,8 @@ class BadRows:
         """How many rows are left out of how many, and why, with a warning if there are any; `used` are the others."""
         count = len(self.reasons)
         if count:
-            logger.warning("%d of %d rows of %s are left out", count, count + used, self.name)
+            rows = counted(count, "row", of=count + used)
+            logger.warning("%s of %s %s left out", rows, self.name, agree(count, "is"))
         return {"list": str(self.name), "rows": count + used, "left_out": count, "why": self.reasons}
 
 

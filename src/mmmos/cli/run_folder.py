@@ -16,6 +16,7 @@ from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import warn_uncalibrated
 from mmmos.errors import UsageError
 from mmmos.io.remote import is_url
+from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
@@ -96,14 +97,15 @@ def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, options: RunOp
 
 def summary(counts: Counts) -> str:
     """A line on what a finished run has done."""
-    shards = f"{counts.shards:,} of {counts.all_shards:,} shards, {counts.clips:,} of {counts.all_clips:,} clips"
-    line = f"{shards}, {counts.ok:,} ok, {counts.errors:,} errors, {counts.seconds:.0f} s"
+    shards = counted(counts.shards, "shard", of=counts.all_shards)
+    clips = counted(counts.clips, "clip", of=counts.all_clips)
+    line = f"{shards}, {clips}, {counts.ok:,} ok, {counted(counts.errors, 'error')}, {counts.seconds:.0f} s"
     if counts.new_clips and counts.seconds:
         line += f", {counts.new_clips / counts.seconds:.1f} clips/s"
     if counts.peak_bytes:
         line += f", at most {counts.peak_bytes / 1e9:.1f} GB per worker"
     if counts.failures:
-        line += f", {counts.failures} worker failure{'s' * (counts.failures > 1)}"
+        line += f", {counted(counts.failures, 'worker failure')}"
     return line
 
 
@@ -129,8 +131,8 @@ def _warn_of_idle_workers(store: Store, plan: Plan, workers: int) -> None:
             return
     idle = workers - plan.shards
     logger.warning(
-        f"{plan.shards} shard{'s' * (plan.shards > 1)} for {workers} workers, so {idle}"
-        f" {'have' if idle > 1 else 'has'} nothing to do; use another folder and a smaller --shard-size"
+        f"{counted(plan.shards, 'shard')} for {counted(workers, 'worker')}, so {idle:,} {agree(idle, 'has')} nothing to"
+        " do; use another folder and a smaller --shard-size"
     )
 
 

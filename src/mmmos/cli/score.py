@@ -41,6 +41,7 @@ from mmmos.errors import ManifestError, UsageError
 from mmmos.hub.options import LoadOptions
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import LABEL_RANGE, LabelRange
+from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
@@ -155,7 +156,7 @@ def _score_to(
     with _output(file, form, named_files(inputs), resume or target.overwrite):
         clips = list(found)
         if not clips and skipped:
-            raise UsageError(f"nothing to score: all {len(skipped)} rows of the list are left out")
+            raise UsageError(f"nothing to score: {_left_out(skipped)}")
         if not clips:
             logger.warning("nothing to score in %s", " ".join(inputs))
             with _rows_to(file, form, resume, []):
@@ -170,10 +171,14 @@ def _score_to(
                 write(scores)
                 failed += scores.error is not None
     if failed:
-        logger.warning("%d of %d clips could not be scored; their rows say why", failed, len(clips))
+        logger.warning("%s could not be scored; the rows say why", counted(failed, "clip", of=len(clips)))
     if skipped:
-        logger.warning("%d rows of lists were left out", len(skipped))
+        logger.warning("%s", _left_out(skipped))
     return failed
+
+
+def _left_out(skipped: Sequence[ManifestError]) -> str:
+    return f"{counted(len(skipped), 'row')} of lists {agree(len(skipped), 'was')} left out"
 
 
 def _at_paths(clips: Iterable[Clip]) -> Iterator[Clip]:

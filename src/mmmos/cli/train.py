@@ -24,6 +24,7 @@ from mmmos.cli.options import (
 )
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
+from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.data.manifest import LabelledClip
@@ -136,7 +137,8 @@ def train(
     for line in agreement_lines(result):
         logger.info(line)
     if lost := len(result.left_out):
-        logger.warning("%d of %d clips were left out: %s", lost, len(rows) + len(held), preview(result.left_out))
+        clips = counted(lost, "clip", of=len(rows) + len(held))
+        logger.warning("%s %s left out: %s", clips, agree(lost, "was"), preview(result.left_out))
     print(json.dumps(asdict(result) | {"lists": lists}, allow_nan=False))
 
 

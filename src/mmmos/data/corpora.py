@@ -25,6 +25,7 @@ from mmmos.errors import AudioError, ManifestError
 from mmmos.io.delimited import not_found
 from mmmos.io.lists import OnBadRow, refuse
 from mmmos.scores import LABEL_RANGE, LabelRange
+from mmmos.wording import agree, counted
 
 logger = logging.getLogger(__name__)
 
@@ -82,14 +83,16 @@ def read_corpus(
     if not (rows or str(name) in LABEL_FILES):
         raise ManifestError(no_rows(path))
     if suspect := sum(map(is_suspect, rows)):
+        count, have, are = counted(suspect, "row"), agree(suspect, "has"), agree(suspect, "is")
         fate = "left out" if drop_suspect else "kept"
-        logger.warning("%s: %d rows have suspect labels and are %s", name, suspect, fate)
+        logger.warning("%s: %s %s suspect labels and %s %s", name, count, have, are, fate)
     if drop_suspect:
         rows = [row for row in rows if not is_suspect(row)]
     missing = Counter(row.source or "other" for row in rows if not os.path.isfile(row.clip.path or ""))
     if missing:
         parts = ", ".join(f"{source} {count}" for source, count in missing.items())
-        logger.warning("%s: %d of %d clips are missing (%s)", name, missing.total(), len(rows), parts)
+        clips, are = counted(missing.total(), "clip", of=len(rows)), agree(missing.total(), "is")
+        logger.warning("%s: %s %s missing (%s)", name, clips, are, parts)
     return rows
 
 

@@ -17,6 +17,7 @@ from mmmos.data.manifest import stream_clips
 from mmmos.errors import ManifestError, UsageError
 from mmmos.io.lists import AUDIO_SUFFIXES, OnBadRow, is_json, list_kind, refuse
 from mmmos.io.remote import filesystem, glob_urls, is_url, list_files
+from mmmos.wording import agree, counted
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +181,8 @@ def _walk(folder: str) -> Iterator[str]:
                 others[PurePath(name).suffix.lower() or "without a suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) + ", ..." * (len(others) > 5)
-        logger.warning("%s: %d files without an audio suffix are left out (%s)", folder, others.total(), kinds)
+        number, are = counted(others.total(), "file"), agree(others.total(), "is")
+        logger.warning("%s: %s without an audio suffix %s left out (%s)", folder, number, are, kinds)
 
 
 def _is_hidden(name: str) -> bool:

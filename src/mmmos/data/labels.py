@@ -20,6 +20,7 @@ from mmmos.errors import ManifestError
 from mmmos.io.delimited import described, encoding_of
 from mmmos.io.lists import OnBadRow, list_kind, read_rows, refuse
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange
+from mmmos.wording import counted
 
 
 def read_labels(
@@ -62,7 +63,7 @@ def read_labels(
             leave_out(error)
     rows = [rated.labelled(path) for rated in clips.values()]
     if not rows and bad:
-        raise ManifestError(f"{path}: all {len(bad)} rows are left out; the first: {bad[0]}")
+        raise ManifestError(f"{path}: no row can be used ({counted(len(bad), 'row')} left out); the first: {bad[0]}")
     if axes and not rows:
         raise ManifestError(no_rows(path))
     several = rater_columns(tuple(keys))

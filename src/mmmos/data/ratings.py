@@ -25,6 +25,7 @@ from mmmos.errors import ManifestError
 from mmmos.io.delimited import to_float
 from mmmos.io.lists import OnBadRow, read_rows, refuse
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
+from mmmos.wording import counted
 
 _RATER = r"(?:r|rater|listener|annotator|worker|rating)"
 _SEVERAL = {
@@ -123,7 +124,7 @@ def _ratings(row: Mapping[str, Any], where: str, raters: int) -> tuple[str, list
             raise ManifestError(f"{where}: {axis} is not a list of ratings")
         raters = raters or len(given)
         if len(given) != raters or not given:
-            raise ManifestError(f"{where}: {axis} has {len(given)} ratings, not {raters or 'some'}")
+            raise ManifestError(f"{where}: {axis} has {counted(len(given), 'rating')}, not {raters or 'some'}")
         if not all(LABEL_RANGE[0] <= x <= LABEL_RANGE[1] for x in given):
             raise ManifestError(f"{where}: {axis} has a rating outside 0-10")
         lists.append(given)

@@ -16,6 +16,7 @@ from pathlib import Path
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import ManifestError
+from mmmos.wording import agree, counted
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +65,8 @@ def split_stratified(
                 f"no value of {column} can be divided without cutting a group: {_named(too_small)};"
                 " add clips of other groups, or hold out a larger fraction"
             )
-        logger.warning(
-            "%d of %d values of %s are too small to be divided: %s", len(too_small), total, column, _named(too_small)
-        )
+        values, are = counted(len(too_small), "value", of=total), agree(len(too_small), "is")
+        logger.warning("%s of %s %s too small to be divided: %s", values, column, are, _named(too_small))
     return (
         [row for row, second in zip(rows, in_second, strict=True) if not second],
         [row for row, second in zip(rows, in_second, strict=True) if second],
@@ -122,14 +122,10 @@ def _named(strata: Sequence[tuple[str, int, int, bool]]) -> str:
     'a (1 clip, 1 group; not held out), b (40 clips, 2 groups; held out)'
     """
     words = [
-        f"{name} ({_count(clips, 'clip')}, {_count(groups, 'group')}; {'' if second else 'not '}held out)"
+        f"{name} ({counted(clips, 'clip')}, {counted(groups, 'group')}; {'' if second else 'not '}held out)"
         for name, clips, groups, second in strata[:MOST_NAMED]
     ]
     return ", ".join(words) + (" ..." if len(strata) > MOST_NAMED else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def check_disjoint(train: Sequence[LabelledClip], dev: Sequence[LabelledClip]) -> None:

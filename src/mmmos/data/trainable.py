@@ -11,6 +11,7 @@ import numpy as np
 from mmmos.data.manifest import LabelledClip, label_array, preview
 from mmmos.errors import ManifestError, UsageError
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
+from mmmos.wording import agree, counted
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def check_trainable(
     """
     rows = [row for row in (*train, *(dev or ())) if row.set == main_set]
     labels = label_array(rows)
-    lost = f" ({len(left_out)} were left out: {preview(left_out)})" if left_out else ""
+    lost = f" ({len(left_out)} {agree(len(left_out), 'was')} left out: {preview(left_out)})" if left_out else ""
     if not np.isfinite(labels).any():
         raise UsageError(f"there is no labelled clip to train on{lost}")
     rated = {axis: column[np.isfinite(column)] for axis, column in zip(AXES, labels.T, strict=True)}
@@ -103,11 +104,11 @@ def _check_axis(axis: str, rows: Sequence[LabelledClip], lost: str) -> None:
     groups = {row.group or row.clip.id for row in rows}
     if 0 < len(rows) < MIN_CLIPS:
         raise UsageError(
-            f"{len(rows)} clip{'s have' if len(rows) > 1 else ' has'} a label of {axis}{lost}; at least {MIN_CLIPS} are"
+            f"{counted(len(rows), 'clip')} {agree(len(rows), 'has')} a label of {axis}{lost}; at least {MIN_CLIPS} are"
             f" needed. Add rated clips, or empty the column {axis} if other axes have more"
         )
     if 0 < len(groups) < MIN_GROUPS:
         raise UsageError(
-            f"the {len(rows)} clips with a label of {axis} are of {len(groups)} group{'s' * (len(groups) > 1)} (column"
+            f"the {len(rows)} clips with a label of {axis} are of {counted(len(groups), 'group')} (column"
             f" `group`){lost}; at least {MIN_GROUPS} are needed, so that whole groups can be held out"
         )

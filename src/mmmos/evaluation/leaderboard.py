@@ -21,6 +21,7 @@ from mmmos.io.lists import read_rows
 from mmmos.metrics import ALL_METRICS, LEVELS, METRICS, distance_from_best
 from mmmos.paper import COLUMNS, ENTRIES, printed_figures
 from mmmos.scores import LABEL_RANGE, Scores, scale_name
+from mmmos.wording import agree, counted
 
 PRINTED_DIGITS = 3
 """Metrics are ranked as they are printed: equal digits are a tie."""
@@ -82,12 +83,13 @@ def make_leaderboard(
     `UsageError` for other clips without a score, `ManifestError` for unusable rows.
     """
     values, missing = align(truth, predictions)
-    few = f"{len(missing)} of {len(truth.ids)} clips have no score"
+    few = f"{counted(len(missing), 'clip', of=len(truth.ids))} {agree(len(missing), 'has')} no score"
     without_row = {*missing} - {test_id(scores) for scores in predictions}
     incomplete = missing if bad_rows is None else len(without_row) > bad_rows
     if incomplete and not partial:
         raise UsageError(f"{source}: {few}: {preview(missing)}; --partial evaluates the others")
-    remarks = [f"{few} and were left out: not comparable with rows of the whole set"] if missing else []
+    were = agree(len(missing), "was")
+    remarks = [f"{few} and {were} left out: not comparable with rows of the whole set"] if missing else []
     scale = scale_name(LABEL_RANGE)
     if (own := scores_scale(predictions, source)) not in (None, scale):
         remarks.append(f"scores are on the scale {own}, labels on {scale}: MSE and ranks by MSE do not compare")

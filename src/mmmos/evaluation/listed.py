@@ -52,7 +52,7 @@ def list_scores(rows: Sequence[LabelledClip], given: Sequence[Scores], path: Pat
     found = matched(rows, given)
     without = [row.clip.id for row, scores in zip(rows, found, strict=True) if scores is None]
     if len(without) == len(rows):
-        raise UsageError(f"{path}: none of its {len(given)} rows is of a listed clip, by id, path or file name")
+        raise UsageError(f"{path}: none of its rows ({len(given):,}) is of a listed clip, by id, path or file name")
     others = len({id(scores) for scores in given} - {id(scores) for scores in found})
     scores = [scores or Scores(id=row.clip.id) for row, scores in zip(rows, found, strict=True)]
     return ListedScores(scores, without, others)

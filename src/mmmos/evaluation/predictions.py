@@ -14,6 +14,7 @@ from mmmos.errors import ManifestError
 from mmmos.io.delimited import described, not_found, to_float
 from mmmos.io.lists import OnBadRow, read_rows, refuse
 from mmmos.scores import AXES, Scores, parse_scale
+from mmmos.wording import counted
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """The suffixes of tables of scores."""
@@ -45,7 +46,7 @@ def read_predictions(path: str | Path, on_bad_row: OnBadRow = refuse) -> list[Sc
         except ManifestError as error:
             leave_out(error)
     if bad and not found:
-        raise ManifestError(f"{path}: all {len(bad)} rows are left out; the first: {bad[0]}")
+        raise ManifestError(f"{path}: no row can be used ({counted(len(bad), 'row')} left out); the first: {bad[0]}")
     if not found:
         raise ManifestError(f"{path}, line 1: there is no row; expected are {ID_COLUMNS[0]} or path, and {_NAMES}")
     if all(math.isnan(scores[axis]) for scores in found for axis in AXES):

@@ -48,6 +48,7 @@ from mmmos.training.fit import rated_axes
 from mmmos.training.identity import stable_hash
 from mmmos.training.loop import fit, predict
 from mmmos.training.settings import Settings
+from mmmos.wording import agree, counted
 
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 
@@ -112,7 +113,9 @@ def run_experiment(
     out.mkdir(parents=True, exist_ok=True)
     plan = _Plan(experiment, sets, out, cache, source, progress)
     missing = [run for run in plan.runs if not run.is_done]
-    logger.info("%d runs, of which %d are done", len(plan.runs), len(plan.runs) - len(missing))
+    done = len(plan.runs) - len(missing)
+    runs = counted(len(plan.runs), "run")
+    logger.info("%s, of which %d %s done", runs, done, agree(done, "is"))
     total = sum(run.cost for run in plan.runs)
     progress.start("training", 100, "%", 100 - 100 * sum(run.cost for run in missing) / total if total else 100)
     failed = {}

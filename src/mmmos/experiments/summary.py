@@ -13,6 +13,7 @@ from mmmos.experiments.claims import CLAIMS, paper_srcc
 from mmmos.experiments.result_tables import RequestedRows
 from mmmos.experiments.results import AXIS_TITLES, Result, converged
 from mmmos.paper import ENSEMBLES
+from mmmos.wording import counted
 
 Roles = Mapping[str, str]
 """Row of a table -> the corresponding row of the paper."""
@@ -91,13 +92,14 @@ def _trouble(results: Sequence[Result], sets: Sequence[str], failed: Sequence[st
     lines = [f"- failed: {markdown(name)}" for name in failed]
     for (table, row), axes in runs.items():
         found = (
-            f"{axis} ({len(which)} of {len(seeds[table, row])} runs)" for axis, which in sorted(axes.items(), key=str)
+            f"{axis} ({counted(len(which), 'run', of=len(seeds[table, row]))})"
+            for axis, which in sorted(axes.items(), key=str)
         )
         lines.append(f"- {markdown(f'{table}, {row}')}: did not converge on {', '.join(found)}")
     if not lines:
         return "All runs finished and converged."
     where = f" Convergence is measured on {sets[0]}." if sets else ""
-    return f"Failed or not converged: {len(lines)} rows.{where}\n\n" + "\n".join(lines)
+    return f"Failed or not converged: {counted(len(lines), 'row')}.{where}\n\n" + "\n".join(lines)
 
 
 def _claims(means: Mapping[Key, Mean], roles: Roles) -> list[str]:

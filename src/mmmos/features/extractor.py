@@ -31,6 +31,7 @@ from mmmos.features.cache import FeatureCache, Keep, clip_key
 from mmmos.features.crops import CropMode, CropPlan, name_of, plan_crops
 from mmmos.features.source import EncoderOptions, EncoderSource, load_encoders
 from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.wording import agree, counted
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ class FeatureExtractor:
         present, missing = present_clips(clips)
         progress.advance(len(missing))
         if missing:
-            logger.warning("%d of %d listed clips are missing: %s", len(missing), len(clips), preview(missing))
+            listed = counted(len(missing), "listed clip", of=len(clips))
+            logger.warning("%s %s missing: %s", listed, agree(len(missing), "is"), preview(missing))
         plans, unopened = self.plan(present, mode, n_crops, seed, progress)
         self._check_room(plans)
         failures = unopened | self.extract(plans, progress)
@@ -222,7 +224,8 @@ class FeatureExtractor:
         free = shutil.disk_usage(existing).free
         if size > 1 << 20:
             crops = sum(len(plan.crops) for plan in plans)
-            logger.info("encoding %d crops of %d clips, about %s in %s", crops, len(plans), _bytes(size), root)
+            what = f"{counted(crops, 'crop')} of {counted(len(plans), 'clip')}"
+            logger.info("encoding %s, about %s in %s", what, _bytes(size), root)
         if size > free:
             raise UsageError(
                 f"features would take {_bytes(size)} in {root}, where {_bytes(free)} are free: free some space, or"

@@ -38,7 +38,17 @@ class Check:
     finding: str
 
 
-def examine() -> Iterator[Check]:
+def check_lite() -> str:
+    """The bundled model, if its scores of the check clip are those in its config. Raises ValueError."""
+    model = load_model("lite")
+    found = check_scores(model)
+    worst = np.max([abs(found[axis] - value) for axis, value in model.info.check.items()])  # NaN if any is
+    if not worst <= CHECK_TOLERANCE:
+        raise ValueError(f"its scores of the check clip are off by {worst:.3f}: {found}, not {model.info.check}")
+    return f"{model.sha256[:16]}, check clip within {worst:.4f} points"
+
+
+def examine(check_model: Callable[[], str] = check_lite) -> Iterator[Check]:
     """Check versions, device, encoders and the bundled model, in that order."""
     yield Check("mmmos", True, f"{VERSION} on Python {platform.python_version()}, {platform.platform()}")
     yield Check("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
@@ -49,7 +59,7 @@ def examine() -> Iterator[Check]:
     yield Check("decoders", True, decoders)
     for name in ENCODERS:
         yield _attempt(f"encoder {name}", lambda name=name: _look_at(name))  # type: ignore[misc]
-    yield _attempt("model lite", _check_lite)
+    yield _attempt("model lite", check_model)
     root = os.environ.get("MMMOS_DATA")
     yield Check("MMMOS_DATA", root is None or Path(root).is_dir(), root or "not set; needed for corpora only")
 
@@ -68,12 +78,3 @@ def _look_at(encoder: str) -> str:
         if encoder not in PUBLISHED:
             raise
         return "its weights are not here, and only a model that uses it needs them"
-
-
-def _check_lite() -> str:
-    model = load_model("lite")
-    found = check_scores(model)
-    worst = np.max([abs(found[axis] - value) for axis, value in model.info.check.items()])  # NaN if any is
-    if not worst <= CHECK_TOLERANCE:
-        raise ValueError(f"its scores of the check clip are off by {worst:.3f}: {found}, not {model.info.check}")
-    return f"{model.sha256[:16]}, check clip within {worst:.4f} points"

@@ -33,6 +33,7 @@ from mmmos.model.system import ScoringModel
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import Provenance, Scores
 from mmmos.version import VERSION
+from mmmos.wording import counted
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Audio
@@ -79,7 +80,7 @@ class Predictor:
 
     def __repr__(self) -> str:
         encoders, members = "+".join(self.encoders), len(self.model.members)
-        parts = f"{encoders}, {members} member{'s' * (members > 1)}, scale {self.model.info.scale}"
+        parts = f"{encoders}, {counted(members, 'member')}, scale {self.model.info.scale}"
         return f"<Predictor {self.model.name!r}: {parts}, {self.device}, {self.provenance.dtype}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
