@@ -25,7 +25,7 @@ from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.base import EncoderSpec
 from mmmos.experiments.config import find_experiment, read_experiment
-from mmmos.experiments.runs import Run, train_run
+from mmmos.experiments.single_run import Run, train_run
 from mmmos.io.atomic import replacing
 from mmmos.model.quality import ModelConfig
 from mmmos.processes import run_in_processes

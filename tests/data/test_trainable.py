@@ -8,7 +8,7 @@ import pytest
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
-from mmmos.data.trainable import check_range, check_trainable, choose_range, find_main_set, infer_range
+from mmmos.data.trainable import check_range, check_trainable, choose_range, find_primary_dataset, infer_range
 from mmmos.errors import ManifestError, MmmosError, UsageError
 from mmmos.scores import LabelRange
 
@@ -64,15 +64,15 @@ def test_scale_that_is_none_is_refused(wrong: LabelRange) -> None:
         check_range([], wrong)
 
 
-def test_main_set_is_the_only_one_or_must_be_named() -> None:
+def test_primary_dataset_is_the_only_one_or_must_be_named() -> None:
     one, two = rows([1.0], name="one"), rows([1.0], name="two")
-    assert find_main_set(rows([1.0]), "") == ""
-    assert find_main_set(one, "") == "one"
-    assert find_main_set([*one, *two], "two") == "two"
+    assert find_primary_dataset(rows([1.0]), "") == ""
+    assert find_primary_dataset(one, "") == "one"
+    assert find_primary_dataset([*one, *two], "two") == "two"
     with pytest.raises(UsageError, match=r"name the set .* with --main-set; the column `set` has one, two"):
-        find_main_set([*one, *two], "")
+        find_primary_dataset([*one, *two], "")
     with pytest.raises(UsageError, match=r"no row is of the set 'three' \(--main-set\)"):
-        find_main_set(one, "three")
+        find_primary_dataset(one, "three")
 
 
 SPREAD = [1.0, 2.0, 3.0, 4.0, 5.0, 2.5]

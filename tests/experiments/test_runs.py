@@ -30,8 +30,9 @@ from mmmos.errors import MmmosError, UsageError
 from mmmos.experiments import runs
 from mmmos.experiments.config import read_experiment
 from mmmos.experiments.results import BIAS, Result, read_results, results_of, write_results
-from mmmos.experiments.runs import Finished, Run, run_experiment
+from mmmos.experiments.runs import Finished, run_experiment
 from mmmos.experiments.sets import Sets, read_sets
+from mmmos.experiments.single_run import Run
 from mmmos.features.cache import file_digests
 from mmmos.features.source import EncoderSource
 from mmmos.inference.predictor import from_pretrained

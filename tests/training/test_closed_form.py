@@ -22,7 +22,8 @@ from mmmos.metrics import srcc
 from mmmos.model.load import load_model
 from mmmos.scores import AXES
 from mmmos.training.checkpoint import CHECKPOINT
-from mmmos.training.fit import CLOSED_FORM_CLIPS, choose_fit, train_folder
+from mmmos.training.fit import train_folder
+from mmmos.training.method import CLOSED_FORM_CLIPS, choose_fit
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted, agreement_lines, hardly_varying
 from tests.sounds import music

@@ -28,10 +28,11 @@ from mmmos.model.heads import HeadConfig
 from mmmos.model.quality import ModelConfig
 from mmmos.model.system import Member
 from mmmos.scores import AXES
+from mmmos.training.batches import shuffled_batches
 from mmmos.training.checkpoint import Epoch
 from mmmos.training.config import TrainConfig
 from mmmos.training.dataset import Sequences, TrainingSet
-from mmmos.training.loop import PREDICT_CROPS, _batches, fit, predict
+from mmmos.training.loop import PREDICT_CROPS, fit, predict
 from mmmos.training.settings import PAPER
 from tests.recorded_progress import RecordedProgress
 
@@ -303,7 +304,7 @@ def test_training_ends_when_patience_does(patience: int) -> None:
     assert losses[0] == min(losses)
 
 
-def test_the_development_loss_is_that_of_the_main_set_alone() -> None:
+def test_the_development_loss_is_that_of_the_primary_dataset_alone() -> None:
     other = with_labels(table(40, 7, name="b"), torch.rand(40, 4))
     train = join(TRAIN, table(40, 6, name="b"))
     _, alone = fit(CONFIG, train, DEV, change(HOW, epochs=2))
@@ -333,7 +334,7 @@ def test_an_axis_without_labels_is_left_as_it_was() -> None:
 
 
 def test_another_set_teaches_an_order_on_any_scale() -> None:
-    """The main set says nothing of the slopes: they come from a set whose labels are ten times smaller."""
+    """The primary dataset says nothing of the slopes: they come from a set whose labels are ten times smaller."""
     blind = with_labels(TRAIN, 5 + torch.randn(TRAIN.labels.shape))
     other = table(150, 6, name="b")
     shrunk = with_labels(other, 1 + other.labels / 10)
@@ -343,7 +344,7 @@ def test_another_set_teaches_an_order_on_any_scale() -> None:
         torch.testing.assert_close(weights(members[1])[key], value, rtol=1e-2, atol=1e-2)
 
 
-def test_the_scale_is_that_of_the_main_set() -> None:
+def test_the_scale_is_that_of_the_primary_dataset() -> None:
     other = table(50, 6, name="b")
     shifted = with_labels(other, other.labels / 10)
     member, _ = fit(CONFIG, join(shifted, TRAIN), DEV, change(HOW, epochs=1))
@@ -356,7 +357,7 @@ def test_batches_never_mix_sets_and_have_no_rest_of_one(sizes: list[int], batch_
     names = [name for name, size in zip("abcd", sizes, strict=False) for _ in range(size)]
     clips = make(np.zeros((len(names), DIM)), np.zeros((len(names), 4)), names)
     torch.manual_seed(seed)
-    batches = list(_batches(clips, batch_size))
+    batches = list(shuffled_batches(clips, batch_size))
     assert sorted(i for batch in batches for i in batch) == list(range(len(names)))
     for batch in batches:
         (name,) = {names[i] for i in batch}
@@ -430,13 +431,13 @@ def test_training_that_explodes_ends_with_an_error(lr: float, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("missing", ["training", "development"])
-def test_without_a_row_of_the_main_set_there_is_no_training(missing: str) -> None:
+def test_without_a_row_of_the_primary_dataset_there_is_no_training(missing: str) -> None:
     other = table(20, 6, name="b")
     parts = (other, DEV) if missing == "training" else (TRAIN, other)
     with pytest.raises(TrainingError, match=f"no usable {missing} row"):
         fit(CONFIG, *parts, HOW)
-    with pytest.raises(TrainingError, match="in the main set 'c'"):
-        fit(CONFIG, TRAIN, DEV, replace(HOW, main_set="c"))
+    with pytest.raises(TrainingError, match="in the primary dataset 'c'"):
+        fit(CONFIG, TRAIN, DEV, replace(HOW, primary_dataset="c"))
 
 
 @pytest.mark.parametrize("field", ["loss", "other_loss"])

@@ -96,10 +96,11 @@ def train(
     from mmmos.data.corpora import read_list
     from mmmos.data.manifest import preview
     from mmmos.data.splits import stratum_columns
-    from mmmos.data.trainable import choose_range, find_main_set
+    from mmmos.data.trainable import choose_range, find_primary_dataset
     from mmmos.features.source import EncoderSource
     from mmmos.training import settings
-    from mmmos.training.fit import choose_fit, train_folder
+    from mmmos.training.fit import train_folder
+    from mmmos.training.method import choose_fit
     from mmmos.training.summary import agreement_lines
 
     chosen = settings.get_preset(preset).replace(dict(map(settings.parse_setting, change)))
@@ -111,8 +112,8 @@ def train(
     held = read_list(dev, data_root, label_range=None, on_bad_row=bad_held) if dev else []
     lists = [bad.report(sum(row.list_rows for row in rows))]
     lists += [bad_held.report(sum(row.list_rows for row in held))] if dev else []
-    main_set = find_main_set([*rows, *held], main_set)
-    label_range = choose_range([row for row in (*rows, *held) if row.set == main_set], scale)
+    primary = find_primary_dataset([*rows, *held], main_set)
+    label_range = choose_range([row for row in (*rows, *held) if row.set == primary], scale)
     method = choose_fit(fit, chosen, len(rows) + len(held), output)
     fraction = dev_share or (0.2 if method == "gradient" else None)
     if stratify and fraction is None:
@@ -131,7 +132,7 @@ def train(
             fit=fit,
             label_range=label_range,
             seed=seed,
-            main_set=main_set,
+            primary_dataset=primary,
             progress=progress,
         )
     for line in agreement_lines(result):

@@ -63,7 +63,7 @@ def check_range(rows: Sequence[LabelledClip], label_range: LabelRange) -> None:
                 raise ManifestError(f"{where}: {axis} is {label:g}, outside the scale {scale_name(label_range)}")
 
 
-def find_main_set(rows: Sequence[LabelledClip], name: str) -> str:
+def find_primary_dataset(rows: Sequence[LabelledClip], name: str) -> str:
     """The set that defines the scale of the scores: the named one, or the only one. Raises `UsageError`."""
     sets = sorted({row.set for row in rows})
     if name in sets:
@@ -77,14 +77,17 @@ def find_main_set(rows: Sequence[LabelledClip], name: str) -> str:
 
 
 def check_trainable(
-    train: Sequence[LabelledClip], dev: Sequence[LabelledClip] | None, main_set: str, left_out: Sequence[str] = ()
+    train: Sequence[LabelledClip],
+    dev: Sequence[LabelledClip] | None,
+    primary_dataset: str,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Raise `UsageError`, which says what to do, if no model can be trained on the clips.
 
     Each axis needs `MIN_CLIPS` labels of `MIN_GROUPS` groups, in both parts together; the labels of at least one axis
     must differ. `dev` is None if nothing is held out; `left_out` names listed clips that could not be used.
     """
-    rows = [row for row in (*train, *(dev or ())) if row.set == main_set]
+    rows = [row for row in (*train, *(dev or ())) if row.set == primary_dataset]
     labels = label_array(rows)
     lost = f" ({len(left_out)} {agree(len(left_out), 'was')} left out: {preview(left_out)})" if left_out else ""
     if not np.isfinite(labels).any():
@@ -96,8 +99,10 @@ def check_trainable(
     for axis, column in zip(AXES, labels.T, strict=True):
         _check_axis(axis, [row for row, label in zip(rows, column, strict=True) if math.isfinite(label)], lost)
     for part, there in (("training", train), ("development", dev)):
-        if there is not None and not any(row.set == main_set for row in there):
-            raise UsageError(f"no {part} clip of the set {main_set!r} is left{lost}; add clips, or change the split")
+        if there is not None and not any(row.set == primary_dataset for row in there):
+            raise UsageError(
+                f"no {part} clip of the set {primary_dataset!r} is left{lost}; add clips, or change the split"
+            )
 
 
 def _check_axis(axis: str, rows: Sequence[LabelledClip], lost: str) -> None:

@@ -26,7 +26,7 @@ class Epoch:
     epoch: int  # from 1
     train_loss: float
     dev_loss: float
-    dev_srcc: dict[str, float | None]  # by axis, on the main set; None where undefined
+    dev_srcc: dict[str, float | None]  # by axis, on the primary dataset; None where undefined
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:

@@ -47,9 +47,9 @@ def suits(prior: ScoringModel, config: ModelConfig) -> bool:
 
 
 def fit_closed_form(
-    table: TrainingSet, config: ModelConfig, main_set: str, prior: ScoringModel | None = None
+    table: TrainingSet, config: ModelConfig, primary_dataset: str, prior: ScoringModel | None = None
 ) -> ClosedForm:
-    """Fit every axis for which the main set has labels.
+    """Fit every axis for which the primary dataset has labels.
 
     With a prior, `config` is that of its members. The inputs of the table are reduced for `config`. They are
     standardised as in the prior, or else on all clips of the table; neither depends on labels.
@@ -68,14 +68,14 @@ def fit_closed_form(
         scores = np.asarray(combine(np.stack(own), weights)[0], dtype=np.float64)
     inputs = _inputs(members[0].model, table)
     labels = table.labels.double().numpy()
-    main = np.array([row.set == main_set for row in table.rows])
+    main = np.array([row.set == primary_dataset for row in table.rows])
     scale = Scale.fit(labels[main])
     found: dict[str, Linear] = {}
     held = {}
     for i, axis in enumerate(AXES):
         known = np.isfinite(labels[:, i])
         if (known & main).any():
-            sample = _sample(table, inputs, labels[:, i], None if scores is None else scores[:, i], main_set)
+            sample = _sample(table, inputs, labels[:, i], None if scores is None else scores[:, i], primary_dataset)
             found[axis], held[axis] = fit_linear(sample.take(known)), cross_validate(sample.take(known))
     figures = {axis: item.figures() for axis, item in held.items()}
     chosen = {axis: {"prior_weight": item.prior_weight, "decay": item.decay} for axis, item in found.items()}
@@ -94,9 +94,9 @@ def _inputs(model: QualityModel, table: TrainingSet) -> Array:
     )
 
 
-def _sample(table: TrainingSet, inputs: Array, labels: Array, prior: Array | None, main_set: str) -> Sample:
+def _sample(table: TrainingSet, inputs: Array, labels: Array, prior: Array | None, primary_dataset: str) -> Sample:
     groups = np.array([row.group or row.clip.id for row in table.rows])
-    return Sample(inputs, labels, prior, groups, np.array([row.set for row in table.rows]), main_set)
+    return Sample(inputs, labels, prior, groups, np.array([row.set for row in table.rows]), primary_dataset)
 
 
 def _with_heads(member: Member, scale: Scale, found: Mapping[str, Linear]) -> Member:

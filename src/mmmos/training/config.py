@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmmos.model.quality import ModelConfig
@@ -13,16 +13,20 @@ from mmmos.training.settings import Settings
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The configuration of a fit: the settings, the seed and the main set."""
+    """The configuration of a fit: the settings, the seed and the primary dataset."""
 
     settings: Settings
     seed: int = 42
-    main_set: str = ""  # the dataset whose rating scale the model outputs
+    primary_dataset: str = ""  # the dataset whose rating scale the model outputs
 
     @property
     def batch_size(self) -> int:
         """Rows per batch; without a setting 32 or 16, depending on the aggregator, as in the paper."""
         return self.settings.batch_size or (32 if self.settings.aggregator == "mlp" else 16)
+
+    def stored(self) -> dict[str, Any]:
+        """The settings as a model folder has them."""
+        return asdict(self.settings) | {"seed": self.seed, "main_set": self.primary_dataset}
 
     def stable_dict(self) -> dict[str, Any]:
         """All that determines the fit, for `run_id`, with the names and order of the first version."""
@@ -32,7 +36,7 @@ class TrainConfig:
             "loss_options": settings.loss_options(settings.loss),
             "other_loss": settings.other_loss,
             "other_options": settings.loss_options(settings.other_loss),
-            "main_set": self.main_set,
+            "main_set": self.primary_dataset,
             "lr": settings.lr,
             "weight_decay": settings.weight_decay,
             "batch_size": self.batch_size,

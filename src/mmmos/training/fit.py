@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import check_disjoint
-from mmmos.data.trainable import check_range, check_trainable, find_main_set
+from mmmos.data.trainable import check_range, check_trainable, find_primary_dataset
 from mmmos.encoders.base import Encoder
 from mmmos.errors import UsageError
 from mmmos.features.cache import Keep, file_digests
@@ -36,50 +36,14 @@ from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.identity import stable_dict
 from mmmos.training.loop import fit as train_loop
 from mmmos.training.loop import predict
-from mmmos.training.settings import PRESETS, Settings
+from mmmos.training.method import choose_fit
+from mmmos.training.settings import Settings
 from mmmos.training.summary import Fit, Fitted, card, figures_of
 
 logger = logging.getLogger(__name__)
 
 RUN_FILES = (CHECKPOINT, "config.json", "ensemble.json")
 """Files that mark the folder of a training run."""
-
-CLOSED_FORM_CLIPS = 2000
-"""With fewer rated clips and the settings of the preset `small`, `fit="auto"` means the closed form."""
-
-CLOSED_FORM_READS = (
-    "muq_sample_rate",
-    "muq_via_16k",
-    "pad_mask",
-    "eval_crop",
-    "pool",
-    "embed_norm",
-    "standardize",
-    "clip_output",
-)
-"""The settings that the closed form reads. If another setting is changed, `fit="auto"` means the gradient fit."""
-
-
-def choose_fit(
-    fit: Literal["auto", "closed_form", "gradient"], settings: Settings, clips: int, folder: Path | None = None
-) -> Fit:
-    """Resolve "auto": the gradient fit if one was interrupted in `folder`, else by number of clips and settings.
-
-    Raises `UsageError` where the closed form would ignore a setting.
-    """
-    small = PRESETS["small"]
-    names = [item.name for item in fields(Settings) if item.name not in CLOSED_FORM_READS]
-    ignored = [name for name in names if getattr(settings, name) != getattr(small, name)]
-    if fit == "closed_form" and ignored:
-        raise UsageError(
-            f"the closed form does not read {', '.join(ignored)}: keep the values of the preset small, or choose"
-            " --fit gradient"
-        )
-    if fit != "auto":
-        return fit
-    if folder is not None and (folder / CHECKPOINT).exists():
-        return "gradient"
-    return "closed_form" if clips < CLOSED_FORM_CLIPS and not ignored else "gradient"
 
 
 @dataclass(frozen=True)
@@ -104,7 +68,7 @@ def train_folder(
     fit: Literal["auto", "closed_form", "gradient"] = "auto",
     label_range: LabelRange = LABEL_RANGE,
     seed: int = 42,
-    main_set: str = "",
+    primary_dataset: str = "",
     progress: Progress = NO_PROGRESS,
 ) -> Fitted:
     """Train one model on clips with human labels and save it as a folder.
@@ -112,48 +76,31 @@ def train_folder(
     The gradient fit stops on `dev`. The closed form needs no `dev`: it reports held-out folds of `train`.
     An interrupted run resumes when it is called again: features are in `cache`, epochs in `folder`. The folder of a
     finished run stays as it is. Clips that are missing or cannot be decoded are left out, logged and listed.
-    Raises `ModelNotFoundError`, `TrainingError`, `UsageError`, and `ManifestError` for a label of the main set outside
-    `label_range`. `progress` gets a stage "encoding" for each part, then "training" of at most all epochs.
+    `progress` gets a stage "encoding" for each part, then "training" of at most all epochs. Raises
+    `ModelNotFoundError`, `TrainingError`, `UsageError`, and `ManifestError` for a label of the primary dataset outside
+    `label_range`.
     """
-    if str(folder) in MODELS:
-        raise UsageError(f"{folder} is the name of a model that comes with mmmos; choose another name")
+    _check_folder(folder)
     method = choose_fit(fit, settings, len(train) + len(dev), folder)
-    main_set = find_main_set([*train, *dev], main_set)
-    check_range([row for row in (*train, *dev) if row.set == main_set], label_range)
-    check_disjoint(train, dev)
-    check_trainable(train, dev if method == "gradient" else None, main_set)
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in RUN_FILES):
-        raise UsageError(f"{folder} holds other files; choose a new folder")
+    options = TrainConfig(settings, seed, find_primary_dataset([*train, *dev], primary_dataset))
+    _check_clips(train, dev, method, options.primary_dataset, label_range)
     keep: Keep = "frames" if settings.aggregator == "blstm_t" else "pooled"
     extractor = FeatureExtractor.load(source, settings.encoder_options, cache, keep)
     config, prior = _config(extractor, settings, method)
-    mode, n_crops = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
-    extracted = extractor.prepare([row.clip for row in train], mode, n_crops, seed, progress)
-    dev_extracted = extractor.prepare([row.clip for row in dev], settings.eval_crop, 1, seed, progress)
-    aggregator = build_aggregator(config)
-    parts = (
-        build_training_set(train, extracted.plans, extractor, aggregator),
-        build_training_set(dev, dev_extracted.plans, extractor, aggregator),
-    )
-    left_out = [*extracted.left_out, *dev_extracted.left_out]
-    check_trainable(parts[0].rows, parts[1].rows if method == "gradient" else None, main_set, left_out)
-    stored = asdict(settings) | {"seed": seed, "main_set": main_set}
-    run = hashlib.sha256(
-        repr(
-            (method, label_range, run_id(config, *parts, stable_dict(settings) | {"seed": seed, "main_set": main_set}))
-        ).encode()
-    ).hexdigest()
+    parts, left_out = _training_sets((train, dev), extractor, config, options, method, progress)
+    run = _run_hash(method, label_range, config, parts, options)
     if (result := _finished(folder, run)) is not None:
         logger.info("%s holds the finished model of this run already", folder)
         return result
     if method == "closed_form":
-        outcome = _closed_form(parts, config, main_set, prior)
+        outcome = _closed_form(parts, config, options.primary_dataset, prior)
     else:
-        outcome = _gradient(parts, config, TrainConfig(settings, seed, main_set), folder, progress)
+        outcome = _gradient(parts, config, options, folder, progress)
     counts = len(parts[0].rows), len(parts[1].rows)
     result = Fitted(str(folder), method, scale_name(label_range), *counts, left_out, **outcome.result)
-    training = {"settings": stored, "train": count_sets(parts[0]), "dev": count_sets(parts[1]), **outcome.training}
-    training |= {"fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
+    training: dict[str, Any] = {"settings": options.stored()}
+    training |= {"train": count_sets(parts[0]), "dev": count_sets(parts[1])}
+    training |= {**outcome.training, "fit": method, "agreement": result.agreement, "run": run, "result": asdict(result)}
     info = ModelInfo.of_training(
         training,
         rated_axes(parts[0]),
@@ -167,6 +114,68 @@ def train_folder(
     return result
 
 
+def _check_clips(
+    train: Sequence[LabelledClip],
+    dev: Sequence[LabelledClip],
+    method: Fit,
+    primary_dataset: str,
+    label_range: LabelRange,
+) -> None:
+    """Raise `ManifestError` or `UsageError` for clips that cannot be trained on."""
+    check_range([row for row in (*train, *dev) if row.set == primary_dataset], label_range)
+    check_disjoint(train, dev)
+    check_trainable(train, dev if method == "gradient" else None, primary_dataset)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise `UsageError` for a folder that is not of a training run."""
+    if str(folder) in MODELS:
+        raise UsageError(f"{folder} is the name of a model that comes with mmmos; choose another name")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in RUN_FILES):
+        raise UsageError(f"{folder} holds other files; choose a new folder")
+
+
+def _training_sets(
+    parts: tuple[Sequence[LabelledClip], Sequence[LabelledClip]],
+    extractor: FeatureExtractor,
+    config: ModelConfig,
+    options: TrainConfig,
+    method: Fit,
+    progress: Progress,
+) -> tuple[tuple[TrainingSet, TrainingSet], list[str]]:
+    """Training and development set with their features, and the clips that are left out.
+
+    Raises `UsageError` if those that remain cannot be trained on.
+    """
+    settings, (train, dev) = options.settings, parts
+    mode, n_crops = (settings.train_crop, settings.epochs) if method == "gradient" else (settings.eval_crop, 1)
+    extracted = (
+        extractor.prepare([row.clip for row in train], mode, n_crops, options.seed, progress),
+        extractor.prepare([row.clip for row in dev], settings.eval_crop, 1, options.seed, progress),
+    )
+    aggregator = build_aggregator(config)
+    sets = (
+        build_training_set(train, extracted[0].plans, extractor, aggregator),
+        build_training_set(dev, extracted[1].plans, extractor, aggregator),
+    )
+    left_out = [*extracted[0].left_out, *extracted[1].left_out]
+    held_out = sets[1].rows if method == "gradient" else None
+    check_trainable(sets[0].rows, held_out, options.primary_dataset, left_out)
+    return sets, left_out
+
+
+def _run_hash(
+    method: Fit,
+    label_range: LabelRange,
+    config: ModelConfig,
+    parts: tuple[TrainingSet, TrainingSet],
+    options: TrainConfig,
+) -> str:
+    """Identifies a run: its folder is finished only if its model has the same one."""
+    settings = stable_dict(options.settings) | {"seed": options.seed, "main_set": options.primary_dataset}
+    return hashlib.sha256(repr((method, label_range, run_id(config, *parts, settings))).encode()).hexdigest()
+
+
 def _config(extractor: FeatureExtractor, settings: Settings, method: Fit) -> tuple[ModelConfig, ScoringModel | None]:
     """The model's config, and `lite` as the prior of the closed form if it is compatible (see `suits`)."""
     config = settings.model(extractor.specs())
@@ -177,15 +186,15 @@ def _config(extractor: FeatureExtractor, settings: Settings, method: Fit) -> tup
 
 
 def _closed_form(
-    parts: tuple[TrainingSet, TrainingSet], config: ModelConfig, main_set: str, prior: ScoringModel | None
+    parts: tuple[TrainingSet, TrainingSet], config: ModelConfig, primary_dataset: str, prior: ScoringModel | None
 ) -> _Outcome:
-    fitted = fit_closed_form(parts[0], config, main_set, prior)
+    fitted = fit_closed_form(parts[0], config, primary_dataset, prior)
     on = f"clips, cross-validated in {fitted.folds} folds that cut no group"
     result: dict[str, Any] = {"agreement": fitted.agreement, "agreement_on": on}
-    if any(row.set == main_set for row in parts[1].rows):
+    if any(row.set == primary_dataset for row in parts[1].rows):
         own = [member.scale.to_labels(predict(member.model, parts[1]).double().numpy()) for member in fitted.members]
         scores, _ = combine(np.stack(own), fitted.weights)
-        found = figures_of(scores, *parts, main_set)
+        found = figures_of(scores, *parts, primary_dataset)
         result |= {"dev_srcc": {axis: figures["SRCC"] for axis, figures in found.items()}}
     training = {"prior": prior.name if prior else None, "chosen": fitted.chosen}
     return _Outcome(fitted.members, fitted.weights, result, parts[0].rows, training)
@@ -202,7 +211,7 @@ def _gradient(
     best = best_epoch(history)
     scores = member.scale.to_labels(predict(member.model, parts[1], options).double().numpy())
     result = {"epochs": len(history), "best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
-    result |= {"agreement": figures_of(scores, *parts, options.main_set), "agreement_on": "development clips"}
+    result |= {"agreement": figures_of(scores, *parts, options.primary_dataset), "agreement_on": "development clips"}
     training = {"best_epoch": best.epoch, "dev_srcc": best.dev_srcc}
     return _Outcome((member,), np.ones((1, len(AXES))), result, (*parts[0].rows, *parts[1].rows), training)
 

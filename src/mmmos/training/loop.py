@@ -1,16 +1,15 @@
 """The training loop: fits one model by gradient descent on cached features.
 
-A batch never mixes sets, since two listening tests rarely use the same scale. Rows of the main set have the loss
+A batch never mixes sets, since two listening tests rarely use the same scale. Rows of the primary dataset have the loss
 `loss`. Rows of every other set have the loss `other_loss`: by default one that depends only on differences within
-the batch, so that these rows determine an order but not an offset. The development loss is that of the main set,
+the batch, so that these rows determine an order but not an offset. The development loss is that of the primary dataset,
 by default of all its rows at once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from mmmos.model.quality import ModelConfig, QualityModel, build_model
 from mmmos.model.system import Member
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, Scale
+from mmmos.training.batches import datasets_of, indices_of, labels_of, rows_of, shuffled_batches, z_scored
 from mmmos.training.checkpoint import Epoch, Run, best_epoch, finished
 from mmmos.training.config import TrainConfig, run_id
 from mmmos.training.dataset import TrainingSet
@@ -53,37 +53,43 @@ def fit(
     table without usable rows, `UsageError` if the folder holds another run.
     """
     _check(train, dev, options)
-    scales = {name: Scale.fit(_labels_of(train, name)) for name in _sets(train)}
+    model, optimizer = _untrained(config, train, options)
+    run = Run(model, optimizer, run_id(config, train, dev, options.stable_dict()), folder)
+    scales = {name: Scale.fit(labels_of(train, name)) for name in datasets_of(train)}
+    history = _train(run, z_scored(train, scales), _z_scored_dev(dev, scales, options), options, progress)
+    run.restore_best()
+    primary = options.primary_dataset
+    member = Member(model.eval().requires_grad_(False), scales[primary])
+    if options.settings.offset_calibration == "train_mean":
+        member = _calibrated(member, train.take(rows_of(train, primary)), options)
+    return member, history
+
+
+def _untrained(
+    config: ModelConfig, train: TrainingSet, options: TrainConfig
+) -> tuple[QualityModel, torch.optim.Optimizer]:
+    """A model with the seed's weights and the standardiser of the training features, and its optimizer."""
+    settings = options.settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         model = build_model(config)
     model.aggregator.fit(train.frames(most=FIT_FRAMES))
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options.settings.lr, weight_decay=options.settings.weight_decay, fused=True
-    )
-    run = Run(model, optimizer, run_id(config, train, dev, options.stable_dict()), folder)
+    return model, torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+
+
+def _train(run: Run, train: TrainingSet, dev: TrainingSet, options: TrainConfig, progress: Progress) -> list[Epoch]:
+    """Do the epochs that the run has not done yet, with labels in z units, and return its whole history."""
     history = run.resume()
-    main = [row for row in dev.rows if row.set == options.main_set]
-    own = (
-        {options.main_set: Scale.fit(_labels_of(dev, options.main_set))}
-        if options.settings.dev_target_stats == "own"
-        else scales
-    )
-    parts = _z_scored(train, scales), _z_scored(dev.take(main), own)
     progress.start("training", options.settings.epochs, "epochs", len(history))
     for number in range(len(history) + 1, options.settings.epochs + 1):
         if finished(history, options.settings.early_stop_patience):
             break
-        history.append(_epoch(number, model, optimizer, parts[0], parts[1], options))
-        run.save(history, is_best=best_epoch(history) is history[-1])
-        last = history[-1]
-        logger.debug("epoch %d: training loss %.6g, development loss %.6g", number, last.train_loss, last.dev_loss)
+        epoch = _epoch(number, run.model, run.optimizer, train, dev, options)
+        history.append(epoch)
+        run.save(history, is_best=best_epoch(history) is epoch)
+        logger.debug("epoch %d: training loss %.6g, development loss %.6g", number, epoch.train_loss, epoch.dev_loss)
         progress.advance()
-    run.restore_best()
-    member = Member(model.eval().requires_grad_(False), scales[options.main_set])
-    if options.settings.offset_calibration == "train_mean":
-        member = _calibrated(member, train.take([row for row in train.rows if row.set == options.main_set]), options)
-    return member, history
+    return history
 
 
 def predict(model: QualityModel, table: TrainingSet, options: TrainConfig | None = None) -> Tensor:
@@ -114,7 +120,7 @@ def _epoch(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed * 1_000_003 + number)
         model.train()
-        for batch in _batches(train, options.batch_size):
+        for batch in shuffled_batches(train, options.batch_size):
             loss = _batch_loss(model, train, batch, options, number)
             if not torch.isfinite(loss):
                 clips = ", ".join(train.rows[i].clip.id for i in batch[:8])
@@ -143,7 +149,7 @@ def _batch_loss(
     model: QualityModel, table: TrainingSet, batch: Sequence[int], options: TrainConfig, epoch: int
 ) -> Tensor:
     prediction, target = _forward(model, table.epoch_crops(batch, epoch), options), table.labels[batch]
-    is_main = table.rows[batch[0]].set == options.main_set
+    is_main = table.rows[batch[0]].set == options.primary_dataset
     name = options.settings.loss if is_main else options.settings.other_loss
     return LOSSES[name](prediction, target, **options.settings.loss_options(name))
 
@@ -166,23 +172,12 @@ def _calibrated(member: Member, train: TrainingSet, options: TrainConfig) -> Mem
     return Member(member.model, Scale(mean, member.scale.std))
 
 
-def _batches(table: TrainingSet, size: int) -> Iterator[list[int]]:
-    """Shuffled batches of one set each; a single row that remains joins the batch before it."""
-    batches: list[list[int]] = []
-    for name in _sets(table):
-        rows = _rows_of(table, name)
-        order = [rows[i] for i in torch.randperm(len(rows)).tolist()]
-        cuts = list(range(0, len(order), size))
-        if len(cuts) > 1 and len(order) - cuts[-1] == 1:
-            cuts.pop()
-        batches += [order[start:end] for start, end in zip(cuts, [*cuts[1:], len(order)], strict=True)]
-    return (batches[i] for i in torch.randperm(len(batches)).tolist())
-
-
-def _z_scored(table: TrainingSet, scales: dict[str, Scale]) -> TrainingSet:
-    """The table with labels in z units, by the scale of each row's set."""
-    z = [scales[row.set].to_z(labels) for row, labels in zip(table.rows, table.labels.double().numpy(), strict=True)]
-    return replace(table, labels=torch.from_numpy(np.stack(z)).float())
+def _z_scored_dev(dev: TrainingSet, scales: dict[str, Scale], options: TrainConfig) -> TrainingSet:
+    """The development rows of the primary dataset with labels in z units, by the scale that the settings name."""
+    primary = options.primary_dataset
+    if options.settings.dev_target_stats == "own":
+        scales = {primary: Scale.fit(labels_of(dev, primary))}
+    return z_scored(dev.take(rows_of(dev, primary)), scales)
 
 
 def _srcc_by_axis(prediction: np.ndarray, target: np.ndarray) -> dict[str, float | None]:
@@ -194,27 +189,15 @@ def _srcc_by_axis(prediction: np.ndarray, target: np.ndarray) -> dict[str, float
     return found
 
 
-def _sets(table: TrainingSet) -> list[str]:
-    return sorted({row.set for row in table.rows})
-
-
-def _rows_of(table: TrainingSet, name: str) -> list[int]:
-    return [i for i, row in enumerate(table.rows) if row.set == name]
-
-
-def _labels_of(table: TrainingSet, name: str) -> np.ndarray:
-    return table.labels[_rows_of(table, name)].double().numpy()
-
-
 def _check(train: TrainingSet, dev: TrainingSet, options: TrainConfig) -> None:
     for word in (options.settings.loss, options.settings.other_loss):
         if word not in LOSSES:
             raise UsageError(f"no loss is called {word!r}; there are {', '.join(LOSSES)}")
     for name, table in (("training", train), ("development", dev)):
-        if not _rows_of(table, options.main_set):
-            sets = ", ".join(repr(other) for other in _sets(table)) or "none at all"
+        if not indices_of(table, options.primary_dataset):
+            sets = ", ".join(repr(other) for other in datasets_of(table)) or "none at all"
             raise TrainingError(
-                f"no usable {name} row is in the main set {options.main_set!r}; there are rows of {sets}"
+                f"no usable {name} row is in the primary dataset {options.primary_dataset!r}; there are rows of {sets}"
             )
         if odd := _not_finite(table):
             raise TrainingError(f"features of {len(odd)} {name} clips are not finite: {', '.join(odd[:8])}")

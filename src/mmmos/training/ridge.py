@@ -56,7 +56,7 @@ class Sample:
 
     @property
     def is_main(self) -> NDArray[np.bool_]:
-        """[N], True for the clips of the main set, whose scale the scores have."""
+        """[N], True for the clips of the primary dataset, whose scale the scores have."""
         return np.asarray(self.sets == self.main)
 
     def take(self, rows: NDArray[np.bool_]) -> Sample:
@@ -76,7 +76,7 @@ class Linear:
     decay: float  # of DECAYS
 
     def predict(self, inputs: Array, prior: Array | None) -> Array:
-        """Inputs [N, D] and prior [N] -> [N] on the scale of the main set's labels."""
+        """Inputs [N, D] and prior [N] -> [N] on the scale of the primary dataset's labels."""
         return inputs @ self.direction + self.intercept + (0.0 if prior is None else self.slope * prior)
 
 
@@ -85,7 +85,7 @@ class HeldOut:
     """Predictions of clips whose group was held out of the fit and of the choice of the decay.
 
     Shape:
-        - labels, predictions, constant: [N] of the main set; `constant` is the mean label of the clips of the fit
+        - labels, predictions, constant: [N] of the primary dataset; `constant` is the mean label of the fit's clips
     """
 
     labels: Array
@@ -144,7 +144,7 @@ def fit_linear(sample: Sample) -> Linear:
 
 
 def cross_validate(sample: Sample) -> HeldOut:
-    """Predict every clip of the main set by a fit on the other folds."""
+    """Predict every clip of the primary dataset by a fit on the other folds."""
     folds = group_folds(sample.groups, sample.is_main)
     predictions, constant = np.zeros(len(folds)), np.zeros(len(folds))
     for fold in np.unique(folds):
@@ -162,7 +162,7 @@ class _Candidates:
 
     directions: Array  # [decays, D]
     slope: float
-    inputs_mean: Array  # [D], of the main set
+    inputs_mean: Array  # [D], of the primary dataset
     prior_mean: float
     label_mean: float
 
@@ -190,7 +190,7 @@ class _Candidates:
 
 
 def _centred(sample: Sample) -> tuple[Array, Array, Array]:
-    """Inputs, labels and prior minus their set's mean; labels of other sets scaled to the main set's std."""
+    """Inputs, labels and prior minus their set's mean; labels of other sets scaled to the primary dataset's std."""
     inputs, labels = sample.inputs.copy(), sample.labels.copy()
     prior = np.zeros(len(labels)) if sample.prior is None else sample.prior.copy()
     spread = sample.labels[sample.is_main].std()

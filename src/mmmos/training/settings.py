@@ -41,7 +41,7 @@ class Settings(HeadSettings, FusionConfig):
     aggregator: Literal["mlp", "blstm_h", "blstm_t"] = "mlp"  # on pooled vectors, an LSTM on them, or one on frames
 
     # Loss, on labels in z units
-    loss: LossName = "ut"  # of rows of the main set
+    loss: LossName = "ut"  # of rows of the primary dataset
     ut_tau: float = 0.25  # errors up to this are ignored; 0.5 in the published code
     con_norm: ConNorm = "offdiag"  # mean over pairs of different clips, or as in UTMOS's code
     con_margin: float = 0.1  # errors of a difference up to this are ignored

@@ -32,16 +32,18 @@ class Fitted:
     left_out: list[str]  # paths of missing clips, names of those that are silent or could not be decoded
     epochs: int | None = None  # of the gradient fit; None in closed form
     best_epoch: int | None = None
-    dev_srcc: dict[str, float | None] = field(default_factory=dict)  # by axis, on the main set, at the best epoch
+    dev_srcc: dict[str, float | None] = field(
+        default_factory=dict
+    )  # by axis, on the primary dataset, at the best epoch
     agreement: Figures = field(default_factory=dict)  # by axis: `ridge.agreement`, on held-out clips
     agreement_on: str = ""  # which clips these are
 
 
-def figures_of(scores: NDArray[np.floating], train: TrainingSet, dev: TrainingSet, main_set: str) -> Figures:
+def figures_of(scores: NDArray[np.floating], train: TrainingSet, dev: TrainingSet, primary_dataset: str) -> Figures:
     """Agreement of scores [N, A] with the labels of `dev`, by axis, and that of the mean label of `train`."""
     labels = dev.labels.double().numpy()
-    mean = Scale.fit(train.labels.double().numpy()[[row.set == main_set for row in train.rows]]).mean
-    known = np.isfinite(labels) & np.array([row.set == main_set for row in dev.rows])[:, None]
+    mean = Scale.fit(train.labels.double().numpy()[[row.set == primary_dataset for row in train.rows]]).mean
+    known = np.isfinite(labels) & np.array([row.set == primary_dataset for row in dev.rows])[:, None]
     parts = ((axis, scores[known[:, i], i], labels[known[:, i], i], mean[i]) for i, axis in enumerate(AXES))
     return {axis: agreement(p, t, np.array(constant)) for axis, p, t, constant in parts if len(t)}
 
