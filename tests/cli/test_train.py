@@ -341,6 +341,57 @@ def test_an_experiment_finds_its_data_below_the_data_root(
     assert seen == [7, 7]
 
 
+def without_training(monkeypatch: pytest.MonkeyPatch) -> list[Sets]:
+    """Let `mmmos experiment` stop before its runs; the list gets the sets of each call."""
+    seen: list[Sets] = []
+
+    def instead(asked: Experiment, sets: Sets, *_: object, **__: object) -> Finished:
+        seen.append(sets)
+        return Finished("out", 0, {}, [])
+
+    monkeypatch.setattr(runs, "run_experiment", instead)
+    return seen
+
+
+def test_experiment_leaves_out_bad_rows_unless_strict(
+    run: Run, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Path("ratings.csv").read_text().splitlines()
+    position = lines[0].split(",").index("PQ")
+    bad = lines[3].split(",")
+    bad[position] = "loud"
+    Path("ratings.csv").write_text("\n".join([*lines[:3], ",".join(bad), *lines[4:]]))
+    seen = without_training(monkeypatch)
+    status, out, err = run("experiment", "mine.toml", "-o", "out")
+    assert status == 0, err
+    (report,) = json.loads(out)["lists"]
+    assert (report["list"], report["rows"], report["left_out"]) == ("ratings.csv", len(lines) - 1, 1)
+    assert f"1 of {len(lines) - 1} rows of ratings.csv are left out" in err
+    (sets,) = seen
+    assert len(set(map(id, sets.rows))) == len(lines) - 2
+    status, out, err = run("experiment", "mine.toml", "-o", "out", "--strict")
+    assert (status, out, len(seen)) == (2, "", 1)
+    assert "ratings.csv, line 4" in err
+
+
+@pytest.mark.parametrize("name", ["mine.toml", "ratings.csv", "0.wav"])
+def test_experiment_refuses_a_folder_with_an_input(
+    run: Run, clips: list[Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    seen = without_training(monkeypatch)
+    os.mkdir("out")
+    os.rename(name, f"out/{name}")
+    os.symlink(f"out/{name}", name)  # also through a link
+    before = sorted(Path("out").rglob("*"))
+    status, out, err = run("experiment", "mine.toml", "-o", "out")
+    assert (status, out, seen) == (2, "", [])
+    assert f"{name} is an input and lies in the output folder out" in err
+    assert sorted(Path("out").rglob("*")) == before
+    assert run("experiment", "mine.toml", "-o", "other")[0] == 0
+    Path("file").touch()
+    assert "file is a file; name a new folder" in run("experiment", "mine.toml", "-o", "file")[2]
+
+
 def test_experiment_takes_a_bundled_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of `musdb18` is looked for below the data root, else from the folder one is in."""
     status, _, err = run("experiment", "musdb18", "-o", "out")

@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from mmmos.cli.console import ConsoleProgress, stderr
-from mmmos.cli.options import AcceptOption, DataRoot, DeviceOption, DtypeOption, TrustOption
+from mmmos.cli.options import (
+    AcceptOption,
+    DataRoot,
+    DeviceOption,
+    DtypeOption,
+    StrictOption,
+    TrustOption,
+    check_folder,
+)
 from mmmos.cli.train import SetOption
 from mmmos.hub.options import LoadOptions
 
@@ -37,6 +45,7 @@ def experiment(
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006
+    strict: StrictOption = False,
     data_root: DataRoot = None,
 ) -> None:
     """Train and compare a grid of configurations.
@@ -54,14 +63,16 @@ def experiment(
     from mmmos.training import settings
 
     path = find_experiment(name)
-    asked = read_experiment(path, dict(map(settings.parse_setting, change)))
+    requested = read_experiment(path, dict(map(settings.parse_setting, change)))
     root = data_root or os.environ.get("MMMOS_DATA")
     folder = Path() if path in bundled_experiments().values() else path.parent
-    sets = read_sets(asked.data, folder, root, labels)
+    sets = read_sets(requested.data, folder, root, labels, strict=strict)
+    checkpoints = (name.partition("=")[2] or None for name in requested.encoders.values())
+    check_folder(output, [path, labels, *sets.files, *checkpoints, *(row.clip.path for row in sets.rows)])
     source = EncoderSource((), LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license)))
     with ConsoleProgress(stderr) as progress:
         result = run_experiment(
-            asked,
+            requested,
             sets,
             output,
             cache or output.parent / f"{output.resolve().name}-cache",
@@ -69,5 +80,5 @@ def experiment(
             workers=workers or cores(),
             progress=progress,
         )
-    print(json.dumps(asdict(result), allow_nan=False))
+    print(json.dumps(asdict(result) | {"lists": sets.lists}, allow_nan=False))
     raise typer.Exit(1 if result.failed else 0)

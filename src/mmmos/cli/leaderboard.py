@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mmmos.cli.evaluate import naming, write_report
-from mmmos.cli.options import BadRows, OverwriteOption, StrictOption, check_output
+from mmmos.cli.evaluate import write_report
+from mmmos.cli.options import OverwriteOption, StrictOption, check_output
 from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
 from mmmos.report.text import leaderboard_tables, table_markdown, table_text
@@ -42,31 +42,21 @@ def leaderboard(
     Compares them with the published systems and with the noise ceiling, which the raters' disagreement sets.
     """
     from mmmos.data.label_files import find_label_file
-    from mmmos.evaluation.leaderboard import make_leaderboard, to_csv
-    from mmmos.evaluation.predictions import read_predictions
-    from mmmos.evaluation.track2 import read_truth
+    from mmmos.evaluation.leaderboard import rank_file, to_csv
 
     if output:
         if output.suffix not in LEADERBOARD_SUFFIXES:
             raise UsageError(f"{output}: figures are written as {', '.join(LEADERBOARD_SUFFIXES)}")
         check_output(output, [predictions, labels or find_label_file("track2_test"), others], overwrite)
-    bad_labels = BadRows(labels or "the raters' file", strict)
-    truth = read_truth(labels, bad_labels)
-    bad = BadRows(predictions, strict)
-    given = read_predictions(predictions, bad)
-    lists = {"labels": bad_labels.report(len(truth.ids)), "scores": bad.report(len(given))}
-    with naming(predictions):
-        found = make_leaderboard(
-            truth, given, str(predictions), others, partial=partial, bad_rows=None if strict else len(bad.reasons)
-        )
+    found = rank_file(predictions, labels, others, partial=partial, strict=strict)
     tables = leaderboard_tables(found.results, found.published, found.ranks)
     if output and output.suffix == ".md":
         write_text(output, "\n\n".join([*(table_markdown(*item) for item in tables.items()), *found.remarks]) + "\n")
     elif output and output.suffix == ".csv":
         write_text(output, to_csv(found.results))
     else:
-        report = {"predictions": str(predictions), "clips": found.clips, "missing": found.missing, "lists": lists}
+        report = {"predictions": str(predictions), "clips": found.clips, "missing": found.missing}
         text = "\n\n".join(table_text(*item) for item in tables.items())
-        write_report(report | found.to_json(), text, output)
+        write_report(report | {"lists": found.lists} | found.to_json(), text, output)
     for sentence in found.remarks:
         logger.info(sentence)

@@ -7,13 +7,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmmos.errors import ManifestError, UsageError
+from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
-from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.inference.predictor import Predictor
@@ -44,32 +43,6 @@ DataRoot = Annotated[
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 
 StrictOption = Annotated[bool, typer.Option("--strict", help="End with status 2 at a bad row of a list.")]
-
-
-class BadRows:
-    """Counts the bad rows of a list, and logs the first ones."""
-
-    NAMED = 5
-
-    def __init__(self, name: str | Path, strict: bool) -> None:
-        self.name, self.strict = name, strict
-        self.reasons: list[str] = []
-
-    def __call__(self, error: ManifestError) -> None:
-        """Leave a row out. Raises the error if `strict`."""
-        if self.strict:
-            raise error
-        self.reasons.append(str(error))
-        if len(self.reasons) <= self.NAMED:
-            logger.warning("%s: this row is left out", error)
-
-    def report(self, used: int) -> dict[str, Any]:
-        """How many rows are left out of how many, and why, with a warning if there are any; `used` are the others."""
-        count = len(self.reasons)
-        if count:
-            rows = counted(count, "row", of=count + used)
-            logger.warning("%s of %s %s left out", rows, self.name, agree(count, "is"))
-        return {"list": str(self.name), "rows": count + used, "left_out": count, "why": self.reasons}
 
 
 def check_output(path: str | Path, inputs: Iterable[str | Path | None] = (), overwrite: bool = False) -> None:

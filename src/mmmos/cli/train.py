@@ -1,20 +1,18 @@
-"""`mmmos train`, `mmmos experiment` and `mmmos extract`: from human labels to models."""
+"""`mmmos train`: from human labels to a model."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import (
     AcceptOption,
-    BadRows,
     DataRoot,
     DeviceOption,
     DtypeOption,
@@ -22,12 +20,8 @@ from mmmos.cli.options import (
     TrustOption,
     check_folder,
 )
-from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
 from mmmos.wording import agree, counted
-
-if TYPE_CHECKING:
-    from mmmos.data.manifest import LabelledClip
 
 logger = logging.getLogger(__name__)
 
@@ -93,61 +87,46 @@ def train(
     Prints how well held-out clips are predicted, next to a constant's squared error. On fewer than 2000 clips the heads
     are a ridge regression on the encoders of lite, with lite's own scores to begin with.
     """
-    from mmmos.data.corpora import read_list
     from mmmos.data.manifest import preview
-    from mmmos.data.splits import stratum_columns
-    from mmmos.data.trainable import choose_range, find_primary_dataset
     from mmmos.features.source import EncoderSource
     from mmmos.training import settings
     from mmmos.training.fit import train_folder
-    from mmmos.training.method import choose_fit
+    from mmmos.training.lists import HoldOut, read_training_lists
     from mmmos.training.summary import agreement_lines
 
     chosen = settings.get_preset(preset).replace(dict(map(settings.parse_setting, change)))
-    if dev and (dev_share or stratify):
-        raise UsageError("--dev names the clips to hold out: leave out --dev-share and --stratify")
-    columns = stratum_columns(stratify) if stratify else {}
-    bad, bad_held = BadRows(manifest, strict), BadRows(dev or "", strict)
-    rows = read_list(manifest, data_root, columns=columns, label_range=None, on_bad_row=bad)
-    held = read_list(dev, data_root, label_range=None, on_bad_row=bad_held) if dev else []
-    lists = [bad.report(sum(row.list_rows for row in rows))]
-    lists += [bad_held.report(sum(row.list_rows for row in held))] if dev else []
-    primary = find_primary_dataset([*rows, *held], main_set)
-    label_range = choose_range([row for row in (*rows, *held) if row.set == primary], scale)
-    method = choose_fit(fit, chosen, len(rows) + len(held), output)
-    fraction = dev_share or (0.2 if method == "gradient" else None)
-    if stratify and fraction is None:
-        raise UsageError("--stratify divides held-out clips and the closed form has none: add --dev-share")
-    parts = (rows, held) if dev or fraction is None else _split(rows, fraction, seed, stratify)
-    names = tuple(encoders.split(","))
+    lists = read_training_lists(
+        manifest,
+        HoldOut(dev, dev_share, stratify),
+        chosen,
+        fit=fit,
+        folder=output,
+        primary_dataset=main_set,
+        scale=scale,
+        seed=seed,
+        strict=strict,
+        data_root=data_root,
+    )
+    names, clips = tuple(encoders.split(",")), [row.clip for row in (*lists.train, *lists.dev)]
     checkpoints = (name.partition("=")[2] or None for name in names)
-    check_folder(output, [manifest, dev, *checkpoints, *(row.clip.path for row in (*rows, *held))])
+    check_folder(output, [manifest, dev, *checkpoints, *(clip.path for clip in clips)])
     with ConsoleProgress(stderr) as progress:
         result = train_folder(
             output,
-            *parts,
+            lists.train,
+            lists.dev,
             EncoderSource(names, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))),
             chosen,
             cache or output.parent / f"{output.resolve().name}-cache",
             fit=fit,
-            label_range=label_range,
+            label_range=lists.label_range,
             seed=seed,
-            primary_dataset=primary,
+            primary_dataset=lists.primary_dataset,
             progress=progress,
         )
     for line in agreement_lines(result):
         logger.info(line)
     if lost := len(result.left_out):
-        clips = counted(lost, "clip", of=len(rows) + len(held))
-        logger.warning("%s %s left out: %s", clips, agree(lost, "was"), preview(result.left_out))
-    print(json.dumps(asdict(result) | {"lists": lists}, allow_nan=False))
-
-
-def _split(
-    rows: Sequence[LabelledClip], fraction: float, seed: int, stratify: str | None
-) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    from mmmos.data.splits import split_groups, split_stratified
-
-    if stratify:
-        return split_stratified(rows, fraction, seed, stratify)
-    return split_groups(rows, fraction, seed)
+        left = counted(lost, "clip", of=len(clips))
+        logger.warning("%s %s left out: %s", left, agree(lost, "was"), preview(result.left_out))
+    print(json.dumps(asdict(result) | {"lists": lists.reports}, allow_nan=False))

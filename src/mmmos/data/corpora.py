@@ -70,16 +70,19 @@ def read_corpus(
     drop_suspect: bool = False,
     pam_system: PamSystem = "kind_folder",
     test_audio: str | Path | None = None,
+    on_bad_row: OnBadRow = refuse,
 ) -> list[LabelledClip]:
     """The rows of a published label file (a key of `LABEL_FILES`), or of a list in its place, with metadata.
 
     `labels` is the folder of label files, by default `data_root`/labels. `find_file` finds the clips below `data_root`,
     by default MMMOS_DATA, and the clips of the test set in `test_audio`, by default in the folder `TEST` below the data
     root. Metadata in the row take precedence. Rows of missing clips stay (`splits.split_present` separates them); a
-    warning gives their number, another one that of suspect labels. Raises `ManifestError`.
+    warning gives their number, another one that of suspect labels. `on_bad_row` is as in `read_list`. Raises
+    `ManifestError`.
     """
-    path = _list_path(name, data_root, labels)
-    rows = [_with_metadata(row, _root(data_root), pam_system, test_audio) for row in read_labels(path, data_root)]
+    path, root = _list_path(name, data_root, labels), _root(data_root)
+    listed = read_labels(path, data_root, on_bad_row=on_bad_row)
+    rows = [_with_metadata(row, root, pam_system, test_audio) for row in listed]
     if not (rows or str(name) in LABEL_FILES):
         raise ManifestError(no_rows(path))
     if suspect := sum(map(is_suspect, rows)):

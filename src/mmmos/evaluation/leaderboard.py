@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmmos.data.manifest import preview
 from mmmos.errors import ManifestError, UsageError
 from mmmos.evaluation.agreement import EVALUATED_AXES, MEAN_OF_AXES
+from mmmos.evaluation.predictions import read_predictions
 from mmmos.evaluation.rating_scales import scores_scale
-from mmmos.evaluation.track2 import Result, Truth, align, evaluate_track2, test_id
+from mmmos.evaluation.track2 import Result, Truth, align, evaluate_track2, read_truth, test_id
+from mmmos.io.bad_rows import BadRows, naming
 from mmmos.io.delimited import to_float
 from mmmos.io.lists import read_rows
 from mmmos.metrics import ALL_METRICS, LEVELS, METRICS, distance_from_best
@@ -61,10 +63,31 @@ class Leaderboard:
     clips: int  # with a score
     missing: tuple[str, ...]  # ids of the others
     remarks: tuple[str, ...]  # sentences for the user
+    lists: Mapping[str, Any] = field(default_factory=dict)  # rows that files leave out
 
     def to_json(self) -> dict[str, Any]:
         """All fields except the clips; None for an undefined metric."""
         return to_json(self.results, self.published, self.ranks) | {"notes": list(self.remarks)}
+
+
+def rank_file(
+    predictions: Path, labels: Path | None, others: Path | None, *, partial: bool = False, strict: bool = False
+) -> Leaderboard:
+    """Evaluate and rank a file of scores of the test set.
+
+    `labels` is the raters' file, by default the published one. A bad row is left out, logged and counted, or refused if
+    `strict`. Raises the errors of `make_leaderboard`.
+    """
+    bad_labels = BadRows(labels or "the raters' file", strict)
+    truth = read_truth(labels, bad_labels)
+    bad = BadRows(predictions, strict)
+    given = read_predictions(predictions, bad)
+    lists = {"labels": bad_labels.report(len(truth.ids)), "scores": bad.report(len(given))}
+    with naming(predictions):
+        found = make_leaderboard(
+            truth, given, str(predictions), others, partial=partial, bad_rows=None if strict else len(bad.reasons)
+        )
+    return replace(found, lists=lists)
 
 
 def make_leaderboard(

@@ -25,6 +25,11 @@ ANY_STREAM = -1
 """The stream of scores that do not name their audio stream."""
 
 
+def is_table(name: str) -> bool:
+    """Whether a name is that of a table of scores, as opposed to a model."""
+    return Path(name).suffix.lower() in SUFFIXES and not Path(name).is_dir()
+
+
 def read_predictions(path: str | Path, on_bad_row: OnBadRow = refuse) -> list[Scores]:
     """The scores of a table: rows of `mmmos score`, or any rows with an id or a path and at least one axis.
 

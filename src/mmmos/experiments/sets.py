@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmmos.data.label_files import LABEL_FILES
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import check_disjoint, split_groups, split_stratified, stratum_columns
 from mmmos.errors import UsageError
+from mmmos.io.bad_rows import BadRows
 
 CHOICES = {
     "select_on": ("combined", "natural"),
@@ -28,6 +30,17 @@ class Sets:
     train: list[LabelledClip]
     dev: list[LabelledClip]  # for early stopping
     reports: dict[str, list[LabelledClip]]
+    lists: tuple[dict[str, Any], ...] = ()  # rows that each list leaves out
+
+    @property
+    def rows(self) -> Iterator[LabelledClip]:
+        """All clips; a clip of several sets comes several times."""
+        return chain(self.train, self.dev, *self.reports.values())
+
+    @property
+    def files(self) -> list[str]:
+        """The user's lists, without published label files."""
+        return [report["list"] for report in self.lists if report["list"] not in LABEL_FILES]
 
 
 def read_sets(
@@ -35,6 +48,8 @@ def read_sets(
     folder: Path,
     data_root: str | Path | None = None,
     labels: str | Path | None = None,
+    *,
+    strict: bool = True,
 ) -> Sets:
     """Read the clips that the `[data]` of an experiment describes.
 
@@ -53,40 +68,65 @@ def read_sets(
     | `parts`, `parts_seed` | train, Dev and any others -> their fractions; no group of rows is split |
     | `stratify` | a column, such as the system: each of its values is divided in these fractions |
 
-    Raises `ManifestError` for a clip in two parts, `UsageError` for an unknown or missing key.
+    A bad row of a list is refused if `strict`, else left out, logged and counted. Raises `ManifestError` for a clip in
+    two parts, `UsageError` for an unknown or missing key.
     """
     words, tables = ("list", "train", "dev", "test", "stratify"), ("columns", "where", "parts")
     kinds = {key: str for key in words} | {key: dict for key in tables}
     if wrong := [key for key, kind in kinds.items() if key in data and not isinstance(data[key], kind)]:
         raise UsageError(f"[data]: {', '.join(wrong)} cannot be {', '.join(repr(data[key]) for key in wrong)}")
     if "list" in data:
-        check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed", "stratify"})
-        stratify = data.get("stratify", "")
-        columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
-        rows = read_list(_find(data["list"], folder, data_root), columns=columns, where=data.get("where"))
-        return _split(rows, data["parts"], data.get("parts_seed", 0), stratify)
+        return _sets_of_list(data, folder, data_root, strict)
+    return _sets_of_label_files(data, folder, data_root, labels, strict)
+
+
+def _sets_of_list(data: Mapping[str, Any], folder: Path, data_root: str | Path | None, strict: bool) -> Sets:
+    """The parts of one list."""
+    check_keys("[data]", data, {"list", "parts"}, {"columns", "where", "parts_seed", "stratify"})
+    stratify = data.get("stratify", "")
+    columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
+    path = _find(data["list"], folder, data_root)
+    bad = BadRows(path, strict)
+    rows = read_list(path, columns=columns, where=data.get("where"), on_bad_row=bad)
+    report = bad.report(sum(row.list_rows for row in rows))
+    return replace(_split(rows, data["parts"], data.get("parts_seed", 0), stratify), lists=(report,))
+
+
+def _sets_of_label_files(
+    data: Mapping[str, Any],
+    folder: Path,
+    data_root: str | Path | None,
+    labels: str | Path | None,
+    strict: bool,
+) -> Sets:
+    """The clips of published label files, or of lists in their place."""
     check_keys("[data]", data, {"train", "dev"}, {"test", "drop_suspect", *CHOICES})
     for key, choices in CHOICES.items():
         if data.get(key, choices[0]) not in choices:
             raise UsageError(f"[data] {key} cannot be {data[key]!r}; it is {' or '.join(choices)}")
-    lists = {}
-    for part in ("train", "dev", "test"):
-        if part in data:
-            name = data[part] if data[part] in LABEL_FILES else _find(data[part], folder, data_root)
-            options = {
-                "pam_system": data.get("pam_system", "kind_folder"),
-                "drop_suspect": data.get("drop_suspect", False),
-            }
-            lists[part] = read_corpus(name, data_root, labels, **options)
+    lists, reports = {}, []
+    for part in (part for part in ("train", "dev", "test") if part in data):
+        name = data[part] if data[part] in LABEL_FILES else _find(data[part], folder, data_root)
+        bad = BadRows(name, strict)
+        lists[part] = read_corpus(
+            name,
+            data_root,
+            labels,
+            pam_system=data.get("pam_system", "kind_folder"),
+            drop_suspect=data.get("drop_suspect", False),
+            on_bad_row=bad,
+        )
+        reports.append(bad.report(sum(row.list_rows for row in lists[part])))
     natural = [row for row in lists["dev"] if row.source != "PAM"]
     pam = [row for row in lists["dev"] if row.source == "PAM"]
     choices_of_dev = {"natural": natural, "combined": lists["dev"]}
     check_disjoint(lists["train"], lists["dev"] + lists.get("test", []))
-    reports = {"Dev": choices_of_dev[data.get("report_dev", "natural")], "PAM": pam, "Test": lists.get("test", [])}
+    reported = {"Dev": choices_of_dev[data.get("report_dev", "natural")], "PAM": pam, "Test": lists.get("test", [])}
     return Sets(
         lists["train"],
         choices_of_dev[data.get("select_on", "combined")],
-        {name: rows for name, rows in reports.items() if rows},
+        {name: rows for name, rows in reported.items() if rows},
+        tuple(reports),
     )
 
 

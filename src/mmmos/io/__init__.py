@@ -1,4 +1,4 @@
 """Files, lists and remote storage.
 
-In the order of data flow: atomic, remote, delimited, lists.
+In the order of data flow: atomic, remote, delimited, lists, bad_rows.
 """
