@@ -28,7 +28,7 @@ class HubServer:
     cut: list[str] = field(default_factory=list)
     corrupt: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    """"METHOD path", and the range if one was asked for, in the order they came."""
+    """"METHOD path", and the range if one was requested, in the order they came."""
 
     def __enter__(self) -> HubServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
@@ -48,12 +48,12 @@ class HubServer:
             self._server.server_close()
 
     def bodies(self, file: str) -> list[str]:
-        """Ranges of the requests for a file's bytes: "" where the whole was asked for."""
+        """Ranges of the requests for a file's bytes: "" where the whole was requested."""
         found = []
         for request in self.requests:
-            method, path, *asked = request.split(" ")
+            method, path, *ranges = request.split(" ")
             if method == "GET" and path.endswith(f"/{file}") and not path.startswith("/api/"):
-                found += asked or [""]
+                found += ranges or [""]
         return found
 
 
@@ -72,8 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        asked = self.headers.get("Range")
-        self.hub.requests.append(f"{self.command} {path}" + (f" {asked}" if asked else ""))
+        byte_range = self.headers.get("Range")
+        self.hub.requests.append(f"{self.command} {path}" + (f" {byte_range}" if byte_range else ""))
         found = re.fullmatch(
             r"/(?:api/models/(?P<listed>[^/]+/[^/]+)/(?:revision|tree)|(?P<repo>[^/]+/[^/]+)/(?:resolve|lfs))"
             r"/(?P<revision>[^/]+)(?:/(?P<file>.+))?",
@@ -103,8 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
                 location = f"{self.hub.url}/{name}/lfs/{self.hub.commit}/{file}"
                 return self._send(302, b"", headers | {"Location": location})
         start = 0
-        if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            start = int(asked[1])
+        if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            start = int(match[1])
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         if self.command == "GET" and file in self.hub.corrupt:
             self.hub.corrupt.remove(file)
@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.command == "GET" and file in self.hub.cut
         if cut:
             self.hub.cut.remove(file)
-        return self._send(206 if asked else 200, body[start:], headers, cut)
+        return self._send(206 if match else 200, body[start:], headers, cut)
 
     def _fail(self, code: str) -> None:
         status = 401 if code == "RepoNotFound" else 404  # the hub does not say which repositories are private

@@ -79,11 +79,11 @@ def test_what_a_process_cannot_be_given_is_told_at_once(tmp_path: Path) -> None:
         list(run_in_processes(work, ["a", "b"], lambda: None, workers=2))
 
 
-def prepare(how: str, report: Report) -> Callable[[int], int]:
+def prepare(failure: str, report: Report) -> Callable[[int], int]:
     """A function that halves even numbers."""
-    if how == "raises":
+    if failure == "raises":
         raise UsageError("no such model")
-    if how == "dies":
+    if failure == "dies":
         os._exit(3)
 
     def half(number: int) -> int:
@@ -129,15 +129,15 @@ def test_a_worker_that_dies_between_two_jobs_loses_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "job", "error", "why"),
+    ("failure", "job", "error", "why"),
     [
         ("raises", 2, UsageError, "no such model"),
         ("dies", 2, BulkError, "cannot start: its process died with status 3, 3 times"),
         ("well", -2, BulkError, "the disk is full"),
     ],
 )
-def test_what_is_no_jobs_fault_is_raised(how: str, job: int, error: type[Exception], why: str) -> None:
-    with closing(Worker(partial(prepare, how))) as worker:
+def test_what_is_no_jobs_fault_is_raised(failure: str, job: int, error: type[Exception], why: str) -> None:
+    with closing(Worker(partial(prepare, failure))) as worker:
         worker.submit(job)
         with pytest.raises(error, match=why):
             all_results(worker)

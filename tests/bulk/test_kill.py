@@ -195,23 +195,23 @@ def test_a_run_whose_driver_and_workers_are_killed_is_the_run_that_was_left_alon
     assert run_mmmos(*command.words("calm"))[0] == 1  # one clip is empty
     store = open_store(tmp_path / "wild")
     kept: dict[str, int] = {}
-    for how in (signal.SIGKILL, signal.SIGTERM):
+    for stop in (signal.SIGKILL, signal.SIGTERM):
         process = command.start("wild")
         wait_for(store, len(store.names("_run/commits")) + 2, process)
-        if how == signal.SIGTERM:
+        if stop == signal.SIGTERM:
             os.kill(max(children_of(process.pid)), signal.SIGKILL)  # a worker, which is replaced
             wait_for(store, len(store.names("_run/commits")) + 1, process)
         family = family_of(process.pid)
         assert len(family) >= 2
-        if how == signal.SIGTERM:
+        if stop == signal.SIGTERM:
             process.send_signal(signal.SIGSTOP)  # so that it is still there when the other looks
             status, _, err = run_mmmos(*command.words("wild"))
             assert (status, "another run uses this folder" in err) == (2, True)
             process.send_signal(signal.SIGCONT)
         time.sleep(random.uniform(0, 0.05))
-        process.send_signal(how)
+        process.send_signal(stop)
         err = process.communicate(timeout=180)[1]
-        assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM), err
+        assert process.returncode == (-signal.SIGKILL if stop == signal.SIGKILL else 128 + signal.SIGTERM), err
         until = time.monotonic() + 60
         while any(map(alive, family)) and time.monotonic() < until:
             time.sleep(0.01)

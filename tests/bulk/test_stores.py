@@ -205,15 +205,15 @@ def test_a_folder_is_not_swept_before_it_is_known_to_be_a_run_s(tmp_path: Path):
     for path in (old, tmp_path / "part-00000.parquet"):
         path.touch()
     age(old)
-    how = RunOptions(workers=1, ray=None, shard_size=None, stall_minutes=1.0)
+    options = RunOptions(workers=1, ray=None, shard_size=None, stall_minutes=1.0)
     with pytest.raises(UsageError, match=r"has other files, such as part-00000\.parquet"):
-        run_in_folder(str(tmp_path), clips_named("a"), ToyTask(), how, "testing")
+        run_in_folder(str(tmp_path), clips_named("a"), ToyTask(), options, "testing")
     assert old.exists()
     store = open_store(tmp_path)
     store.remove("part-00000.parquet")
     make_plan(store, [], ToyTask().describe())
     with mock.patch("mmmos.cli.run_folder.LEASE_SECONDS", 60.0):
-        run_in_folder(str(tmp_path), [], ToyTask(), how, "testing")
+        run_in_folder(str(tmp_path), [], ToyTask(), options, "testing")
     assert not old.exists()
 
 

@@ -507,16 +507,16 @@ def test_batch_norms_are_folded_and_the_rest_is_frozen(encoder: MuQ) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-@pytest.mark.parametrize("how", ["to", "autocast", "waves"])
-def test_bfloat16_stays_close_and_the_front_end_stays_float32(folder: Path, encoder: MuQ, how: str) -> None:
+@pytest.mark.parametrize("variant", ["to", "autocast", "waves"])
+def test_bfloat16_stays_close_and_the_front_end_stays_float32(folder: Path, encoder: MuQ, variant: str) -> None:
     clip = music_noise_silence(48_000, RATE)
     ours, given = MuQ.from_checkpoint(folder), clip
-    if how != "autocast":
+    if variant != "autocast":
         ours.to(torch.bfloat16)
-    if how == "waves":
+    if variant == "waves":
         given = clip.to(torch.bfloat16)
         clip = given.float()
-    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=variant == "autocast"):
         frames = ours.encode(given).frames
         assert torch.equal(ours.front(given), encoder.front(clip))
     assert frames.dtype == given.dtype

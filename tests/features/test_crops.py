@@ -16,7 +16,7 @@ from mmmos.audio.windows import MIN_SECONDS, Window, cut
 from mmmos.features.crops import Crop, plan_crops
 from tests.sounds import music
 
-HOWS = ("random", "windows", "first")
+MODES = ("random", "windows", "first")
 CLIP = Clip("a", "a.wav")
 
 durations = st.floats(0.05, 200.0) | st.sampled_from([10.0, 10.5, 20.0, 20.05, 20.1, 30.0])
@@ -27,9 +27,9 @@ def bounds(crops: Sequence[Crop]) -> list[tuple[float, float | None]]:
     return [(crop.clip.start_time, crop.clip.end_time) for crop in crops]
 
 
-@given(st.floats(0.01, 10.0), st.sampled_from(HOWS), st.integers(1, 5))
-def test_a_clip_up_to_10_s_is_heard_whole_and_once(duration: float, how: str, count: int) -> None:
-    (crop,) = plan_crops(CLIP, duration, how, count, seed=0)
+@given(st.floats(0.01, 10.0), st.sampled_from(MODES), st.integers(1, 5))
+def test_a_clip_up_to_10_s_is_heard_whole_and_once(duration: float, mode: str, count: int) -> None:
+    (crop,) = plan_crops(CLIP, duration, mode, count, seed=0)
     assert crop.clip == CLIP  # so that its key is the same whatever is asked
     assert crop.weight == pytest.approx(duration / 10)
 
@@ -40,10 +40,10 @@ def test_first_takes_10_s_and_windows_take_a_rest_of_0_1_s() -> None:
         assert bounds(plan_crops(CLIP, duration, "windows", 1, 0)) == [(0.0, 10.0), (10.0, duration)][:windows]
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_less_than_a_sample_over_10_s_is_a_whole_clip(how: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_less_than_a_sample_over_10_s_is_a_whole_clip(mode: str) -> None:
     for clip, duration in ((CLIP, 10 + 1e-9), (Clip("a", "a.wav", 0.3, 10.3 + 1e-12), 60.0)):
-        assert plan_crops(clip, duration, how, 5, 0) == (Crop(clip, 1.0),)
+        assert plan_crops(clip, duration, mode, 5, 0) == (Crop(clip, 1.0),)
 
 
 @given(st.floats(10.001, 500.0), starts)
@@ -118,36 +118,36 @@ def test_random_crops_depend_on_seed_and_clip_and_nothing_else() -> None:
     assert [start for start, _ in crops()] == [1.354, 16.642, 38.136]  # in every process and version
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_a_segment_is_the_clip(how: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_segment_is_the_clip(mode: str) -> None:
     short = Clip("a", "a.wav", 3.0, 9.0)
-    assert plan_crops(short, 60.0, how, 4, 0) == (Crop(short, 0.6),)
+    assert plan_crops(short, 60.0, mode, 4, 0) == (Crop(short, 0.6),)
     long = Clip("a", "a.wav", 5.0, 31.0)
-    edges = bounds(plan_crops(long, 60.0, how, 40, 0))
+    edges = bounds(plan_crops(long, 60.0, mode, 40, 0))
     assert min(start for start, _ in edges) >= 5
     assert max(end for _, end in edges) <= 31
-    if how == "windows":
+    if mode == "windows":
         assert edges == [(5, 15), (15, 25), (25, 31)]
-    if how == "first":
+    if mode == "first":
         assert edges == [(5, 15)]
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_a_segment_that_reaches_over_the_end_stops_there(how: str) -> None:
-    edges = bounds(plan_crops(Clip("a", "a.wav", 10.0, 99.0), 32.0, how, 40, 0))
+@pytest.mark.parametrize("mode", MODES)
+def test_a_segment_that_reaches_over_the_end_stops_there(mode: str) -> None:
+    edges = bounds(plan_crops(Clip("a", "a.wav", 10.0, 99.0), 32.0, mode, 40, 0))
     assert max(end for _, end in edges) <= 32
     over = Clip("a", "a.wav", 25.0, 99.0)
-    assert bounds(plan_crops(over, 32.0, how, 3, 0)) == [(25.0, 99.0)]  # 7 s, whole
+    assert bounds(plan_crops(over, 32.0, mode, 3, 0)) == [(25.0, 99.0)]  # 7 s, whole
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_a_clip_of_unknown_length_is_taken_whole(how: str) -> None:
-    assert plan_crops(CLIP, math.nan, how, 3, 0) == (Crop(CLIP, 1.0),)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_clip_of_unknown_length_is_taken_whole(mode: str) -> None:
+    assert plan_crops(CLIP, math.nan, mode, 3, 0) == (Crop(CLIP, 1.0),)
 
 
-@given(durations, starts, st.sampled_from(HOWS), st.integers(1, 4))
-def test_there_is_always_a_crop_and_never_one_over_10_s(duration: float, start: float, how: str, count: int) -> None:
-    crops = plan_crops(Clip("a", "a.wav", start), duration, how, count, 0)
+@given(durations, starts, st.sampled_from(MODES), st.integers(1, 4))
+def test_there_is_always_a_crop_and_never_one_over_10_s(duration: float, start: float, mode: str, count: int) -> None:
+    crops = plan_crops(Clip("a", "a.wav", start), duration, mode, count, 0)
     assert crops
     assert all(0 < crop.weight <= 1 for crop in crops)
     for begin, end in bounds(crops):

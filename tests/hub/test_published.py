@@ -30,7 +30,7 @@ from tests.toys import ToyEncoder, toy_member
 
 WAVLM, MUQ, TOY = "microsoft/wavlm-base-plus", "OpenMuQ/MuQ-large-msd-iter", "someone/toy"
 WEIGHTS = np.random.default_rng(0).bytes(50_001)
-FILES = {"config.json": b'{"a": 1}\n', "pytorch_model.bin": WEIGHTS, "flax_model.msgpack": b"not asked for"}
+FILES = {"config.json": b'{"a": 1}\n', "pytorch_model.bin": WEIGHTS, "flax_model.msgpack": b"not requested"}
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -43,7 +43,7 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture
 def online(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """That hub, asked by this process, whose cache is empty and which waits for nothing."""
+    """That hub, used by this process, whose cache is empty and which waits for nothing."""
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -175,24 +175,24 @@ def test_what_is_cached_is_found_when_the_hub_is_gone(online: HubServer, revisio
     assert locate("wavlm", LoadOptions(revision=revision)) == first
 
 
-@pytest.mark.parametrize("how", ["no network", "HF_HUB_OFFLINE", "local_files_only", "half"])
+@pytest.mark.parametrize("obstacle", ["no network", "HF_HUB_OFFLINE", "local_files_only", "half"])
 def test_what_is_not_cached_is_named_with_the_command_that_fetches_it(
-    online: HubServer, monkeypatch: pytest.MonkeyPatch, how: str
+    online: HubServer, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
     online.repositories[MUQ] = {"config.json": b"{}"}
     online.commit = str(PUBLISHED["muq"].revision)
-    if how == "half":
+    if obstacle == "half":
         with pytest.raises(ModelNotFoundError, match=r"model.safetensors"):
             locate("muq", LoadOptions(accept_licenses=("muq",)))
-    if how == "no network":
+    if obstacle == "no network":
         online.stop()
     else:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "HF_HUB_OFFLINE")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", obstacle == "HF_HUB_OFFLINE")
     online.requests.clear()
     # Where nothing can be fetched, there is nothing to consent to.
-    accept = ("muq",) if how == "no network" else ()
+    accept = ("muq",) if obstacle == "no network" else ()
     with pytest.raises(ModelNotFoundError) as caught:
-        locate("muq", LoadOptions(accept_licenses=accept, local_files_only=how in ("local_files_only", "half")))
+        locate("muq", LoadOptions(accept_licenses=accept, local_files_only=obstacle in ("local_files_only", "half")))
     command = f"hf download {MUQ} config.json model.safetensors --revision {PUBLISHED['muq'].revision}"
     assert str(caught.value).endswith(command)
     assert online.requests == []

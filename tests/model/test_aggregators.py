@@ -233,10 +233,10 @@ def test_blstm_h_is_a_gated_layer_of_the_pooled_vector() -> None:
     np.testing.assert_allclose(aggregator(parts).detach(), np.concatenate(expected, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("how", ["mean", "mean_std"])
-def test_blstm_h_on_tokens_reads_the_encoders_one_after_another(how: str) -> None:
-    aggregator, parts = build("blstm_h", blstm_h_input="tokens", pool=how), features([1.0, 0.3])
-    widths = [6, 3, 5] if how == "mean" else [12, 6, 10]
+@pytest.mark.parametrize("pooling", ["mean", "mean_std"])
+def test_blstm_h_on_tokens_reads_the_encoders_one_after_another(pooling: str) -> None:
+    aggregator, parts = build("blstm_h", blstm_h_input="tokens", pool=pooling), features([1.0, 0.3])
+    widths = [6, 3, 5] if pooling == "mean" else [12, 6, 10]
     shares = [vector.split(widths) for vector in aggregator.reduce(parts).frames[:, 0]]
     for clip, own in zip(shares, aggregator(parts), strict=True):
         tokens = torch.stack([project(share) for project, share in zip(aggregator.tokens, clip, strict=True)])
@@ -255,8 +255,8 @@ def test_blstm_t_is_the_mean_over_the_aligned_frames() -> None:
 
 def test_mlp_is_the_fused_vector_and_has_nothing_to_learn() -> None:
     parts = features([1.0, 0.3])
-    for how, norm in product(("mean", "mean_std"), ("l2", "none", "layernorm")):
-        aggregator = build("mlp", pool=how, embed_norm=norm)
+    for pooling, norm in product(("mean", "mean_std"), ("l2", "none", "layernorm")):
+        aggregator = build("mlp", pool=pooling, embed_norm=norm)
         stats = {name: pool(part) for name, part in parts.items()}
         expected = fuse_pooled(stats, tuple(COLUMNS), aggregator.config).frames[:, 0]
         assert torch.equal(aggregator(parts), expected)

@@ -437,11 +437,11 @@ def test_half_a_folder_is_refused(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
 def test_a_truncated_file_is_refused(folder: Path, file: Path, share: float) -> None:
     weights = folder / "model.safetensors"
-    for path, asked in ((weights, folder), (file, file)):
+    for path, given in ((weights, folder), (file, file)):
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
         with pytest.raises(ModelFormatError, match="cannot be read"):
-            load_audiobox("audiobox", asked, TRUSTED)
+            load_audiobox("audiobox", given, TRUSTED)
 
 
 def test_a_pickle_is_not_read_without_trust(file: Path) -> None:

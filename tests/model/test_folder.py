@@ -363,16 +363,16 @@ def test_a_folder_goes_before_a_hub_model_of_the_same_name(single: Path, monkeyp
 def test_a_hub_id_is_fetched_with_the_options_given(
     single: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
 
     def snapshot_download(repo: str, **options: Any) -> str:
-        asked.append((repo, options))
+        requested.append((repo, options))
         return str(single)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     loaded = load_model(name, LoadOptions(revision="abc", cache_dir=tmp_path, local_files_only=True, token="t"))
     assert loaded.name == name
-    ((repo, options),) = asked
+    ((repo, options),) = requested
     assert repo == name
     patterns = options.pop("allow_patterns")
     assert options == {"revision": "abc", "cache_dir": tmp_path, "local_files_only": True, "token": "t"}

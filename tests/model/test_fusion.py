@@ -61,15 +61,15 @@ def test_encoders_stand_in_the_order_that_is_asked_for() -> None:
     assert torch.equal(only_means.frames[:, 0], torch.cat([stats["b"][0], stats["a"][0]], dim=1))
 
 
-@pytest.mark.parametrize("how", ["mean", "mean_std"])
-def test_each_encoders_vector_is_normalised_by_itself(how: str) -> None:
+@pytest.mark.parametrize("pooling", ["mean", "mean_std"])
+def test_each_encoders_vector_is_normalised_by_itself(pooling: str) -> None:
     parts = {"loud": features(3, 4, level=1e3), "quiet": features(3, 6, level=1e-3)}
-    width = 4 if how == "mean" else 8
-    l2 = fuse(parts, FusionConfig(how, "l2"))
+    width = 4 if pooling == "mean" else 8
+    l2 = fuse(parts, FusionConfig(pooling, "l2"))
     for block in (l2[:, :width], l2[:, width:]):
         np.testing.assert_allclose(np.linalg.norm(block.numpy(), axis=1), 1, rtol=1e-5)
     parts["quiet"] = features(3, 6, level=10.0)  # where the eps of the variance does not show
-    layernorm = fuse(parts, FusionConfig(how, "layernorm"))
+    layernorm = fuse(parts, FusionConfig(pooling, "layernorm"))
     for block in (layernorm[:, :width], layernorm[:, width:]):
         np.testing.assert_allclose(block.mean(dim=1), 0, atol=1e-5)
         np.testing.assert_allclose(block.std(dim=1, correction=0), 1, rtol=1e-3)
@@ -92,14 +92,14 @@ def test_silent_vector_is_normalised_to_zero_with_a_finite_gradient() -> None:
 
 
 def aligned_by_numpy(
-    how: str, frames: NDArray[np.float64], wanted: int, rate: float, wanted_rate: float
+    align: str, frames: NDArray[np.float64], wanted: int, rate: float, wanted_rate: float
 ) -> NDArray[np.float64]:
     """The definitions written out: [T, D] -> [wanted, D]."""
     count = len(frames)
-    if how == "pool_lowest":  # time in as many parts as both sequences divide
+    if align == "pool_lowest":  # time in as many parts as both sequences divide
         return np.repeat(frames, wanted, axis=0).reshape(wanted, count, -1).mean(axis=1)
     wanted_times = (np.arange(wanted) + 0.5) / wanted_rate
-    if how == "repeat":
+    if align == "repeat":
         ends = (np.arange(count) + 1) / rate
         return frames[np.minimum(np.searchsorted(ends, wanted_times, side="right"), count - 1)]
     times = (np.arange(count) + 0.5) / rate
@@ -108,21 +108,21 @@ def aligned_by_numpy(
 
 @given(st.sampled_from(ALIGN), st.integers(1, 60), st.integers(1, 60), st.sampled_from([0.125, 0.3, 0.5, 1, 2.3, 8]))
 @settings(max_examples=150, deadline=None)
-def test_alignment_equals_numpy(how: str, wanted: int, count: int, step: float) -> None:
+def test_alignment_equals_numpy(align: str, wanted: int, count: int, step: float) -> None:
     frames = np.random.default_rng(wanted + 100 * count).normal(size=(count, 3))
-    found = align_weights(how, wanted, count, step).numpy() @ frames
-    np.testing.assert_allclose(found, aligned_by_numpy(how, frames, wanted, step * 6.25, 6.25), atol=1e-12)
+    found = align_weights(align, wanted, count, step).numpy() @ frames
+    np.testing.assert_allclose(found, aligned_by_numpy(align, frames, wanted, step * 6.25, 6.25), atol=1e-12)
 
 
 @given(st.sampled_from(ALIGN), st.integers(1, 70), st.integers(1, 70), st.floats(0.05, 20))
 @settings(max_examples=150, deadline=None)
-def test_aligned_frames_are_means_of_frames(how: str, wanted: int, count: int, step: float) -> None:
-    weights = align_weights(how, wanted, count, step)
+def test_aligned_frames_are_means_of_frames(align: str, wanted: int, count: int, step: float) -> None:
+    weights = align_weights(align, wanted, count, step)
     assert (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(dim=1), 1, atol=1e-12)  # so what is constant stays constant
-    if how == "pool_lowest":
+    if align == "pool_lowest":
         np.testing.assert_allclose(weights.mean(dim=0), 1 / count, atol=1e-12)  # and the mean stays the mean
-    assert torch.equal(align_weights(how, count, count, 1.0), torch.eye(count, dtype=torch.float64))
+    assert torch.equal(align_weights(align, count, count, 1.0), torch.eye(count, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_ten_seconds_of_the_papers_encoders(options: dict[str, Any], frames: int
 )
 @settings(max_examples=40, deadline=None)
 def test_an_aligned_clip_does_not_depend_on_its_neighbours(
-    how: str, norm: str, rate_hz: float | None, seconds: list[float]
+    align: str, norm: str, rate_hz: float | None, seconds: list[float]
 ) -> None:
     rates = {"fast": (10.0, 5), "slow": (2.5, 3)}
     parts = {
         name: stream([max(1, int(s * rate)) for s in seconds], dim, rate, seed=dim)
         for name, (rate, dim) in rates.items()
     }
-    config = FusionConfig(frame_norm=norm, align=how, align_rate_hz=rate_hz)
+    config = FusionConfig(frame_norm=norm, align=align, align_rate_hz=rate_hz)
     together = fuse_aligned(parts, ("fast", "slow"), config)
     assert together.frames.shape[1] == together.mask.sum(dim=1).max()
     assert not together.frames[~together.mask].any()

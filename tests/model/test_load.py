@@ -58,15 +58,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the loader of the published baseline was asked for, instead of being run."""
-    asked: list[tuple[Any, ...]] = []
+    """What the loader of the published baseline is called with, instead of being run."""
+    requested: list[tuple[Any, ...]] = []
 
     def load(*arguments: Any) -> object:
-        asked.append(arguments)
+        requested.append(arguments)
         return FOUND
 
     monkeypatch.setattr(models, "load_audiobox", load)
-    return asked
+    return requested
 
 
 @pytest.mark.parametrize("name", ["lite", Path("lite")])
@@ -93,16 +93,16 @@ def test_audiobox_is_the_published_baseline(
     loaded: list[Any], folder: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(folder, "audiobox")
-    asked = []
+    requested = []
 
     def locate(name: str, options: LoadOptions) -> Path:
-        asked.append((name, options))
+        requested.append((name, options))
         return Path("cached")
 
     monkeypatch.setattr(models, "locate", locate)
     options = LoadOptions(accept_licenses=("audiobox",), revision="abc", local_files_only=True, token="t")
     assert load_model("audiobox", options) is FOUND
-    assert asked == [("audiobox", options)]
+    assert requested == [("audiobox", options)]
     info = ModelInfo(calibrated=True, commercial_use=True, training={"source": "facebook/audiobox-aesthetics"})
     assert loaded == [("audiobox", Path("cached"), options, info)]
 
@@ -130,7 +130,7 @@ def test_a_pt_file_is_the_baseline(loaded: list[Any], elsewhere: Path) -> None:
 def test_another_file_is_no_model(
     loaded: list[Any], elsewhere: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(models, "fetch_folder", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setattr(models, "fetch_folder", lambda *_, **__: pytest.fail("fetched"))
     Path("models").mkdir()
     Path(name).write_bytes(b"")
     with pytest.raises(ModelNotFoundError, match=name):
@@ -147,8 +147,8 @@ def test_a_folder_by_each_way_to_write_it(folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["light", "lite ", "LITE", "audio-box", "typo.pt", "./someone/model", "/a/b", "a/b/c"])
-def test_a_typo_is_told_and_no_hub_is_asked(name: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "fetch_folder", lambda *_, **__: pytest.fail("asked"))
+def test_load_model_refuses_a_typo_without_the_hub(name: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "fetch_folder", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(ModelNotFoundError) as caught:
         load_model(name)
     assert repr(name) in str(caught.value)
@@ -156,16 +156,16 @@ def test_a_typo_is_told_and_no_hub_is_asked(name: str, elsewhere: Path, monkeypa
 
 
 def test_a_name_with_one_slash_is_a_hub_id(folder: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requested = []
 
     def fetch(name: str, options: LoadOptions) -> Path:
-        asked.append((name, options))
+        requested.append((name, options))
         return folder
 
     monkeypatch.setattr(models, "fetch_folder", fetch)
     model = load_model("someone/model", LoadOptions(revision="abc"))
     assert (model.name, model.sha256) == ("someone/model", load_model(folder).sha256)
-    assert asked == [("someone/model", LoadOptions(revision="abc"))]
+    assert requested == [("someone/model", LoadOptions(revision="abc"))]
 
 
 def test_load_encoders_passes_all_options_but_the_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

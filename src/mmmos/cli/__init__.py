@@ -99,9 +99,9 @@ def _open_closed_descriptors() -> None:
 
 
 def _stop(number: int, frame: Any) -> None:
-    how = "interrupted" if number == signal.SIGINT else "terminated"
+    reason = "interrupted" if number == signal.SIGINT else "terminated"
     stderr.print(
-        f"mmmos: {how}; train, experiment, extract, score -o FOLDER/ and score -o OUTPUT.jsonl --resume continue from"
-        " what is written"
+        f"mmmos: {reason}; train, experiment, extract, score -o FOLDER/ and score -o OUTPUT.jsonl --resume continue"
+        " from what is written"
     )
     sys.exit(128 + number)
