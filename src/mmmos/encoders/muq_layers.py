@@ -96,6 +96,7 @@ class _Convolution(nn.Module):
 def turns(frames: int, config: MuQConfig) -> Tensor:
     """Rotation angle of each frame and each pair of a head's values, [T, 1, width / heads / 2], float32 as published.
 
+    >>> from mmmos.encoders.muq_checkpoint import MuQConfig
     >>> turns(3, MuQConfig(encoder_dim=8, num_attention_heads=2, rotary_embedding_base=100.0))[2]
     tensor([[2.0000, 0.2000]])
     """
