@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
-from mmmos.audio.decode import BLOCK_SECONDS, AudioInfo, Source, from_array, open_audio, probe
+from mmmos.audio.decode import BLOCK_SECONDS, from_array, open_audio, probe
+from mmmos.audio.source import AudioInfo, Source
 from mmmos.audio.windows import cut
 from mmmos.errors import AudioError
 from tests.sounds import music

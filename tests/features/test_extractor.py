@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from mmmos.audio.clip import Clip
-from mmmos.audio.decode import AudioInfo
 from mmmos.audio.isolated import IsolatedDecoder
+from mmmos.audio.source import AudioInfo
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.padded import Padded
 from mmmos.features.cache import FeatureCache, clip_key

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from mmmos.audio.clip import Clip
-from mmmos.audio.decode import AudioInfo
+from mmmos.audio.source import AudioInfo
 from mmmos.audio.windows import ClipReport, Window, cut, probe
 from mmmos.errors import AudioError
 from mmmos.io.remote import COPIES

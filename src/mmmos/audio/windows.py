@@ -21,8 +21,9 @@ import soxr
 from numpy.typing import NDArray
 
 from mmmos.audio.clip import Clip
-from mmmos.audio.decode import AudioInfo, Source, from_array, open_audio
+from mmmos.audio.decode import from_array, open_audio
 from mmmos.audio.limits import check_rate, within_scale
+from mmmos.audio.source import AudioInfo, Source
 from mmmos.audio.warnings import SILENCE_PEAK, SignalChecks
 from mmmos.errors import AudioError
 

@@ -203,7 +203,11 @@ class LocalWorkers:
     """
 
     def __init__(self, store: Store, plan: Plan, task: Task, workers: int | None = None) -> None:
-        self._gpus = _gpus() if plan.task.get("settings", {}).get("device") == "cuda" else []
+        self._gpus: list[str] = []
+        if plan.task.get("settings", {}).get("device") == "cuda":
+            from mmmos.encoders.device import visible_gpus  # imports torch, which the driver of a CPU run does not need
+
+            self._gpus = visible_gpus()
         self.size = workers or len(self._gpus) or cores()
         self._ready = partial(_prepare, store, plan, task)
         self._workers: list[Worker[Job, Result]] = []
@@ -236,15 +240,6 @@ class LocalWorkers:
         """End the processes."""
         for worker in self._workers:
             worker.close()
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
-    import torch
-
-    count = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    return named[:count] if len(named) >= count else [str(number) for number in range(count)]
 
 
 def _prepare(store: Store, plan: Plan, task: Task, gpu: str | None, report: Report) -> Callable[[Job], Result]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from mmmos.errors import UsageError
@@ -20,3 +22,10 @@ def pick_device(device: str) -> torch.device:
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {device!r}: there is no such GPU")
     return resolved
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return named[:count] if len(named) >= count else [str(number) for number in range(count)]
