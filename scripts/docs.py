@@ -12,10 +12,10 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tokenize
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -31,6 +31,7 @@ SCORE_TOLERANCE = 0.02
 """Points by which a score may differ from the one printed: processors round differently."""
 
 
+@cache
 def samples() -> str:
     """The sample clips' scores as a terminal shows them."""
     from rich.console import Console
@@ -67,10 +68,13 @@ def help_texts() -> str:
 
 
 def _help(command: str) -> str:
-    words = [sys.executable, "-m", "mmmos", *command.split(), "--help"]
-    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-    text = subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout
-    return "\n".join(line.rstrip() for line in text.strip().replace("python -m mmmos", "mmmos").splitlines())
+    from typer.testing import CliRunner
+
+    from mmmos.cli import app
+
+    environment = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    shown = CliRunner().invoke(app, [*command.split(), "--help"], "mmmos", env=environment, catch_exceptions=False)
+    return "\n".join(line.rstrip() for line in shown.stdout.strip().splitlines())
 
 
 def modules() -> str:
