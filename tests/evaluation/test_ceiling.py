@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmmos.errors import ManifestError
 from mmmos.evaluation.ceiling import (
     Ceiling,
     ceilings,
+    ceilings_of,
     error_variances,
     reliability,
     shrunk,
@@ -61,6 +63,11 @@ def alignment(ratings: np.ndarray) -> np.ndarray:
     return np.corrcoef(apart.reshape(len(apart), -1))
 
 
+def one(ratings: np.ndarray, systems: Sequence[str] = ()) -> Ceiling:
+    """The ceiling of one axis, of its systems if they are given."""
+    return ceilings_of("PC", ratings, systems)[-1]
+
+
 def of(found: list[Ceiling], axis: str = "PC", level: str = "utterance") -> Ceiling:
     (one,) = [item for item in found if (item.axis, item.level) == (axis, level)]
     return one
@@ -74,7 +81,7 @@ def of(found: list[Ceiling], axis: str = "PC", level: str = "utterance") -> Ceil
 def test_a_predictor_that_knows_the_truth_gets_the_ceiling(kind):
     truth, ratings = panel(kind)
     gets = utterance_metrics(truth, ratings.mean(axis=1))
-    found = of(ceilings(four(ratings)))
+    found = one(ratings)
     assert pytest.approx(gets["MSE"], rel=0.06) == found.MSE
     assert pytest.approx(gets["LCC"], abs=0.004) == found.LCC
     assert pytest.approx(gets["SRCC"], abs=0.008) == found.SRCC
@@ -88,7 +95,7 @@ def test_labels_taken_for_the_truth_would_flatter(kind):
     truth, ratings = panel(kind)
     labels, errors = ratings.mean(axis=1), error_variances(ratings)
     noisy = labels + np.random.default_rng(0).standard_normal(len(labels)) * math.sqrt(errors.mean())
-    gets, found = lcc(truth, labels), of(ceilings(four(ratings))).LCC
+    gets, found = lcc(truth, labels), one(ratings).LCC
     assert lcc(labels, noisy) - gets > 2 * abs(found - gets)
 
 
@@ -106,7 +113,7 @@ def test_fitted_true_scores_are_spread_as_the_true_ones(kind):
 @pytest.mark.slow
 def test_fewer_raters_lower_the_ceiling():
     _, ratings = panel("normal", 1000)
-    all_ten, five = of(ceilings(four(ratings))), of(ceilings(four(ratings[:, :5])))
+    all_ten, five = one(ratings), one(ratings[:, :5])
     assert pytest.approx(2 * all_ten.MSE, rel=0.1) == five.MSE
     assert five.LCC < all_ten.LCC - 0.02
     assert five.KTAU < all_ten.KTAU - 0.05
@@ -141,7 +148,7 @@ def test_where_raters_agree_on_nothing_there_is_nothing_to_predict():
     noise = np.random.default_rng(3).integers(0, 11, (200, R)).astype(float)
     noise -= noise.mean(axis=1, keepdims=True) * 0.9  # clips alike beyond chance
     assert reliability(noise) == 0
-    found = of(ceilings(four(noise)))
+    found = one(noise)
     assert math.isnan(found.LCC)
     assert math.isnan(found.SRCC)
     assert found.MSE > 0
@@ -149,7 +156,7 @@ def test_where_raters_agree_on_nothing_there_is_nothing_to_predict():
 
 def test_where_raters_agree_on_all_the_ceiling_is_perfect():
     ratings = np.repeat(np.arange(0, 10, 0.25)[:, None], R, axis=1)
-    found = of(ceilings(four(ratings)))
+    found = one(ratings)
     assert found.MSE == 0
     assert found.LCC == 1
     assert reliability(ratings) == 1
@@ -185,7 +192,7 @@ def test_systems_have_a_ceiling_of_their_own():
         means = system_means(truth, systems), system_means(ratings.mean(axis=1), systems)
         gets.append(list(utterance_metrics(*means).values()))
         if seed < 5:
-            found = of(ceilings(four(ratings), list(systems)), level="system")
+            found = one(ratings, list(systems))
             expected.append([getattr(found, name) for name in METRICS])
             assert found.n == 36
             assert pytest.approx(1.7**2 / R / 20, rel=0.06) == found.MSE
@@ -196,8 +203,8 @@ def test_systems_have_a_ceiling_of_their_own():
 
 @pytest.mark.slow
 def test_systems_of_other_sizes_weigh_their_own_clips():
-    ratings = four(np.array([[1.0, 3.0], [2.0, 4.0], [8.0, 9.0]]))
-    found = of(ceilings(ratings, ["a", "a", "b"]), level="system")
+    ratings = np.array([[1.0, 3.0], [2.0, 4.0], [8.0, 9.0]])
+    found = one(ratings, ["a", "a", "b"])
     assert pytest.approx(((1 + 1) / 2 / 2 + 0.25) / 2) == found.MSE
 
 

@@ -56,16 +56,23 @@ def ceilings(ratings: ArrayLike, systems: Sequence[str] = (), seed: int = 0) -> 
         raise ValueError(f"ratings must be [N, {len(AXES)}, R] and systems [N], not {x.shape} and {len(systems)}")
     by_rater = {axis: x[:, i] for i, axis in enumerate(AXES)}
     by_rater["composite"] = composite(np.moveaxis(x, 1, 2).reshape(-1, len(AXES))).reshape(len(x), x.shape[2])
-    found = []
-    for axis, ratings_of in by_rater.items():
-        means, errors = ratings_of.mean(axis=1), error_variances(ratings_of)
-        step = _unit(ratings_of) / ratings_of.shape[1]
-        found.append(_ceiling(axis, "utterance", means, errors, step, seed))
-        if len(systems):
-            # The error of a mean over C clips has the variance (mean of the clips' error variances) / C.
-            _, counts = np.unique(systems, return_counts=True)
-            of_systems = system_means(means, systems), system_means(errors, systems) / counts
-            found.append(_ceiling(axis, "system", *of_systems, 0.0, seed))
+    return [found for axis, own in by_rater.items() for found in ceilings_of(axis, own, systems, seed)]
+
+
+def ceilings_of(axis: str, ratings: NDArray[np.float64], systems: Sequence[str] = (), seed: int = 0) -> list[Ceiling]:
+    """The ceiling of one axis per clip and, if systems are given, per system.
+
+    Shape:
+        - ratings: [N, R]
+        - systems: [N]
+    """
+    means, errors = ratings.mean(axis=1), error_variances(ratings)
+    found = [_ceiling(axis, "utterance", means, errors, _unit(ratings) / ratings.shape[1], seed)]
+    if len(systems):
+        # The error of a mean over C clips has the variance (mean of the clips' error variances) / C.
+        _, counts = np.unique(systems, return_counts=True)
+        of_systems = system_means(means, systems), system_means(errors, systems) / counts
+        found.append(_ceiling(axis, "system", *of_systems, 0.0, seed))
     return found
 
 
