@@ -30,7 +30,7 @@ ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names} | dict.
     ("__init__", "__main__"), len(ROWS)
 )
 WITHOUT_TORCH = ("audio", "io", "hub", "data")
-MAX_LINES, MAX_FUNCTION_LINES = 325, 58
+MAX_LINES, MAX_FUNCTION_LINES = 250, 50
 
 
 def name_of(path: Path) -> str:

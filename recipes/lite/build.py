@@ -49,8 +49,8 @@ from mmmos.model.quality import ModelConfig, build_aggregator
 from mmmos.model.system import Member
 from mmmos.scores import AXES
 from mmmos.training.dataset import TrainingSet, build_training_set
-from mmmos.training.fit import count_sets
 from mmmos.training.settings import PRESETS
+from mmmos.training.summary import count_sets
 from recipes.lite.corpus import SONGS_LICENCE, make_corpus
 from recipes.lite.heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms
 

@@ -31,10 +31,10 @@ from mmmos.model.load import load_model
 from mmmos.model.quality import build_aggregator
 from mmmos.scores import AXES
 from mmmos.training.dataset import build_training_set
-from mmmos.training.fit import count_sets, train_folder
+from mmmos.training.fit import train_folder
 from mmmos.training.loop import predict
 from mmmos.training.settings import PRESETS, Settings
-from mmmos.training.summary import Fitted
+from mmmos.training.summary import Fitted, count_sets
 from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
 from tests.toys import CPU, ToyEncoder

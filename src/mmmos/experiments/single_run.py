@@ -26,9 +26,9 @@ from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.training.checkpoint import best_epoch, drop_checkpoint
 from mmmos.training.config import TrainConfig
 from mmmos.training.dataset import TrainingSet
-from mmmos.training.fit import rated_axes
 from mmmos.training.loop import fit, predict
 from mmmos.training.settings import Settings
+from mmmos.training.summary import rated_axes
 
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 

@@ -218,8 +218,7 @@ class FeatureExtractor:
             self.cache.put(key, self.folders[name], encoded)
 
     def _check_room(self, plans: Sequence[CropPlan]) -> None:
-        root = self.cache.root
-        size = self.size(plans)
+        root, size = self.cache.root, self.size(plans)
         existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
         free = shutil.disk_usage(existing).free
         if size > 1 << 20:

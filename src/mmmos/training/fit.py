@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,7 +37,7 @@ from mmmos.training.loop import fit as train_loop
 from mmmos.training.loop import predict
 from mmmos.training.method import choose_fit
 from mmmos.training.settings import Settings
-from mmmos.training.summary import Fit, Fitted, card, figures_of
+from mmmos.training.summary import Fit, Fitted, card, count_sets, figures_of, rated_axes
 
 logger = logging.getLogger(__name__)
 
@@ -241,15 +240,3 @@ def save_checked(
         save_model(folder, members[0], info, card)
     else:
         save_ensemble(folder, members, weights, info, card)
-
-
-def rated_axes(table: TrainingSet) -> tuple[str, ...]:
-    """The axes for which a table has labels."""
-    return tuple(axis for axis, known in zip(AXES, table.labels.isfinite().any(dim=0).tolist(), strict=True) if known)
-
-
-def count_sets(table: TrainingSet) -> dict[str, Any]:
-    """The number of clips by set, and of labels by axis."""
-    clips = Counter(row.set for row in table.rows)
-    labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}
-    return {"clips": dict(sorted(clips.items())), "labels": labels}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -37,6 +38,18 @@ class Fitted:
     )  # by axis, on the primary dataset, at the best epoch
     agreement: Figures = field(default_factory=dict)  # by axis: `ridge.agreement`, on held-out clips
     agreement_on: str = ""  # which clips these are
+
+
+def rated_axes(table: TrainingSet) -> tuple[str, ...]:
+    """The axes for which a table has labels."""
+    return tuple(axis for axis, known in zip(AXES, table.labels.isfinite().any(dim=0).tolist(), strict=True) if known)
+
+
+def count_sets(table: TrainingSet) -> dict[str, Any]:
+    """The number of clips by set, and of labels by axis."""
+    clips = Counter(row.set for row in table.rows)
+    labels = {axis: int(table.labels[:, i].isfinite().sum()) for i, axis in enumerate(AXES)}
+    return {"clips": dict(sorted(clips.items())), "labels": labels}
 
 
 def figures_of(scores: NDArray[np.floating], train: TrainingSet, dev: TrainingSet, primary_dataset: str) -> Figures:
