@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -493,6 +495,45 @@ def test_the_commands_say_it_with_their_exit_status(run_mmmos, tmp_path: Path):
         status, _, notes = run_mmmos(*command)
         assert (status, notes.count("\n")) == (2, 1)
         assert "is not an mmmos run" in notes
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_merge_keeps_columns_of_every_part(store: Store, tmp_path: Path, kind: str, earlier: int):
+    """A run that an earlier version began has parts without the columns of today."""
+    plan = scored(store)
+    later = ["file_bytes", "model"]
+    before = part_of(store, earlier)
+    recommit(store, plan, earlier, before.drop_columns(later))
+    merge(store, tmp_path / f"a.{kind}")
+    if kind == "parquet":
+        rows = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    elif kind == "csv":
+        rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_bytes().decode(), newline="")))
+    else:
+        rows = list(map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines()))
+    assert [row["id"] for row in rows] == [
+        name for i in range(plan.shards) for name in part_of(store, i)["id"].to_pylist()
+    ]
+    sizes = [len(part_of(store, i)) for i in range(plan.shards)]
+    shard_of = [shard for shard, size in enumerate(sizes) for _ in range(size)]
+    full = [row for shard in range(plan.shards) if shard != earlier for row in part_of(store, shard).to_pylist()]
+    for row, shard in zip(rows, shard_of, strict=True):
+        assert row.keys() >= {*later}
+        if shard == earlier:
+            assert {row[name] or None for name in later} == {None}
+    models = [row["model"] or None for row, shard in zip(rows, shard_of, strict=True) if shard != earlier]
+    assert models == [row["model"] for row in full]
+    assert any(models)
+
+
+def test_merge_refuses_unknown_columns(store: Store, tmp_path: Path):
+    plan = scored(store)
+    part = part_of(store, 1)
+    recommit(store, plan, 1, part.append_column("mood", pyarrow.array(["calm"] * len(part))))
+    with pytest.raises(UsageError, match=r"part-00001.* has columns that other parts do not have: mood; merge with"):
+        merge(store, tmp_path / "a.jsonl")
+    assert not (tmp_path / "a.jsonl").exists()
 
 
 def test_merge_never_replaces_a_part_and_a_file_only_with_overwrite(run_mmmos, tmp_path: Path):

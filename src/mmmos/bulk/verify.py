@@ -97,8 +97,9 @@ def _fault_of_list(plan: Plan, clips: int, sha256: str) -> str | None:
 def merge(store: Store, target: Path, partial: bool = False, progress: Progress = NO_PROGRESS) -> tuple[int, int]:
     """Write the rows of all parts to one .parquet, .jsonl or .csv, in the order of the list, a part at a time.
 
-    Returns the number of shards that were written, and of those that are not done or have a damaged commit. Raises
-    `UsageError` if there are any of the latter, unless `partial`, and `BulkError` for a damaged part.
+    Parts of an earlier version get empty values in columns that they do not have. Returns the number of shards that
+    were written, and of those that are not done or have a damaged commit. Raises `UsageError` if there are any of the
+    latter, unless `partial`, and for a part with unknown columns; `BulkError` for a damaged part.
     """
     plan = read_plan(store)
     found = Verified(plan.clips, plan.shards)
@@ -124,12 +125,18 @@ def _merge_parts(store: Store, commits: Collection[Commit], target: Path, progre
     tables = map(_table, commits, _parts(store, commits))
     first = next(tables, None)
     schema = table_schema()
-    if first is not None and first.schema.names != schema.names:
+    if first is not None and not set(first.schema.names) <= set(schema.names):
         schema = first.schema.remove_metadata()  # another task than scoring
+    empty = dict.fromkeys(schema.names)  # columns that parts of an earlier version do not have
     with open_table(target, schema) as write:
-        for table in chain([] if first is None else [first], tables):
+        for commit, table in zip(commits, chain([] if first is None else [first], tables), strict=True):
+            if unknown := [name for name in table.schema.names if name not in empty]:
+                raise UsageError(
+                    f"{part_name(commit.shard)} has columns that other parts do not have: {', '.join(unknown)}; merge"
+                    " with the version of mmmos that wrote it"
+                )
             for row in table.to_pylist():
-                write(row)
+                write(empty | row)
             progress.advance()
 
 
