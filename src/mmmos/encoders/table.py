@@ -11,6 +11,7 @@ from mmmos.encoders.base import Encoder
 from mmmos.encoders.distillmos import DistillMOS
 from mmmos.encoders.dnsmos import DNSMOS
 from mmmos.encoders.efficientat import EfficientAT
+from mmmos.encoders.fullband import FullBand
 from mmmos.encoders.m2d import M2D
 from mmmos.encoders.muq import MuQ
 from mmmos.encoders.musicnn import MusiCNN
@@ -30,13 +31,14 @@ ENCODERS: dict[str, type[Encoder]] = {
     "musicnn": MusiCNN,
     "spectrum": Spectrum,
     "yamnet": YAMNet,
+    "fullband": FullBand,
     "wavlm": WavLM,
     "muq": MuQ,
     "m2d": M2D,
     "efficientat": EfficientAT,
     "nisqa": NISQA,
 }
-"""Name -> class. The first five are in the package, the next three are the paper's, the last two teachers of ours."""
+"""Name -> class. The first six are in the package, the next three are the paper's, the last two teachers of ours."""
 
 
 def load_encoder(

@@ -41,25 +41,27 @@ DIM = BLOCKS[-1][0]
 CLASSES = 521
 
 
-class _Convolution(nn.Conv2d):
+class Convolution(nn.Conv2d):
     """3 × 3 with TensorFlow's "same" padding of an even input: stride 2 has its zeros at the end. Then ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int = 1) -> None:
         super().__init__(inputs, outputs, 3, stride, padding=2 - stride, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, T, mels] -> [N, outputs, T / stride, mels / stride]."""
         return F.relu(super().forward(F.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x))
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """[N, inputs, T, mels] -> [N, outputs, T / stride, mels / stride]."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.depthwise = _Convolution(inputs, inputs, stride, groups=inputs)
+        self.depthwise = Convolution(inputs, inputs, stride, groups=inputs)
         self.pointwise = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Both convolutions, each with its ReLU."""
         return F.relu(self.pointwise(self.depthwise(x)))
 
 
@@ -96,8 +98,8 @@ class YAMNet(Encoder):
         self.block_dims = (DIM, CLASSES) if self.classes else (DIM,)
         self.dim = sum(self.block_dims)
         inputs = (FIRST, *(channels for channels, _ in BLOCKS))
-        self.first = _Convolution(1, FIRST, 2)
-        self.blocks = nn.Sequential(*(_Block(n, m, stride) for n, (m, stride) in zip(inputs, BLOCKS, strict=False)))
+        self.first = Convolution(1, FIRST, 2)
+        self.blocks = nn.Sequential(*(Block(n, m, stride) for n, (m, stride) in zip(inputs, BLOCKS, strict=False)))
         self.classifier = nn.Linear(DIM, CLASSES)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         filters = mel_filters(RATE, FFT, MELS, LOW_HZ, HIGH_HZ, htk=True, unit_area=False, linear_in_mel=True)

@@ -20,6 +20,7 @@ LABELS = {
     "distillmos": "DistillMOS",
     "dnsmos": "DNSMOS",
     "spectrum": "Spectrum",
+    "fullband": "FullBand",
     "efficientat": "EfficientAT",
     "nisqa": "NISQA",
 }

