@@ -91,6 +91,7 @@ def test_commands_of_bulk_page_run(
         assert status == 0, f"{command}\n{stdout}{stderr}"
 
 
+@pytest.mark.slow
 def test_python_of_readme_prints_its_output(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)

@@ -51,6 +51,7 @@ def scores_of(rows: list[dict[str, Any]]) -> list[list[float]]:
     return [[row[axis] for axis in AXES] for row in sorted(rows, key=lambda row: row["id"])]
 
 
+@pytest.mark.slow
 def test_model_folder_scores_as_before(earlier: Path) -> None:
     rows = [json.loads(line) for line in (earlier / "scores.jsonl").read_text().splitlines()]
     with from_pretrained("model", device="cpu") as predictor:
@@ -61,6 +62,7 @@ def test_model_folder_scores_as_before(earlier: Path) -> None:
     ) == [pytest.approx(row, abs=TOLERANCE) for row in scores_of(rows)]
 
 
+@pytest.mark.slow
 def test_cut_off_training_resumes_with_its_cache(earlier: Path, progress: Recorded, run_mmmos: Run) -> None:
     epochs = (earlier / "half" / "history.jsonl").read_text().splitlines()
     words = ("--cache", "cache", "--encoders", "spectrum", "--set", "epochs=4", "--seed", 7)
@@ -72,6 +74,7 @@ def test_cut_off_training_resumes_with_its_cache(earlier: Path, progress: Record
     assert (earlier / "half" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_cut_off_scoring_run_resumes(earlier: Path, run_mmmos: Run) -> None:
     published = {path.name: path.read_bytes() for path in (earlier / "bulk").glob("part-*")}
     options = ("--shard-size", 3, "--workers", 1, "--model", "model", "--device", "cpu")

@@ -24,6 +24,7 @@ def drawn(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, np.ndarra
     return rng.uniform(0, 10, shape), weights / weights.sum(axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 @given(shape=SHAPES, seed=st.integers(0, 999))
 def test_weights_of_each_axis_sum_to_1(name: str, shape: tuple[int, int, int], seed: int) -> None:
@@ -35,6 +36,7 @@ def test_weights_of_each_axis_sum_to_1(name: str, shape: tuple[int, int, int], s
     np.testing.assert_allclose(weights.sum(axis=0), 1)
 
 
+@pytest.mark.slow
 @given(SHAPES, st.integers(0, 999))
 def test_combination_is_numpys_weighted_average(shape: tuple[int, int, int], seed: int) -> None:
     predictions, weights = drawn(shape, seed)
@@ -47,6 +49,7 @@ def test_combination_is_numpys_weighted_average(shape: tuple[int, int, int], see
             np.testing.assert_allclose(std[:, axis], np.sqrt(variance), atol=1e-12)
 
 
+@pytest.mark.slow
 @given(SHAPES, st.integers(0, 999))
 def test_order_of_members_does_not_matter(shape: tuple[int, int, int], seed: int) -> None:
     predictions, weights = drawn(shape, seed)
@@ -119,7 +122,7 @@ def test_without_pam_the_choice_is_made_on_what_is_given() -> None:
 
 @pytest.mark.slow
 @given(STRATEGY, st.integers(8, 20), st.integers(0, 99))
-def test_the_choice_does_not_hang_on_the_order_of_models_or_clips(name: str, count: int, seed: int) -> None:
+def test_choice_ignores_the_order_of_models_and_clips(name: str, count: int, seed: int) -> None:
     predictions, targets = models(count, 12, seed)
     names = [CONFIGURATIONS[i] if i < 16 else f"other {i}" for i in range(count)]
     rng = np.random.default_rng(seed)
@@ -233,6 +236,7 @@ def test_the_rule_holds_for_predictions_that_rank_as_the_papers(rule: str, count
     assert len(chosen(STRATEGIES["submitted"](*ranked(on_dev), pam=ranked(on_pam), rule=rule))) == count
 
 
+@pytest.mark.slow
 def test_rules_that_leave_nobody_say_so() -> None:
     order = list(range(40))
     with pytest.raises(UsageError, match="no model is among the best on both sets"):

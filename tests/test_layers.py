@@ -65,6 +65,7 @@ def test_every_package_has_a_row():
     assert {module.split(".")[0] for module in MODULES} == set(ROW_OF)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_come_from_rows_above(module: str):
     own = module.split(".")[0]
@@ -72,6 +73,7 @@ def test_imports_come_from_rows_above(module: str):
     assert not {other for other in packages if ROW_OF[other] >= ROW_OF[own]}
 
 
+@pytest.mark.slow
 def test_imports_have_no_cycle():
     graph = {module: imports_of(path) - {module} for module, path in MODULES.items()}
     assert tuple(TopologicalSorter(graph).static_order())  # raises CycleError
@@ -102,16 +104,19 @@ def loaded_by(statement: str) -> set[str]:
 HEAVY = {"torch", "scipy", "pyarrow", "fsspec", "huggingface_hub", "matplotlib", "transformers"}
 
 
+@pytest.mark.slow
 def test_packages_before_the_encoders_do_not_import_torch():
     modules = [module for module in MODULES if module.split(".")[0] in WITHOUT_TORCH]
     assert "torch" not in loaded_by("; ".join(f"import mmmos.{module}" for module in modules))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statement", ["import mmmos", "import mmmos.cli", "import mmmos.audio.isolated"])
 def test_light_imports_load_nothing_heavy(statement: str):
     assert not loaded_by(statement) & HEAVY
 
 
+@pytest.mark.slow
 def test_predictor_imports_no_optional_dependency():
     optional = {"ray", "fastapi", "fsspec", "transformers", "librosa", "matplotlib", "pyarrow"}
     assert not loaded_by("import mmmos.inference.predictor") & optional

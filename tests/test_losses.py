@@ -226,7 +226,7 @@ def test_dcq_is_lowest_at_the_target_plus_its_centred_rank():
 
 
 @pytest.mark.parametrize(("rank", "spread"), [("linear", 1 + 1 / (2 * math.sqrt(math.pi))), ("hinge", 1.0)])
-def test_dcq_linear_spreads_gaussian_predictions_1_28_times_and_hinge_does_not(rank, spread):
+def test_dcq_linear_widens_gaussian_predictions_unlike_hinge(rank, spread):
     t = torch.from_numpy(norm.ppf((np.arange(1000) + 0.5) / 1000))
     scale = torch.tensor(spread, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(dcq(scale * t, t, dcq_rank=rank), scale)
@@ -259,6 +259,7 @@ def test_gradcheck(name, options):
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, t, **options), (p,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), BLIND_TO_OFFSETS)
 @settings(deadline=None, max_examples=40)
 @given(batch=batches(), shift=grid)
@@ -272,6 +273,7 @@ def test_an_offset_goes_unseen(name, options, batch, shift):
 # --- what holds for any batch
 
 
+@pytest.mark.slow
 @every_config
 @settings(deadline=None, max_examples=20)
 @given(batch=batches(labels=grid | st.just(math.nan)), data=st.data())
@@ -340,6 +342,7 @@ def test_axes_are_averaged(name, options, batch):
     torch.testing.assert_close(LOSSES[name](p[:, :1], t[:, :1], **options), each[0])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(batch=batches(min_clips=2))
 def test_zero_at_a_perfect_prediction(batch):
@@ -351,6 +354,7 @@ def test_zero_at_a_perfect_prediction(batch):
     assert ccc(t, t, ccc_moments="mixed").item() == pytest.approx(1 / n, abs=1e-4)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(batch=batches())
 def test_ranges(batch):
@@ -362,6 +366,7 @@ def test_ranges(batch):
     assert dcq(p, t, dcq_rank="hinge") >= 0
 
 
+@pytest.mark.slow
 @every_config
 @settings(deadline=None, max_examples=20)
 @given(batch=batches(min_clips=2))

@@ -61,6 +61,7 @@ def test_toy():
     assert all(type(value) is float for value in utterance_metrics(*TOY).values())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(pair=pairs)
 def test_against_scipy(pair):
@@ -159,6 +160,7 @@ def grouped(values: list[float], systems: list[str]) -> list[float]:
     return [fmean(v for v, s in zip(values, systems, strict=True) if s == name) for name in sorted(set(systems))]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(pair=pairs, data=st.data())
 def test_system_metrics_are_those_of_the_means(pair, data):
@@ -216,6 +218,7 @@ def test_bootstrap_of_a_mean_is_as_wide_as_theory_says():
     assert (low, high) == pytest.approx((error.mean() - half, error.mean() + half), abs=0.05 * half)
 
 
+@pytest.mark.slow
 def test_bootstrap_covers():
     hits = 0
     for seed in range(200):
@@ -225,6 +228,7 @@ def test_bootstrap_covers():
     assert 0.82 <= hits / 200 <= 0.95  # nominal 0.90; a percentile interval of 40 clips is a little narrow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_bootstrap_holds_the_metric_and_repeats(metric):
     p, t = noisy(100)
@@ -236,6 +240,7 @@ def test_bootstrap_holds_the_metric_and_repeats(metric):
     assert low < inner_low < inner_high < high
 
 
+@pytest.mark.slow
 def test_groups_are_drawn_whole():
     p, t = (np.repeat(x, 8) for x in noisy(20))  # 20 songs, 8 clips alike in each
     songs = np.repeat(np.arange(20), 8)
@@ -307,6 +312,7 @@ def test_what_two_models_share_does_not_widen_the_interval():
     assert paired.high - paired.low < 0.4 * math.hypot(*widths)
 
 
+@pytest.mark.slow
 def test_paired_covers():
     hits = 0
     for seed in range(200):
@@ -317,6 +323,7 @@ def test_paired_covers():
     assert 0.80 <= hits / 200 <= 0.95
 
 
+@pytest.mark.slow
 def test_paired_draws_groups_whole():
     a, b, t = (np.repeat(x, 8) for x in two_models(20))
     songs = np.repeat(np.arange(20), 8)

@@ -103,6 +103,7 @@ def test_sdist_is_the_repository_and_nothing_else(unpacked: Path, tracked: set[s
         assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_sdist_passes_its_own_tests(unpacked: Path) -> None:
     source = str(unpacked / "src")
     assert run(unpacked, "-c", "import mmmos; print(mmmos.__file__)", path=source).startswith(source)
@@ -113,6 +114,7 @@ def test_sdist_passes_its_own_tests(unpacked: Path) -> None:
     assert "failed" not in summary
 
 
+@pytest.mark.slow
 def test_wheel_scores_without_source_tree(site: Path, scorer: Predictor, tmp_path: Path) -> None:
     python, sample = str(site / "bin" / "python"), SAMPLES / "speech_clean.flac"
     home = run(tmp_path, "-c", "import mmmos; print(mmmos.__file__)", python=python)

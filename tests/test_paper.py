@@ -131,7 +131,7 @@ def test_an_axis_of_its_own_has_no_printed_number() -> None:
     assert four("IV", "no such row", "Test", "system") == (None,) * 4
 
 
-def test_both_readings_of_the_test_columns_have_the_papers_number() -> None:
+def test_both_readings_of_test_columns_match_the_paper() -> None:
     assert four("IV", "pam_top_1", "Test", "system", "mean_of_axes") == (1.466, 0.944, 0.919, 0.796)
 
 

@@ -43,7 +43,7 @@ def _no_process_is_left() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_every_job_is_done_once_and_what_fails_or_dies_costs_no_other(tmp_path: Path) -> None:
+def test_every_job_runs_once_despite_failures(tmp_path: Path) -> None:
     jobs = ["fails", "a", "exits", "b", "c", "is killed", "d"]
     over = dict(run_in_processes(work, jobs, tmp_path, workers=2))
     assert over == dict.fromkeys("abcd") | {"fails": "ValueError: fails"} | DEATHS
@@ -66,7 +66,7 @@ def test_no_jobs_take_no_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_there_are_no_more_processes_than_jobs_and_none_once_it_is_closed(tmp_path: Path) -> None:
+def test_pool_has_no_spare_processes_and_none_once_closed(tmp_path: Path) -> None:
     running = run_in_processes(work, ["a", "b"], tmp_path, workers=8)
     next(running)
     assert len(multiprocessing.active_children()) == 2
@@ -104,7 +104,8 @@ def all_results(worker: Worker[int, int]) -> list[JobResult[int, int]]:
     return found
 
 
-def test_a_worker_gives_results_in_their_order_and_tells_of_the_way_there() -> None:
+@pytest.mark.slow
+def test_worker_gives_results_in_order_with_progress() -> None:
     with closing(Worker(partial(prepare, "well"))) as worker:
         for number in (4, 3, 8):
             worker.submit(number)
@@ -117,6 +118,7 @@ def test_a_worker_gives_results_in_their_order_and_tells_of_the_way_there() -> N
         assert all_results(worker) == [JobResult(6, 3), JobResult(2, 1)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_between_two_jobs_loses_none() -> None:
     with closing(Worker(partial(prepare, "well"))) as worker:
         worker.submit(4)
@@ -128,6 +130,7 @@ def test_a_worker_that_dies_between_two_jobs_loses_none() -> None:
         assert all_results(worker) == [JobResult(6, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "job", "error", "why"),
     [

@@ -98,6 +98,7 @@ def test_a_row_has_the_documented_columns_in_their_order():
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(), min_size=11, max_size=11))
 def test_a_row_is_json_whatever_the_numbers(numbers):

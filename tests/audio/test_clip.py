@@ -149,7 +149,7 @@ def test_array_subclass_becomes_a_plain_array():
     np.testing.assert_array_equal(kept, STEREO)
 
 
-def test_float64_beyond_float32_is_infinite_under_any_error_state():
+def test_float64_overflow_is_infinite_under_any_error_state():
     with np.errstate(all="raise"):
         assert np.isinf(to_clip(np.array([1e300, 1e-300]), 16_000).samples[0, 0])
 

@@ -94,6 +94,7 @@ def test_xing_that_counts_too_many_frames_is_a_cut():
     assert "truncated" in report.warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tagged", [False, True])
 @pytest.mark.parametrize("xing", [False, True])
 def test_joined_mp3s(tagged, xing):
@@ -426,6 +427,7 @@ def test_archives_are_to_be_unpacked(tmp_path):
 # ── open files and bytes
 
 
+@pytest.mark.slow
 def test_bytes_and_open_files_are_read_as_files_are(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(HEADERS["wav"](0) + pcm_bytes(2.0))

@@ -65,6 +65,7 @@ def error_of(decoder: IsolatedDecoder, clip: Clip, rates: tuple[int, ...] = RATE
     return caught.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["speech_phone.wav", "music_lowrate.mp3", "music_tabla.m4a", "sound_clean.opus"])
 def test_the_child_gives_what_this_process_gives(decoder, name):
     for start, end in [(0.0, None), (1.25, 3.5)]:
@@ -87,6 +88,7 @@ def test_bytes_without_a_temporary_folder_are_one_clear_error(decoder, monkeypat
     assert "TMPDIR" in str(error_of(decoder, Clip("upload.wav", data=b"RIFF")))
 
 
+@pytest.mark.slow
 def test_fork_starts_a_child_of_its_own(decoder, clip):
     assert_decodes(decoder, clip)
     child = decoder.process
@@ -104,6 +106,7 @@ def test_fork_starts_a_child_of_its_own(decoder, clip):
     assert decoder.process is child
 
 
+@pytest.mark.slow
 def test_default_timeout_of_sockets_does_not_count(clip):
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(5)
@@ -114,6 +117,7 @@ def test_default_timeout_of_sockets_does_not_count(clip):
         socket.setdefaulttimeout(before)
 
 
+@pytest.mark.slow
 def test_one_child_serves_clip_after_clip(decoder, clip):
     assert_decodes(decoder, clip)
     child = decoder.process
@@ -122,6 +126,7 @@ def test_one_child_serves_clip_after_clip(decoder, clip):
     assert decoder.process is child
 
 
+@pytest.mark.slow
 def test_cuts_under_way_at_once_do_not_mix(decoder, clip, make_file):
     other = Clip("other", str(make_file("other.wav", seconds=3, rate=8_000)))
     first = decoder.cut(clip, RATES, 0.1)
@@ -169,6 +174,7 @@ def test_a_header_is_told_without_decoding(decoder, tmp_path):
     assert error_of(decoder, Clip("a", str(path))).code == "non_finite_audio"
 
 
+@pytest.mark.slow
 def test_a_probe_that_fails_costs_no_other_clip(decoder, clip, fifo, tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("no sound in here")
@@ -188,6 +194,7 @@ def test_a_probe_that_fails_costs_no_other_clip(decoder, clip, fifo, tmp_path):
     assert_decodes(decoder, clip)
 
 
+@pytest.mark.slow
 def test_one_child_answers_probes_and_cuts_in_turn(decoder, clip):
     assert_decodes(decoder, clip)
     child = decoder.process
@@ -204,6 +211,7 @@ def test_names_reach_the_child_whatever_they_are(decoder, clip, name):
     assert_decodes(decoder, Clip(path, path))
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_given_up(decoder, clip, fifo):
     assert_decodes(decoder, clip)
     child = decoder.process
@@ -215,6 +223,7 @@ def test_a_decoder_that_hangs_is_given_up(decoder, clip, fifo):
     assert_decodes(decoder, clip)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_is_replaced(decoder, clip, fifo):
     decoder.start()
 
@@ -230,6 +239,7 @@ def test_a_decoder_that_crashes_is_replaced(decoder, clip, fifo):
     assert_decodes(decoder, clip)
 
 
+@pytest.mark.slow
 def test_a_child_lost_between_two_clips_is_no_fault_of_the_next(decoder, clip):
     assert_decodes(decoder, clip)
     decoder.process.kill()
@@ -237,6 +247,7 @@ def test_a_child_lost_between_two_clips_is_no_fault_of_the_next(decoder, clip):
     assert_decodes(decoder, clip)
 
 
+@pytest.mark.slow
 def test_a_clip_left_midway_does_not_reach_into_the_next(decoder, clip):
     windows = decoder.cut(clip, RATES, 0.1)
     assert next(windows).end_time == 10
@@ -254,6 +265,7 @@ def test_a_report_that_is_taken_ends_the_clip(decoder, clip):
     assert decoder.process is child
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_not_for_the_child(decoder, clip):
     assert_decodes(decoder, clip)
     child = decoder.process
@@ -278,7 +290,7 @@ def test_damage_that_an_mp3_decoder_only_mutters_about_is_told(decoder, make_fil
         assert ("decode_warnings" in report.warnings) == warned
 
 
-def test_what_an_mp3_decoder_says_of_what_is_no_mp3_is_no_warning(decoder, tmp_path):
+def test_decoder_messages_on_other_formats_are_not_warnings(decoder, tmp_path):
     (tmp_path / "a.mp3").write_bytes((SAMPLES / "music_tabla.m4a").read_bytes())
     *_, report = decoder.cut(Clip("a", str(tmp_path / "a.mp3")), RATES, 0.1)
     *_, same = decoder.cut(Clip("a", str(SAMPLES / "music_tabla.m4a")), RATES, 0.1)
@@ -286,6 +298,7 @@ def test_what_an_mp3_decoder_says_of_what_is_no_mp3_is_no_warning(decoder, tmp_p
     assert "decode_warnings" not in report.warnings
 
 
+@pytest.mark.slow
 def test_the_child_is_gone_once_closed(clip):
     with IsolatedDecoder() as decoder:
         assert_decodes(decoder, clip)
@@ -296,6 +309,7 @@ def test_the_child_is_gone_once_closed(clip):
     decoder.close()
 
 
+@pytest.mark.slow
 def test_a_closed_decoder_can_be_used_again(clip):
     decoder = IsolatedDecoder()
     decoder.start()
@@ -304,6 +318,7 @@ def test_a_closed_decoder_can_be_used_again(clip):
     decoder.close()
 
 
+@pytest.mark.slow
 def test_a_decoder_that_is_forgotten_leaves_no_child(clip):
     decoder = IsolatedDecoder()
     assert_decodes(decoder, clip)
@@ -411,7 +426,7 @@ def test_a_process_that_ends_without_closing_says_nothing(clip):
 
 
 @pytest.mark.slow
-def test_the_child_ends_when_its_parent_is_killed_even_if_it_hangs(clip, fifo):
+def test_hanging_child_ends_with_its_killed_parent(clip, fifo):
     script = (
         "import os, signal, sys\n"
         "from mmmos.audio.clip import Clip\n"

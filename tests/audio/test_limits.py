@@ -52,7 +52,7 @@ def test_within_scale_passes_blocks_on_as_they_are() -> None:
     assert len(list(within_scale(iter([empty]), RATE))) == 1
 
 
-def test_within_scale_looks_for_the_peak_in_what_follows_a_quiet_beginning() -> None:
+def test_within_scale_finds_a_peak_after_a_quiet_beginning() -> None:
     source = blocks_of(0.5, 4.1, 300.0, 20_000.0, 5.0)
     given = within_scale(source, RATE)
     assert len(next(given)) == 1_000
@@ -75,7 +75,7 @@ def test_within_scale_does_not_read_on_to_the_end_of_a_long_clip() -> None:
     assert count == SCAN_SECONDS
 
 
-def test_level_errors_are_audio_errors_and_value_errors_after_pickling() -> None:
+def test_level_errors_keep_their_types_after_pickling() -> None:
     error = pickle.loads(pickle.dumps(LevelError("too loud")))
     assert (type(error), str(error), error.code) == (LevelError, "too loud", "not_normalized")
     assert isinstance(error, AudioError)

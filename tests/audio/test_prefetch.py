@@ -23,8 +23,6 @@ from mmmos.inference.predictor import Predictor
 from tests.sounds import SAMPLES, music
 from tests.toys import ToyEncoder, toy_member, toy_model
 
-pytestmark = pytest.mark.slow  # processes of its own
-
 RATES = (16_000, 24_000)
 
 Item = Window | ClipReport | AudioError
@@ -88,6 +86,7 @@ def plain(item: Item) -> tuple[Any, ...]:
     return item.start_time, item.end_time, item.silent, {rate: wave.tobytes() for rate, wave in item.waves.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_windows_come_as_if_cut_one_after_the_other(mixed: list[Clip], count: int) -> None:
     with PrefetchingDecoder(count) as decoders:
@@ -98,6 +97,7 @@ def test_windows_come_as_if_cut_one_after_the_other(mixed: list[Clip], count: in
         assert [plain(item) for item in theirs] == [plain(item) for item in ours]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy_encoder")
 @pytest.mark.parametrize("segments", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -113,6 +113,7 @@ def test_scores_are_those_of_one_after_the_other(mixed: list[Clip], segments: bo
     assert {row["status"] for row in rows[0]} == {"ok", "error"}
 
 
+@pytest.mark.slow
 def test_children_serve_one_list_after_the_other(decoders: PrefetchingDecoder, mixed: list[Clip]) -> None:
     for _ in range(2):
         assert len([all_of(*pair) for pair in decoders.cut(mixed, RATES, 0.1)]) == len(mixed)
@@ -122,6 +123,7 @@ def test_children_serve_one_list_after_the_other(decoders: PrefetchingDecoder, m
     assert all(child is not None and child.poll() is None for child in children)
 
 
+@pytest.mark.slow
 def test_what_waits_is_bounded_whatever_the_lengths(
     decoders: PrefetchingDecoder, make_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +176,7 @@ class Impatient(IsolatedDecoder):
         return super().cut(clip, rates, min_seconds)
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_costs_its_clip_alone(
     decoders: PrefetchingDecoder, make_file: Callable[..., Path], stuck: Clip
 ) -> None:
@@ -194,6 +197,7 @@ def has_open(decoder: IsolatedDecoder, path: str | None) -> bool:
     return any(os.path.realpath(file) == path for file in Path(f"/proc/{decoder.process.pid}/fd").iterdir())
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_costs_its_clip_alone(
     decoders: PrefetchingDecoder, make_file: Callable[..., Path], stuck: Clip
 ) -> None:
@@ -214,6 +218,7 @@ def test_a_child_that_dies_costs_its_clip_alone(
     assert "-9" in str(found[0][1][-1])
 
 
+@pytest.mark.slow
 def test_it_ends_promptly_when_the_consumer_stops(
     make_file: Callable[..., Path], stuck: Clip, decoders: PrefetchingDecoder
 ) -> None:
@@ -234,6 +239,7 @@ def test_it_ends_promptly_when_the_consumer_stops(
     assert [len(all_of(*pair)[1]) for pair in decoders.cut([good, good], RATES, 0.1)] == [2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy_encoder")
 def test_a_stream_left_midway_leaves_nothing_running(make_file: Callable[..., Path], stuck: Clip) -> None:
     good, children = Clip("good", str(make_file("good.wav"))), children_of(os.getpid())
@@ -247,6 +253,7 @@ def test_a_stream_left_midway_leaves_nothing_running(make_file: Callable[..., Pa
     assert children_of(os.getpid()) == children
 
 
+@pytest.mark.slow
 def test_windows_left_do_not_reach_into_the_next_clip(
     decoders: PrefetchingDecoder, make_file: Callable[..., Path]
 ) -> None:
@@ -259,6 +266,7 @@ def test_windows_left_do_not_reach_into_the_next_clip(
             items.close()  # type: ignore[attr-defined]  # a generator
 
 
+@pytest.mark.slow
 def test_two_lists_at_once_do_not_mix(decoders: PrefetchingDecoder, make_file: Callable[..., Path]) -> None:
     ones, others = (
         [Clip(f"{rate}", str(make_file(f"{rate}-{i}.wav", rate=rate))) for i in range(6)] for rate in (8_000, 12_000)
@@ -271,9 +279,8 @@ def test_two_lists_at_once_do_not_mix(decoders: PrefetchingDecoder, make_file: C
             assert str(report.info.sample_rate) == clip.id
 
 
-def test_what_is_wrong_with_a_list_comes_after_the_clips_before_it(
-    decoders: PrefetchingDecoder, make_file: Callable[..., Path]
-) -> None:
+@pytest.mark.slow
+def test_list_error_follows_the_clips_before_it(decoders: PrefetchingDecoder, make_file: Callable[..., Path]) -> None:
     good = Clip("good", str(make_file("good.wav")))
 
     def listed() -> Iterator[Clip]:
@@ -300,6 +307,7 @@ def test_an_error_that_nobody_foresaw_is_raised_in_the_consumer(
     cuts.close()  # type: ignore[attr-defined]  # a generator
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy_encoder")
 def test_clips_that_never_end_are_taken_as_they_are_needed(make_file: Callable[..., Path]) -> None:
     good = Clip("good", str(make_file("good.wav", seconds=0.3)))
@@ -314,6 +322,7 @@ def test_clips_that_never_end_are_taken_as_they_are_needed(make_file: Callable[.
         stream.close()  # type: ignore[attr-defined]  # a generator
 
 
+@pytest.mark.slow
 def test_a_toy_hears_the_same(toy_encoder: ToyEncoder, tmp_path: Path) -> None:
     """Thirty clips of other lengths, in their order."""
     paths = []

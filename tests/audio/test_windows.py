@@ -53,6 +53,7 @@ def test_windows_equal_the_whole_signal_resampled_at_once(rate):
     assert report.duration == len(wave) / rate
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     samples=st.integers(400, 180_000) | st.sampled_from([40_000, 80_000, 80_001, 80_399]), start=st.integers(0, 90_000)
@@ -74,7 +75,7 @@ def test_windows_tile_the_stretch(samples, start):
         assert len(window.waves[wanted]) == round((window.end_time - window.start_time) * wanted)
 
 
-def test_a_last_stretch_that_is_too_short_is_left_out_and_still_counted():
+def test_short_last_part_is_left_out_and_counted():
     clip = to_clip(music(20.05), 16_000)
     windows, report = cut_all(clip, min_seconds=0.1)
     assert [window.end_time for window in windows] == [10, 20]
@@ -103,6 +104,7 @@ def test_channels_are_averaged():
     assert report.info.channels == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.flac"])
 def test_a_stretch_is_cut_like_a_clip_of_its_own(make_file, name):
     path = str(make_file(name, seconds=14, rate=44_100))
@@ -146,6 +148,7 @@ def test_a_stretch_that_ends_late_is_clamped(make_file, end, warned):
     assert windows[-1].end_time == report.end_time == report.duration == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", ODD_RATES)
 def test_odd_rates_have_the_right_length(make_file, rate):
     windows, report = cut_all(Clip("a", str(make_file("a.wav", seconds=1.5, rate=rate))))
@@ -155,6 +158,7 @@ def test_odd_rates_have_the_right_length(make_file, rate):
     assert np.corrcoef(windows[0].waves[16_000], expected)[0, 1] > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [44_101, 384_000])
 def test_memory_holds_a_window_and_a_block_however_long_the_clip(rate):
     def peak(seconds: int) -> int:
@@ -242,6 +246,7 @@ def test_a_tail_just_as_long_as_the_shortest_clip_is_kept():
 EDGE_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 44_101, 48_000, 96_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", EDGE_RATES)
 @pytest.mark.parametrize("kind", ["array", "tensor", "wav", "flac", "m4a", "segment"])
 def test_sound_that_stops_at_the_edge_of_a_window_leaves_silence(tmp_path, kind, rate):
@@ -268,7 +273,7 @@ def test_sound_that_stops_at_the_edge_of_a_window_leaves_silence(tmp_path, kind,
     assert "partly_silent" in report.warnings
 
 
-def test_sound_that_begins_in_the_last_samples_of_a_window_is_no_silence():
+def test_sound_in_the_last_samples_is_not_silence():
     wave = np.concatenate([np.zeros(440_990, np.float32), music(5, 44_100)])
     assert [window.silent for window in cut_all(to_clip(wave, 44_100))[0]] == [False, False]
 
@@ -296,6 +301,7 @@ def faulty_parts(rate: int) -> list[np.ndarray]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [16_000, 32_000])
 def test_a_window_has_the_warnings_of_a_clip_of_its_own(rate):
     parts = faulty_parts(rate)
@@ -308,6 +314,7 @@ def test_a_window_has_the_warnings_of_a_clip_of_its_own(rate):
     assert report.file_warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0.0, 3.1])
 @pytest.mark.parametrize("rate", [11_025, 16_000])
 def test_a_clip_has_the_warnings_of_its_signal_in_one_piece(rate, start):

@@ -43,6 +43,7 @@ def expected(clip_id: str) -> str | None:
 NAMES = st.lists(st.sampled_from(["a", "b.wav", "empty", "kills", "raises"]), max_size=14)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     names=NAMES,
@@ -186,6 +187,7 @@ class HangingWorkers(FakeWorkers):
         return [Running(job) for job in self.waiting if self.hangs(job)]
 
 
+@pytest.mark.slow
 def test_run_gives_up_a_clip_that_hangs(tmp_path):
     store = open_store(tmp_path)
     plan = planned(store, ["a", "b", "hangs", "c", "d", "e", "f"])
@@ -217,6 +219,7 @@ def test_run_blames_only_the_shard_that_hangs(tmp_path):
     assert store.names("_run/deaths") == ["00000.json"]
 
 
+@pytest.mark.slow
 def test_run_ends_after_many_failures_in_a_row(tmp_path):
     store = open_store(tmp_path)
     names = ["kills"] * 40

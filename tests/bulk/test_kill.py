@@ -43,7 +43,7 @@ def _no_process_is_left() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_clip_that_kills_its_worker_gets_a_row_and_costs_one_shard(tmp_path):
+def test_clip_that_kills_its_worker_gets_a_row(tmp_path):
     store, log = open_store(tmp_path / "run"), tmp_path / "log"
     task = ToyTask(str(log))
     names = [*"abcdefghij", "kills", *"klmnop", "raises"]
@@ -87,6 +87,7 @@ def test_a_worker_that_the_system_kills_costs_at_most_its_shard(tmp_path):
     assert sum(Counter(touched(log)).values()) - CLIPS <= SHARD * len(killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("starts", "why"), [("raises", "RuntimeError: no such weights"), ("dies", "status -9, 3 times")]
 )
@@ -100,7 +101,7 @@ def test_a_worker_that_cannot_start_is_no_clips_fault(tmp_path, starts, why):
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_ends_the_run_once_nothing_else_is_left(tmp_path):
+def test_hanging_worker_ends_the_run_at_last(tmp_path):
     store = open_store(tmp_path)
     task = ToyTask()
     plan = make_plan(store, clips_named("hangs", "b", "c"), task.describe(), 1)
@@ -189,7 +190,7 @@ def command(tmp_path: Path) -> Iterator[Command]:
 
 
 @pytest.mark.slow
-def test_a_run_whose_driver_and_workers_are_killed_is_the_run_that_was_left_alone(
+def test_killed_run_resumes_to_the_same_rows(
     tmp_path: Path, command: Command, run_mmmos: Callable[..., tuple[int, str, str]]
 ) -> None:
     assert run_mmmos(*command.words("calm"))[0] == 1  # one clip is empty

@@ -47,6 +47,7 @@ CLIPS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.lists(CLIPS, max_size=12), st.integers(1, 5), st.integers(1, 3))
 def test_what_was_listed_is_kept_whatever_the_sizes(tmp_path_factory, clips, size, in_a_file):

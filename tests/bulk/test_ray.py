@@ -98,9 +98,7 @@ def run(store: Store, plan: Plan, task: Any, address: str, workers: int | None =
 
 
 @pytest.mark.slow
-def test_two_machines_publish_what_is_published_without_processes_whatever_is_in_the_list(
-    machines: Machines, tmp_path: Path
-):
+def test_two_machines_publish_what_one_process_does(machines: Machines, tmp_path: Path):
     names = [*"abcdefgh", "kills", "empty", "raises", *"ijk"]
     task, stores = ToyTask(), [open_store(tmp_path / name) for name in ("ray", "here")]
     for store in stores:
@@ -164,7 +162,7 @@ def start(*words: object) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_takes_its_workers_along_and_the_same_command_goes_on(
+def test_killed_driver_ends_its_workers_and_the_run_resumes(
     machines: Machines, make_file: Callable[..., Path], tmp_path: Path
 ):
     model, audio, listed = tiny_model(tmp_path / "model"), make_file("a.wav", seconds=25.0), tmp_path / "list.jsonl"
@@ -239,6 +237,7 @@ def test_ray_workers_report_a_cluster_that_cannot_work(
         run(store, other, task, machines.address)
 
 
+@pytest.mark.slow
 def test_ray_workers_refuse_an_address_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store, task = open_store(tmp_path), ToyTask()
     plan = make_plan(store, clips_named("a"), task.describe())

@@ -127,7 +127,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.slow
-def test_a_run_on_a_full_disk_ends_and_goes_on_once_there_is_space(tmp_path: Path):
+def test_run_resumes_after_a_full_disk(tmp_path: Path):
     if not can_mount():
         pytest.skip("this machine lets nobody mount a small disk")
     clips = [str(SAMPLES / "music_clean.flac")] * 12

@@ -79,6 +79,7 @@ NAMES = st.sampled_from(["part-0", "part-1", "_run/run.json", "_run/commits/0", 
 STEPS = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=9)), max_size=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["local", "memory"], indirect=True)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
@@ -86,6 +87,7 @@ def test_a_store_holds_what_a_dictionary_would(store: Store, steps: list[tuple[s
     check_as_dictionary(open_store(f"{store.url}/{secrets.token_hex(4)}"), steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["s3"], indirect=True)
 @settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
@@ -109,6 +111,7 @@ def check_as_dictionary(store: Store, steps: list[tuple[str, bytes | None]]) -> 
     assert {name: store.read(name) for name in expected} == expected
 
 
+@pytest.mark.slow
 def test_many_who_publish_the_same_at_once_leave_it_whole(store: Store):
     data, seen = secrets.token_bytes(100_000), []
     store.publish("part", data)
@@ -172,7 +175,7 @@ with mock.patch("os.replace", side_effect=lambda *names: os.kill(os.getpid(), si
 
 
 @pytest.mark.parametrize("name", ["part-0", "_run/commits/0"])
-def test_what_a_killed_process_left_half_written_is_no_file_and_goes_when_its_time_is_over(tmp_path: Path, name: str):
+def test_partial_file_of_a_killed_process_is_removed_later(tmp_path: Path, name: str):
     assert subprocess.run([sys.executable, "-c", HALF_WRITTEN, tmp_path, name]).returncode == -signal.SIGKILL
     store = open_store(tmp_path)
     folder = os.path.dirname(name)
@@ -267,12 +270,13 @@ def test_objects_need_no_lock_and_leave_nothing_half_written(s3: str):
     assert store.names("") == ["a"]
 
 
-def test_a_bucket_that_is_not_there_is_an_os_error_with_the_address(s3: str):
+def test_missing_bucket_is_an_os_error_with_its_address(s3: str):
     with pytest.raises(OSError, match=rf"bucket does not exist.*{s3}-none/run/a"):
         open_store(f"{s3}-none/run").publish("a", b"1")
 
 
-def test_a_server_that_is_not_there_is_an_os_error_with_the_address(s3: str):
+@pytest.mark.slow
+def test_missing_server_is_an_os_error_with_its_address(s3: str):
     code = "from mmmos.bulk.stores import *\nopen_store('s3://bucket/run').publish('a', b'1')"
     nobody = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=nobody, capture_output=True, text=True)

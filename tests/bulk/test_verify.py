@@ -182,6 +182,7 @@ def test_damage_of_each_kind_is_found_and_named(store: Store, kind: str):
     assert len(found) == 1 or found[1:] == ["shard 1 is not done"] or "list" in kind or kind == "another id"
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_no_byte_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
@@ -234,7 +235,7 @@ def test_a_damaged_list_is_no_reason_to_do_parts_again(store: Store):
     assert verify(store).remove == ["_run/clips-00000.parquet"]
 
 
-def test_parts_are_read_several_at_a_time_and_a_file_of_the_list_once(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_parts_are_read_in_parallel_and_the_list_once(store: Store, monkeypatch: pytest.MonkeyPatch):
     for module in ("plan", "verify"):
         monkeypatch.setattr(f"mmmos.bulk.{module}.SHARDS_PER_FILE", 4)
     whole(store, clips_named(*"abcdefghij"), shard_size=1)
@@ -345,7 +346,7 @@ def scored(store: Store, shard_size: int = 5, done: Sequence[int] | None = None)
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 @pytest.mark.parametrize("shard_size", [1, 5, 100])
-def test_one_file_of_the_parts_is_what_the_run_without_parts_writes(tmp_path: Path, kind: str, shard_size: int):
+def test_merged_file_equals_a_run_without_parts(tmp_path: Path, kind: str, shard_size: int):
     store = open_store(tmp_path / "run")
     scored(store, shard_size)
     assert verify(store).faults == []
@@ -356,7 +357,7 @@ def test_one_file_of_the_parts_is_what_the_run_without_parts_writes(tmp_path: Pa
     assert (tmp_path / f"merged.{kind}").read_bytes() == (tmp_path / f"direct.{kind}").read_bytes()
 
 
-def test_the_parts_are_read_as_one_table_by_those_who_read_folders(tmp_path: Path):
+def test_parts_folder_reads_as_one_table(tmp_path: Path):
     store = open_store(tmp_path / "run")
     scored(store)
     (tmp_path / "run" / ".part-00000.parquet.12345678.part").write_bytes(b"half of a part")
@@ -365,7 +366,8 @@ def test_the_parts_are_read_as_one_table_by_those_who_read_folders(tmp_path: Pat
     assert table.schema.remove_metadata() == table_schema()
 
 
-def test_no_thread_is_left_that_could_abort_the_process_as_it_ends(tmp_path: Path):
+@pytest.mark.slow
+def test_no_thread_remains_at_exit(tmp_path: Path):
     store = open_store(tmp_path / "run")
     scored(store)
     code = (
@@ -392,7 +394,7 @@ def test_an_incomplete_run_is_refused_unless_that_is_wanted(tmp_path: Path):
     assert ids == [clip.id for shard in (0, 2) for clip in CLIPS[5 * shard : 5 * shard + 5]]
 
 
-def test_a_shard_whose_commit_is_damaged_is_left_out_like_one_that_is_not_done(tmp_path: Path):
+def test_merge_leaves_out_a_shard_with_damaged_commit(tmp_path: Path):
     store = open_store(tmp_path / "run")
     scored(store)
     store.publish(commit_name(1), b'{"shard": 1')
@@ -444,6 +446,7 @@ def test_rows_of_another_task_come_through_as_they_are(store: Store, tmp_path: P
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_many_parts_take_no_more_memory_than_few(tmp_path: Path, kind: str):
     def peak(shards: int) -> int:
@@ -464,6 +467,7 @@ def test_many_parts_take_no_more_memory_than_few(tmp_path: Path, kind: str):
 # ── commands
 
 
+@pytest.mark.slow
 def test_the_commands_say_it_with_their_exit_status(run_mmmos, tmp_path: Path):
     store = open_store(tmp_path / "run")
     plan = scored(store, done=[0, 1])
@@ -536,7 +540,8 @@ def test_merge_refuses_unknown_columns(store: Store, tmp_path: Path):
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_merge_never_replaces_a_part_and_a_file_only_with_overwrite(run_mmmos, tmp_path: Path):
+@pytest.mark.slow
+def test_merge_replaces_files_only_with_overwrite(run_mmmos, tmp_path: Path):
     scored(open_store(tmp_path / "run"))
     part = tmp_path / "run" / part_name(1)
     (tmp_path / "soft.parquet").symlink_to(part)

@@ -90,7 +90,7 @@ def test_earlier_work_has_no_part_in_the_rate():
     assert lines_of(work) == ["mmmos: training: 70 %, 1 min left"]
 
 
-def test_a_terminal_has_a_bar_for_each_stage_that_is_gone_at_the_end():
+def test_terminal_has_a_temporary_bar_for_each_stage():
     out, clock = Terminal(), Clock()
     with ConsoleProgress(Console(file=out, width=100), clock) as progress:
         progress.start("encoding", 4)

@@ -77,6 +77,7 @@ def test_clips_without_a_row_and_rows_without_a_clip_are_counted(run: Run, label
     assert "4 of 24 clips have no score" in err
 
 
+@pytest.mark.slow
 def test_two_files_are_compared_on_the_same_clips(run: Run, labels: np.ndarray, tmp_path: Path):
     rng = np.random.default_rng(1)
     write(tmp_path / "a.csv", labels + 0.1 * rng.standard_normal(labels.shape))
@@ -96,6 +97,7 @@ def test_two_files_are_compared_on_the_same_clips(run: Run, labels: np.ndarray, 
     assert one["low"] < one["difference"] < one["high"] < 0
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_both_tables(run: Run, labels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "a.csv", labels)
     terminal(monkeypatch)
@@ -121,6 +123,7 @@ def test_a_model_against_a_file(run: Run, make_file: Callable[..., Path], tmp_pa
     assert "no clip has a label of CE" in err
 
 
+@pytest.mark.slow
 def test_plot_has_no_mse_where_scales_differ(run: Run, tmp_path: Path):
     lines = [f"{i}.wav,{i * 10}" for i in range(8)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,PQ", *lines]))
@@ -219,6 +222,7 @@ def linked(labels: np.ndarray, tmp_path: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["-o", "--plot"])
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
 def test_evaluate_never_replaces_an_input(
@@ -235,6 +239,7 @@ def test_evaluate_never_replaces_an_input(
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == linked
 
 
+@pytest.mark.slow
 def test_evaluate_replaces_a_file_only_with_overwrite(run: Run, labels: np.ndarray, tmp_path: Path):
     write(tmp_path / "a.csv", labels + 0.5)
     for option, name in (("-o", "old.json"), ("--plot", "old.svg")):

@@ -31,6 +31,7 @@ def rows(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_score_prints_rows_to_stdout_and_notes_to_stderr(run, make_file):
     status, out, err = run("score", make_file("a.wav"))
     (row,) = rows(out)
@@ -42,6 +43,7 @@ def test_score_prints_rows_to_stdout_and_notes_to_stderr(run, make_file):
     assert "not calibrated" in err
 
 
+@pytest.mark.slow
 def test_a_bad_clip_costs_exit_status_1_and_no_other_clip(run, make_file, tmp_path):
     (tmp_path / "b.wav").write_bytes(b"")
     status, out, err = run("score", make_file("a.wav"), tmp_path / "b.wav", make_file("c.wav"))
@@ -85,6 +87,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(run, words, tmp_path, mo
     assert next(word for word in (*words, "Missing") if str(word).strip("./-") in err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
 def test_rows_go_to_a_file_of_the_kind_its_name_says(run, make_file, tmp_path, name):
     status, out, _ = run("score", make_file("a.wav"), make_file("b.wav"), "-o", tmp_path / name)
@@ -101,7 +104,7 @@ def test_rows_go_to_a_file_of_the_kind_its_name_says(run, make_file, tmp_path, n
 
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["rows/", "rows"])
-def test_rows_of_many_clips_go_to_a_folder_and_the_same_command_goes_on(run, make_file, tmp_path, output):
+def test_rows_go_to_a_folder_and_the_command_resumes(run, make_file, tmp_path, output):
     files = [make_file(f"{name}.wav") for name in "abc"]
     run("score", *files, "-o", tmp_path / "rows.jsonl")
     words = ("score", *files, "-o", f"{tmp_path}/{output}", "--workers", 1, "--shard-size", 2)
@@ -137,6 +140,7 @@ def test_an_input_is_never_replaced_by_rows(run, make_file, tmp_path, monkeypatc
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
 def test_an_output_is_replaced_only_with_overwrite(run, make_file, tmp_path, name):
     clip, out = make_file("a.wav"), tmp_path / name
@@ -155,6 +159,7 @@ def test_a_run_is_never_written_among_the_clips(run, make_file, tmp_path):
     assert list(tmp_path.iterdir()) == [clip]
 
 
+@pytest.mark.slow
 def test_a_second_run_with_one_output_is_refused(run, make_file, tmp_path):
     clip, out = make_file("a.wav"), tmp_path / "rows.jsonl"
     with locked(out):
@@ -164,6 +169,7 @@ def test_a_second_run_with_one_output_is_refused(run, make_file, tmp_path):
     assert run("score", clip, "-o", out)[0] == 0
 
 
+@pytest.mark.slow
 def test_resume_scores_only_what_is_missing(run, make_file, tmp_path):
     files = [make_file(f"{name}.wav") for name in "abc"]
     out = tmp_path / "rows.jsonl"
@@ -235,6 +241,7 @@ def test_train_fills_no_folder_of_its_inputs(run, make_file, tmp_path, monkeypat
     assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["<", ">>", "2>>"])
 def test_redirected_file_is_never_an_output(make_file, tmp_path, stream):
     clip, target = make_file("a.wav"), tmp_path / "rows.jsonl"
@@ -246,6 +253,7 @@ def test_redirected_file_is_never_an_output(make_file, tmp_path, stream):
     assert target.read_text().startswith(f"{clip}\n")
 
 
+@pytest.mark.slow
 def test_audiobox_format_is_four_keys_a_line_in_input_order(run, make_file):
     _, out, _ = run("score", make_file("a.wav"), "missing.wav", "--format", "audiobox")
     good, bad = rows(out)
@@ -253,12 +261,14 @@ def test_audiobox_format_is_four_keys_a_line_in_input_order(run, make_file):
     assert set(bad.values()) == {None}
 
 
+@pytest.mark.slow
 def test_segments_tile_the_clip(run, make_file):
     _, out, _ = run("score", make_file("a.wav", seconds=23.0), "--segments")
     found = rows(out)
     assert [(row["start_time"], row["end_time"]) for row in found] == [(0, 10), (10, 20), (20, 23)]
 
 
+@pytest.mark.slow
 def test_paths_come_from_standard_input(run, make_file, monkeypatch):
     typed = f"{make_file('a.wav')}\n\n{make_file('b.wav')}\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
@@ -357,7 +367,7 @@ def test_a_reader_that_leaves_early_is_no_error(make_file):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_descriptors_and_a_folder_for_temporary_files_that_is_gone_cost_nothing(make_file, tmp_path, closed):
+def test_closed_descriptors_and_missing_tmpdir_are_harmless(make_file, tmp_path, closed):
     clip, out = make_file("a.wav"), tmp_path / "rows.jsonl"
     command = f"TMPDIR={tmp_path}/gone {sys.executable} -m mmmos score {clip} -o {out} {closed}"
     assert subprocess.run(command, shell=True, check=False).returncode == 0

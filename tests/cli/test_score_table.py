@@ -27,7 +27,7 @@ def table(*scores: Scores, columns: int = 80, segments: bool = False, **options:
     return out.getvalue().removesuffix("\n").split("\n")
 
 
-def test_scores_that_no_ratings_stand_behind_are_marked_and_the_mark_explained():
+def test_scores_without_ratings_are_marked_and_explained():
     scores = Scores(10, 2, 3, 4, id="a.wav", domain="speech", CE_basis="derived", CU_basis="human", warnings=("short",))
     _, line, mark = table(scores)
     assert line.split() == ["a.wav", "4.00", "3.00", "~10.00", "2.00", "speech,", "short"]
@@ -61,7 +61,7 @@ def test_short_names_leave_no_gap_on_a_wide_terminal():
     assert line.index("4.00") < 30
 
 
-def test_a_clip_without_scores_has_dashes_and_one_with_an_error_its_message():
+def test_row_without_scores_has_dashes_or_its_error():
     _, silent, failed = table(
         Scores(id="a.wav", warnings=("silent",)),
         Scores(id="b.wav", error=ClipError("not_found", "no such file: b.wav")),
@@ -85,6 +85,7 @@ def test_a_segment_is_named_by_its_times():
 NAMES = st.text() | st.binary().map(os.fsdecode) | st.text("日本語🎵é/e\u0301", min_size=1, max_size=80)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(NAMES, NAMES, st.sampled_from([40, 60, 80, 120]), st.booleans(), st.booleans())
 @example("あ" * 40 + ".wav", "a.wav", 60, True, True)

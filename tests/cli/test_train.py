@@ -24,8 +24,6 @@ from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted
 from tests.sounds import music
 
-pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
-
 Run = Callable[..., tuple[int, str, str]]
 
 EXPERIMENT = """
@@ -107,6 +105,7 @@ def test_help_names_the_presets_that_there_are(run: Run) -> None:
     assert all(name in out for name in PRESETS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -182,6 +181,7 @@ def test_lists_that_no_model_can_be_trained_on(run: Run, text: str, said: str) -
     assert not Path("m").exists()
 
 
+@pytest.mark.slow
 def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Path]) -> None:
     words = ("train", "ratings.csv", "-o", "model", "--encoders", "spectrum", "--set", "epochs=3", "--set", "loss=ccc")
     status, out, err = run(*words)
@@ -204,6 +204,7 @@ def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Pa
     assert Path("model/model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_train_stratifies_its_split_by_a_column(run: Run, clips: list[Path]) -> None:
     codecs = ["mp3"] * 5 + ["aac"] * 6 + ["opus"]
     lines = [f"{path.name},{i / 2 + 2},{codec}" for i, (path, codec) in enumerate(zip(clips, codecs, strict=True))]
@@ -216,6 +217,7 @@ def test_train_stratifies_its_split_by_a_column(run: Run, clips: list[Path]) -> 
     assert "1 of 3 values of codec is too small to be divided: opus (1 clip, 1 group; not held out)" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [0o022, 0o077], ids=oct)
 def test_every_file_that_is_written_follows_the_umask(run: Run, clips: list[Path], mask: int) -> None:
     inputs = set(Path().rglob("*"))
@@ -238,6 +240,7 @@ def test_every_file_that_is_written_follows_the_umask(run: Run, clips: list[Path
     assert (wrong, narrow) == ({}, [])
 
 
+@pytest.mark.slow
 def test_train_after_extract_encodes_nothing(run: Run, clips: list[Path]) -> None:
     status, out, err = run("extract", ".", "--cache", "c", "--encoders", "spectrum")
     assert (status, "2 files without an audio suffix are left out" in err) == (0, True)
@@ -252,6 +255,7 @@ def test_train_after_extract_encodes_nothing(run: Run, clips: list[Path]) -> Non
     assert not list(Path("c").rglob("*.pooled.safetensors"))
 
 
+@pytest.mark.slow
 def test_extract_keeps_what_it_is_told_and_does_nothing_twice(run: Run, clips: list[Path]) -> None:
     words = ("extract", "1.wav", "2.wav", "--cache", "c", "--encoders", "spectrum", "--keep", "pooled")
     status, out, _ = run(*words, "--crop", "random", "--crops", 3)
@@ -263,6 +267,7 @@ def test_extract_keeps_what_it_is_told_and_does_nothing_twice(run: Run, clips: l
     assert {path: path.stat().st_mtime_ns for path in Path("c").rglob("*.safetensors")} == found
 
 
+@pytest.mark.slow
 def test_what_extract_leaves_out_is_told_and_is_exit_status_1(run: Run, clips: list[Path]) -> None:
     Path("broken.wav").write_text("no audio")
     soundfile.write("silent.wav", np.zeros(8000), 8000)
@@ -277,7 +282,7 @@ def test_what_extract_leaves_out_is_told_and_is_exit_status_1(run: Run, clips: l
 
 
 @pytest.mark.slow
-def test_extract_by_workers_fills_the_same_cache_and_says_what_became_of_each_clip(run: Run, clips: list[Path]) -> None:
+def test_extract_by_workers_fills_the_same_cache(run: Run, clips: list[Path]) -> None:
     Path("broken.wav").write_text("no audio")
     words = ("extract", ".", "gone.wav", "--encoders", "spectrum", "--crop", "random", "--crops", 2)
     assert run(*words, "--cache", "one")[0] == 1
@@ -301,7 +306,7 @@ def test_extract_by_workers_fills_the_same_cache_and_says_what_became_of_each_cl
 
 
 @pytest.mark.slow
-def test_an_experiment_whose_runs_fail_in_part_ends_with_1_and_has_its_tables(run: Run, clips: list[Path]) -> None:
+def test_experiment_with_failed_runs_exits_1_with_tables(run: Run, clips: list[Path]) -> None:
     clips[3].unlink()
     status, out, err = run("experiment", "mine.toml", "-o", "out", "--workers", 1, "--set", "train_crop=first")
     result = json.loads(out)
@@ -392,6 +397,7 @@ def test_experiment_refuses_a_folder_with_an_input(
     assert "file is a file; name a new folder" in run("experiment", "mine.toml", "-o", "file")[2]
 
 
+@pytest.mark.slow
 def test_experiment_takes_a_bundled_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of `musdb18` is looked for below the data root, else from the folder one is in."""
     status, _, err = run("experiment", "musdb18", "-o", "out")

@@ -174,7 +174,7 @@ def test_rows_have_what_their_paths_say(make_labels, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("way", ["argument", "environment", "labels"])
-def test_the_data_root_and_the_labels_may_be_named_in_several_ways(make_labels, tmp_path, monkeypatch, way):
+def test_data_root_and_labels_can_be_named_in_several_ways(make_labels, tmp_path, monkeypatch, way):
     make_labels("combined_dev", "EARS/p001/a.wav")
     touch(tmp_path, "EARS/p001/a.wav")
     where = {"argument": (tmp_path, None), "environment": (None, None), "labels": (None, tmp_path / "labels")}[way]
@@ -313,6 +313,7 @@ def test_the_command_fetches_nothing_offline(tmp_path):
     assert isinstance(done.exception, ManifestError)
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_table(make_labels, make_file, tmp_path):
     make_labels("combined_train", "EARS/p001/a.wav", "EARS/p001/b.wav")
     make_labels("combined_dev")
@@ -452,7 +453,7 @@ def test_the_published_split_of_pam_cuts_every_prompt():
 
 @pytest.mark.data
 @needs_labels
-def test_suspect_songs_are_those_whose_mixture_is_rated_like_speech():
+def test_suspect_songs_have_a_mixture_rated_like_speech():
     rows = published("AES_natural_music")
     suspect = [row for row in rows if is_suspect(row)]
     assert len(suspect) == 55
@@ -467,7 +468,7 @@ def test_suspect_songs_are_those_whose_mixture_is_rated_like_speech():
 
 @pytest.mark.data
 @pytest.mark.skipif(not (DATA / "musdb18_aes").is_dir(), reason="MMMOS_DATA names no folder with musdb18_aes")
-def test_suspect_songs_are_those_that_the_excerpts_are_marked_with():
+def test_suspect_songs_are_those_of_the_marked_excerpts():
     with open(DATA / "musdb18_aes" / "manifest.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:

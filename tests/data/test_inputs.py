@@ -76,7 +76,7 @@ def test_a_pattern_that_matches_a_folder_walks_it():
     assert paths("f*") == ["f1/a.wav", "f2/b.wav"]
 
 
-def test_a_pattern_that_matches_a_folder_and_what_is_in_it_gives_no_clip_twice():
+def test_pattern_of_a_folder_and_its_files_gives_clips_once():
     touch("f/a.wav", "f/g/b.wav")
     assert sorted(paths("f/**")) == ["f/a.wav", "f/g/b.wav"]
 
@@ -181,7 +181,7 @@ def test_prose_is_not_a_list(folder, expanded):
     assert expanded("*")[0] == ["a.wav"]
 
 
-def test_a_packed_list_that_is_cut_short_or_not_packed_is_refused(folder):
+def test_truncated_or_unpacked_gz_list_is_refused(folder):
     (folder / "list.jsonl.gz").write_bytes(gzip.compress(b'{"path": "a.wav"}\n' * 1000)[:-20])
     with pytest.raises(ManifestError, match=r"^list\.jsonl\.gz cannot be read"):
         list(expand(["list.jsonl.gz"]))
@@ -214,6 +214,7 @@ def test_nothing_is_no_clip():
     assert paths() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "scp"])
 def test_a_long_list_takes_no_more_memory_than_a_short_one(folder, kind):
     def peak(rows: int) -> int:
@@ -304,7 +305,7 @@ def test_an_error_of_the_system_in_a_walk_is_logged(monkeypatch, expanded):
     assert expanded("f") == (["f/a.wav"], ["f/locked is left out: Permission denied"])
 
 
-def test_a_table_of_something_else_is_left_out_of_a_pattern_and_refused_by_name(folder, expanded):
+def test_other_table_is_skipped_in_a_pattern_and_refused_by_name(folder, expanded):
     touch("f/a.wav")
     (folder / "f/metadata.csv").write_text("LJ001-0001|Printing, in the only sense|Printing\n")
     found, (message,) = expanded("f/*")

@@ -122,7 +122,7 @@ def test_without_a_network_the_address_is_told(home, monkeypatch):
         label_file("AES_PAM")
 
 
-def test_nothing_is_fetched_where_the_hub_is_not_to_be_reached_either(home, monkeypatch):
+def test_nothing_is_fetched_from_an_unreachable_hub(home, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ManifestError, match=f"{home.url} is not fetched"):
         label_file("AES_PAM")

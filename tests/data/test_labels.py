@@ -122,7 +122,7 @@ def test_rows_of_one_rating_are_averaged(tmp_path: Path):
     assert (second.labels[PQ], second.list_rows) == (1, 1)
 
 
-def test_second_rating_of_a_rater_and_rows_without_one_are_left_out(tmp_path: Path):
+def test_second_and_missing_ratings_of_a_rater_are_left_out(tmp_path: Path):
     bad: list[ManifestError] = []
     text = "path,rater,PQ\na.wav,x,3\na.wav,x,9\na.wav,,9\na.wav,y,5\n"
     (row,) = read_labels(write(tmp_path / "a.csv", text), on_bad_row=bad.append)

@@ -158,6 +158,7 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(make_list, name, lines, e
     assert [(row.clip.id, row.labels[3]) for row in rows] == [("ä ☃.wav", 3.0), ("b.wav", 4.0)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     st.lists(
@@ -266,7 +267,7 @@ def test_a_clip_listed_twice_is_named_with_both_lines(make_list, again):
     assert len(read_clips(path)) == 4
 
 
-def test_stretches_and_streams_of_one_file_are_clips_of_their_own(make_list):
+def test_segments_and_streams_of_a_file_are_separate_clips(make_list):
     rows = ["a.mp4,3,0,1,", "a.mp4,3,1,2,0", "a.mp4,3,1,3,", "a.mp4,3,1,2,1", "a.mp4,3,1,2,4"]
     path = make_list("a.csv", "path,PQ,start_time,end_time,stream", *rows)
     assert [row.clip.stream for row in read_labels(path)] == [0, 0, 0, 1, 4]
@@ -306,7 +307,7 @@ def test_no_row_has_no_axis(make_list, name, lines):
     fails_at(path, 1, "no row", read=partial(read_labels, axes=["PQ"]))
 
 
-def test_a_clip_that_is_trained_on_and_held_out_is_named_with_both_places(make_list, tmp_path):
+def test_clip_in_training_and_held_out_is_named_with_both_places(make_list, tmp_path):
     train = make_list("train.csv", "path,PQ,stream", "a.wav,3,", "b.wav,4,", "c.mp4,4,1", "d.wav,4,")
     dev = make_list("dev.jsonl", *(json.dumps({"path": path, "PQ": 5}) for path in ("x.wav", "c.mp4")))
     check_disjoint(read_labels(train), read_labels(dev))
@@ -364,7 +365,7 @@ def test_labels_lie_beside_their_list_and_clips_where_one_stands(make_list, tmp_
 
 
 @pytest.mark.parametrize("where", ["here", "lists"])
-def test_a_clip_that_goes_moves_no_other_and_is_missing_where_it_was(tmp_path, monkeypatch, where):
+def test_removed_clip_leaves_other_splits_unchanged(tmp_path, monkeypatch, where):
     for folder in ("here", "lists"):
         (tmp_path / folder).mkdir()
     names = ["/none/z.wav", "s3://bucket/y.wav", "a.wav", "b.wav", "c.wav"]
@@ -421,7 +422,7 @@ shares, seeds = st.integers(0, 100).map(lambda percent: percent / 100), st.integ
 
 @settings(deadline=None, max_examples=50)
 @given(row_lists(), shares, seeds)
-def test_a_split_keeps_every_row_once_and_in_order_and_cuts_no_group(rows, share, seed):
+def test_split_keeps_rows_in_order_and_groups_whole(rows, share, seed):
     first, second = split_groups(rows, share, seed)
     place = {row.clip.id: i for i, row in enumerate(rows)}
     assert sorted(first + second, key=lambda row: place[row.clip.id]) == rows
@@ -430,6 +431,7 @@ def test_a_split_keeps_every_row_once_and_in_order_and_cuts_no_group(rows, share
     assert groups_of(first).isdisjoint(groups_of(second))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(row_lists(), shares, seeds, st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, share, seed, random):

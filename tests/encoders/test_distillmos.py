@@ -19,8 +19,6 @@ from mmmos.encoders.weights import bundled_state
 from mmmos.errors import AudioError, ModelFormatError
 from tests.sounds import speech
 
-pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
-
 RATE = 16_000
 SEGMENT = 122_880
 CONVERSION = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "lite" / "convert_distillmos.py"))
@@ -72,6 +70,7 @@ def expected(published: nn.Module) -> tuple[Tensor, Tensor]:
     return published_frames(published, SEGMENTS)
 
 
+@pytest.mark.slow
 def test_network_and_folding_match_the_published_network(published: nn.Module, expected: tuple[Tensor, Tensor]) -> None:
     ours = DistillMOS(CONVERSION["convert"](published.state_dict()))
     frames, mos = expected
@@ -81,6 +80,7 @@ def test_network_and_folding_match_the_published_network(published: nn.Module, e
     torch.testing.assert_close(ours.score(SEGMENTS[:1]), mos[:1], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_bundled_weights_are_the_published_ones_rounded(
     published: nn.Module, encoder: DistillMOS, expected: tuple[Tensor, Tensor]
 ) -> None:
@@ -94,6 +94,7 @@ def test_bundled_weights_are_the_published_ones_rounded(
     assert (values[..., :200] - frames).abs().mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_long_clip_equals_its_segments_one_by_one(published: nn.Module) -> None:
     """Clipped speech has the same peak in every segment, so the published scaling is ours as well."""
     ours = DistillMOS(CONVERSION["convert"](published.state_dict()))
@@ -113,6 +114,7 @@ def test_an_unknown_published_tensor_stops_the_conversion(published: nn.Module) 
         CONVERSION["convert"]({**published.state_dict(), "extra": torch.zeros(1)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 7.4, 7.51, 7.68])
 def test_short_clip_is_one_segment_with_zeros_after_it(encoder: DistillMOS, seconds: float) -> None:
     """The shortcut over the padding changes nothing."""
@@ -122,6 +124,7 @@ def test_short_clip_is_one_segment_with_zeros_after_it(encoder: DistillMOS, seco
     torch.testing.assert_close(values, padded[:, : values.shape[1]], atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 7.68, 7.69, 10.0, 23.0])
 def test_frame_count(encoder: DistillMOS, seconds: float) -> None:
     clip = speech(seconds)[None]
@@ -136,6 +139,7 @@ def test_too_short_clip_is_refused(encoder: DistillMOS) -> None:
         encoder.encode(torch.zeros(1, 1599))
 
 
+@pytest.mark.slow
 def test_features_ignore_neighbours_padding_and_level(encoder: DistillMOS) -> None:
     clips = [speech(1.0, seed=1), speech(8.0, seed=2), speech(1.0, seed=3)]
     waves = nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=0.7)
@@ -146,6 +150,7 @@ def test_features_ignore_neighbours_padding_and_level(encoder: DistillMOS) -> No
         torch.testing.assert_close(encoder.encode(clip[None] / 4).frames[0], alone, atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "kind"), [(1, "speech"), (1, "silence"), (1, "half"), (8, "half")])
 def test_gradient_is_finite(encoder: DistillMOS, seconds: float, kind: str) -> None:
     clip = speech(seconds)[None]
@@ -160,6 +165,7 @@ def test_gradient_is_finite(encoder: DistillMOS, seconds: float, kind: str) -> N
     assert kind == "silence" or clip.grad.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_gradient_points_uphill(encoder: DistillMOS) -> None:
     clip = speech(1.0)[None].requires_grad_()
     (slope,) = torch.autograd.grad(encoder.score(clip).sum(), clip)

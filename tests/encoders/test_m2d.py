@@ -115,6 +115,7 @@ def encoder(weights: State, tmp_path: Path) -> M2D:
 # The network and its front end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [11, 12, 13, 40, 41, 42, 43, 81, 82, 83, 200])
 @pytest.mark.parametrize("rest", [0, 159])
 def test_frames_equal_the_reference_at_every_turn_of_the_chunks(
@@ -123,6 +124,7 @@ def test_frames_equal_the_reference_at_every_turn_of_the_chunks(
     compare(encoder, Reference(weights, TINY), music_noise_silence(160 * (frames - 1) + rest))
 
 
+@pytest.mark.slow
 def test_frames_equal_the_reference_at_32_khz(tmp_path: Path) -> None:
     state = published(TINY_32K)
     encoder = load(write(tmp_path, state, "m2d_as_vit_tiny-32x41p16x4p32k-240413_AS-FT_enconly"))
@@ -212,6 +214,7 @@ def test_formula_of_the_number_of_steps_holds_for_every_length() -> None:
 FRAMES = (11, 16, 17, 992, 993, 1000, 1001, 1002, 1017, 1018, 1993, 2001, 2002, 2003, 3001)
 
 
+@pytest.mark.slow
 def test_steps_of_the_published_input_size() -> None:
     encoder = M2D(M2DConfig(width=64, depth=1, hidden=64))
     assert (encoder.dim, encoder.block_dims, encoder.rate_hz) == (320, (320,), 6.25)

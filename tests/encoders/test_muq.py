@@ -145,6 +145,7 @@ def changed(folder: Path, tmp_path: Path) -> Callable[..., Path]:
 # The same numbers as the published network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [2400, 7200, 24_000, 60_119, 240_000])
 def test_frames_are_those_of_the_published_network(published: Published, encoder: MuQ, samples: int) -> None:
     clip = music_noise_silence(samples, RATE)
@@ -205,9 +206,7 @@ def test_full_size_frames_are_those_of_the_published_network(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_every_published_tensor_is_needed_or_known_to_be_needless(
-    published: Published, changed: Callable[..., Path]
-) -> None:
+def test_every_published_tensor_is_used_or_known_as_unused(published: Published, changed: Callable[..., Path]) -> None:
     for key in published.state_dict():
         if key.startswith("model.conformer.layers.1."):
             continue  # as layer 0
@@ -255,9 +254,7 @@ def test_a_tensor_of_another_shape_is_refused(changed: Callable[..., Path], key:
         MuQ.from_checkpoint(changed({key: torch.ones(shape)}))
 
 
-def test_a_pickle_is_read_if_trusted_and_safetensors_go_before_it(
-    published: Published, encoder: MuQ, tmp_path: Path
-) -> None:
+def test_pickle_needs_trust_and_safetensors_come_first(published: Published, encoder: MuQ, tmp_path: Path) -> None:
     path = write(tmp_path, OUTER, published.state_dict(), "pytorch_model.bin")
     with pytest.raises(ModelFormatError, match=r"pytorch_model\.bin is a pickle.*--trust-checkpoint"):
         MuQ.from_checkpoint(path)
@@ -358,7 +355,7 @@ def test_frame_count(encoder: MuQ, seconds: float, frames: int) -> None:
     assert frames == math.ceil(samples // 240 / 4)
 
 
-def test_the_published_systems_16_khz_is_the_same_network_at_another_rate(folder: Path, encoder: MuQ) -> None:
+def test_via_16k_is_the_same_network_at_another_rate(folder: Path, encoder: MuQ) -> None:
     slow = MuQ.from_checkpoint(folder, muq_sample_rate=16_000)
     assert (encoder.sample_rate, encoder.rate_hz, encoder.min_samples) == (24_000, 25, 2400)
     assert (slow.sample_rate, slow.rate_hz, slow.min_samples) == (16_000, 16_000 / 960, 1600)
@@ -430,7 +427,7 @@ def test_via_16k_keeps_pitch_and_length_of_a_tone_of_1_khz(encoder: MuQ, via: Mu
     torch.testing.assert_close(spectra[1][strong], spectra[0][strong], atol=0.02, rtol=0)
 
 
-def test_via_16k_is_the_packages_resampler_before_the_same_network(encoder: MuQ, via: MuQ) -> None:
+def test_via_16k_resamples_as_the_package_does(encoder: MuQ, via: MuQ) -> None:
     waves = torch.randn(2, 8000, requires_grad=True)
     found = via(waves)
     torch.testing.assert_close(found.frames, encoder(resample(waves, 16_000, 24_000)).frames)
@@ -439,6 +436,7 @@ def test_via_16k_is_the_packages_resampler_before_the_same_network(encoder: MuQ,
     assert slope.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_via_16k_is_trained_saved_and_scored_like_its_encoder(folder: Path, via: MuQ, tmp_path: Path) -> None:
     rows = []
     high = 0.1 * faded_sine(11_000, 0.4) + hiss(19_200)

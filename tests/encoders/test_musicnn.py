@@ -100,6 +100,7 @@ def test_maximum_over_frequency_comes_after_the_norm():
     torch.testing.assert_close(unit(x), expected)
 
 
+@pytest.mark.slow
 def test_log_mel_equals_librosa(encoder):
     librosa = pytest.importorskip("librosa")
     wave = notes(2.0)[0]
@@ -150,6 +151,7 @@ def test_neighbours_and_padding_change_nothing(encoder):
     assert_independent(encoder, [notes(s, seed)[0] for seed, s in enumerate((0.1, 3.5, 5.0, 5.0))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.1, 0.0])
 def test_gradient_reaches_the_waveform(encoder, level):
     waves = notes(4.5, level=level, clips=2).requires_grad_()

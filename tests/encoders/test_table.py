@@ -35,6 +35,7 @@ class WideToy(ToyEncoder):
         return super().frames(waves / waves.square().mean(dim=1, keepdim=True).sqrt())
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(160, 900), max_size=6), st.integers(0, 300))
 @settings(max_examples=40, deadline=None)
 def test_features_do_not_depend_on_neighbours_or_padding(sizes: list[int], padding: int) -> None:
@@ -166,9 +167,7 @@ def test_strict_loading_takes_exactly_the_right_tensors() -> None:
         ({name: (1,) for name in "edcba"}, "unknown a, b, c ..."),
     ],
 )
-def test_strict_loading_names_source_and_keys_and_changes_nothing(
-    changes: dict[str, tuple[int, ...] | None], words: str
-) -> None:
+def test_strict_loading_names_keys_and_changes_nothing(changes: dict[str, tuple[int, ...] | None], words: str) -> None:
     module = nn.Linear(3, 2)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     state = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
@@ -204,7 +203,7 @@ def assert_read(found: Any) -> None:
     assert all(torch.equal(found[key], value) for key, value in STATE.items())
 
 
-def test_shared_tensors_are_taken_over_where_type_and_layout_are_the_modules_own() -> None:
+def test_matching_tensors_are_shared_without_a_copy() -> None:
     module = nn.Module()
     module.same, module.small, module.turned = (nn.Parameter(torch.zeros(2, 3)) for _ in range(3))
     module.small.requires_grad_(False)
@@ -319,6 +318,7 @@ def test_every_encoder_of_the_table_goes_by_its_name() -> None:
     assert ENCODERS.keys() >= set(BUNDLED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_encoders_are_what_they_declare(name: str) -> None:
     encoder = load_encoder(name)
@@ -358,7 +358,7 @@ def test_silence_after_a_clip_counts_as_audio(sizes: list[int]) -> None:
         assert torch.equal(padded.encode(heard).frames, plain.encode(heard).frames)  # long enough: as it is
 
 
-def test_a_padded_encoder_declares_what_the_one_inside_does_and_its_own_silence(toy_encoder: ToyEncoder) -> None:
+def test_padded_encoder_declares_its_inner_encoders_needs(toy_encoder: ToyEncoder) -> None:
     loaded = load_encoder("toy", gain=2.0, pad_silence=10)
     assert isinstance(loaded, Padded)
     for name in ("name", "sample_rate", "dim", "block_dims", "rate_hz", "min_samples"):

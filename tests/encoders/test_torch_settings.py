@@ -94,6 +94,7 @@ def expected(scorer: Predictor) -> tuple[list[float], list[float], torch.Tensor]
     return axes(array), axes(file), gradient(scorer)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_scoring_is_the_same_under(name, scorer, expected):
@@ -102,6 +103,7 @@ def test_scoring_is_the_same_under(name, scorer, expected):
         assert axes(scorer.score(SAMPLES / "speech_phone.wav")) == expected[1]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_loading_is_the_same_under(name, expected):
@@ -112,6 +114,7 @@ def test_loading_is_the_same_under(name, expected):
     assert torch.equal(gradient(loaded), expected[2])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("name", GRADIENT_SETTINGS)
 def test_gradients_are_the_same_under(name, scorer, expected):
@@ -122,6 +125,7 @@ def test_gradients_are_the_same_under(name, scorer, expected):
     assert torch.equal(slope, expected[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [WavLM, lambda: M2D(M2DConfig(width=64, depth=1, hidden=64))], ids=["wavlm", "m2d"])
 def test_networks_are_built_in_float32(make):
     with default_dtype(torch.float64), building():
@@ -129,6 +133,7 @@ def test_networks_are_built_in_float32(make):
     assert {tensor.dtype for tensor in (*encoder.parameters(), *encoder.buffers())} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_loading_and_scoring_leave_global_state_alone():
     def state() -> list[object]:
         return [
@@ -154,6 +159,7 @@ def test_numbers_that_round_raise_nothing(toys, level):
         assert repr(toys.score(wave, sample_rate=RATE)) == repr(plain)
 
 
+@pytest.mark.slow
 def test_loading_in_threads_leaves_the_default_type_alone():
     with default_dtype(torch.float64), ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: mmmos.load(device="cpu").close(), range(4)))
@@ -204,6 +210,7 @@ def test_what_is_done_to_a_parent_changes_no_score(change, toys):
     assert set(agent.state_dict()) == {"policy.weight", "policy.bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["deepcopy", "pickle"]
 )
@@ -232,7 +239,8 @@ def test_agent_with_the_module_can_be_copied_and_saved(toys):
         assert torch.equal(other[0](wave), agent[0](wave))
 
 
-def test_every_bundled_encoder_is_the_same_under_a_default_of_float64():
+@pytest.mark.slow
+def test_bundled_encoders_ignore_a_float64_default():
     wave = torch.from_numpy(music(0.5, rate=24_000))[None]
     for name in ("distillmos", "dnsmos", "musicnn", "spectrum", "yamnet"):
         with building():

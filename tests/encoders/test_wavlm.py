@@ -127,7 +127,7 @@ def test_odd_kernel_of_the_long_convolution(tmp_path: Path) -> None:
     check_states(encoder, music_tensor(1.0), unilm_states(network, music_tensor(1.0)))
 
 
-def test_every_spelling_and_place_of_hub_weights_gives_the_same_encoder(hub_folder: Path, tmp_path: Path) -> None:
+def test_every_layout_of_hub_weights_gives_the_same_encoder(hub_folder: Path, tmp_path: Path) -> None:
     known = WavLM.from_checkpoint(hub_folder).fingerprint()
     state = load_file(hub_folder / "model.safetensors")
     assert any("parametrizations" in key for key in state)
@@ -152,7 +152,7 @@ def test_both_spellings_of_the_weight_norm_in_unilm_layout(unilm: nn.Module, enc
     assert other.fingerprint() == encoder.fingerprint()
 
 
-def test_settings_that_config_json_leaves_out_are_those_of_base_plus(hub_folder: Path) -> None:
+def test_missing_settings_of_config_json_are_those_of_base_plus(hub_folder: Path) -> None:
     config = json.loads((hub_folder / "config.json").read_text())
     kept = {key: value for key, value in config.items() if key not in ("add_adapter", "layer_norm_eps", "model_type")}
     (hub_folder / "config.json").write_text(json.dumps(kept))

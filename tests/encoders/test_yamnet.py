@@ -92,7 +92,7 @@ def test_below_a_tenth_of_a_second_is_too_short(encoder: YAMNet) -> None:
         encoder.encode(notes(0.09))
 
 
-def test_patches_are_encoded_alone_and_the_last_ends_with_the_clip(encoder: YAMNet) -> None:
+def test_patches_are_independent_and_the_last_ends_with_the_clip(encoder: YAMNet) -> None:
     wave = notes(2.0)
     starts = [0, 0.48, 0.96, 1.02]
     alone = [encoder.encode(wave[:, round(s * RATE) :][:, :PATCH_SAMPLES]).frames[0, 0] for s in starts]
@@ -124,6 +124,7 @@ def test_level_is_that_of_the_published_network_at_this_rms() -> None:
     assert load_encoder("yamnet", level_db=-24).encode(torch.zeros(1, RATE)).frames.isfinite().all()
 
 
+@pytest.mark.slow
 def test_options_are_part_of_the_fingerprint(encoder: YAMNet) -> None:
     others = [load_encoder("yamnet", **options) for options in ({}, {"classes": True}, {"level_db": -24})]
     assert [other.fingerprint() == encoder.fingerprint() for other in others] == [True, False, False]

@@ -133,7 +133,7 @@ def versus(found: list[Comparison], axis: str, metric: str, level: str = "uttera
 
 
 @pytest.mark.slow
-def test_a_comparison_has_the_figures_of_both_and_their_difference() -> None:
+def test_comparison_has_both_figures_and_their_difference() -> None:
     rows, good = case(noise=0.5)
     _, poor = case(noise=3.0)
     found = compare(rows, good, poor)
@@ -162,12 +162,14 @@ def test_the_better_model_is_better_in_most_resamples(monkeypatch: pytest.Monkey
         assert a.low > 0 or a.high < 0
 
 
+@pytest.mark.slow
 def test_a_model_against_itself_is_a_draw() -> None:
     rows, scores = case()
     for one in compare(rows, scores, scores):
         assert (one.difference, one.low, one.high, one.better) == (0, 0, 0, 0.5)
 
 
+@pytest.mark.slow
 def test_only_clips_that_both_have_scored_are_compared() -> None:
     rows, good = case()
     _, poor = case(noise=3.0)
@@ -183,6 +185,7 @@ def test_an_undefined_comparison_is_null_in_json() -> None:
     assert one["n"] == 1
 
 
+@pytest.mark.slow
 def test_rows_without_a_system_have_no_say_at_system_level() -> None:
     rows, scores = case()
     unnamed = [replace(row, system="") if i < 5 else row for i, row in enumerate(rows)]
@@ -200,6 +203,7 @@ def test_a_single_domain_is_not_told_twice() -> None:
         assert {item.part for item in found} == {"all"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [None, ClipError(next(iter(AUDIO_ERROR_CODES)), "why")])
 def test_clips_without_a_score_are_left_out(error: ClipError | None) -> None:
     rows, scores = case()
@@ -231,7 +235,8 @@ def test_perfect_scores() -> None:
         assert item.SRCC_low == pytest.approx(1)
 
 
-def test_interval_holds_the_estimate_and_depends_on_the_seed_alone() -> None:
+@pytest.mark.slow
+def test_interval_contains_the_estimate_and_depends_on_the_seed() -> None:
     rows, scores = case(noise=2.0)
     found = evaluate(rows, scores, seed=1)
     assert found == evaluate(rows, scores, seed=1)
@@ -240,6 +245,7 @@ def test_interval_holds_the_estimate_and_depends_on_the_seed_alone() -> None:
     assert -1 <= one.SRCC_low < one.SRCC < one.SRCC_high <= 1
 
 
+@pytest.mark.slow
 def test_clips_of_a_group_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten copies of each clip, said to be one song, tell no more than one."""
     monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 100)

@@ -137,14 +137,14 @@ def test_reliability_by_its_definition():
     assert reliability(ratings) == pytest.approx((between - within) / between)
 
 
-def test_reliability_is_what_spearman_and_brown_make_of_two_halves():
+def test_reliability_equals_spearman_brown_of_two_halves():
     truth, ratings = panel("normal", seed=1)
     halves = lcc(ratings[:, :5].mean(axis=1), ratings[:, 5:].mean(axis=1))
     assert 2 * halves / (1 + halves) == pytest.approx(reliability(ratings), abs=0.01)
     assert reliability(ratings) == pytest.approx(lcc(truth, ratings.mean(axis=1)) ** 2, abs=0.01)
 
 
-def test_where_raters_agree_on_nothing_there_is_nothing_to_predict():
+def test_raters_without_agreement_leave_nothing_to_predict():
     noise = np.random.default_rng(3).integers(0, 11, (200, R)).astype(float)
     noise -= noise.mean(axis=1, keepdims=True) * 0.9  # clips alike beyond chance
     assert reliability(noise) == 0
@@ -154,6 +154,7 @@ def test_where_raters_agree_on_nothing_there_is_nothing_to_predict():
     assert found.MSE > 0
 
 
+@pytest.mark.slow
 def test_where_raters_agree_on_all_the_ceiling_is_perfect():
     ratings = np.repeat(np.arange(0, 10, 0.25)[:, None], R, axis=1)
     found = one(ratings)
@@ -326,7 +327,7 @@ def test_new_noise_on_the_labels_gives_the_higher_figures(test_set):
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("axis", AXES)
-def test_fitted_true_scores_foretell_how_two_halves_of_the_raters_agree(test_set, axis):
+def test_true_scores_predict_agreement_of_two_halves(test_set, axis):
     """What needs no model to measure; labels taken for the truth foretell it worse."""
     ratings = test_set[1][:, AXES.index(axis)]
     rng = np.random.default_rng(0)

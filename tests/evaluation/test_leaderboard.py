@@ -86,7 +86,7 @@ def test_clips_without_a_row_or_an_axis_are_named():
 
 
 @pytest.mark.slow
-def test_an_axis_that_nobody_predicted_is_not_missing_from_every_clip():
+def test_axis_without_predictions_is_not_missing_per_clip():
     truth, true = make_truth()
     true[:, 0] = math.nan
     values, missing = align(truth, predicted(truth, true))
@@ -111,6 +111,7 @@ def test_rows_that_cannot_be_used():
 # --- figures
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_metrics():
     truth, true = make_truth()
     results = judged()
@@ -126,6 +127,7 @@ def test_figures_are_those_of_the_metrics():
     assert of(results, "PC", "system").n == 6
 
 
+@pytest.mark.slow
 def test_both_readings_of_one_figure_for_four_axes():
     truth, true = make_truth()
     results = judged()
@@ -251,12 +253,12 @@ def test_a_low_error_comes_first(ours: float, rank: int):
 
 
 @pytest.mark.parametrize(("ours", "rank"), [(0.995, 1), (0.991, 1), (0.9906, 1), (0.9904, 3), (0.94, 4)])
-def test_a_high_correlation_comes_first_and_what_is_printed_alike_is_a_tie(ours: float, rank: int):
+def test_rank_by_correlation_with_ties_as_printed(ours: float, rank: int):
     found = rank_results([result(LCC=ours)], rows_of("LCC", 0.991, None, 0.991, 0.95))
     assert place_of(found, "LCC") == (rank, 4)
 
 
-def test_where_no_row_has_the_figure_one_is_first_of_one_and_an_undefined_figure_has_no_place():
+def test_rank_without_other_figures_or_with_undefined_ones():
     found = rank_results([result(KTAU=math.nan)], rows_of("MSE", 0.3))
     assert place_of(found, "SRCC") == (1, 1)
     assert not [item for item in found if item.metric == "KTAU"]

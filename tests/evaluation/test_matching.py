@@ -80,7 +80,7 @@ def test_ids_that_number_rows_do_not_go_before_paths():
     assert matched(rows, scores) == scores[::-1]
 
 
-def test_id_of_two_clips_without_paths_is_refused_with_both_places():
+def test_duplicate_id_without_paths_is_refused_with_both_places():
     rows = [row("A/1.wav", name="1", origin="l.csv, line 2"), row("B/1.wav", name="1", origin="l.csv, line 3")]
     with pytest.raises(
         ManifestError, match=r"the id 1 belongs to several clips \(l.csv, line 2 and l.csv, line 3\).*s.csv, line 9"
@@ -125,6 +125,7 @@ def test_streams_and_ends_tell_stretches_apart():
     assert matched(rows[1:2], [scores[1]]) == [None]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.sampled_from("ABC"), st.sampled_from(["x", "y"]), st.integers(0, 3)), unique=True, max_size=20

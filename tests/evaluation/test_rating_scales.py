@@ -70,7 +70,7 @@ def test_two_models_are_compared_in_points_on_one_scale_only(scale: str | None, 
     )
 
 
-def test_scores_of_several_scales_and_labels_outside_the_declared_one_are_refused() -> None:
+def test_mixed_scales_and_labels_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError, match="m has scores on the scales 0-10, 1-5"):
         find_scales(rows(2, 9), None, [("m", [*scores("0-10"), *scores("1-5")])])
     with pytest.raises(ManifestError, match=r"r\.csv:3: PQ is 6\.2, outside the scale 1-5"):

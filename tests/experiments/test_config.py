@@ -52,7 +52,7 @@ def rows(experiment: Experiment, table: str) -> list[str]:
     return [row.row for row in experiment.grid if row.table == table]
 
 
-def test_the_paper_is_seven_subsets_sixteen_configurations_and_six_ensembles() -> None:
+def test_paper_has_7_subsets_16_configurations_6_ensembles() -> None:
     paper = read_experiment(FILES[0].with_name("paper.toml"))
     assert sorted(rows(paper, "II")) == sorted(ENCODER_SUBSETS)
     assert sorted(rows(paper, "III")) == sorted(CONFIGURATIONS)
@@ -127,7 +127,8 @@ def test_rows_name_the_encoders_that_are_there(
     assert [row.paper_row for row in experiment.grid] == ["BiEnc MLP UT", "TriEnc MLP UT"]
 
 
-def test_bundled_experiments_show_the_papers_numbers_for_the_papers_encoders_alone() -> None:
+@pytest.mark.slow
+def test_papers_numbers_are_shown_for_its_encoders_only() -> None:
     found = {name: read_experiment(path) for name, path in bundled_experiments().items()}
     assert {name for name, experiment in found.items() if experiment.has_paper_encoders} == {"paper"}
     assert {row.paper_row for row in found["musdb18"].grid if row.table == "III"} == set(CONFIGURATIONS)
@@ -164,7 +165,7 @@ def test_what_is_given_as_a_list_is_tried_one_by_one(read: Callable[..., Experim
     assert experiment.ensembles is None  # they are made of Table III
 
 
-def test_settings_go_from_the_preset_over_the_file_and_the_grid_to_the_command_line(
+def test_settings_precedence_preset_file_grid_command_line(
     read: Callable[..., Experiment],
 ) -> None:
     text = 'preset = "small"\n' + PLAIN + GRID + "lr = 0.5\ndropout = 0.5\n[settings]\nlr = 0.25\nepochs = 7\n"
@@ -330,7 +331,7 @@ def test_rows_of_a_list_are_chosen_by_a_column(songs: Path) -> None:
     assert groups == {f"song {song}" for song in range(40)} - {"song 7"}
 
 
-def test_a_list_is_looked_for_below_the_data_root_and_beside_the_experiment(songs: Path, tmp_path: Path) -> None:
+def test_list_is_found_in_the_data_root_or_next_to_the_file(songs: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for sets in (read_sets(PARTS, elsewhere, data_root=songs), read_sets(PARTS, songs, data_root=elsewhere)):

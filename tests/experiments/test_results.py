@@ -45,6 +45,7 @@ def badness(mean: float, metric: str) -> float:
     return round(mean, 3) if metric in ("MSE", "debiased_MSE") else -round(mean, 3)
 
 
+@pytest.mark.slow
 @given(COLUMN, METRIC)
 def test_mean_and_deviation_are_numpys(values: list[list[float]], metric: str) -> None:
     for runs, entry in zip(values, column(values, [None] * len(values), metric), strict=True):
@@ -72,6 +73,7 @@ def test_what_looks_equal_shares_its_rank() -> None:
     assert [entry.rank for entry in column([[0.3], [0.1], [0.2]], [None] * 3, "MSE")] == [0, 1, 2]
 
 
+@pytest.mark.slow
 @given(st.permutations(range(12)))
 def test_the_order_of_results_does_not_matter(order: list[int]) -> None:
     rng = np.random.default_rng(0)
@@ -168,6 +170,7 @@ def test_a_table_that_was_asked_for_and_never_ran_is_all_failed() -> None:
     assert [group.set for group in table.groups] == ["Dev"]
 
 
+@pytest.mark.slow
 @given(
     st.builds(
         Result,

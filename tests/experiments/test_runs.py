@@ -44,8 +44,6 @@ from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
 from tests.toys import CPU, ToyEncoder
 
-pytestmark = pytest.mark.slow  # from end to end, or against a slow reference
-
 EXPERIMENT = """
 seeds = [1, 2]
 note = "Made up."
@@ -177,7 +175,7 @@ def done(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-def test_every_configuration_is_run_with_every_seed_and_twins_once(small: Small) -> None:
+def test_every_configuration_runs_with_every_seed(small: Small) -> None:
     folder, _, finished, messages = small
     assert finished.runs == 2 * 5  # of six rows, two are the same
     assert messages[0] == "10 runs, of which 0 are done"
@@ -396,6 +394,7 @@ def test_every_crop_is_encoded_once_for_the_whole_grid(
     assert events.stages[-1] == ("training", 100, "%", 0)
 
 
+@pytest.mark.slow
 def test_the_longest_runs_begin_first(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     text = ONE.replace('"one"', '"{aggregator} {epochs}"') + 'aggregator = ["mlp", "blstm_t"]\nblstm_hidden = 2\n'
@@ -413,6 +412,7 @@ def test_the_longest_runs_begin_first(inline: list[Run], tmp_path: Path) -> None
     assert events.total_clips - encoded == pytest.approx(100)
 
 
+@pytest.mark.slow
 def test_a_clip_that_turns_up_later_is_learned_from(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     sets = Sets(rows[:8], rows[8:], {"Dev": rows[8:]})
@@ -428,6 +428,7 @@ def test_a_clip_that_turns_up_later_is_learned_from(inline: list[Run], tmp_path:
     assert len(inline) == 2
 
 
+@pytest.mark.slow
 def test_scores_are_brought_into_the_range_of_labels_if_asked(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     rows = [replace(row, labels=(*row.labels[:3], 10.0 * (i % 2))) for i, row in enumerate(rows)]
@@ -438,6 +439,7 @@ def test_scores_are_brought_into_the_range_of_labels_if_asked(inline: list[Run],
     np.testing.assert_array_equal(by_clip[True], by_clip[False].clip(*LABEL_RANGE))
 
 
+@pytest.mark.slow
 def test_when_all_runs_fail_the_tables_say_so(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     finished = run(tmp_path, ONE + "lr = 1e30", Sets(rows[:8], rows[8:], {"Dev": rows[8:]}))
@@ -468,6 +470,7 @@ loss = ["ut", "ccc"]
 """
 
 
+@pytest.mark.slow
 def test_ensemble_scores_only_rated_axes(inline: list[Run], tmp_path: Path) -> None:
     """Trained on PQ, tested on clips with labels of every axis."""
     rows = make_clips(tmp_path, [0.3] * 12)
@@ -494,6 +497,7 @@ def test_ensemble_scores_only_rated_axes(inline: list[Run], tmp_path: Path) -> N
         assert all(math.isnan(found[row, axis].MSE) for axis in ("CE", "CU", "PC", "composite"))
 
 
+@pytest.mark.slow
 def test_ensemble_about_is_that_of_its_members(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     run(tmp_path, PAIR + "clip_output = true\n", Sets(rows[:6], rows[6:9], {"Dev": rows[9:]}))
@@ -505,6 +509,7 @@ def test_ensemble_about_is_that_of_its_members(inline: list[Run], tmp_path: Path
     assert info.trained_on == own[0].trained_on == own[1].trained_on == seen
 
 
+@pytest.mark.slow
 def test_ensemble_of_unlike_members_is_not_saved(
     inline: list[Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -516,6 +521,7 @@ def test_ensemble_of_unlike_members_is_not_saved(
     assert {result.row for result in results(tmp_path)} >= {"all", "dev_top_8"}
 
 
+@pytest.mark.slow
 def test_finished_run_has_ids_and_no_checkpoint(inline: list[Run], tmp_path: Path) -> None:
     rows = make_clips(tmp_path, [0.3] * 12)
     run(tmp_path, ONE, Sets(rows[:8], rows[4:8], {"Dev": rows[8:], "PAM": rows[10:]}))
@@ -529,6 +535,7 @@ def test_finished_run_has_ids_and_no_checkpoint(inline: list[Run], tmp_path: Pat
         assert file["PAM/ids"].tolist() == [row.clip.id for row in rows[10:]]
 
 
+@pytest.mark.slow
 def test_ensembles_that_cannot_be_chosen_are_logged(
     inline: list[Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ def test_summary_reads_rows_in_the_place_of_the_papers() -> None:
     assert "not run" in "\n".join(summary(results))
 
 
-def test_summary_names_what_failed_and_leaves_out_what_is_undefined() -> None:
+def test_summary_names_failures_and_omits_undefined_figures() -> None:
     one = Result("Mine", "a", 1, "Dev", "utterance", "PQ", 5, *[math.nan] * 6)
     text = "\n".join(summary([one], {"Mine": ["a", "b_c"]}))
     assert "None: no run has an SRCC." in text

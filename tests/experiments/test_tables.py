@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
 from markdown_it import MarkdownIt
 
 from mmmos.experiments.html import to_html
@@ -172,6 +173,7 @@ def test_where_no_composite_is_defined_the_first_axis_leads() -> None:
     assert "| a | undefined | **.500** |" in text
 
 
+@pytest.mark.slow
 def test_what_never_ran_reads_failed() -> None:
     text = paper_tables(full(), NOTE)
     first = CONFIGURATIONS[0]
@@ -183,6 +185,7 @@ def test_what_never_ran_reads_failed() -> None:
     assert all(cell.startswith("failed") for cell in Reader(text["tables.html"]).tables[0][2][1:])
 
 
+@pytest.mark.slow
 def test_csv_has_a_line_for_each_cell_in_full_precision() -> None:
     results = full()
     tables = every_table(results)
@@ -201,7 +204,7 @@ def test_csv_has_a_line_for_each_cell_in_full_precision() -> None:
             assert float(row["std"]) == np.std(of, ddof=1)
 
 
-def test_strategies_have_the_papers_names_for_people_and_their_own_for_machines() -> None:
+def test_strategies_have_the_papers_names_in_tables() -> None:
     text = paper_tables(full(), NOTE)
     assert "| Dev top 8 | " in text["tables.md"]
     assert "dev_top_8" not in text["tables.md"]

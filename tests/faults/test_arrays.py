@@ -15,8 +15,6 @@ from mmmos.scores import AXES, Scores
 from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 from tests.sounds import music
 
-pytestmark = pytest.mark.slow  # from end to end
-
 RATE = 16_000
 MakeFile = Callable[..., Path]
 
@@ -25,6 +23,7 @@ def values(scores: Scores) -> list[float]:
     return [scores[axis] for axis in AXES]
 
 
+@pytest.mark.slow
 def test_21_every_form_of_one_clip_has_one_score(scorer: Predictor, write_wave: WriteWave) -> None:
     whole = np.round(music(1.2) * 2**15).astype(np.int16)
     sound = (whole / 2**15).astype(np.float32)
@@ -70,6 +69,7 @@ def test_21_samples_without_their_rate_are_refused(scorer: Predictor) -> None:
         scorer.score(music(1.0))
 
 
+@pytest.mark.slow
 def test_22_time_by_channels_is_refused_unless_said(scorer: Predictor) -> None:
     left, right = music(1.2, seed=0), 0.5 * music(1.2, seed=1)
     by_time = np.stack([left, right], axis=1)
@@ -80,6 +80,7 @@ def test_22_time_by_channels_is_refused_unless_said(scorer: Predictor) -> None:
     assert values(said) == values(scorer.score(by_time.T, sample_rate=RATE))
 
 
+@pytest.mark.slow
 def test_24_batch_composition(score_between: Mmmos, scorer: Predictor, make_file: MakeFile, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no audio")
     paths = [
@@ -95,6 +96,7 @@ def test_24_batch_composition(score_between: Mmmos, scorer: Predictor, make_file
             assert axes(row) == pytest.approx(alone[row["path"]], abs=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_25_trailing_padding_changes_no_score(scorer: Predictor) -> None:
     rate = scorer.module.sample_rate
     short, long = torch.from_numpy(music(1.0, rate)), torch.from_numpy(music(2.5, rate, seed=1))
@@ -109,6 +111,7 @@ def test_25_trailing_padding_changes_no_score(scorer: Predictor) -> None:
             assert row == pytest.approx(expected, abs=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_25_appended_silence_is_content(score_between: Mmmos, write_wave: WriteWave) -> None:
     sound = music(1.5)
     plain = write_wave("plain.wav", sound)
@@ -120,6 +123,7 @@ def test_25_appended_silence_is_content(score_between: Mmmos, write_wave: WriteW
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_25_silent_windows_have_no_weight(mmmos: Mmmos, toy_folder: Path, write_wave: WriteWave) -> None:
     sound = music(10.0)
     plain, longer = write_wave("plain.wav", sound), write_wave("longer.wav", np.pad(sound, (0, 15 * RATE)))

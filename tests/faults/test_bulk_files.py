@@ -31,8 +31,6 @@ from tests.bulk_toys import tiny_model
 from tests.sounds import chord
 from tests.toys import CPU
 
-pytestmark = pytest.mark.slow  # from end to end
-
 FILES = int(os.environ.get("MMMOS_BULK_FILES", "5000"))
 BROKEN = FILES // 20
 DISTINCT = 100  # good files; the others are links to them
@@ -83,6 +81,7 @@ def mmmos(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_every_file_gets_one_row_whatever_is_wrong_with_others(tmp_path: Path, model: Path) -> None:
     (tmp_path / "files").mkdir()
     listed, kinds = write_list(tmp_path / "files")
@@ -112,6 +111,7 @@ def test_every_file_gets_one_row_whatever_is_wrong_with_others(tmp_path: Path, m
     assert mmmos("verify", output).returncode in (0, 1)
 
 
+@pytest.mark.slow
 def test_a_file_that_hangs_and_one_that_may_not_be_read(tmp_path: Path, model: Path) -> None:
     sound = encode(chord(0.3), "wav")
     for name in ("a.wav", "b.wav", "locked.wav", "c.wav"):

@@ -50,6 +50,7 @@ def test_01_empty_file_in_a_batch(score_between: Mmmos, tmp_path: Path) -> None:
     assert "1 of 3 clips could not be scored" in run.notes
 
 
+@pytest.mark.slow
 def test_02_header_without_samples(score_between: Mmmos, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("header.wav", "header.aiff")]
     for path in paths:
@@ -60,6 +61,7 @@ def test_02_header_without_samples(score_between: Mmmos, tmp_path: Path) -> None
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_03_text_with_the_name_of_audio(score_between: Mmmos, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("text.wav", "text.mp3", "text.raw")]
     for path in paths:
@@ -69,6 +71,7 @@ def test_03_text_with_the_name_of_audio(score_between: Mmmos, tmp_path: Path) ->
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_03_text_that_names_another_file_does_not_get_its_score(
     score_between: Mmmos, make_file: MakeFile, tmp_path: Path
 ) -> None:
@@ -84,6 +87,7 @@ def test_03_text_that_names_another_file_does_not_get_its_score(
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_04_truncated_flac(score_between: Mmmos, make_file: MakeFile) -> None:
     whole = make_file("whole.flac", seconds=3.0)
     size = whole.stat().st_size
@@ -97,6 +101,7 @@ def test_04_truncated_flac(score_between: Mmmos, make_file: MakeFile) -> None:
     assert 1.0 < run.rows[1]["duration"] < 1.6
 
 
+@pytest.mark.slow
 def test_05_truncated_wav(score_between: Mmmos, make_file: MakeFile, write_wave: WriteWave) -> None:
     whole = make_file("whole.wav", seconds=3.0)
     size = whole.stat().st_size
@@ -109,6 +114,7 @@ def test_05_truncated_wav(score_between: Mmmos, make_file: MakeFile, write_wave:
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_06_bit_rotted_mp3(score_between: Mmmos, make_file: MakeFile) -> None:
     rng = np.random.default_rng(0)
 
@@ -127,6 +133,7 @@ def test_06_bit_rotted_mp3(score_between: Mmmos, make_file: MakeFile) -> None:
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_07_missing_path(score_between: Mmmos, tmp_path: Path) -> None:
     path = tmp_path / "gone.wav"
     run = score_between(path)
@@ -136,6 +143,7 @@ def test_07_missing_path(score_between: Mmmos, tmp_path: Path) -> None:
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_07_directory_is_walked(score_between: Mmmos, make_file: MakeFile, tmp_path: Path) -> None:
     for folder in ("album", "album/e", "album/b.wav", "album/empty"):
         (tmp_path / folder).mkdir()
@@ -151,6 +159,7 @@ def test_07_directory_is_walked(score_between: Mmmos, make_file: MakeFile, tmp_p
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_07_directory_in_a_list_is_no_file(score_between: Mmmos, tmp_path: Path) -> None:
     listed = tmp_path / "clips.jsonl"
     listed.write_text(json.dumps({"path": str(tmp_path)}))
@@ -196,6 +205,7 @@ def stuck(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy_encoder")
 def test_33_decoder_that_hangs(stuck: Path, make_file: MakeFile) -> None:
     good = str(make_file("good.wav"))
@@ -228,6 +238,7 @@ def test_33_deadline_is_the_predictors(stuck: Path) -> None:
     assert raised.value.code == "decode_timeout"
 
 
+@pytest.mark.slow
 def test_33_decoder_that_crashes(score_between: Mmmos, stuck: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoders: list[IsolatedDecoder] = []
     start = IsolatedDecoder.start
@@ -251,6 +262,7 @@ AWKWARD = [
 ]
 
 
+@pytest.mark.slow
 def test_34_awkward_file_names(mmmos: Mmmos, tmp_path: Path) -> None:
     paths = [str(tmp_path / name) for name in AWKWARD]
     for path in paths:
@@ -270,6 +282,7 @@ def test_34_awkward_file_names(mmmos: Mmmos, tmp_path: Path) -> None:
     assert walked == [path.encode("utf-8", "backslashreplace").decode() for path in sorted(paths)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--segments"], ["--format", "audiobox"]], ids=" ".join)
 def test_38_every_line_is_strict_json(
     mmmos: Mmmos, write_wave: WriteWave, make_file: MakeFile, tmp_path: Path, options: list[str]
@@ -285,6 +298,7 @@ def test_38_every_line_is_strict_json(
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_38_rows_in_a_file_are_those_of_stdout(mmmos: Mmmos, make_file: MakeFile, tmp_path: Path) -> None:
     words, output = [make_file("fine.wav"), tmp_path / "gone.wav"], tmp_path / "rows.jsonl"
     printed = mmmos("score", *words)

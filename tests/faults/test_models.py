@@ -33,6 +33,7 @@ def torch_bytes(payload: Payload) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to_bytes", [pickle.dumps, torch_bytes])
 def test_28_malicious_checkpoint(
     mmmos: Mmmos, make_file: MakeFile, tmp_path: Path, to_bytes: Callable[[Payload], bytes]
@@ -83,6 +84,7 @@ def test_29_typo_in_a_model_path(
     assert name in run.notes
 
 
+@pytest.mark.slow
 def test_30_precision_is_honoured_and_recorded(mmmos: Mmmos, make_file: MakeFile) -> None:
     sound = make_file("sound.wav")
     full, half = (mmmos("score", sound, "--dtype", dtype) for dtype in ("float32", "bfloat16"))

@@ -50,6 +50,7 @@ def test_19_segment_past_the_end(score_between: Mmmos, make_file: MakeFile, list
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_19_segment_that_ends_past_the_end_is_clamped(
     score_between: Mmmos, sound: str, listed: Callable[..., Path]
 ) -> None:
@@ -78,6 +79,7 @@ def test_20_float_start_and_open_end(
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_20_segment_that_is_none(score_between: Mmmos, sound: str, listed: Callable[..., Path]) -> None:
     stretches = [(2.0, 1.0), (1.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (0.0, math.inf)]
     run = score_between(listed(*({"path": sound, "start_time": start, "end_time": end} for start, end in stretches)))
@@ -85,6 +87,7 @@ def test_20_segment_that_is_none(score_between: Mmmos, sound: str, listed: Calla
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_23_empty_list(mmmos: Mmmos, score_between: Mmmos, tmp_path: Path) -> None:
     texts = {"a.jsonl": "", "b.jsonl": "\n \n", "c.csv": "path,id\n", "d.csv": "", "e.scp": ""}
     paths = [tmp_path / name for name in texts]
@@ -96,6 +99,7 @@ def test_23_empty_list(mmmos: Mmmos, score_between: Mmmos, tmp_path: Path) -> No
     assert f"nothing to score in {paths[0]}" in alone.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
@@ -125,6 +129,7 @@ def test_23_bad_line_of_a_list(mmmos: Mmmos, sound: str, tmp_path: Path, name: s
         assert "1 row of lists was left out" in run.notes
 
 
+@pytest.mark.slow
 def test_23_bad_line_is_told_on_stderr_before_torch_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "clips.jsonl"
     path.write_text("{\n")
@@ -138,6 +143,7 @@ def test_23_bad_line_is_told_on_stderr_before_torch_is_loaded(tmp_path: Path) ->
     assert "torch" not in imported
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_31_rows_keep_order_id_and_path(
     mmmos: Mmmos,

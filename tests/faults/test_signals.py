@@ -22,11 +22,10 @@ from tests.faults.conftest import TOLERANCE, Mmmos, WriteWave, axes
 from tests.sounds import Wave, music, swelling_tones
 from tests.toys import toy_member, toy_model
 
-pytestmark = pytest.mark.slow  # from end to end
-
 MakeFile = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_09_digital_silence(score_between: Mmmos, write_wave: WriteWave) -> None:
     run = score_between(write_wave("silence.wav", np.zeros(32_000), subtype="PCM_16"))
     assert run.rows[0]["warnings"] == ["silent"]
@@ -40,6 +39,7 @@ def broken_at(position: int, value: float, seconds: float = 1.0) -> Wave:
     return samples
 
 
+@pytest.mark.slow
 def test_10_one_nan_sample(score_between: Mmmos, write_wave: WriteWave) -> None:
     waves = broken_at(0, np.nan), broken_at(-1, np.nan)
     run = score_between(*(write_wave(f"{number}.wav", wave) for number, wave in enumerate(waves)))
@@ -47,6 +47,7 @@ def test_10_one_nan_sample(score_between: Mmmos, write_wave: WriteWave) -> None:
     assert run.status == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_10_one_nan_sample_after_windows_that_were_fine(
     mmmos: Mmmos, toy_folder: Path, write_wave: WriteWave, batch_size: int
@@ -59,6 +60,7 @@ def test_10_one_nan_sample_after_windows_that_were_fine(
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_11_one_inf_sample(score_between: Mmmos, write_wave: WriteWave) -> None:
     waves = broken_at(0, np.inf), broken_at(8_000, -np.inf)
     run = score_between(*(write_wave(f"{number}.wav", wave) for number, wave in enumerate(waves)))
@@ -66,6 +68,7 @@ def test_11_one_inf_sample(score_between: Mmmos, write_wave: WriteWave) -> None:
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_12_eight_channels(score_between: Mmmos, write_wave: WriteWave) -> None:
     channels = np.stack([(1 + number) / 8 * music(1.5, seed=number) for number in range(8)], axis=1)
     run = score_between(write_wave("surround.wav", channels), write_wave("mean.wav", channels.mean(axis=1)))
@@ -76,6 +79,7 @@ def test_12_eight_channels(score_between: Mmmos, write_wave: WriteWave) -> None:
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_13_antiphase_stereo(score_between: Mmmos, write_wave: WriteWave) -> None:
     sound = music(1.5)
     exact = write_wave("exact.wav", np.stack([sound, -sound], axis=1))
@@ -87,6 +91,7 @@ def test_13_antiphase_stereo(score_between: Mmmos, write_wave: WriteWave) -> Non
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_14_too_short(score_between: Mmmos, write_wave: WriteWave) -> None:
     rate = 44_100
     limit = round(MIN_SECONDS * rate)
@@ -101,6 +106,7 @@ def test_14_too_short(score_between: Mmmos, write_wave: WriteWave) -> None:
 ODD_RATES = (44_101, 47_999, 22_051, 384_000)  # Hz
 
 
+@pytest.mark.slow
 def test_15_odd_rates_score_as_the_same_sound_at_16_khz(score_between: Mmmos, write_wave: WriteWave) -> None:
     paths = [write_wave(f"{rate}.wav", swelling_tones(3.0, rate), rate) for rate in (16_000, *ODD_RATES)]
     run = score_between(*paths)
@@ -127,6 +133,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the kernel's account of memory")
 def test_15_odd_rates_take_little_memory(write_wave: WriteWave) -> None:
     paths = [write_wave(f"{rate}.wav", swelling_tones(3.0, rate), rate) for rate in ODD_RATES]
@@ -145,6 +152,7 @@ def peak_memory(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy_encoder")
 def test_16_memory_does_not_grow_with_a_long_file(tmp_path: Path) -> None:
     decoder = SequentialDecoder()
@@ -163,6 +171,7 @@ def test_16_memory_does_not_grow_with_a_long_file(tmp_path: Path) -> None:
     assert peaks[2] < 1.1 * peaks[1]
 
 
+@pytest.mark.slow
 def test_17_batches_count_windows_and_not_files(
     mmmos: Mmmos, make_file: MakeFile, toy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +190,7 @@ def test_17_batches_count_windows_and_not_files(
     assert run.status == 0
 
 
+@pytest.mark.slow
 def test_18_samples_scaled_like_integers(score_between: Mmmos, write_wave: WriteWave) -> None:
     sound = music(1.5)
     scales = (2.0**15, 2.0**23, 2.0**31, 1e20)
@@ -191,6 +201,7 @@ def test_18_samples_scaled_like_integers(score_between: Mmmos, write_wave: Write
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_15_rates_that_no_audio_has(score_between: Mmmos, write_wave: WriteWave) -> None:
     rates = (1, 100, 2_000, 3_999, 768_001)
     run = score_between(*(write_wave(f"{rate}.wav", np.zeros(20_000), rate) for rate in rates))
@@ -199,6 +210,7 @@ def test_15_rates_that_no_audio_has(score_between: Mmmos, write_wave: WriteWave)
     assert run.status == 1
 
 
+@pytest.mark.slow
 def test_18_clipped_and_offset(score_between: Mmmos, write_wave: WriteWave) -> None:
     sound = music(1.5)
     clipped = write_wave("clipped.wav", np.clip(100 * sound, -1, 1), subtype="PCM_16")

@@ -62,6 +62,7 @@ def test_frames_come_back_within_float16(cache: FeatureCache, level: float) -> N
     assert found.rate_hz == put.rate_hz
 
 
+@pytest.mark.slow
 @given(st.integers(1, 30), st.integers(1, 5), st.sampled_from([1e-3, 1.0, 300.0]))
 @settings(max_examples=30, deadline=None)
 def test_mean_and_deviation_are_torchs_of_the_frames_given(

@@ -85,6 +85,7 @@ def test_random_crops_are_10_s_inside_the_clip(room: float, start: float, count:
         assert crop.weight == 1
 
 
+@pytest.mark.slow
 @given(rooms, starts, st.integers(0, 999))
 def test_random_crops_reach_over_the_whole_room_of_every_length(room: float, start: float, seed: int) -> None:
     crops = plan_crops(Clip("a", "a.wav", start), start + 10 + room, "random", 200, seed)
@@ -94,6 +95,7 @@ def test_random_crops_reach_over_the_whole_room_of_every_length(room: float, sta
     assert len(set(places)) > 50
 
 
+@pytest.mark.slow
 @given(st.floats(15.0, 500.0), st.integers(1, 9), st.integers(1, 9), st.integers(0, 999))
 def test_a_larger_count_begins_with_the_crops_of_a_smaller(length: float, few: int, more: int, seed: int) -> None:
     first, all_ = (plan_crops(CLIP, length, "random", count, seed) for count in (few, few + more))

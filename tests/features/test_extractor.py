@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("shared_decoder")
 RATE = 16_000
 
 
+@pytest.mark.slow
 def test_extract_keeps_windows_as_encoded(make_file: Callable[..., Path], extractor: FeatureExtractor) -> None:
     path = make_file("a.wav", 12.5)
     (plan,) = extracted(extractor, [clip(path)])
@@ -68,6 +69,7 @@ def test_extract_cuts_windows_in_one_pass(
     assert len(plans[0].crops) == {"windows": 4, "first": 1, "random": 4}[mode]
 
 
+@pytest.mark.slow
 def test_extract_resumes_with_the_next_crop(make_file: Callable[..., Path], extractor: FeatureExtractor) -> None:
     plans, _ = extractor.plan([clip(make_file("a.wav", 25.0)), clip(make_file("b.wav", 24.0))], "windows")
     real, calls = ToyEncoder.frames, []
@@ -133,6 +135,7 @@ def test_extract_reports_files_deleted_meanwhile(make_file: Callable[..., Path],
     assert extractor.decoder_peak_bytes > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["frames", "pooled"])
 @pytest.mark.parametrize("mode", ["windows", "random"])
 @pytest.mark.parametrize("padded", [False, True])

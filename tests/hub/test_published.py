@@ -120,7 +120,7 @@ def test_a_download_goes_on_where_it_was_cut(online: HubServer) -> None:
     assert online.bodies("pytorch_model.bin") == ["", "bytes=25000-", "bytes=37000-"]
 
 
-def test_a_line_that_breaks_each_time_is_told_in_one_line_and_nothing_half_stays(online: HubServer) -> None:
+def test_broken_downloads_are_one_message_and_no_partial_file(online: HubServer) -> None:
     online.cut = ["config.json"] * 40
     with pytest.raises(ModelNotFoundError, match=f"does not give config.json of {WAVLM}: ") as caught:
         locate("wavlm", LoadOptions(accept_licenses=("wavlm",)))
@@ -129,7 +129,7 @@ def test_a_line_that_breaks_each_time_is_told_in_one_line_and_nothing_half_stays
     assert_whole(locate("wavlm", LoadOptions(accept_licenses=("wavlm",))))
 
 
-def test_a_damaged_file_is_refused_and_removed_and_the_next_try_succeeds(online: HubServer, tmp_path: Path) -> None:
+def test_damaged_download_is_removed_and_fetched_again(online: HubServer, tmp_path: Path) -> None:
     online.corrupt = ["pytorch_model.bin"]
     with pytest.raises(ModelFormatError, match=r"pytorch_model.bin was damaged.*try again"):
         locate("wavlm", LoadOptions(accept_licenses=("wavlm",)))
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_refused_and_removed_and_the_next_try_succeeds(online:
     assert online.bodies("config.json") == [""]
 
 
-def test_a_file_that_rots_in_the_cache_is_refused_and_fetched_again(online: HubServer) -> None:
+def test_damaged_cache_file_is_fetched_again(online: HubServer) -> None:
     weights = locate("wavlm", LoadOptions(accept_licenses=("wavlm",))) / "pytorch_model.bin"
     weights.resolve().write_bytes(WEIGHTS[::-1])
     with pytest.raises(ModelFormatError, match="damaged"):
@@ -148,9 +148,7 @@ def test_a_file_that_rots_in_the_cache_is_refused_and_fetched_again(online: HubS
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_the_store_that_cached_repositories_share_is_checked_as_well(
-    online: HubServer, tmp_path: Path, whole: bool
-) -> None:
+def test_shared_store_of_the_cache_is_checked(online: HubServer, tmp_path: Path, whole: bool) -> None:
     folder = locate("wavlm", LoadOptions(accept_licenses=("wavlm",)))
     blob = (folder / "pytorch_model.bin").resolve()
     shared = tmp_path / "cache" / "blobs" / "ab" / ("ab" * 32)  # named by another hash than sha256
@@ -175,8 +173,9 @@ def test_what_is_cached_is_found_when_the_hub_is_gone(online: HubServer, revisio
     assert locate("wavlm", LoadOptions(revision=revision)) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("obstacle", ["no network", "HF_HUB_OFFLINE", "local_files_only", "half"])
-def test_what_is_not_cached_is_named_with_the_command_that_fetches_it(
+def test_uncached_file_is_named_with_the_fetch_command(
     online: HubServer, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
     online.repositories[MUQ] = {"config.json": b"{}"}
@@ -198,7 +197,7 @@ def test_what_is_not_cached_is_named_with_the_command_that_fetches_it(
     assert online.requests == []
 
 
-def test_the_revision_that_a_model_was_pinned_to_is_the_one_asked_for(online: HubServer) -> None:
+def test_pinned_revision_is_requested(online: HubServer) -> None:
     online.repositories[MUQ] = {"config.json": b"{}", "model.safetensors": WEIGHTS}
     with pytest.raises(ModelNotFoundError, match=f"at {PUBLISHED['muq'].revision}: it has no such revision"):
         locate("muq", LoadOptions(accept_licenses=("muq",)))
@@ -237,7 +236,8 @@ def test_what_is_on_no_hub_says_how_it_is_had(online: HubServer) -> None:
     assert online.requests == []
 
 
-def test_a_model_on_the_hub_scores_as_it_did_before_it_went_there(toy_hub: HubServer, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_model_on_the_hub_scores_as_before(toy_hub: HubServer, tmp_path: Path) -> None:
     local, remote = Predictor(load_model(tmp_path / "toy")), from_pretrained(TOY, device="cpu")
     wave = music(2.0)
     ours, theirs = (predictor.score(wave, sample_rate=16_000) for predictor in (local, remote))
@@ -246,6 +246,7 @@ def test_a_model_on_the_hub_scores_as_it_did_before_it_went_there(toy_hub: HubSe
     assert theirs.provenance.model == TOY
 
 
+@pytest.mark.slow
 def test_nothing_but_a_model_folder_s_files_is_fetched(toy_hub: HubServer, tmp_path: Path) -> None:
     folder = fetch_folder(TOY)
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
@@ -254,6 +255,7 @@ def test_nothing_but_a_model_folder_s_files_is_fetched(toy_hub: HubServer, tmp_p
     assert not [request for request in toy_hub.requests if request.endswith((".py", ".pt", ".gitattributes"))]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_cached_is_not_fetched_again(toy_hub: HubServer) -> None:
     folder = fetch_folder(TOY)
     toy_hub.requests.clear()
@@ -270,7 +272,8 @@ def test_a_model_that_is_cached_is_not_fetched_again(toy_hub: HubServer) -> None
     assert fetch_folder(TOY) == folder
 
 
-def test_a_model_whose_weights_were_damaged_is_refused_and_the_next_try_succeeds(toy_hub: HubServer) -> None:
+@pytest.mark.slow
+def test_damaged_model_download_is_fetched_again(toy_hub: HubServer) -> None:
     toy_hub.corrupt = ["member-1/model.safetensors"]
     with pytest.raises(ModelFormatError, match=r"model.safetensors was damaged"):
         load_model(TOY)
@@ -286,9 +289,8 @@ def test_a_model_s_download_goes_on_where_it_was_cut(toy_hub: HubServer, monkeyp
     assert toy_hub.bodies(file) == ["", f"bytes={100 * blocks}-"]
 
 
-def test_a_model_that_the_hub_does_not_give_is_refused_in_one_line(
-    toy_hub: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+def test_model_refused_by_the_hub_is_one_message(toy_hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusal(name: str, **where: object) -> str:
         with pytest.raises(ModelNotFoundError) as caught:
             load_model(name, LoadOptions(**where))
@@ -344,7 +346,7 @@ def client(hub: HubServer, tmp_path: Path) -> Client:
 
 
 @pytest.mark.slow
-def test_a_process_fetches_what_was_cut_off_and_then_needs_no_hub(client: Client, hub: HubServer) -> None:
+def test_interrupted_fetch_completes_and_then_works_offline(client: Client, hub: HubServer) -> None:
     assert client.locate("wavlm")["error"] == "LicenseError"
     assert hub.requests == []
     large = 500 * WEIGHTS

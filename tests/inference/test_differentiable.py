@@ -33,6 +33,7 @@ def toys(toy_encoder: ToyEncoder) -> Predictor:
     return Predictor(toy_model(toy_member(0, DROPOUT), toy_member(1, DROPOUT)), CPU)
 
 
+@pytest.mark.slow
 def test_module_gives_the_scores_of_one_window(scorer: Predictor) -> None:
     wave = music(1.5, rate=scorer.module.sample_rate)
     scores = scorer.score(wave, sample_rate=scorer.module.sample_rate)
@@ -59,6 +60,7 @@ def test_gradient_is_finite_and_reaches_what_is_heard_alone(toys: Predictor) -> 
     assert not waves.grad[1, 4_000:].any()
 
 
+@pytest.mark.slow
 def test_a_few_steps_uphill_raise_production_quality(scorer: Predictor) -> None:
     wave = torch.from_numpy(music(0.5) + 0.05 * torch.randn(8_000).numpy())[None].requires_grad_()
     scores = []
@@ -84,6 +86,7 @@ def ascend(scorer: Predictor, wave: torch.Tensor, steps: int, rate: float, bound
     return scores
 
 
+@pytest.mark.slow
 def test_twenty_steps_uphill_stay_within_the_scale(scorer: Predictor) -> None:
     wave = torch.from_numpy(music(0.5))[None]
     assert max(ascend(scorer, wave, 20, 2.0, bounded=False)) > 11
@@ -93,7 +96,7 @@ def test_twenty_steps_uphill_stay_within_the_scale(scorer: Predictor) -> None:
 
 
 @pytest.mark.parametrize("label_range", [(0.0, 10.0), (1.0, 5.0), (-3.0, 3.0), (0.0, 100.0)])
-def test_bound_rises_within_the_scale_and_is_straight_in_the_middle(label_range: tuple[float, float]) -> None:
+def test_bound_is_monotone_and_linear_in_the_middle(label_range: tuple[float, float]) -> None:
     low, high = label_range
     length = high - low
     raw = torch.linspace(low - length, high + length, 3001, dtype=torch.float64, requires_grad=True)
@@ -118,7 +121,7 @@ def test_bound_of_huge_scores_is_the_end_of_the_scale(far: float) -> None:
     assert (bounded.item(), raw.grad.item()) == (10.0 if far > 0 else 0.0, 0.0)
 
 
-def test_bounded_scores_are_those_of_score_on_the_models_own_scale(toy_encoder: ToyEncoder) -> None:
+def test_bounded_scores_equal_score_on_the_models_scale(toy_encoder: ToyEncoder) -> None:
     model = replace(toy_model(toy_member(0)), info=ModelInfo(label_range=(1.0, 5.0)))
     predictor = Predictor(model, CPU)
     wave = torch.from_numpy(music(0.5))[None]
@@ -145,6 +148,7 @@ def test_silence_of_another_scale_is_its_lowest(toy_encoder: ToyEncoder) -> None
     assert Predictor(model, CPU).module(torch.zeros(1, 8_000)).tolist() == [[1.0] * 4]
 
 
+@pytest.mark.slow
 def test_silence_in_a_batch_leaves_the_others_as_they_are(scorer: Predictor) -> None:
     wave = torch.from_numpy(music(0.5))
     waves = torch.stack([torch.zeros(8_000), wave, torch.zeros(8_000)]).requires_grad_()
@@ -157,6 +161,7 @@ def test_silence_in_a_batch_leaves_the_others_as_they_are(scorer: Predictor) -> 
     assert not waves.grad[::2].any()
 
 
+@pytest.mark.slow
 def test_a_pause_has_a_gradient_of_the_order_of_the_sound(scorer: Predictor) -> None:
     wave = torch.from_numpy(music(1.0))
     wave[8_000:] = 0
@@ -225,6 +230,7 @@ def test_lengths_that_do_not_fit_are_refused(toys: Predictor, lengths: list[int]
         toys.module(torch.zeros(2, 8_000), lengths)
 
 
+@pytest.mark.slow
 def test_batch_of_unequal_lengths_is_its_clips_one_by_one(scorer: Predictor) -> None:
     lengths = [24_000, 2_400, 23_999, 12_345, 24_000]
     waves = torch.stack([torch.from_numpy(music(1.0, 24_000, seed)) for seed in range(5)]).requires_grad_()
@@ -240,6 +246,7 @@ def test_batch_of_unequal_lengths_is_its_clips_one_by_one(scorer: Predictor) -> 
         assert not slope[length:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 44_101, 48_000, 96_000])
 def test_any_sample_rate_gives_the_scores_of_score(scorer: Predictor, rate: int) -> None:
     wave = torch.from_numpy(music(1.0, rate)).requires_grad_()
@@ -300,6 +307,7 @@ def test_empty_batch_has_no_scores(toys: Predictor) -> None:
     assert toys.module(torch.zeros(0, 8_000)).shape == (0, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own
 def test_compiled_module_runs_as_it_is(toys: Predictor) -> None:
     wave = torch.from_numpy(music(0.5))[None].requires_grad_()
@@ -310,6 +318,7 @@ def test_compiled_module_runs_as_it_is(toys: Predictor) -> None:
     assert torch.equal(compiled, toys.module(wave))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_compiled_model_may_hold_the_module(toys: Predictor) -> None:
     class Agent(torch.nn.Module):

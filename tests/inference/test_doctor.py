@@ -26,6 +26,7 @@ def found(check_model: Callable[[], str] = check_lite) -> dict[str, Check]:
     return by_name
 
 
+@pytest.mark.slow
 def test_a_sound_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MMMOS_DATA", raising=False)
     checks = found()
@@ -43,7 +44,7 @@ def skipped() -> str:
     return "skipped"
 
 
-def test_an_encoder_that_cannot_be_loaded_is_told_and_the_rest_is_still_looked_at(
+def test_doctor_reports_a_broken_encoder_and_checks_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Broken(ToyEncoder):
@@ -79,6 +80,7 @@ def test_check_scores_that_have_moved_are_told(off: float, ok: bool, monkeypatch
     assert ok or "off by" in check.finding
 
 
+@pytest.mark.slow
 def test_a_model_without_check_scores_is_not_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("lite")
     monkeypatch.setattr(doctor, "check_scores", lambda model: {})

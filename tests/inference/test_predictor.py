@@ -69,6 +69,7 @@ def spread(scores: Scores) -> list[float]:
     return [scores.CE_std, scores.CU_std, scores.PC_std, scores.PQ_std]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_path_floats_integers_and_tensor_agree(toys: Predictor, make_file: Callable[..., Path], rate: int) -> None:
     path = make_file("a.wav", 11.3, rate, channels=2, subtype="PCM_16")
@@ -84,6 +85,7 @@ def test_path_floats_integers_and_tensor_agree(toys: Predictor, make_file: Calla
     assert axes(toys.score(floats[0], sample_rate=rate)) == pytest.approx(axes(expected), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_same_clip_same_score_every_time(toys: Predictor, make_file: Callable[..., Path]) -> None:
     path = make_file("a.wav", 3.0, 22_050)
     first = toys.score(path)
@@ -104,7 +106,7 @@ def test_the_row_tells_what_was_scored(toys: Predictor, make_file: Callable[...,
     assert (array.path, array.duration, array.end_time, array.n_windows) == (None, 1.0, 1.0, 1)
 
 
-def test_a_list_gives_a_list_in_its_order_with_errors_in_their_places(
+def test_list_of_clips_gives_results_and_errors_in_order(
     toys: Predictor, make_file: Callable[..., Path], tmp_path: Path
 ) -> None:
     text = tmp_path / "text.wav"
@@ -153,6 +155,7 @@ def test_what_is_no_audio_is_refused(toys: Predictor, audio: object) -> None:
             toys.score(given, sample_rate=RATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", [SequentialDecoder(), PrefetchingDecoder(2)])
 def test_bytes_and_open_files_score_as_their_path(make_file: Callable[..., Path], decoder: Decoder) -> None:
     path = make_file("a.flac", 11.3, 44_100, channels=2)
@@ -183,7 +186,7 @@ def test_score_that_is_no_number_is_an_error_of_its_clip(value: float) -> None:
     assert Predictor(model, CPU).score(music(1.0), sample_rate=RATE).status == "ok"
 
 
-def test_scores_beyond_the_scale_are_put_on_its_end_with_a_warning(toys: Predictor) -> None:
+def test_scores_beyond_the_scale_are_clipped_with_a_warning(toys: Predictor) -> None:
     raw = toys.score(music(25.0), sample_rate=RATE)
     end = sorted(axes(raw))[2]  # one axis is on the end of this scale, one beyond
     model = replace(toys.model, info=ModelInfo(label_range=(-10.0, end)))
@@ -260,6 +263,7 @@ def test_a_stretch_is_scored_as_a_clip_of_its_own(toys: Predictor, make_file: Ca
     assert axes(given) != axes(toys.score(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [2, 3, 4, 100])
 def test_batches_change_no_score(
     toys: Predictor, make_file: Callable[..., Path], tmp_path: Path, batch_size: int
@@ -281,6 +285,7 @@ def test_batches_change_no_score(
     batched.close()
 
 
+@pytest.mark.slow
 def test_real_encoders_do_not_hear_neighbours(scorer: Predictor) -> None:
     clips = [music(seconds, seed=i) for i, seconds in enumerate((0.5, 3.0, 1.2, 0.5))]
     batched = Predictor(scorer.model, CPU, batch_size=4)
@@ -303,6 +308,7 @@ def test_silent_windows_have_no_weight(toys: Predictor) -> None:
     assert "silent" not in second.warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", [SequentialDecoder(), PrefetchingDecoder(1)])
 def test_rows_of_segments_have_their_own_warnings(tmp_path: Path, decoder: Decoder) -> None:
     config = toy_config(heads=HeadConfig(domains=("music", "sound", "noise")))
@@ -380,7 +386,7 @@ def test_the_longest_minimum_of_the_encoders_counts() -> None:
     assert not math.isnan(predictor.score(music(10.2), sample_rate=RATE).PQ)  # the rest is left out
 
 
-def test_an_ensemble_is_the_weighted_mean_of_its_members_and_their_spread() -> None:
+def test_ensemble_is_the_weighted_mean_with_its_spread() -> None:
     members = [toy_member(seed) for seed in range(3)]
     weights = np.random.default_rng(0).dirichlet([1, 1, 1], 4).T
     together = Predictor(toy_model(*members, weights=weights), CPU).score(music(12.0), sample_rate=RATE)
@@ -457,6 +463,7 @@ def test_segments_of_a_stream_are_rows_of_their_own(toys: Predictor, tmp_path: P
         toys.segments(tmp_path / "nosuch.wav")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 @pytest.mark.parametrize("segments", [False, True])
 def test_stream_reports_every_window_and_clip(toys: Predictor, tmp_path: Path, batch_size: int, segments: bool) -> None:
@@ -474,6 +481,7 @@ def test_stream_reports_every_window_and_clip(toys: Predictor, tmp_path: Path, b
         assert events.order == "www..w."
 
 
+@pytest.mark.slow
 def test_a_closed_predictor_opens_again(toys: Predictor, make_file: Callable[..., Path]) -> None:
     path = make_file("a.wav")
     before = axes(toys.score(path))
@@ -482,6 +490,7 @@ def test_a_closed_predictor_opens_again(toys: Predictor, make_file: Callable[...
     assert axes(toys.score(path)) == before
 
 
+@pytest.mark.slow
 def test_a_decoder_that_dies_costs_its_clip_alone(toys: Predictor, make_file: Callable[..., Path]) -> None:
     paths = [make_file(f"{i}.wav", 12.0) for i in range(3)]
     expected = toys.score(paths)
@@ -538,6 +547,7 @@ def test_bfloat16_is_recorded_and_real(toys: Predictor) -> None:
         assert same.provenance.dtype == "float32"
 
 
+@pytest.mark.slow
 def test_real_encoders_run_in_bfloat16(scorer: Predictor) -> None:
     half = Predictor(scorer.model, LoadOptions("cpu", "bfloat16"))
     ours, exact = (axes(each.score(music(1.0), sample_rate=RATE)) for each in (half, scorer))
@@ -558,6 +568,7 @@ def test_a_device_that_there_is_not_is_refused(toys: Predictor, device: str, mon
         Predictor(toys.model, LoadOptions(device))
 
 
+@pytest.mark.slow
 def test_provenance_is_in_every_row(toys: Predictor, tmp_path: Path) -> None:
     model = replace(toys.model, sha256="f" * 64, info=ModelInfo(calibrated=True, commercial_use=True))
     predictor = Predictor(model, CPU)
@@ -582,6 +593,7 @@ def test_a_trained_folder_scores_as_its_member_did(toys: Predictor, tmp_path: Pa
     assert axes(loaded.score(music(1.0), sample_rate=RATE)) == axes(toys.score(music(1.0), sample_rate=RATE))
 
 
+@pytest.mark.slow
 def test_lite_says_what_it_is(scorer: Predictor) -> None:
     scores = scorer.score(SAMPLES / "speech_clean.flac")
     assert scores.provenance.model == "lite"
@@ -610,6 +622,7 @@ def test_lite_gives_the_same_score_in_every_process(scorer: Predictor) -> None:
     assert first == axes(scorer.score(path))
 
 
+@pytest.mark.slow
 def test_load_takes_the_options_of_from_pretrained() -> None:
     assert mmmos.load(device="cpu", dtype="bfloat16").provenance.dtype == "bfloat16"
     with pytest.raises(ModelNotFoundError, match="'lyte'"):
@@ -638,8 +651,9 @@ def test_a_score_rests_on_the_weakest_of_what_the_clip_may_be(
     assert (scores.domain, scores.PQ_basis) == (domain, rests_on)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label_range", "name"), [((0, 10), "0-10"), ((1, 5), "1-5"), ((0, 100), "0-100")])
-def test_scores_name_the_scale_of_the_model_and_are_clipped_to_it(
+def test_scores_have_the_models_scale_and_are_clipped_to_it(
     toy_encoder: ToyEncoder, label_range: tuple[float, float], name: str
 ) -> None:
     member = replace(toy_member(0), scale=Scale((1000.0, -1000.0, 1000.0, -1000.0), (1.0,) * 4))

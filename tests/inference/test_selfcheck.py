@@ -14,6 +14,7 @@ from mmmos.scores import AXES
 from tests.toys import CPU, ToyEncoder, toy_member, toy_model
 
 
+@pytest.mark.slow
 def test_the_clip_is_always_the_same_and_has_no_fault(scorer: Predictor) -> None:
     samples, rate = check_clip()
     np.testing.assert_array_equal(samples, check_clip()[0])
@@ -30,6 +31,7 @@ def test_check_scores_are_those_of_a_predictor(toy_encoder: ToyEncoder) -> None:
     assert check_scores(model) == {axis: round(scores[axis], 4) for axis in AXES}
 
 
+@pytest.mark.slow
 def test_the_bundled_model_says_what_it_said() -> None:
     model = load_model("lite")
     assert check_scores(model) == pytest.approx(model.info.check, abs=0.01)

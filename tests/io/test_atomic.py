@@ -23,7 +23,7 @@ def write(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
-def test_what_was_written_has_the_name_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+def test_written_file_is_the_only_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.txt"
     for text in ("first", "second, which takes its place"):
         write(path, text)
@@ -100,7 +100,7 @@ def test_two_processes_do_not_write_to_one_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_bytes_are_on_the_disk_before_they_have_their_name_if_wanted(tmp_path: Path, durable: bool) -> None:
+def test_bytes_are_synced_before_the_rename_on_request(tmp_path: Path, durable: bool) -> None:
     steps = []
     real_sync, real_replace = os.fsync, os.replace
     with (

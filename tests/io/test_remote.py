@@ -49,6 +49,7 @@ def paths(*words: str) -> list[str | None]:
 # ── lists
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "s3"])
 def test_a_list_at_an_address_is_its_rows(request, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -80,6 +81,7 @@ def test_the_line_at_fault_is_named_with_the_address(memory):
 # ── folders and patterns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "s3"])
 def test_a_folder_at_an_address_is_walked_in_the_order_of_names(request, kind):
     root = f"{request.getfixturevalue(kind)}/audio"
@@ -100,7 +102,7 @@ def test_what_is_not_at_its_address_is_a_file_that_is_missing(s3):
         paths(f"{s3}/a**.wav")
 
 
-def test_a_scheme_that_cannot_be_read_is_told_before_any_clip_is_scored(monkeypatch):
+def test_unknown_scheme_is_refused_before_scoring(monkeypatch):
     with pytest.raises(UsageError, match="nowhere://a"):
         paths("nowhere://a.wav")
 
@@ -157,6 +159,7 @@ def windows(decoder: IsolatedDecoder, path: str) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["music_tabla.m4a", "sound_clean.opus", "music_lowrate.mp3", "speech_clean.flac"])
 def test_audio_at_an_address_is_what_it_is_here(decoder, s3, name):
     url = put(f"{s3}/{name}", (SAMPLES / name).read_bytes())
@@ -179,6 +182,7 @@ def why(decoder: IsolatedDecoder, path: str) -> str:
     return f"{caught.value.code}: {caught.value}"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_or_heard_has_a_code(decoder, s3):
     assert why(decoder, f"{s3}/none.wav") == f"not_found: no such file: {s3}/none.wav"
     assert why(decoder, f"{s3}-none/a.wav").startswith("not_found")
@@ -254,7 +258,7 @@ def test_a_server_that_says_nothing_is_under_the_deadline(s3, monkeypatch):
             assert why(decoder, f"{s3}/a.wav").startswith("decode_timeout")
 
 
-def test_the_last_copy_is_kept_as_long_as_the_file_stays_as_it_is(memory, monkeypatch):
+def test_last_copy_is_kept_while_the_file_is_unchanged(memory, monkeypatch):
     got, real = [], MemoryFileSystem.get_file
     monkeypatch.setattr(MemoryFileSystem, "get_file", lambda *words: got.append(words[1]) or real(*words))
     files, copies = len(os.listdir("/dev/fd")), Copies()
@@ -280,6 +284,7 @@ def test_the_last_copy_is_kept_as_long_as_the_file_stays_as_it_is(memory, monkey
     assert len(os.listdir("/dev/fd")) == files
 
 
+@pytest.mark.slow
 def test_no_copy_is_left(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     url = put(f"{s3}/a.opus", (SAMPLES / "sound_clean.opus").read_bytes())
@@ -291,6 +296,7 @@ def test_no_copy_is_left(s3, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_lies_here_needs_no_fsspec(make_file):
     code = (
         "import sys; from mmmos.audio.isolated import *; from mmmos.audio.windows import cut\n"

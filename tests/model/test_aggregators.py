@@ -67,7 +67,8 @@ def every_kind() -> list[Aggregator]:
     return wide
 
 
-def test_output_is_as_declared_and_a_clip_does_not_depend_on_its_neighbours() -> None:
+@pytest.mark.slow
+def test_output_has_declared_shape_and_clips_are_independent() -> None:
     parts = features([1.0, 0.2, 2.0, 1.3])
     for aggregator in every_kind():
         reduced = aggregator.reduce(parts)
@@ -106,7 +107,7 @@ def test_what_is_learned_is_what_the_config_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
-def test_gradient_reaches_the_real_frames_and_every_weight_in_use(name: str) -> None:
+def test_gradient_reaches_real_frames_and_every_weight(name: str) -> None:
     parts = features([1.0, 0.2])
     for part in parts.values():
         part.frames.requires_grad_()
@@ -149,6 +150,7 @@ def step_by_step(blstm: Blstm, frames: Tensor) -> Tensor:
     return torch.cat(halves, dim=-1)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_lstm_equals_torchs_cell_clip_by_clip(lengths: list[int], dim: int, hidden: int, seed: int) -> None:
@@ -320,7 +322,7 @@ def test_sums_of_states_that_cannot_be_are_refused(
         build(name, columns, wavlm_output=output)
 
 
-def test_equal_reductions_reduce_alike_and_what_is_not_used_makes_no_difference() -> None:
+def test_equal_reductions_ignore_unused_fields() -> None:
     vector, tokens = build("blstm_h", blstm_hidden=5), build("blstm_h", blstm_h_input="tokens", standardize=True)
     mlp = build("mlp", align="repeat", frame_norm="none")
     assert (

@@ -182,6 +182,7 @@ def file(tiny: Any, published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(published / "checkpoint.pt", tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "norm", "l2", "layout"),
     [
@@ -205,6 +206,7 @@ def test_every_kind_of_head_scores_as_published(
     assert np.abs(expected[0] - expected[1]).min() > 10 * ATOL  # the scores do depend on the clip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", SAVERS)
 def test_dropout_shifts_the_published_numbering_and_no_score(tiny: Any, tmp_path: Path, layout: str) -> None:
     path = SAVERS[layout](build(tiny, proj_num_layer=3, proj_dropout=0.2), tmp_path / layout)
@@ -212,12 +214,14 @@ def test_dropout_shifts_the_published_numbering_and_no_score(tiny: Any, tmp_path
     np.testing.assert_allclose(found, reference(tiny, path)([music_and_sweep(1.0)]), atol=ATOL, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 2.5, 10.0, 23.7])
 def test_clips_of_every_length_score_as_published(tiny: Any, folder: Path, seconds: float) -> None:
     found = predict(load_audiobox("audiobox", folder), [music_and_sweep(seconds)])
     np.testing.assert_allclose(found, reference(tiny, folder)([music_and_sweep(seconds)]), atol=ATOL, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_batch_of_mixed_lengths_scores_as_published(tiny: Any, folder: Path, batch_size: int) -> None:
     clips = [music_and_sweep(seconds, seed) for seed, seconds in enumerate((12.5, 0.3, 10.0, 4.0))]
@@ -225,6 +229,7 @@ def test_a_batch_of_mixed_lengths_scores_as_published(tiny: Any, folder: Path, b
     np.testing.assert_allclose(found, reference(tiny, folder)(clips), atol=ATOL, rtol=0)
 
 
+@pytest.mark.slow
 def test_each_window_scores_as_published(tiny: Any, folder: Path) -> None:
     clip = music_and_sweep(12.0)
     windows = Predictor(load_audiobox("audiobox", folder), CPU).segments(clip, sample_rate=RATE)
@@ -232,7 +237,8 @@ def test_each_window_scores_as_published(tiny: Any, folder: Path) -> None:
     np.testing.assert_allclose(table(windows), expected, atol=ATOL, rtol=0)
 
 
-def test_a_tail_too_short_to_hear_is_left_out_where_the_package_weighs_it_in(tiny: Any, folder: Path) -> None:
+@pytest.mark.slow
+def test_short_tail_is_left_out_unlike_the_package(tiny: Any, folder: Path) -> None:
     """10 ms are a thousandth of a window, and so is the difference of the scores."""
     clip = music_and_sweep(10.01)
     head, tail, whole = reference(tiny, folder)([clip[: 10 * RATE], clip[10 * RATE :], clip])
@@ -240,7 +246,7 @@ def test_a_tail_too_short_to_hear_is_left_out_where_the_package_weighs_it_in(tin
     np.testing.assert_allclose(whole, (head + 0.001 * tail) / 1.001, atol=ATOL, rtol=0)
 
 
-def test_silent_windows_are_left_out_where_the_package_scores_silence(tiny: Any, folder: Path) -> None:
+def test_silent_windows_are_left_out_unlike_the_package(tiny: Any, folder: Path) -> None:
     heard, silence = music_and_sweep(10.0), np.zeros(10 * RATE, dtype=np.float32)
     predictor = Predictor(load_audiobox("audiobox", folder), CPU)
     scores = predictor.score([np.concatenate([heard, silence]), silence], sample_rate=RATE)
@@ -251,6 +257,7 @@ def test_silent_windows_are_left_out_where_the_package_scores_silence(tiny: Any,
     assert np.isnan(table(scores[1:])).all()
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_wave_through_the_same_scores(tiny: Any, folder: Path) -> None:
     clips = [music_and_sweep(1.0, 0), music_and_sweep(2.0, 1)]
     waves = nn.utils.rnn.pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True).requires_grad_()
@@ -274,7 +281,8 @@ def test_full_size_scores_as_published(package: Any, tmp_path: Path) -> None:
     assert np.ptp(expected, axis=0).min() > 10 * ATOL
 
 
-def test_clips_are_padded_to_ten_seconds_and_their_own_frames_are_kept() -> None:
+@pytest.mark.slow
+def test_padding_to_ten_seconds_keeps_own_frames() -> None:
     padding, plain = WavLM(TINY, "all", pad_seconds=WINDOW_SECONDS), WavLM(TINY, "all")
     padding.load_state_dict(plain.state_dict())
     long = torch.from_numpy(music_and_sweep(10.5))[None]
@@ -298,6 +306,7 @@ def test_rows_say_which_model_it_was_and_what_it_may_be_used_for(folder: Path) -
     assert row["model_sha256"] == predictor.model.sha256
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_keys_and_scores_of_the_package(
     tiny: Any,
     folder: Path,
@@ -317,6 +326,7 @@ def test_the_command_prints_the_keys_and_scores_of_the_package(
     np.testing.assert_allclose(list(row.values()), expected, atol=ATOL, rtol=0)
 
 
+@pytest.mark.slow
 def test_sha256_changes_with_weights_and_with_settings(tiny: Any, folder: Path, tmp_path: Path) -> None:
     seen = {load_audiobox("audiobox", folder).sha256}
     edit_config(folder, lambda config: config["target_transform"]["PQ"].update(mean=6.5))
@@ -349,6 +359,7 @@ HEAD = "proj_layer.PC.0.weight"
 TENSOR = "wavlm_model.encoder.layers.7.fc1.bias"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -409,6 +420,7 @@ def test_an_unknown_setting_of_the_folder_is_refused(folder: Path) -> None:
         load_audiobox("audiobox", folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [None, {}, [1, 2], TARGET | {"PQ": None}, TARGET | {"PQ": {"mean": 5.0}}, TARGET | {"CE": {"mean": 5.0, "std": 0}}],

@@ -184,7 +184,7 @@ def test_folder_of_an_earlier_version_has_the_scale_0_10(single: Path, missing: 
     assert (info.label_range, info.scale) == ((0.0, 10.0), "0-10")
 
 
-def test_label_range_is_kept_by_a_model_an_ensemble_and_its_members(tmp_path: Path) -> None:
+def test_label_range_is_kept_by_model_ensemble_and_members(tmp_path: Path) -> None:
     info = replace(ABOUT, label_range=(1, 5), trained_on=("ab", "cd"))
     save_model(tmp_path / "single", member(0), info, "")
     save_ensemble(tmp_path / "pair", [member(0), member(1)], WEIGHTS, info, "")
@@ -314,7 +314,7 @@ def test_sha256_changes_with_every_file_that_decides_a_score(ensemble: Path) -> 
     assert load_model(ensemble).sha256 in seen
 
 
-def test_sha256_is_the_same_wherever_the_folder_lies_and_whatever_its_card_says(ensemble: Path, tmp_path: Path) -> None:
+def test_sha256_ignores_the_folders_location_and_card(ensemble: Path, tmp_path: Path) -> None:
     expected = load_model(ensemble).sha256
     (ensemble / "README.md").write_text("another card")
     moved = shutil.copytree(ensemble, tmp_path / "elsewhere")
@@ -332,9 +332,7 @@ def test_members_that_change_places_make_another_model(ensemble: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["lit", "Lite", "nosuch", "no/such", "./lite", "/no/such", "~/lite", "a/b/c", "a/b c", "lite/", "a//b", ""]
 )
-def test_a_name_that_is_no_model_is_told_and_never_answered_with_another(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_model_name_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFoundError) as caught:
         load_model(name)

@@ -83,7 +83,7 @@ def test_gradient_is_finite_where_a_feature_does_not_vary() -> None:
         assert frames.grad.isfinite().all()
 
 
-def test_silent_vector_is_normalised_to_zero_with_a_finite_gradient() -> None:
+def test_silent_vector_normalises_to_zero_with_finite_gradient() -> None:
     frames = torch.zeros(1, 4, 3, requires_grad=True)
     fused = fuse({"a": Features(frames, torch.ones(1, 4, dtype=torch.bool), 50.0)}, FusionConfig())
     fused.sum().backward()
@@ -106,6 +106,7 @@ def aligned_by_numpy(
     return np.stack([np.interp(wanted_times, times, column) for column in frames.T], axis=1)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(ALIGN), st.integers(1, 60), st.integers(1, 60), st.sampled_from([0.125, 0.3, 0.5, 1, 2.3, 8]))
 @settings(max_examples=150, deadline=None)
 def test_alignment_equals_numpy(align: str, wanted: int, count: int, step: float) -> None:
@@ -114,6 +115,7 @@ def test_alignment_equals_numpy(align: str, wanted: int, count: int, step: float
     np.testing.assert_allclose(found, aligned_by_numpy(align, frames, wanted, step * 6.25, 6.25), atol=1e-12)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(ALIGN), st.integers(1, 70), st.integers(1, 70), st.floats(0.05, 20))
 @settings(max_examples=150, deadline=None)
 def test_aligned_frames_are_means_of_frames(align: str, wanted: int, count: int, step: float) -> None:
@@ -151,6 +153,7 @@ def test_ten_seconds_of_the_papers_encoders(options: dict[str, Any], frames: int
         np.testing.assert_allclose(fused.frames[0, :, 2 * i : 2 * i + 2], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(ALIGN),
     st.sampled_from(["l2", "none", "layernorm"]),
@@ -179,7 +182,7 @@ def test_an_aligned_clip_does_not_depend_on_its_neighbours(
         torch.testing.assert_close(together.frames[i, together.mask[i]], alone.frames[0], rtol=0, atol=1e-6)
 
 
-def test_each_encoders_share_of_a_frame_is_normalised_after_alignment() -> None:
+def test_each_encoders_block_is_normalised_after_alignment() -> None:
     parts = {"a": stream([8, 4], 5, 50.0), "b": stream([4, 2], 3, 25.0)}
     plain, l2, layernorm = (
         fuse_aligned(parts, ("a", "b"), FusionConfig(frame_norm=norm)) for norm in ("none", "l2", "layernorm")

@@ -248,7 +248,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
 
 @pytest.mark.parametrize("checkpoint", ["toy.safetensors", "../toy.safetensors"])
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_checkpoints_path_begins_at_the_models_folder_wherever_the_process_runs(
+def test_checkpoint_path_is_relative_to_the_model_folder(
     stored: Callable[[str], Path], elsewhere: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str, relative: bool
 ) -> None:
     folder = stored(checkpoint)

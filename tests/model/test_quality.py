@@ -94,7 +94,7 @@ def test_a_clips_scores_do_not_depend_on_the_batch(config: ModelConfig) -> None:
         torch.testing.assert_close(model(real), together[i : i + 1], rtol=1e-5, atol=1e-5)
 
 
-def test_order_of_the_config_decides_and_that_of_the_features_does_not() -> None:
+def test_order_of_encoders_is_the_configs() -> None:
     batch = features(3)
     torch.manual_seed(0)
     model = build_model(CONFIG).eval()
@@ -114,7 +114,7 @@ def test_unknown_aggregator_is_refused_with_the_names_there_are() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_config_survives_json_and_makes_a_model_that_takes_the_weights(config: ModelConfig) -> None:
+def test_config_from_json_builds_a_model_for_the_weights(config: ModelConfig) -> None:
     saved = json.loads(json.dumps(config.stored()))
     names = {old: new for new, old in STORED_NAMES.items()}
     fusion = FusionConfig(**saved["fusion"])

@@ -46,6 +46,7 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for one in found for text in one.get_texts()]
 
 
+@pytest.mark.slow
 def test_a_panel_an_axis_and_one_of_the_composite():
     figure = scatter(*case(), "a title")
     assert list(panels(figure)) == [
@@ -118,6 +119,7 @@ def test_an_axis_without_labels_has_no_panel_and_no_clip_none():
     assert panels(scatter([], [], "")) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [AXES, ("PQ",), ("PQ", "PC"), (*AXES, "composite")], ids=len)
 @pytest.mark.parametrize("systems", [0, 36])
 def test_no_words_lie_over_others(axes: tuple[str, ...], systems: int):
@@ -137,6 +139,7 @@ def test_no_words_lie_over_others(axes: tuple[str, ...], systems: int):
     assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.SVG", b"<?xml")])
 def test_the_suffix_is_the_kind_and_two_runs_are_one_file(tmp_path: Path, name: str, start: bytes):
     rows, scores = case()
@@ -165,6 +168,7 @@ def test_more_domains_than_colours_are_grey_and_no_error():
     assert len({tuple(colour[:3]) for colour in clips.get_facecolors()}) == len(COLOURS) + 1
 
 
+@pytest.mark.slow
 def test_different_scales_have_no_mse_and_no_line_of_equality():
     rows, scores = case()
     wide = [replace(item).with_axes(np.array([10 * item[axis] for axis in AXES])) for item in scores]

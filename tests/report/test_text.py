@@ -52,7 +52,7 @@ def test_agreement_is_a_line_an_axis_and_part():
     assert len(head) == len(line) == len(system) < 100
 
 
-def test_a_gap_stands_between_parts_and_a_long_name_keeps_its_column():
+def test_parts_are_separated_and_long_names_keep_columns():
     found = [agreement(), agreement(part="a domain with a long name"), agreement(part="a domain with a long name")]
     head, first, gap, second, third = agreement_table(found).split("\n")
     assert gap == ""

@@ -41,6 +41,7 @@ def values(model: QualityModel) -> torch.Tensor:
     return torch.cat([value.detach().flatten().clone() for value in model.state_dict().values()])
 
 
+@pytest.mark.slow
 @given(losses)
 def test_the_best_epoch_is_the_first_of_the_lowest_loss(values: list[float]) -> None:
     best = best_epoch(history_of(values))
@@ -48,6 +49,7 @@ def test_the_best_epoch_is_the_first_of_the_lowest_loss(values: list[float]) -> 
     assert best.epoch == 1 + values.index(min(values))
 
 
+@pytest.mark.slow
 @given(losses, st.integers(1, 5))
 def test_patience_counts_epochs_since_the_best(values: list[float], patience: int) -> None:
     history = history_of(values)
@@ -57,7 +59,7 @@ def test_patience_counts_epochs_since_the_best(values: list[float], patience: in
     assert not finished([], patience)
 
 
-def test_a_run_goes_on_from_its_latest_epoch_and_ends_with_its_best(tmp_path: Path) -> None:
+def test_resumed_run_starts_at_the_latest_epoch(tmp_path: Path) -> None:
     first, history, seen = run(tmp_path), history_of([2.0, 1.0, 3.0]), []
     for i in range(1, 4):
         step(first)
@@ -82,9 +84,7 @@ def test_the_history_is_a_line_an_epoch(tmp_path: Path) -> None:
         assert [json.loads(line) for line in lines] == [asdict(epoch) for epoch in history[:i]]
 
 
-def test_without_a_folder_nothing_is_written_and_the_best_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_without_folder_writes_nothing_and_keeps_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own = run(None)
     assert own.resume() == []

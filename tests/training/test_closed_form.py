@@ -92,9 +92,8 @@ def test_presets_of_the_paper_keep_the_gradient_fit(preset: str) -> None:
         choose_fit("closed_form", PRESETS[preset], 60)
 
 
-def test_folder_is_an_ordinary_one_and_scores_on_the_scale_of_the_labels(
-    tmp_path: Path, rows: list[LabelledClip]
-) -> None:
+@pytest.mark.slow
+def test_folder_scores_on_the_scale_of_the_labels(tmp_path: Path, rows: list[LabelledClip]) -> None:
     result = train(tmp_path / "m", rows)
     assert (result.fit, result.scale, result.train_clips, result.epochs) == ("closed_form", "0-100", 24, None)
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"README.md", "config.json", "model.safetensors"}
@@ -114,6 +113,7 @@ def test_folder_is_an_ordinary_one_and_scores_on_the_scale_of_the_labels(
     json.dumps(result.agreement, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_same_run_twice_is_done_once_and_clips_may_have_moved(
     tmp_path: Path, rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,6 +128,7 @@ def test_same_run_twice_is_done_once_and_clips_may_have_moved(
     assert train(tmp_path / "other", rows) == replace(first, folder=str(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_development_clips_are_reported_and_not_trained_on(tmp_path: Path, rows: list[LabelledClip]) -> None:
     result = train(tmp_path / "m", rows[:16], dev=rows[16:])
     assert (result.train_clips, result.dev_clips) == (16, 8)
@@ -136,6 +137,7 @@ def test_development_clips_are_reported_and_not_trained_on(tmp_path: Path, rows:
     assert len(load_model(tmp_path / "m").info.trained_on) == 16
 
 
+@pytest.mark.slow
 def test_labels_without_a_relation_are_warned_of(tmp_path: Path, rows: list[LabelledClip]) -> None:
     turned = np.random.default_rng(0).permutation(len(rows))
     mixed = [replace(row, labels=(NAN, NAN, NAN, float(turned[i]))) for i, row in enumerate(rows)]
@@ -181,7 +183,7 @@ def test_on_the_encoders_of_lite_its_scores_are_the_prior(tmp_path: Path) -> Non
     not Path(os.environ.get("MMMOS_DATA", "/nowhere"), "codec_mushra").is_dir(),
     reason="MMMOS_DATA names no folder with codec_mushra",
 )
-def test_sixty_clips_of_a_listening_test_are_worth_no_less_than_a_line_through_lite(tmp_path: Path) -> None:
+def test_sixty_rated_clips_beat_a_line_through_lite(tmp_path: Path) -> None:
     """MUSHRA ratings of speech codecs: 60 clips to train on, the others' signals unseen."""
     folder = Path(os.environ["MMMOS_DATA"]) / "codec_mushra"
     with open(folder / "manifest.csv", newline="") as file:
@@ -232,7 +234,8 @@ def test_train_says_in_one_sentence_why_it_cannot(
     assert not Path("m").exists()
 
 
-def test_evaluate_warns_of_training_clips_wherever_they_lie_and_knows_the_scale(
+@pytest.mark.slow
+def test_evaluate_warns_of_training_clips_and_knows_the_scale(
     run_mmmos: Run, tmp_path: Path, rows: list[LabelledClip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tmp_path / "m", rows[:16])

@@ -50,6 +50,7 @@ def of_crop(table: TrainingSet, number: int) -> torch.Tensor:
     return table.inputs.frames[table.inputs.starts[number] : table.inputs.starts[number + 1]].float()
 
 
+@pytest.mark.slow
 def test_extract_encodes_a_segment_as_its_own_clip(make_file: Callable[..., Path], extractor: FeatureExtractor) -> None:
     path = make_file("a.wav", 3.0)
     rows = [row(path), row(path, start=1.0, end=2.0)]

@@ -103,6 +103,7 @@ def test_train_folder_saves_a_model_that_scores(
     assert np.corrcoef([item.PQ for item in scores], [row.labels[3] for row in rows])[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_the_folder_tells_how_it_came_about(train: Callable[..., Fitted], tmp_path: Path) -> None:
     result = train()
     model = load_model(tmp_path / "model")
@@ -120,6 +121,7 @@ def test_the_folder_tells_how_it_came_about(train: Callable[..., Fitted], tmp_pa
     assert "Not calibrated" in card
 
 
+@pytest.mark.slow
 def test_train_folder_resumes_training_with_the_same_result(
     train: Callable[..., Fitted], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +143,7 @@ def test_train_folder_resumes_training_with_the_same_result(
     assert all(torch.equal(ours[key], value) for key, value in expected.items())
 
 
+@pytest.mark.slow
 def test_broken_off_in_encoding_it_goes_on_with_the_next_clip(train: Callable[..., Fitted]) -> None:
     class Stop(RecordedProgress):
         def advance(self, count: float = 1) -> None:
@@ -157,6 +160,7 @@ def test_broken_off_in_encoding_it_goes_on_with_the_next_clip(train: Callable[..
         assert frames.call_count == 15 + 1
 
 
+@pytest.mark.slow
 def test_train_folder_logs_missing_and_damaged_clips(
     train: Callable[..., Fitted], tmp_path: Path, rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,6 +178,7 @@ def test_train_folder_logs_missing_and_damaged_clips(
     assert all(torch.equal(ours[key], value) for key, value in expected.items())
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_refused(train: Callable[..., Fitted], tmp_path: Path) -> None:
     train()
     before = load_model(tmp_path / "model").sha256
@@ -235,6 +240,7 @@ def test_a_model_takes_the_encoders_it_names_in_their_order(
         assert build_training_set(rows, plans, extractor, build_aggregator(config)).inputs.frames.shape == (3, dims)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [0, 20])
 def test_a_disk_without_room_is_told_before_anything_is_encoded(
     train: Callable[..., Fitted], tmp_path: Path, where: int
@@ -286,6 +292,7 @@ def test_a_clip_in_both_parts_is_refused_with_both_lines(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_train_folder_logs_silent_clips(
     train: Callable[..., Fitted], rows: list[LabelledClip], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -297,7 +304,7 @@ def test_train_folder_logs_silent_clips(
 
 
 @pytest.mark.slow
-def test_a_clip_that_breaks_off_after_its_first_window_is_left_out_whole(
+def test_clip_that_fails_after_a_window_is_left_out_whole(
     train: Callable[..., Fitted], rows: list[LabelledClip]
 ) -> None:
     samples = music(12.0)
@@ -416,9 +423,7 @@ def test_the_published_codes_settings_train_a_model_that_scores(
 
 
 @pytest.mark.slow
-def test_training_hears_another_crop_each_epoch_and_stops_on_windows(
-    train: Callable[..., Fitted], rows: list[LabelledClip]
-) -> None:
+def test_training_takes_another_crop_each_epoch(train: Callable[..., Fitted], rows: list[LabelledClip]) -> None:
     for row in (rows[0], rows[20]):
         soundfile.write(row.clip.path, music(31.0), 16_000)
     settings = replace(SETTINGS, train_crop="random", eval_crop="windows", epochs=3)

@@ -122,6 +122,7 @@ def assert_bit_equal(ours: Member, other: Member) -> None:
     assert all(torch.equal(value, weights(other)[key]) for key, value in weights(ours).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_recovers_a_linear_function(loss: str) -> None:
     member, history = fit(CONFIG, TRAIN, DEV, change(HOW, loss=loss))
@@ -130,6 +131,7 @@ def test_every_loss_recovers_a_linear_function(loss: str) -> None:
     assert history[-1].dev_loss < history[0].dev_loss
 
 
+@pytest.mark.slow
 def test_labels_are_predicted_on_their_own_scale() -> None:
     member, _ = fit(CONFIG, TRAIN, DEV, change(HOW, epochs=40))
     predicted = member.scale.to_labels(predict(member.model, TEST).double().numpy())
@@ -139,6 +141,7 @@ def test_labels_are_predicted_on_their_own_scale() -> None:
     np.testing.assert_allclose(member.scale.std, TRAIN.labels.double().std(dim=0))
 
 
+@pytest.mark.slow
 def test_dropout_and_hidden_layers_learn_too() -> None:
     member, _ = fit(DEEP, TRAIN, DEV, HOW)
     assert min(order(member)) > 0.85
@@ -146,6 +149,7 @@ def test_dropout_and_hidden_layers_learn_too() -> None:
     assert not any(parameter.requires_grad for parameter in member.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, *CONFIGS.values()], ids=lambda config: config.aggregator)
 def test_same_seed_same_weights_to_the_bit(config: ModelConfig) -> None:
     how = change(HOW, epochs=3)
@@ -186,6 +190,7 @@ class CountedEpochs(RecordedProgress):
             raise BrokenOffError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breaks", [[1], [3], [1, 2, 4]])
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, breaks: list[int], name: str) -> None:
@@ -202,7 +207,8 @@ def test_a_run_that_was_broken_off_ends_as_an_undisturbed_one(tmp_path: Path, br
     assert progress.epochs == [epoch.epoch for epoch in history[breaks[-1] :]]
 
 
-def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_resumed_run_keeps_a_best_epoch_before_the_break(tmp_path: Path) -> None:
     against = with_labels(DEV, 10 - DEV.labels)
     how = change(HOW, epochs=4)
     expected, history = fit(CONFIG, TRAIN, against, how)
@@ -213,6 +219,7 @@ def test_a_run_whose_best_epoch_lies_before_the_break_still_ends_with_it(tmp_pat
     assert_bit_equal(member, expected)
 
 
+@pytest.mark.slow
 def test_a_break_in_the_middle_of_saving_loses_that_epoch_alone(tmp_path: Path) -> None:
     how = change(HOW, epochs=3)
     expected, _ = fit(DEEP, TRAIN, DEV, how)
@@ -283,6 +290,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not sprung.exists()
 
 
+@pytest.mark.slow
 def test_the_best_epoch_by_development_loss_is_given_back() -> None:
     train, dev = table(10, 0, noise=1.0), table(30, 1)  # few and noisy: overfits soon
     wide = replace(CONFIG, heads=HeadConfig(head_layers=2, head_hidden=20))
@@ -304,7 +312,7 @@ def test_training_ends_when_patience_does(patience: int) -> None:
     assert losses[0] == min(losses)
 
 
-def test_the_development_loss_is_that_of_the_primary_dataset_alone() -> None:
+def test_development_loss_is_of_the_primary_dataset() -> None:
     other = with_labels(table(40, 7, name="b"), torch.rand(40, 4))
     train = join(TRAIN, table(40, 6, name="b"))
     _, alone = fit(CONFIG, train, DEV, change(HOW, epochs=2))
@@ -312,6 +320,7 @@ def test_the_development_loss_is_that_of_the_primary_dataset_alone() -> None:
     assert alone == beside
 
 
+@pytest.mark.slow
 def test_clips_nobody_rated_on_an_axis_are_ignored_on_it() -> None:
     labels = TRAIN.labels.clone()
     labels[::2, 0] = math.nan
@@ -321,6 +330,7 @@ def test_clips_nobody_rated_on_an_axis_are_ignored_on_it() -> None:
     assert all(math.isfinite(epoch.train_loss) for epoch in history)
 
 
+@pytest.mark.slow
 def test_an_axis_without_labels_is_left_as_it_was() -> None:
     train, dev = (part.labels.clone() for part in (TRAIN, DEV))
     train[:, 2], dev[:, 2] = math.nan, math.nan
@@ -333,6 +343,7 @@ def test_an_axis_without_labels_is_left_as_it_was() -> None:
     assert min(value for i, value in enumerate(order(member)) if AXES[i] != "PC") > 0.95
 
 
+@pytest.mark.slow
 def test_another_set_teaches_an_order_on_any_scale() -> None:
     """The primary dataset says nothing of the slopes: they come from a set whose labels are ten times smaller."""
     blind = with_labels(TRAIN, 5 + torch.randn(TRAIN.labels.shape))
@@ -351,6 +362,7 @@ def test_the_scale_is_that_of_the_primary_dataset() -> None:
     assert member.scale.mean == pytest.approx(TRAIN.labels.double().mean(dim=0).tolist())
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 16), st.integers(0, 99))
 @settings(max_examples=80, deadline=None)
 def test_batches_never_mix_sets_and_have_no_rest_of_one(sizes: list[int], batch_size: int, seed: int) -> None:
@@ -431,7 +443,7 @@ def test_training_that_explodes_ends_with_an_error(lr: float, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("missing", ["training", "development"])
-def test_without_a_row_of_the_primary_dataset_there_is_no_training(missing: str) -> None:
+def test_training_without_primary_dataset_is_refused(missing: str) -> None:
     other = table(20, 6, name="b")
     parts = (other, DEV) if missing == "training" else (TRAIN, other)
     with pytest.raises(TrainingError, match=f"no usable {missing} row"):
@@ -461,9 +473,7 @@ def wide(clips: int, seed: int, encoders: int) -> TrainingSet:
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", GRID)
-def test_every_configuration_recovers_a_linear_function_and_nothing_where_there_is_nothing(
-    name: str, loss: str
-) -> None:
+def test_every_configuration_recovers_a_linear_function(name: str, loss: str) -> None:
     aggregator, encoders = GRID[name]
     fusion = replace(CONFIG.fusion, blstm_hidden=8, frame_norm="none")
     specs = tuple(EncoderSpec(f"toy{i}", (8,), "0" * 64) for i in range(encoders))
@@ -479,12 +489,14 @@ def test_every_configuration_recovers_a_linear_function_and_nothing_where_there_
     assert max(map(abs, order(blind, test))) < 0.7
 
 
+@pytest.mark.slow
 def test_shuffled_labels_teach_nothing() -> None:
     member, _ = fit(CONFIG, shuffled(table(600, 0)), shuffled(DEV), HOW)
     assert max(map(abs, order(member))) < 0.6
     assert abs(np.mean(order(member))) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["blstm_h", "blstm_t"])
 def test_an_lstm_recovers_a_linear_function(name: str) -> None:
     fusion = replace(CONFIG.fusion, blstm_hidden=8, frame_norm="none")
@@ -527,6 +539,7 @@ def test_settings_of_the_development_loss_do_differ() -> None:
     assert len({round(loss, 4) for loss in losses}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["con", "dcq"])
 def test_calibrated_scores_have_the_mean_of_the_training_labels(loss: str) -> None:
     labels = TRAIN.labels + 2
@@ -556,6 +569,7 @@ def test_an_axis_that_nobody_was_asked_about_is_not_calibrated() -> None:
     assert moved.scale.mean[3] != plain.scale.mean[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_bfloat16_trains_to_other_weights_close_by(name: str) -> None:
     parts = (in_time(TRAIN), in_time(DEV), in_time(TEST)) if name == "blstm_t" else (TRAIN, DEV, TEST)
@@ -572,7 +586,7 @@ def test_bfloat16_trains_to_other_weights_close_by(name: str) -> None:
     assert np.abs(np.subtract(order(rough, parts[2]), order(exact, parts[2]))).max() < 0.02
 
 
-def test_a_clip_of_several_crops_is_the_weighted_mean_of_their_scores() -> None:
+def test_clip_score_is_the_weighted_mean_of_its_crops() -> None:
     singles = table(3 * PREDICT_CROPS, 3)
     member, _ = fit(CONFIG, TRAIN, DEV, change(HOW, epochs=1))
     scores = predict(member.model, singles)
@@ -585,7 +599,7 @@ def test_a_clip_of_several_crops_is_the_weighted_mean_of_their_scores() -> None:
     torch.testing.assert_close(predict(member.model, several), means)
 
 
-def test_each_epoch_trains_on_the_next_crop_and_stops_on_their_mean() -> None:
+def test_each_epoch_trains_on_the_next_crop() -> None:
     crops = tuple(((2 * i, 1.0), (2 * i + 1, 1.0)) for i in range(50))
     whole = table(100, 3)
     part = replace(whole, rows=whole.rows[:50], crops=crops, labels=whole.labels[:50])

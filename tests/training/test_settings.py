@@ -113,7 +113,7 @@ def test_paper_is_the_default_and_what_the_paper_says() -> None:
     }
 
 
-def test_the_published_code_differs_from_the_paper_in_these_and_no_others() -> None:
+def test_published_code_differs_from_the_paper_in_these() -> None:
     theirs = asdict(PRESETS["official_code"])
     assert {name: value for name, value in theirs.items() if value != asdict(PAPER)[name]} == {
         "muq_sample_rate": 16000,
@@ -174,7 +174,7 @@ def test_fusion_is_a_view_of_the_settings() -> None:
     assert settings.fusion(["muq"]) == replace(fusion, wavlm_output="last")
 
 
-def test_muq_via_16k_is_an_option_of_the_encoder_and_not_of_the_fast_one() -> None:
+def test_muq_via_16k_is_an_encoder_option() -> None:
     assert PAPER.replace({"muq_via_16k": True}).encoder_options("muq") == {"muq_via_16k": True}
     with pytest.raises(UsageError, match="muq_via_16k is for muq_sample_rate 24000, not 16000: set one of them"):
         PRESETS["official_code"].replace({"muq_via_16k": True})
@@ -289,7 +289,7 @@ def default_of(name: str) -> Any:
     return experiment["seeds"] if key == "seeds" else getattr(PAPER, key)
 
 
-def test_every_setting_of_the_papers_table_exists_and_has_the_default_that_it_says() -> None:
+def test_settings_of_the_papers_table_have_its_defaults() -> None:
     rows = paper_rows()
     assert len(rows) > 30
     for said, names, values, reason in rows:
@@ -302,7 +302,7 @@ def test_every_setting_of_the_papers_table_exists_and_has_the_default_that_it_sa
             assert value == as_text(default_of(name.strip("`"))), name
 
 
-def test_every_setting_is_in_the_papers_table_and_every_statement_is_quoted() -> None:
+def test_papers_table_has_every_setting_and_quotes() -> None:
     rows = paper_rows()
     assert {name.strip("`") for _, names, _, _ in rows for name in names} >= {
         *NAMES,

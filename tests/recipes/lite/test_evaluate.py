@@ -48,7 +48,7 @@ def test_the_columns_of_an_encoder_are_its_means_and_deviations():
     assert study.columns_of(CONFIG, ["spectrum"]).tolist() == [0.0] * 402 + [1.0] * 128
 
 
-def test_a_package_is_held_out_as_a_whole_and_a_song_with_its_remixes():
+def test_folds_hold_out_whole_packages_and_songs():
     song = replace(free("song", "separated", 2, REMIXED), source="song")
     found = evaluation(free("a", "clean", 0), free("a", "hum", 2), rated("song", "bass", 5), song)
     a, b, c, d = (found.fold_of(row) for row in found.rows)
@@ -56,7 +56,7 @@ def test_a_package_is_held_out_as_a_whole_and_a_song_with_its_remixes():
     assert c == d
 
 
-def test_the_order_of_damage_counts_pairs_of_one_recording_by_domain_and_kind():
+def test_order_counts_pairs_of_a_recording_by_domain_and_kind():
     rows = [free("a", "clean", 0), free("a", "hum", 1), free("a", "hum", 3), free("b", "clean", 0), free("b", "mp3", 2)]
     told = evaluation(*rows, limits={"b-mp3-2.flac": "3400 after"}).order(np.array([3.0, 2.0, 2.5, 1.0, 0.0]))
     hum = [pytest.approx(2 / 3, abs=0.01), 3]

@@ -69,6 +69,7 @@ def test_evidence_of_two_sets_is_that_of_both():
     np.testing.assert_allclose(each.solve(1.0, np.ones(4)), both.solve(1.0, np.ones(4)), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sources", [heads.RATINGS, heads.QUALITY["music"]])
 def test_what_ratings_go_with_is_found_in_songs_never_heard(sources: heads.Sources):
     rng = np.random.default_rng(0)
@@ -111,6 +112,7 @@ def distance_from_clean(kind: str, step: int) -> float:
     return float(np.abs(before - after).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", damage.DEGRADATIONS)
 def test_the_least_damage_is_some(kind: str):
     assert distance_from_clean(kind, 0) > 0.01
