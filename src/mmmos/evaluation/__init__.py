@@ -1,7 +1,7 @@
 """Agreement of scores with human ratings.
 
-In the order of data flow: predictions, matching, agreement, rating_scales, ceiling, listed, list_evaluation,
-track2, leaderboard.
+In the order of data flow: predictions, matching, comparison, agreement, rating_scales, ceiling, listed,
+list_evaluation, track2, leaderboard.
 """
 
 from typing import TYPE_CHECKING

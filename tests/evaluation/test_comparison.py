@@ -1,0 +1,158 @@
+"""Systems compared without labels: pairs, intervals, superiority and Holm's correction, against references."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmmos.evaluation.comparison import (
+    bootstrap_means,
+    compare_systems,
+    holm,
+    pair_clips,
+    paired_p,
+    superiority_of_pairs,
+    superiority_of_samples,
+)
+from mmmos.scores import Scores
+
+
+def system(values: np.ndarray, names: list[str] | None = None, folder: str = "a") -> list[Scores]:
+    names = names or [f"{folder}/{i}.wav" for i in range(len(values))]
+    return [Scores(id=name, path=name).with_axes(np.full(4, value)) for name, value in zip(names, values, strict=True)]
+
+
+def step_down(p: list[float]) -> list[float]:
+    """Holm's adjusted p by definition: the smallest level at which the step-down procedure rejects the hypothesis."""
+    adjusted = []
+    for own in p:
+        before = [other for other in p if other <= own]
+        adjusted.append(min(1.0, max((len(p) - sorted(p).index(x)) * x for x in before)))
+    return adjusted
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_equals_its_definition(p: list[float]):
+    assert holm(p) == pytest.approx(step_down(p))
+
+
+def test_holm_equals_r():
+    # p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") in R
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+
+
+def test_holm_ignores_nan():
+    found = holm([0.02, math.nan, 0.01])
+    assert found[[0, 2]] == pytest.approx([0.02, 0.02])
+    assert math.isnan(found[1])
+
+
+def test_superiority_of_samples_counts_pairs():
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 6, 40), rng.integers(0, 7, 25)
+    counted = np.mean([(a > b) + 0.5 * (a == b) for a in x for b in y])
+    assert superiority_of_samples(x, y)[0] == pytest.approx(counted)
+
+
+def test_superiority_of_equal_samples_is_a_half():
+    assert superiority_of_samples(np.ones(5), np.ones(7)) == (0.5, 1.0)
+    assert superiority_of_pairs(np.zeros(4)) == 0.5
+    assert paired_p(np.zeros(4)) == 1.0
+
+
+def test_bootstrap_means_have_the_standard_error():
+    values = np.random.default_rng(2).normal(3, 2, (400, 1))
+    means = bootstrap_means(values, samples=4000)
+    assert means.mean() == pytest.approx(values.mean(), abs=0.02)
+    assert means.std() == pytest.approx(values.std() / 20, rel=0.05)
+
+
+def test_bootstrap_means_agree_with_scipy():
+    values = np.random.default_rng(3).exponential(1, (60, 1))
+    low, high = np.quantile(bootstrap_means(values, samples=8000), [0.025, 0.975])
+    reference = scipy.stats.bootstrap(
+        (values[:, 0],), np.mean, n_resamples=8000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert (low, high) == pytest.approx(tuple(reference), abs=0.03)
+
+
+def test_bootstrap_means_draw_whole_groups():
+    groups = np.repeat(np.arange(20), 10)
+    values = np.random.default_rng(4).normal(0, 1, 20)[groups][:, None]  # clips of a group are equal
+    wide, narrow = bootstrap_means(values, groups).std(), bootstrap_means(values).std()
+    assert wide == pytest.approx(narrow * math.sqrt(10), rel=0.1)
+
+
+def test_bootstrap_means_ignore_nan():
+    values = np.array([[1.0, np.nan], [1.0, 2.0], [1.0, np.nan], [1.0, 2.0]])
+    means = bootstrap_means(values, samples=200)
+    assert (means[:, 0] == 1).all()
+    assert set(means[~np.isnan(means[:, 1]), 1]) == {2.0}
+
+
+def test_compare_systems_finds_a_constant_difference():
+    rng = np.random.default_rng(5)
+    quality = rng.uniform(2, 8, 80)
+    found = compare_systems({"a": system(quality + 0.3), "b": system(quality + rng.normal(0, 0.1, 80))})
+    assert [item.axis for item in found] == ["PQ", "PC", "CE", "CU"]
+    item = found[0]
+    assert item.paired
+    assert item.n == 80
+    assert item.low < item.difference < item.high
+    assert item.difference == pytest.approx(0.3, abs=0.05)
+    assert item.superiority > 0.95
+    assert item.p == pytest.approx(scipy.stats.wilcoxon(item_differences(quality)).pvalue, rel=1e-6)
+    assert item.p_holm == pytest.approx(min(1, 4 * item.p))
+
+
+def item_differences(quality: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    assert (rng.uniform(2, 8, 80) == quality).all()
+    return (quality + 0.3) - (quality + rng.normal(0, 0.1, 80))
+
+
+def test_compare_systems_without_common_clips():
+    rng = np.random.default_rng(6)
+    first, second = system(rng.normal(6, 1, 50), folder="x"), system(rng.normal(5, 1, 70), folder="y")
+    second = [Scores(id=f"other{i}").with_axes(np.full(4, s.PQ)) for i, s in enumerate(second)]
+    item = compare_systems({"x": first, "y": second}, axes=["PQ"])[0]
+    assert not item.paired
+    assert (item.n, item.n_second) == (50, 70)
+    a, b = np.array([s.PQ for s in first]), np.array([s.PQ for s in second])
+    assert item.difference == pytest.approx(a.mean() - b.mean())
+    width = 1.96 * math.sqrt(a.var() / 50 + b.var() / 70)
+    assert (item.low, item.high) == pytest.approx((item.difference - width, item.difference + width), abs=0.05)
+
+
+def test_compare_systems_leaves_out_axes_without_scores():
+    rows = [Scores(id=str(i), PQ=float(i)) for i in range(5)]
+    assert [item.axis for item in compare_systems({"a": rows, "b": rows})] == ["PQ"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["1.wav", "2.wav", "3.wav"], ["3.wav", "1.wav", "2.wav"]),
+        (["old/x/1.wav", "old/y/1.wav"], ["new/v2/x/1.wav", "new/v2/y/1.wav"]),
+        (["a/1.wav", "a/b/2.wav"], ["1.mp3", "2.flac"]),
+    ],
+    ids=["id", "path", "name"],
+)
+def test_pair_clips_finds_the_same_clips(first: list[str], second: list[str]):
+    ours, theirs = system(np.zeros(len(first)), first), system(np.zeros(len(second)), second)
+    pairs = pair_clips(ours, theirs)
+    assert pairs is not None
+    named = [(ours[i].id.split("/")[-1][0], theirs[j].id.split("/")[-1][0]) for i, j in zip(*pairs, strict=True)]
+    assert len(named) == len(first)
+    assert all(a == b for a, b in named)
+
+
+def test_pair_clips_respects_segments_and_repeated_ids():
+    ours = [Scores(id="a", start_time=t) for t in (0.0, 10.0)]
+    assert [list(rows) for rows in pair_clips(ours, ours[::-1]) or ()] == [[0, 1], [1, 0]]
+    assert pair_clips([Scores(id="a"), Scores(id="a")], [Scores(id="a")]) is None
