@@ -94,9 +94,11 @@ def modules() -> str:
 
 
 def warnings() -> str:
-    """The table in the docstring of `mmmos.audio.warnings`."""
-    docstring = ast.get_docstring(ast.parse((PACKAGE / "audio" / "warnings.py").read_text())) or ""
-    return docstring[docstring.index("| warning") :].strip()
+    """The meanings of the warnings."""
+    from mmmos.audio.warnings import WARNINGS
+
+    rows = [f"| `{name}` | {text} |" for name, text in WARNINGS.items()]
+    return "\n".join(["| warning | meaning |", "|---|---|", *rows])
 
 
 def experiment(name: str, tables: tuple[str, ...]) -> str:

@@ -80,11 +80,12 @@ def test_commands_run(
 
 
 @pytest.mark.slow
-def test_commands_of_bulk_page_run(
-    workplace: Path, run_mmmos: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["BULK.md", "REPORT.md"])
+def test_commands_of_page_run(
+    name: str, workplace: Path, run_mmmos: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(workplace)
-    found = [command for command in commands(ROOT / "docs" / "BULK.md") if "--ray" not in command]
+    found = [command for command in commands(ROOT / "docs" / name) if "--ray" not in command]
     assert len(found) > 2
     for command in found:
         status, stdout, stderr = run_mmmos(*shlex.split(command)[1:])

@@ -39,6 +39,28 @@ def test_what_score_wrote_is_read(tmp_path: Path, name: str):
     assert [item.scale for item in found] == ["1-5", None]
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_read_predictions_restores_whole_rows(tmp_path: Path, name: str):
+    given = {"scale": "0-10", "path": "x/a.wav", "end_time": 3.0, "duration": 3.0, "provenance": NOBODY}
+    facts = {"sample_rate": 44_100, "channels": 2, "n_windows": 1, "warnings": ("clipped", "short"), "domain": "music"}
+    written = [
+        Scores(1.5, 2.5, 3.5, 4.5, 0.1, 0.2, 0.3, 0.4, id="a", PQ_basis="human", **facts, **given),
+        Scores(id="b", error=ClipError("not_found", "no such file"), **given),
+        Scores(id="c", warnings=("silent",), **given),
+    ]
+    with open_rows(tmp_path / name) as write:
+        for scores in written:
+            write(scores)
+    assert [item.row() for item in read_predictions(tmp_path / name)] == [item.row() for item in written]
+
+
+def test_read_predictions_ignores_other_uses_of_names(tmp_path: Path):
+    line = '{"id": "a", "PQ": 1, "PQ_std": "wide", "warnings": {}, "error": "none", "model": 5, "channels": "two"}'
+    (tmp_path / "p.jsonl").write_text(line)
+    (found,) = read_predictions(tmp_path / "p.jsonl")
+    assert (found.error, found.warnings, found.provenance, found.channels) == (None, (), None, None)
+
+
 def test_other_columns_called_scale_say_nothing(tmp_path: Path):
     (tmp_path / "s.csv").write_text("id,PQ,scale\na,1,0.5\nb,2,large\nc,3,0-100\nd,4,")
     assert [item.scale for item in read_predictions(tmp_path / "s.csv")] == [None, None, "0-100", None]

@@ -1,23 +1,4 @@
-"""Defects of a clip that listeners would notice, reported as warnings with its scores.
-
-| warning | meaning |
-|---|---|
-| `silent` | never louder than -80 dBFS: the clip gets no score |
-| `partly_silent` | at least one whole window is silent; it gets no score and no weight |
-| `clipped` | at least 0.1 % of the samples at or beyond full scale |
-| `dc_offset` | mean beyond 2 % of full scale |
-| `phase_cancel` | the channels cancel in the downmix: it keeps under 1 % of their power |
-| `downmixed` | more than two channels, averaged with equal weight |
-| `narrowband` | no content above about 4 kHz, as on a telephone |
-| `upsampled` | content ends in a wall at half of a lower standard rate |
-| `short` | under 1 s: shorter than the clips that listeners rated |
-| `truncated` | the file is shorter than its header says, or its decoder stopped |
-| `decode_warnings` | the decoder skipped damaged data |
-| `header_mismatch` | the header was wrong about the length, or files were joined: all of the audio is scored |
-| `format_change` | sample rate or channels change within the file: the rest is converted to the first format |
-| `segment_clamped` | the segment's end lies past the end of the clip |
-| `out_of_range` | the score of the model was outside its scale, and was clamped to it |
-"""
+"""Defects of a clip that listeners would notice, reported as warnings with its scores."""
 
 from __future__ import annotations
 
@@ -25,6 +6,25 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+WARNINGS = {
+    "silent": "never louder than -80 dBFS: the clip gets no score",
+    "partly_silent": "at least one whole window is silent; it gets no score and no weight",
+    "clipped": "at least 0.1 % of the samples at or beyond full scale",
+    "dc_offset": "mean beyond 2 % of full scale",
+    "phase_cancel": "the channels cancel in the downmix: it keeps under 1 % of their power",
+    "downmixed": "more than two channels, averaged with equal weight",
+    "narrowband": "no content above about 4 kHz, as on a telephone",
+    "upsampled": "content ends in a wall at half of a lower standard rate",
+    "short": "under 1 s: shorter than the clips that listeners rated",
+    "truncated": "the file is shorter than its header says, or its decoder stopped",
+    "decode_warnings": "the decoder skipped damaged data",
+    "header_mismatch": "the header was wrong about the length, or files were joined: all of the audio is scored",
+    "format_change": "sample rate or channels change within the file: the rest is converted to the first format",
+    "segment_clamped": "the segment's end lies past the end of the clip",
+    "out_of_range": "the score of the model was outside its scale, and was clamped to it",
+}
+"""The meaning of every warning."""
 
 SILENCE_PEAK = 1e-4  # -80 dBFS, three steps of 16-bit audio
 CLIPPED_LEVEL, CLIPPED_FRACTION = 0.999, 1e-3

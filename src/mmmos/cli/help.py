@@ -9,7 +9,7 @@ import typer.core
 SECTIONS = {
     "Score": ("score", "verify", "merge"),
     "Train": ("train", "experiment", "extract"),
-    "Evaluate": ("evaluate", "leaderboard"),
+    "Evaluate": ("evaluate", "leaderboard", "report"),
     "Data and installation": ("data", "doctor", "licenses"),
 }
 """Commands by heading, in the order of the help."""

@@ -1,6 +1,6 @@
 """Agreement of scores with human ratings.
 
-In the order of data flow: predictions, matching, comparison, agreement, rating_scales, ceiling, listed,
+In the order of data flow: row_details, predictions, matching, comparison, agreement, rating_scales, ceiling, listed,
 list_evaluation, track2, leaderboard.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import PurePath
@@ -42,20 +42,26 @@ class SystemDifference:
 
 
 def compare_systems(
-    systems: Mapping[str, Sequence[Scores]], axes: Sequence[str] = SHOWN, seed: int = 0
+    systems: Mapping[str, Sequence[Scores]],
+    axes: Sequence[str] = SHOWN,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    seed: int = 0,
 ) -> list[SystemDifference]:
-    """Every two systems on every axis that both have scores on; p values are corrected over all of these tests.
+    """Every two systems, or the named `pairs`, on every axis that both have scores on.
+
+    The p values are corrected over all of these tests.
 
     Clips are paired as by `pair_clips`; systems without common clips are compared as independent samples.
     """
     found: list[SystemDifference] = []
-    for (first, ours), (second, theirs) in combinations(systems.items(), 2):
-        pairs = pair_clips(ours, theirs)
+    for first, second in combinations(systems, 2) if pairs is None else pairs:
+        ours, theirs = systems[first], systems[second]
+        same = pair_clips(ours, theirs)
         a, b = (np.array([[scores[axis] for axis in axes] for scores in rows]) for rows in (ours, theirs))
-        estimate = _independent(a, b, seed) if pairs is None else _paired(a[pairs[0]], b[pairs[1]], seed)
+        estimate = _independent(a, b, seed) if same is None else _paired(a[same[0]], b[same[1]], seed)
         for axis, values in zip(axes, estimate, strict=True):
             if values is not None:
-                found.append(SystemDifference(first, second, axis, pairs is not None, *values, math.nan))
+                found.append(SystemDifference(first, second, axis, same is not None, *values, math.nan))
     corrected = holm([item.p for item in found])
     return [SystemDifference(**{**vars(item), "p_holm": float(p)}) for item, p in zip(found, corrected, strict=True)]
 

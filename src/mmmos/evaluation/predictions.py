@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from mmmos.data.columns import AXIS_COLUMNS, ID_COLUMNS, LABEL_NAMES, PATH_COLUMNS
 from mmmos.errors import ManifestError
+from mmmos.evaluation.row_details import details
 from mmmos.io.delimited import described, not_found, to_float
 from mmmos.io.lists import OnBadRow, read_rows, refuse
 from mmmos.scores import AXES, Scores, parse_scale
@@ -33,34 +35,50 @@ def is_table(name: str) -> bool:
 def read_predictions(path: str | Path, on_bad_row: OnBadRow = refuse) -> list[Scores]:
     """The scores of a table: rows of `mmmos score`, or any rows with an id or a path and at least one axis.
 
-    Reads the id, path, segment and scores of each clip, by column name; NaN for missing values. A score may be missing
-    (null, empty, NaN). `on_bad_row` gets the `ManifestError`, which names the line (in Parquet the row), of a row with
-    another value in place of a score, or with NaN only. Raises `ManifestError` for a file without scores.
+    Columns are found by name; NaN for missing values. A score may be missing (null, empty, NaN). `on_bad_row` gets the
+    `ManifestError`, which names the line (in Parquet the row), of a row with another value in place of a score, or with
+    NaN only. Raises `ManifestError` for a file without scores.
     """
     path = Path(path)
-    found: list[Scores] = []
+    found = [scores for scores, _ in parse_rows(partial(read_fields, path), path, on_bad_row)]
+    if all(math.isnan(scores[axis]) for scores in found for axis in AXES):
+        raise ManifestError(f"{path} has no score; the axes are {', '.join(AXES)}")
+    return found
+
+
+Fields = Mapping[str, Any]
+"""A row as it was written, by column."""
+
+
+def parse_rows(
+    read: Callable[[OnBadRow], Iterable[tuple[int, Fields]]], path: str | Path, on_bad_row: OnBadRow = refuse
+) -> list[tuple[Scores, Fields]]:
+    """The scores of each row that `read` gives with its number, and the row itself.
+
+    Bad rows are as in `read_predictions`, also those that `read` reports; `path` is for messages. Raises
+    `ManifestError` if there is no usable row.
+    """
+    found: list[tuple[Scores, Fields]] = []
     bad: list[ManifestError] = []
 
     def leave_out(error: ManifestError) -> None:
         on_bad_row(error)
         bad.append(error)
 
-    for line, row in _rows(path, leave_out):
+    for line, row in read(leave_out):
         try:
-            found.append(_scores(row, path, line))
+            found.append((_scores(row, path, line), row))
         except ManifestError as error:
             leave_out(error)
     if bad and not found:
         raise ManifestError(f"{path}: no row can be used ({counted(len(bad), 'row')} left out); the first: {bad[0]}")
     if not found:
         raise ManifestError(f"{path}, line 1: there is no row; expected are {ID_COLUMNS[0]} or path, and {_NAMES}")
-    if all(math.isnan(scores[axis]) for scores in found for axis in AXES):
-        raise ManifestError(f"{path} has no score; the axes are {', '.join(AXES)}")
     return found
 
 
-def _rows(path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and fields of each row."""
+def read_fields(path: Path, on_bad_row: OnBadRow = refuse) -> Iterator[tuple[int, Fields]]:
+    """Line number and fields of each row of a table. Raises `ManifestError`."""
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
         raise ManifestError(f"{path}: scores are read from {', '.join(SUFFIXES)}")
@@ -75,7 +93,7 @@ def _rows(path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Mapping[str, 
         yield line, row
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Fields]]:
     import pyarrow
     from pyarrow import parquet
 
@@ -88,7 +106,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     yield from enumerate(table.to_pylist(), start=1)
 
 
-def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
+def _scores(row: Fields, path: str | Path, line: int) -> Scores:
     """The scores of a row; NaN for a missing score. Raises `ManifestError` for a row with NaN only."""
     file = next((str(row[name]) for name in PATH_COLUMNS if row.get(name)), None)
     name = next((str(row[key]) for key in ID_COLUMNS if row.get(key) not in (None, "")), file)
@@ -113,10 +131,11 @@ def _scores(row: Mapping[str, Any], path: Path, line: int) -> Scores:
         stream=ANY_STREAM if math.isnan(stream) else int(stream),
         scale=scale if parse_scale(scale) else None,
         origin=f"{path}, line {line}",
+        **details(row),
     ).with_axes(np.array(values))
 
 
-def _given(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+def _given(row: Fields, names: Sequence[str]) -> Any:
     """The value of the first of these columns that is not empty, or None."""
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
@@ -125,7 +144,7 @@ def _is_nan(value: Any) -> bool:
     return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
 
 
-def _number(row: Mapping[str, Any], names: Sequence[str], path: Path, line: int) -> float:
+def _number(row: Fields, names: Sequence[str], path: str | Path, line: int) -> float:
     value = _given(row, names)
     if value is None:
         return math.nan

@@ -1,4 +1,4 @@
-"""Results for people: tables and plots.
+"""Results for people: tables, plots and pages.
 
-In the order of data flow: text, plots.
+In the order of data flow: text, plots; systems, summary, players, page, html.
 """
