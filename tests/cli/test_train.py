@@ -371,7 +371,7 @@ def test_experiment_leaves_out_bad_rows_unless_strict(
     assert status == 0, err
     (report,) = json.loads(out)["lists"]
     assert (report["list"], report["rows"], report["left_out"]) == ("ratings.csv", len(lines) - 1, 1)
-    assert f"1 of {len(lines) - 1} rows of ratings.csv are left out" in err
+    assert f"1 of {len(lines) - 1} rows of ratings.csv is left out" in err
     (sets,) = seen
     assert len(set(map(id, sets.rows))) == len(lines) - 2
     status, out, err = run("experiment", "mine.toml", "-o", "out", "--strict")
