@@ -22,10 +22,10 @@ from mmmos.paper import (
     ROWS,
     TableKey,
     change,
-    places,
     printed,
     printed_figures,
     printed_tables,
+    ranks,
 )
 
 HALF_DIGIT = 0.0005
@@ -110,14 +110,14 @@ def test_rows_are_the_papers() -> None:
 
 
 def test_every_row_has_every_column() -> None:
-    places = [
+    ranks = [
         TableKey(table, row, name, level, "PC" if table == "I" else "composite", metric)
         for table, rows in ROWS.items()
         for row in rows
         for name, level in COLUMNS[table]
         for metric in METRICS
     ]
-    assert set(places) == set(CELLS)
+    assert set(ranks) == set(CELLS)
 
 
 def test_check_marks_are_the_papers() -> None:
@@ -140,11 +140,11 @@ def test_both_readings_of_test_columns_match_the_paper() -> None:
 
 def test_places_are_first_in_six_of_eight() -> None:
     """Abstract: "gains first place in six of eight Production Complexity metrics"."""
-    found = places()
+    found = ranks()
     assert len(found) == 8
     assert {key for key, place in found.items() if place > 1} == {("system", "MSE"), ("system", "SRCC")}
     assert (found["system", "MSE"], found["system", "SRCC"]) == (3, 2)
-    assert places("B02")["utterance", "KTAU"] == 6
+    assert ranks("B02")["utterance", "KTAU"] == 6
 
 
 def test_change_against_the_baseline() -> None:

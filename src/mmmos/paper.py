@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TableKey:
-    """The place of one number."""
+    """The row and column of one number."""
 
     table: str  # of `ROWS`
     row: str
@@ -41,7 +41,7 @@ def printed_tables() -> list[dict[str, Any]]:
 CELLS: dict[TableKey, float] = {
     TableKey(**{key: value for key, value in row.items() if key != "value"}): row["value"] for row in printed_tables()
 }
-"""Every printed number by its place, in the order printed."""
+"""Every printed number by its row and column, in the order printed."""
 
 METRICS = tuple(dict.fromkeys(cell.metric for cell in CELLS))
 """The columns of every table, in the order printed."""
@@ -120,10 +120,10 @@ the eight that are marked.
 """
 
 
-def places(row: str = "Ours") -> dict[tuple[str, str], int]:
-    """The place of an entry of Table I among all eleven, by level and metric; equal figures share the better place.
+def ranks(row: str = "Ours") -> dict[tuple[str, str], int]:
+    """The rank of an entry of Table I among all eleven, by level and metric; equal figures share the better rank.
 
-    >>> places()["system", "SRCC"]
+    >>> ranks()["system", "SRCC"]
     2
     """
     found = {}

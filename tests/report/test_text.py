@@ -83,7 +83,7 @@ def result(axis: str, level: str, **figures: float) -> Result:
     return Result(axis, level, 5, {"MSE": 0.4, "LCC": 0.9, "SRCC": 0.45, "KTAU": 0.4} | figures, ceiling)
 
 
-def test_standings_are_a_grid_of_ceilings_and_one_of_places():
+def test_standings_are_a_grid_of_ceilings_and_one_of_ranks():
     results = [result("PC", level, KTAU=math.nan) for level in ("utterance", "system")]
     rows = [Published("a|b", "PC", "utterance", {"MSE": 0.3}), Published("a|b", "PC", "system", {})]
     grids = leaderboard_tables(results, rows, [Rank("PC", "utterance", "MSE", 2, 2)])

@@ -17,7 +17,7 @@ from mmmos.experiments.results import AXIS_TITLES, BIAS, Result, converged
 from mmmos.metrics import LEVELS, METRICS
 from mmmos.paper import COLUMNS, ROWS, TableKey, printed
 
-Place = tuple[str, str]
+GroupKey = tuple[str, str]
 """A set, and the level of its metrics."""
 
 
@@ -87,7 +87,7 @@ def tabulate(
     results: Sequence[Result],
     name: str,
     axis: str = "composite",
-    groups: Sequence[Place] | None = None,
+    groups: Sequence[GroupKey] | None = None,
     rows: Sequence[str] | None = None,
     bias: bool = False,
     paper: bool = True,
@@ -101,14 +101,14 @@ def tabulate(
     and seed.
     """
     ours = [result for result in results if (result.table, result.axis) == (name, axis)]
-    runs: dict[tuple[str, Place], list[Result]] = {}
+    runs: dict[tuple[str, GroupKey], list[Result]] = {}
     for result in ours:
         runs.setdefault((result.row, (result.set, result.level)), []).append(result)
     for found in runs.values():
         if len({result.seed for result in found}) < len(found):
             raise UsageError(f"two results of table {name}, {found[0].row}, {found[0].set} have the same seed")
     order = list(dict.fromkeys((*(_paper_rows(name) if rows is None else rows), *(row for row, _ in runs))))
-    made = [_group(ours, place, bias) for place in (_paper_groups(ours, name) if groups is None else groups)]
+    made = [_group(ours, key, bias) for key in (_paper_groups(ours, name) if groups is None else groups)]
     columns = []
     for group in made:
         cells = [runs.get((row, (group.set, group.level)), []) for row in order]
@@ -168,7 +168,7 @@ def every_table(
             main = tabulate(ours, name, axis, rows=requested.get(name), bias=bias, paper=paper)
             tables.append(main)
             shown = {(group.set, group.level) for group in main.groups}
-            rest = [place for place in _groups([r for r in ours if r.axis == axis]) if place not in shown]
+            rest = [key for key in _groups([r for r in ours if r.axis == axis]) if key not in shown]
             if rest:
                 other = tabulate(ours, name, axis, rest, requested.get(name), bias, paper)
                 tables.append(replace(other, part=f"{other.part}, other sets"))
@@ -185,20 +185,20 @@ def _badness(mean: float, metric: str) -> float:
     return abs(shown) if metric == "bias" else shown if "MSE" in metric else -shown
 
 
-def _group(ours: Sequence[Result], place: Place, bias: bool) -> Group:
-    sizes = [result.n for result in ours if (result.set, result.level) == place] or [0]
-    more = bias or "system" in place or "Test" in place
-    return Group(*place, (*METRICS, *(BIAS if more else ())), (min(sizes), max(sizes)))
+def _group(ours: Sequence[Result], key: GroupKey, bias: bool) -> Group:
+    sizes = [result.n for result in ours if (result.set, result.level) == key] or [0]
+    more = bias or "system" in key or "Test" in key
+    return Group(*key, (*METRICS, *(BIAS if more else ())), (min(sizes), max(sizes)))
 
 
-def _groups(ours: Sequence[Result]) -> list[Place]:
+def _groups(ours: Sequence[Result]) -> list[GroupKey]:
     return list(dict.fromkeys((result.set, result.level) for result in ours))
 
 
-def _paper_groups(ours: Sequence[Result], name: str) -> list[Place]:
+def _paper_groups(ours: Sequence[Result], name: str) -> list[GroupKey]:
     """The paper's groups that have results; else all groups that have results; else the paper's."""
     there, paper = _groups(ours), COLUMNS.get(name, ())
-    return [place for place in paper if place in there] or there or list(paper)
+    return [key for key in paper if key in there] or there or list(paper)
 
 
 def _paper_rows(name: str) -> tuple[str, ...]:

@@ -75,13 +75,13 @@ def to_markdown(tables: Sequence[ResultTable], note: str, page: Sequence[str] = 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _set_blocks(tables: Sequence[ResultTable], place: tuple[str, str]) -> list[str]:
+def _set_blocks(tables: Sequence[ResultTable], key: tuple[str, str]) -> list[str]:
     """The narrow tables of one set: the composite or the first defined axis, then all axes by SRCC and by MSE."""
-    of_set = [table for table in tables if place in {(group.set, group.level) for group in table.groups}]
-    first = next((table for table in of_set if _is_defined(table, place)), of_set[0])
-    (group,) = [group for group in first.groups if (group.set, group.level) == place]
+    of_set = [table for table in tables if key in {(group.set, group.level) for group in table.groups}]
+    first = next((table for table in of_set if _is_defined(table, key)), of_set[0])
+    (group,) = [group for group in first.groups if (group.set, group.level) == key]
     metrics = [metric for metric in ("SRCC", "LCC", "KTAU", "MSE", "bias") if metric in group.metrics]
-    columns = [_column(first, place, metric) for metric in metrics]
+    columns = [_column(first, key, metric) for metric in metrics]
     title = f"{group_label(group)}, {size_text(group)}"
     parts = [
         f"**{markdown(title)}: {AXIS_TITLES[first.axis]}**",
@@ -90,18 +90,18 @@ def _set_blocks(tables: Sequence[ResultTable], place: tuple[str, str]) -> list[s
     for metric in ("SRCC", "MSE") if len(of_set) > 1 else ():
         names = [table.axis.replace("_", " ") for table in of_set]
         parts.append(f"**{markdown(title)}: {metric_label(metric)} by axis**")
-        parts.append(_narrow(first, names, [_column(table, place, metric) for table in of_set], whole=False))
+        parts.append(_narrow(first, names, [_column(table, key, metric) for table in of_set], whole=False))
     return parts
 
 
-def _is_defined(table: ResultTable, place: tuple[str, str]) -> bool:
+def _is_defined(table: ResultTable, key: tuple[str, str]) -> bool:
     """Whether a set has a value on this axis: the composite is undefined if an axis was not rated."""
-    return any(entry.status == "ok" for entry, _ in _column(table, place, "MSE"))
+    return any(entry.status == "ok" for entry, _ in _column(table, key, "MSE"))
 
 
-def _column(table: ResultTable, place: tuple[str, str], metric: str) -> list[tuple[Entry, str]]:
+def _column(table: ResultTable, key: tuple[str, str], metric: str) -> list[tuple[Entry, str]]:
     """The entries of a column, each with its metric."""
-    at = [(group.set, group.level, name) for group, name in table.columns].index((*place, metric))
+    at = [(group.set, group.level, name) for group, name in table.columns].index((*key, metric))
     return [(entries[at], metric) for _, entries in table.rows]
 
 
@@ -143,10 +143,10 @@ def to_csv(tables: Sequence[ResultTable]) -> str:
     for table in tables:
         for name, entries in table.rows:
             for entry, (group, metric) in zip(entries, table.columns, strict=True):
-                place = (table.name, table.axis, name, group.set, group.level, metric)
+                key = (table.name, table.axis, name, group.set, group.level, metric)
                 mean, std = (None if math.isnan(x) else x for x in (entry.mean, entry.std))
                 flat = "" if entry.status == "failed" else "yes" if entry.converged else "no"
-                writer.writerow((*place, mean, std, entry.runs, entry.paper, entry.status, entry.rank or None, flat))
+                writer.writerow((*key, mean, std, entry.runs, entry.paper, entry.status, entry.rank or None, flat))
     return out.getvalue()
 
 

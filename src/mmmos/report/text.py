@@ -97,7 +97,7 @@ def leaderboard_tables(
             figures = [found.get((team, level), {}).get(name, math.nan) for level in LEVELS for name in METRICS]
             table.append((printable(team), [_cell(value) for value in figures]))
         table.append(("this model", [_cell(of[axis, level].figures[name]) for level in LEVELS for name in METRICS]))
-        table.append(("  place", [ranked.get((level, name), "-") for level in LEVELS for name in METRICS]))
+        table.append(("  rank", [ranked.get((level, name), "-") for level in LEVELS for name in METRICS]))
         tables[f"{axis} next to the published rows"] = table
     return tables
 
