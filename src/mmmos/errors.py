@@ -57,6 +57,7 @@ AUDIO_ERROR_CODES = {
     "too_short": "the clip is shorter than the model's encoders need",
     "bad_segment": "start and end do not describe a segment",
     "segment_out_of_range": "the segment starts after the clip ends",
+    "over_limit": "the clip is longer, or has more channels or a higher sample rate, than the service accepts",
     "worker_crashed": "the worker crashed, twice",
     "worker_hung": "the worker stopped responding, twice",
     "scoring_failed": "the model returned a score that is not finite, or scoring raised an error, twice",

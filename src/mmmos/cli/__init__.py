@@ -23,6 +23,7 @@ from mmmos.cli.help import HELP_OPTIONS, Sections
 from mmmos.cli.leaderboard import leaderboard
 from mmmos.cli.report import report
 from mmmos.cli.score import score
+from mmmos.cli.serve import serve
 from mmmos.cli.train import train
 from mmmos.errors import MmmosError
 
@@ -35,7 +36,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, train, experiment, extract, evaluate, leaderboard, report, verify, merge, doctor, licenses):
+for command in (
+    *(score, serve, train, experiment, extract, evaluate, leaderboard, report),
+    *(verify, merge, doctor, licenses),
+):
     app.command()(command)
 app.add_typer(data, name="data")
 

@@ -7,7 +7,7 @@ from typing import Any
 import typer.core
 
 SECTIONS = {
-    "Score": ("score", "verify", "merge"),
+    "Score": ("score", "serve", "verify", "merge"),
     "Train": ("train", "experiment", "extract"),
     "Evaluate": ("evaluate", "leaderboard", "report"),
     "Data and installation": ("data", "doctor", "licenses"),

@@ -153,8 +153,7 @@ class Predictor:
             clips = [to_clip(item, sample_rate, start_time, end_time, layout) for item in audio]
             return list(self.stream(clips))
         clip = to_clip(audio, sample_rate, start_time, end_time, layout)
-        (scores,) = self.stream([clip])
-        return raise_error(scores)
+        return raise_error(*self.stream([clip]))
 
     def segments(
         self, audio: Audio, *, sample_rate: int | None = None, layout: Layout = "channels_first"
@@ -172,9 +171,13 @@ class Predictor:
         of its windows. Memory use does not grow with the number of clips or with their length. `progress` advances by
         one for each clip, and is called for every window.
         """
-        stream = ClipStream(self.model, self.encoders, self.dtype, self.batch_size, self.provenance, progress)
+        stream = self.clip_stream(progress)
         with closing(self.decoder.cut(checked_clips(clips), self.rates, self.min_seconds)) as cuts:
             yield from stream.scores(cuts, segments)
+
+    def clip_stream(self, progress: Progress = NO_PROGRESS) -> ClipStream:
+        """An empty `ClipStream` of this model, for callers that decode clips and order windows themselves."""
+        return ClipStream(self.model, self.encoders, self.dtype, self.batch_size, self.provenance, progress)
 
     @cached_property
     def module(self) -> DifferentiableScorer:
