@@ -43,7 +43,7 @@ def test_first_takes_10_s_and_windows_take_a_rest_of_0_1_s() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_less_than_a_sample_over_10_s_is_a_whole_clip(mode: str) -> None:
     for clip, duration in ((CLIP, 10 + 1e-9), (Clip("a", "a.wav", 0.3, 10.3 + 1e-12), 60.0)):
-        assert plan_crops(clip, duration, mode, 5, 0) == (Crop(clip, 1.0),)
+        assert plan_crops(clip, duration, mode, 5, 0) == (Crop(clip, 10.0),)
 
 
 @given(st.floats(10.001, 500.0), starts)
@@ -123,7 +123,7 @@ def test_random_crops_depend_on_seed_and_clip_and_nothing_else() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_segment_is_the_clip(mode: str) -> None:
     short = Clip("a", "a.wav", 3.0, 9.0)
-    assert plan_crops(short, 60.0, mode, 4, 0) == (Crop(short, 0.6),)
+    assert plan_crops(short, 60.0, mode, 4, 0) == (Crop(short, 6.0),)
     long = Clip("a", "a.wav", 5.0, 31.0)
     edges = bounds(plan_crops(long, 60.0, mode, 40, 0))
     assert min(start for start, _ in edges) >= 5
@@ -144,7 +144,7 @@ def test_a_segment_that_reaches_over_the_end_stops_there(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_clip_of_unknown_length_is_taken_whole(mode: str) -> None:
-    assert plan_crops(CLIP, math.nan, mode, 3, 0) == (Crop(CLIP, 1.0),)
+    assert plan_crops(CLIP, math.nan, mode, 3, 0) == (Crop(CLIP, 10.0),)
 
 
 @given(durations, starts, st.sampled_from(MODES), st.integers(1, 4))

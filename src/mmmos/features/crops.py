@@ -27,10 +27,15 @@ TOLERANCE_SECONDS = 1e-6
 
 @dataclass(frozen=True)
 class Crop:
-    """A segment of a clip, and its weight in the clip's mean."""
+    """A segment of a clip that is encoded."""
 
     clip: Clip
-    weight: float = 1.0
+    seconds: float = WINDOW_SECONDS  # of audio, at most a full window
+
+    @property
+    def weight(self) -> float:
+        """Its weight in the clip's mean, as `Window.weight`."""
+        return self.seconds / WINDOW_SECONDS
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def plan_crops(clip: Clip, duration: float, mode: CropMode, n_crops: int, seed: 
     length = end - start
     room = length - WINDOW_SECONDS
     if not room > TOLERANCE_SECONDS:  # also for an unknown duration, NaN
-        return (Crop(clip, min(1.0, length / WINDOW_SECONDS) if length > 0 else 1.0),)
+        return (Crop(clip, min(WINDOW_SECONDS, length) if length > 0 else WINDOW_SECONDS),)
     if mode == "random":
         return tuple(Crop(_window(clip, at)) for at in _random_starts(clip, room, n_crops, seed))
     if mode == "first":
@@ -62,7 +67,7 @@ def plan_crops(clip: Clip, duration: float, mode: CropMode, n_crops: int, seed: 
     starts = [start + i * WINDOW_SECONDS for i in range(math.ceil(length / WINDOW_SECONDS))]
     lengths = [min(WINDOW_SECONDS, end - at) for at in starts]
     return tuple(
-        Crop(replace(clip, start_time=at, end_time=at + seconds), seconds / WINDOW_SECONDS)
+        Crop(replace(clip, start_time=at, end_time=at + seconds), seconds)
         for at, seconds in zip(starts, lengths, strict=True)
         if seconds > MIN_SECONDS - TOLERANCE_SECONDS  # as in scoring: 10.1 - 10 is a little under 0.1
     )

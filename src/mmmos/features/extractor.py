@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import IsolatedDecoder
-from mmmos.audio.windows import WINDOW_SECONDS, ClipReport, Window
+from mmmos.audio.windows import ClipReport, Window
 from mmmos.data.manifest import preview
 from mmmos.data.splits import present_clips
 from mmmos.encoders.base import Encoder, EncoderSpec, Features, encode_windows, min_duration, required_rates
@@ -152,7 +152,7 @@ class FeatureExtractor:
             for crop in plan.crops:
                 for name in self._missing(clip_key(crop.clip)):
                     encoder = self.encoders[name]
-                    seconds = max(crop.weight * WINDOW_SECONDS, encoder.settings().get("pad_silence", 0.0))
+                    seconds = max(crop.seconds, encoder.settings().get("pad_silence", 0.0))
                     total += self.cache.size(seconds * encoder.rate_hz, encoder.dim)
         return round(total)
 
