@@ -77,6 +77,15 @@ def test_load_encoder_freezes_what_its_class_forgot_to(toy_encoder: ToyEncoder) 
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
+def test_device_without_weights_and_buffers_is_refused() -> None:
+    class Constant(ToyEncoder):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+
+    with pytest.raises(TypeError, match="toy has no weights and no buffer: register"):
+        _ = Constant().device
+
+
 def test_encode_gives_no_gradient_and_a_call_does(toy_encoder: ToyEncoder) -> None:
     waves = torch.randn(2, 400, requires_grad=True)
     lengths = torch.tensor([400, 200])

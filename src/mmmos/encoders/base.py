@@ -41,7 +41,10 @@ class Features:
 
 
 class Encoder(nn.Module, ABC):
-    """A frozen network from waveform to frames. Subclasses define `frames` for clips of equal length."""
+    """A frozen network from waveform to frames. Subclasses define `frames` for clips of equal length.
+
+    One without weights registers the constants that determine its features as a buffer: they enter the fingerprint.
+    """
 
     name: str
     """Key in `ENCODERS`."""
@@ -72,8 +75,11 @@ class Encoder(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """The device of its weights, or of its buffers if it has no weights."""
-        return next(itertools.chain(self.parameters(), self.buffers())).device
+        """The device of its weights, or of its buffers if it has no weights. Raises TypeError if it has neither."""
+        tensor = next(itertools.chain(self.parameters(), self.buffers()), None)
+        if tensor is None:
+            raise TypeError(f"the encoder {self.name} has no weights and no buffer: register its constants as a buffer")
+        return tensor.device
 
     def settings(self) -> dict[str, Any]:
         """Options that change the features; part of the fingerprint and of a model's config."""
