@@ -1,4 +1,4 @@
-"""The four training losses, each a function of predictions and targets in z units.
+"""The training losses, each a function of predictions and targets in z units.
 
     name  function     penalises                                sees an offset  at a perfect prediction
     con   contrastive  errors that differ between two clips     no              0

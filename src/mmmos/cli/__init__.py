@@ -1,4 +1,4 @@
-"""The command `mmmos`: one short function a command, heavy imports inside.
+"""The command `mmmos`: one short function per command, which imports heavy modules when it runs.
 
 stdout carries data only; progress and messages go to stderr.
 """

@@ -26,19 +26,22 @@ from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 from mmmos.hub.published import PUBLISHED, locate
 
 ENCODERS: dict[str, type[Encoder]] = {
+    # In the package
     "distillmos": DistillMOS,
     "dnsmos": DNSMOS,
     "musicnn": MusiCNN,
     "spectrum": Spectrum,
     "yamnet": YAMNet,
     "fullband": FullBand,
+    # The paper's
     "wavlm": WavLM,
     "muq": MuQ,
     "m2d": M2D,
+    # Other published networks
     "efficientat": EfficientAT,
     "nisqa": NISQA,
 }
-"""Name -> class. The first six are in the package, the next three are the paper's, the last two teachers of ours."""
+"""Name -> class."""
 
 
 def load_encoder(

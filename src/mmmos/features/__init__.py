@@ -1,4 +1,4 @@
-"""From clips to encoder features: the waist between audio and training.
+"""From clips to encoder features: the interface between audio and training.
 
 In the order of data flow: source, crops, cache, extractor.
 """
