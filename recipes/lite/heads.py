@@ -170,7 +170,7 @@ def fit_member(table: TrainingSet, config: ModelConfig, norms: dict[str, Norms],
     scale = Scale.fit(label_array(clips)[of_set(clips, MUSIC)])
     experts = fit_experts(x, clips, norms, config)
     mean, std = (np.array(values)[:, None] for values in (scale.mean, scale.std))
-    gate = _fit_gate(x, clips)
+    gate = fit_gate(x, [(row.domain, row.set) for row in clips])
     with torch.no_grad():
         for i, axis in enumerate(AXES):
             layer = cast(nn.Linear, cast(nn.Sequential, model.heads.axes[axis])[-1])
@@ -335,21 +335,24 @@ def _pairs(
     return list(first), list(second)
 
 
-def _fit_gate(x: Array, clips: Sequence[LabelledClip]) -> torch.Tensor:
-    """Logistic regression, sets weighted by the root of their size: weights and biases [domains, D + 1]."""
+def fit_gate(x: Array, clips: Sequence[tuple[str, str]], decay: float = GATE_DECAY) -> torch.Tensor:
+    """Logistic regression, sets weighted by the root of their size: weights and biases [domains, D + 1].
+
+    `clips` are pairs of a domain and a set.
+    """
     inputs = torch.from_numpy(np.column_stack([x, np.ones(len(x))]))
-    target = torch.tensor([DOMAINS.index(row.domain) for row in clips])
-    sizes = Counter((row.domain, row.set) for row in clips)
+    target = torch.tensor([DOMAINS.index(domain) for domain, _ in clips])
+    sizes = Counter(clips)
     total = {domain: sum(size**0.5 for (other, _), size in sizes.items() if other == domain) for domain in DOMAINS}
     weight = {kind: GATE_WEIGHT[kind[0]] / total[kind[0]] / size**0.5 for kind, size in sizes.items()}
-    weights = torch.tensor([weight[row.domain, row.set] for row in clips], dtype=torch.float64)
+    weights = torch.tensor([weight[clip] for clip in clips], dtype=torch.float64)
     gate = torch.zeros(len(DOMAINS), inputs.shape[1], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([gate], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         solver.zero_grad()
         wrong = (F.cross_entropy(inputs @ gate.T, target, reduction="none") * weights).sum() / weights.sum()
-        total = wrong + GATE_DECAY * gate[:, :-1].square().sum()
+        total = wrong + decay * gate[:, :-1].square().sum()
         total.backward()
         return total
 

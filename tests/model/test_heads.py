@@ -77,3 +77,29 @@ def test_dropout_is_for_training() -> None:
 def test_a_head_without_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one layer"):
         Heads(6, HeadConfig(head_layers=0))
+
+
+def severe_heads() -> Heads:
+    """Heads with two domains, of which the first has a severity of twice the first input minus 1."""
+    heads = Heads(3, HeadConfig(domains=("a", "b"), severity=True))
+    assert heads.severity is not None
+    with torch.no_grad():
+        heads.severity.estimate.weight.zero_()[0, 0] = 2.0
+        heads.severity.estimate.bias.copy_(torch.tensor([-1.0, 0.0]))
+        heads.severity.drop.copy_(torch.tensor([[1.0, 1.0], [2.0, 1.0], [0.0, 1.0], [3.0, 1.0]]))
+    return heads.eval()
+
+
+def test_severity_lowers_scores_above_its_threshold_alone() -> None:
+    heads, plain = severe_heads(), Heads(3, HeadConfig(domains=("a", "b")))
+    plain.load_state_dict({k: v for k, v in heads.state_dict().items() if not k.startswith("severity")})
+    x = torch.tensor([[-4.0, 1.0, 0.5], [0.5, 1.0, 0.5], [1.5, 1.0, 0.5]])
+    probability = heads.domain_probabilities(x)[:, :1]
+    severity = torch.tensor([[0.0], [0.0], [2.0]])
+    expected = plain(x) - probability * severity * torch.tensor([1.0, 2.0, 0.0, 3.0])
+    torch.testing.assert_close(heads(x), expected)
+
+
+def test_severity_without_domains_is_refused() -> None:
+    with pytest.raises(ValueError, match="need domains"):
+        HeadConfig(severity=True)

@@ -31,6 +31,7 @@ MELS = 64
 LOW_HZ, HIGH_HZ = 125.0, 7500.0
 OFFSET = 1e-3  # added to the magnitude in a band before its logarithm
 PATCH, PATCH_HOP = 96, 48  # frames: 0.96 s every 0.48 s
+LEVEL_DB = -24.0  # RMS of full scale: a usual level of recordings
 QUIETEST = 1e-5  # RMS of full scale that is raised to the level; a quieter clip stays below it
 PATCH_SAMPLES = WINDOW + (PATCH - 1) * HOP  # 15600; a shorter clip is repeated
 
@@ -74,8 +75,8 @@ class YAMNet(Encoder):
 
     Options:
         - classes: the probabilities of AudioSet's 521 classes as a second block of each frame
-        - level_db: brings each clip to this RMS level (dB of full scale) first, so that a gain changes nothing. The
-          published network, which depends on the level, has None
+        - level_db: brings each clip to this RMS level (dB of full scale) first, so that a gain changes nothing; with
+          None the features depend on the level, as those of the published network do
 
     Raises `UsageError` for a level that is not finite.
     """
@@ -88,7 +89,7 @@ class YAMNet(Encoder):
     filters: Tensor
 
     def __init__(
-        self, state: dict[str, Tensor] | None = None, *, classes: bool = False, level_db: float | None = None
+        self, state: dict[str, Tensor] | None = None, *, classes: bool = False, level_db: float | None = LEVEL_DB
     ) -> None:
         """Weights as recipes/lite/convert_yamnet.py names them; the bundled ones by default."""
         super().__init__()
@@ -110,9 +111,9 @@ class YAMNet(Encoder):
         self.train()
 
     def settings(self) -> dict[str, Any]:
-        """`classes` and `level_db`, if they are not those of the published network."""
+        """`classes` and `level_db`, if they are not the defaults."""
         classes = {"classes": True} if self.classes else {}
-        return classes | ({} if self.level_db is None else {"level_db": self.level_db})
+        return classes | ({} if self.level_db == LEVEL_DB else {"level_db": self.level_db})
 
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] in [-1, 1] -> frames [B, T, 1024], or [B, T, 1545] with the classes."""

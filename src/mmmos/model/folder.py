@@ -32,7 +32,7 @@ from mmmos.io.atomic import replacing
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.model.info import ModelInfo
-from mmmos.model.quality import STORED_NAMES, ModelConfig, build_model, state_from_stored, stored_state
+from mmmos.model.quality import LATER_FIELDS, STORED_NAMES, ModelConfig, build_model, state_from_stored, stored_state
 from mmmos.model.system import Member, ScoringModel
 from mmmos.scores import AXES, Scale
 
@@ -145,12 +145,13 @@ def _build_info(data: Any, path: Path) -> ModelInfo:
 
 
 def _build(kind: type[T], data: Any, path: Path) -> T:
-    """A dataclass from JSON with exactly its fields, by their stored names."""
+    """A dataclass from JSON with exactly its fields, by their stored names; later fields may be missing."""
     assert is_dataclass(kind)
     names = {STORED_NAMES.get(item.name, item.name): item.name for item in fields(kind)}
     given = set(data) if isinstance(data, dict) else set()
-    if given != names.keys():
-        wrong = ", ".join(sorted(given ^ names.keys()))
+    expected = names.keys() - (set(LATER_FIELDS) - given)
+    if given != expected:
+        wrong = ", ".join(sorted(given ^ expected))
         raise ModelFormatError(f"{path}: {kind.__name__} has missing or unknown fields: {wrong}")
     return kind(**{names[key]: value for key, value in data.items()})
 

@@ -17,6 +17,9 @@ from mmmos.model.heads import HeadConfig, Heads
 STORED_NAMES = {"block_dims": "columns", "head_layers": "layers", "head_hidden": "hidden"}
 """Fields that have another name in model folders and run hashes, which keep those of the first version."""
 
+LATER_FIELDS = ("severity",)
+"""Fields that folders and hashes of earlier versions do not have; they are stored unless they are false."""
+
 STORED_KEYS = {
     "aggregator.standardizer.mean": "aggregator.standardizer.center",
     "aggregator.standardizer.scale": "aggregator.standardizer.factor",
@@ -37,8 +40,12 @@ class ModelConfig:
     heads: HeadConfig = field(default_factory=HeadConfig)
 
     def stored(self) -> dict[str, Any]:
-        """The config by the keys of model folders and run hashes."""
-        return asdict(self, dict_factory=lambda items: {STORED_NAMES.get(name, name): value for name, value in items})
+        """The config by the keys of model folders and run hashes; a later field only where it has a value."""
+
+        def named(items: list[tuple[str, Any]]) -> dict[str, Any]:
+            return {STORED_NAMES.get(name, name): value for name, value in items if value or name not in LATER_FIELDS}
+
+        return asdict(self, dict_factory=named)
 
 
 class QualityModel(nn.Module):

@@ -16,6 +16,7 @@ SHOWN = ("PQ", "PC", "CE", "CU")
 BASES = {
     "human": "the model was trained on people's ratings of such clips on this axis",
     "distilled-human": "a teacher model trained on people's ratings, and people's ranking in another kind of test",
+    "extrapolated": "people's ratings of other clips of this kind, and degraded versions of those",
     "constructed": "synthetic degradations of known severity, and ratings of other clip types",
     "derived": "the clip's other scores, by the correlation of the axes in ratings of such clips",
 }

@@ -115,4 +115,6 @@ def _with_heads(member: Member, scale: Scale, found: Mapping[str, Linear]) -> Me
             bias = bias + fitted.slope * own_mean + fitted.intercept
             layer.weight.copy_(weight / std)
             layer.bias.copy_((bias - mean) / std)
+            if model.heads.severity is not None:  # part of the member's own scores
+                model.heads.severity.drop[i] *= fitted.slope * own_std / std
     return Member(model.eval().requires_grad_(False), scale)

@@ -1,0 +1,154 @@
+"""What YAMNet adds to `lite`: the gate, scores of music and sound, and the severity of degradations in them.
+
+The speech heads stay those of `heads.py`. All parts here are linear functions of the mean of YAMNet's frames, at one
+level, so they depend neither on the gain nor on how many frames a clip has.
+
+- The rated songs are the good end of music. Each gets degraded versions (`chains.py`) of known severity s, whose scores
+  are those of the song minus `DROPS` × s. One linear function for both would lose the songs, so there are two: a head
+  of the songs alone, minus a severity that is zero below a threshold.
+- Sound has no rated audio: its quality is the severity, on the scale of AES-natural's ratings of sound.
+- The gate also learns excerpts of 0.8 to 2 s, degraded versions and sustained vowels (`vowels.py`).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+
+from mmmos.encoders.base import Encoder
+from mmmos.model.fusion import pool
+from mmmos.scores import AXES
+from recipes.lite import vowels
+from recipes.lite.chains import SCENES, Wave, degrade, noisy
+from recipes.lite.corpus import cut_packages, seed
+from recipes.lite.heads import FREE, MUSIC
+
+Array = NDArray[np.float64]
+
+SECONDS = 10.0  # of a clip, at most
+CLIPS = 200  # of free recordings per domain, about
+VOWELS = "vowels"  # a set
+VERSIONS = {MUSIC: 5, FREE: 1, VOWELS: 1}  # degraded versions of each clip
+NOISY = 2  # further versions of free speech: noise must not make it sound effects
+EXCERPT = (0.8, 2.0)  # s, of a short excerpt of each free clip and song, for the gate
+
+
+@dataclass(frozen=True)
+class Version:
+    """A recording, or a degraded version or an excerpt of it."""
+
+    clip: str  # path of the recording
+    domain: str
+    set: str
+    group: str  # song, or file of the package
+    source: str  # song or package
+    scene: str  # of `SCENES`, "clean" or "excerpt"
+    severity: float
+    labels: tuple[float, ...]  # of the recording, in the order of AXES; NaN without ratings
+
+
+def read_recordings(data: Path, work: Path) -> list[Version]:
+    """The rated songs at full bandwidth, and clips of free packages."""
+    with open(data / "musdb18_aes" / "manifest.csv", newline="", encoding="utf-8-sig") as file:
+        songs = [row for row in csv.DictReader(file) if row["label_suspect"] == "0"]
+    folder = data / "musdb18_aes" / "audio_44k"
+    found = [
+        Version(
+            str(folder / Path(row["path"]).name),
+            *("music", MUSIC, row["song"], row["song"], "clean", 0.0),
+            tuple(float(row[axis]) for axis in AXES),
+        )
+        for row in songs
+    ]
+    for row in _free(work):
+        path = str(work / "corpus" / row["path"])
+        unrated = (math.nan,) * len(AXES)
+        found.append(Version(path, row["domain"], FREE, row["source"], row["package"], "clean", 0.0, unrated))
+    return found + [
+        Version(name, "speech", VOWELS, name, VOWELS, "clean", 0.0, (math.nan,) * len(AXES)) for name in vowels.NAMES
+    ]
+
+
+def _free(work: Path) -> list[dict[str, Any]]:
+    """Rows of the free clips, which are cut once."""
+    corpus, table = work / "corpus", work / "clean.csv"
+    if not table.is_file():
+        corpus.mkdir(parents=True, exist_ok=True)
+        rows = cut_packages(work, corpus, CLIPS)
+        with open(table.with_suffix(".partial"), "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        table.with_suffix(".partial").rename(table)
+    with open(table, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def versions_of(recording: Version) -> list[Version]:
+    """The recording, an excerpt of it, and degraded versions."""
+    rng = np.random.default_rng(seed("versions", Path(recording.clip).name))
+    scenes = rng.permutation(list(SCENES))[: VERSIONS[recording.set]]
+    degraded = [replace(recording, scene=str(scene), severity=float(rng.random())) for scene in scenes]
+    if recording.domain == "speech" and recording.set == FREE:
+        degraded += [replace(recording, scene=f"noise {i}", severity=float(rng.random())) for i in range(NOISY)]
+    return [recording, replace(recording, scene="excerpt"), *degraded]
+
+
+def samples_of(version: Version) -> tuple[Wave, int]:
+    """Its samples [S] and their rate (Hz)."""
+    if version.set == VOWELS:
+        rate, x = vowels.RATE, vowels.vowel(version.clip, np.random.default_rng(seed("vowel", version.clip)))
+    else:
+        with soundfile.SoundFile(version.clip) as file:
+            rate = file.samplerate
+            x = file.read(int(SECONDS * rate), always_2d=True).mean(1)
+    rng = np.random.default_rng(seed("samples", Path(version.clip).name, version.scene))
+    if version.scene == "clean":
+        return x, rate
+    if version.scene == "excerpt":
+        size = min(len(x), int(rng.uniform(*EXCERPT) * rate))
+        start = int(rng.integers(len(x) - size + 1))
+        return x[start : start + size], rate
+    if version.scene.startswith("noise"):
+        return noisy(x, rate, version.severity, rng), rate
+    return degrade(x, rate, version.severity, version.scene, rng), rate
+
+
+def encode(version: Version, encoder: Encoder) -> NDArray[np.float32]:
+    """Mean and standard deviation of the encoder's frames, [2 D]."""
+    x, rate = samples_of(version)
+    wave = soxr.resample(x, rate, encoder.sample_rate).astype(np.float32)
+    wave = np.pad(wave, (0, max(0, encoder.min_samples - len(wave))))
+    return torch.cat(pool(encoder.encode(torch.from_numpy(wave)[None])), 1)[0].numpy()
+
+
+def table_of(recordings: Sequence[Version], work: Path, encoder: Encoder) -> tuple[list[Version], Array]:
+    """All versions and their inputs [N, 2 D], encoded once and kept in the work folder."""
+    torch.set_num_threads(1)
+    folder = work / encoder.name
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, inputs, fingerprint = [], [], encoder.fingerprint()
+    for number, recording in enumerate(recordings):
+        versions = versions_of(recording)
+        name = hashlib.sha256(f"{Path(recording.clip).name} {fingerprint}".encode()).hexdigest()[:24]
+        kept = folder / f"{name}.npy"
+        if not kept.is_file():
+            made = np.stack([encode(version, encoder) for version in versions])
+            np.save(kept.with_suffix(".partial.npy"), made)
+            kept.with_suffix(".partial.npy").rename(kept)
+        rows += versions
+        inputs.append(np.load(kept))
+        if number % 100 == 0:
+            print(f"{number} of {len(recordings)} recordings encoded", flush=True)
+    return rows, np.concatenate(inputs).astype(np.float64)

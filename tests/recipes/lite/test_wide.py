@@ -1,0 +1,129 @@
+"""Heads on YAMNet: what they learn from made-up inputs, and the model that they are added to."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from mmmos.encoders.base import EncoderSpec, Features
+from mmmos.model.fusion import FusionConfig
+from mmmos.model.heads import HeadConfig
+from mmmos.model.quality import ModelConfig, build_model
+from mmmos.model.system import Member
+from mmmos.scores import AXES, Scale
+from recipes.lite import wide
+from recipes.lite.heads import DOMAINS, FREE, MUSIC, Norms
+from recipes.lite.wide_heads import DROPS, KEPT, STEEPNESS, THRESHOLD, Wide, fit_wide, standardised, widened
+from tests.sounds import music
+
+D = 12  # values per frame of an imaginary YAMNet
+SPEC = EncoderSpec("yamnet", (D,), "imaginary")
+NORMS = Norms({"PQ": 5.7, "PC": 3.6}, {"PQ": 1.0, "PC": 0.9}, np.array([[1.0, 0.4, 0.1], [0.5, 0.8, 0.0]]))
+UNRATED = (math.nan,) * len(AXES)
+
+
+def made_up(count: int = 400) -> tuple[list[wide.Version], np.ndarray]:
+    """Inputs of which column 0 is the severity, 1 and 2 the domain, and 3 the songs' ratings."""
+    rng = np.random.default_rng(0)
+    rows, inputs = [], rng.normal(0, 1, (count, 2 * D))
+    for i in range(count):
+        domain, song = DOMAINS[i % 3], i % 6 == 1
+        severity = 0.0 if rng.random() < 0.5 else float(rng.random())
+        labels = tuple(6 + 0.5 * inputs[i, 3] for _ in AXES) if song else UNRATED
+        scene = "phone" if severity else "clean"
+        group = str(i)
+        rows.append(wide.Version(group, domain, MUSIC if song else FREE, group, "source", scene, severity, labels))
+        inputs[i, 0] = severity + 0.02 * rng.normal()
+        inputs[i, 1:3] = 3.0 * (domain == "speech"), 3.0 * (domain == "music")
+    return rows, inputs
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[list[wide.Version], np.ndarray, Wide]:
+    rows, inputs = made_up()
+    return rows, inputs, fit_wide(rows, inputs, NORMS)
+
+
+def base() -> Member:
+    """A model with domains and another encoder."""
+    torch.manual_seed(0)
+    heads = HeadConfig(domains=DOMAINS)
+    fusion = FusionConfig(pool="mean_std", embed_norm="none", standardize=True)
+    model = build_model(ModelConfig((EncoderSpec("spectrum", (3,), "imaginary"),), "mlp", fusion, heads))
+    return Member(model.eval().requires_grad_(False), Scale((5.0, 6.0, 4.0, 7.0), (1.0, 0.5, 2.0, 0.8)))
+
+
+def scores_of(member: Member, other: np.ndarray, inputs: np.ndarray, domain: str) -> np.ndarray:
+    """Points [N, A] of a model that takes every clip for one domain."""
+    model = member.model
+    assert model.heads.gate is not None
+    model.heads.gate.weight.zero_()
+    model.heads.gate.bias.copy_(torch.tensor([100.0 * (name == domain) for name in DOMAINS]))
+    frames = torch.from_numpy(np.concatenate([other, inputs], axis=1)).float()[:, None]
+    frames = frames[..., : model.aggregator.input_dim]
+    reduced = Features(frames, torch.ones(frames.shape[:2], dtype=torch.bool), 0.0)
+    return np.asarray(member.scale.to_labels(model.from_reduced(reduced).double().numpy()))
+
+
+def test_severity_and_gate_are_learned(fitted: tuple[list[wide.Version], np.ndarray, Wide]) -> None:
+    rows, inputs, found = fitted
+    x = standardised(inputs, found.center, found.factor)
+    music_rows = [i for i, row in enumerate(rows) if row.domain == "music"]
+    severity = np.array([rows[i].severity for i in music_rows])
+    assert np.corrcoef(found.severity(x)[music_rows], severity)[0, 1] > 0.8
+    gate = found.gate.numpy()
+    guessed = (x @ gate[:, :-1].T + gate[:, -1]).argmax(1)
+    assert np.mean([DOMAINS[i] == row.domain for i, row in zip(guessed, rows, strict=True)]) > 0.95
+
+
+def test_sound_falls_with_severity_on_the_scale_of_its_ratings(
+    fitted: tuple[list[wide.Version], np.ndarray, Wide],
+) -> None:
+    rows, inputs, found = fitted
+    sound = [i for i, row in enumerate(rows) if row.domain == "sound"]
+    scores = found.sound(standardised(inputs, found.center, found.factor)[sound])
+    axis = AXES.index("PQ")
+    assert scores[:, axis].mean() == pytest.approx(NORMS.mean["PQ"])
+    assert scores[:, axis].std() == pytest.approx(0.8 * NORMS.std["PQ"])
+    assert np.corrcoef(scores[:, axis], [rows[i].severity for i in sound])[0, 1] < -0.8
+
+
+def test_widened_model_keeps_speech_and_scores_music_by_its_own_parts(
+    fitted: tuple[list[wide.Version], np.ndarray, Wide],
+) -> None:
+    _, inputs, found = fitted
+    member, other = base(), np.random.default_rng(1).normal(0, 1, (len(inputs), 6))
+    grown = widened(member, SPEC, found)
+    for domain in ("speech", "music"):
+        before, after = (scores_of(m, other, inputs, domain) for m in (member, grown))
+        if domain == "speech":
+            np.testing.assert_allclose(after, before, atol=1e-4)
+    x = standardised(inputs, found.center, found.factor)
+    drops = STEEPNESS * np.maximum(0, found.severity(x) - THRESHOLD)[:, None] * [DROPS[axis] for axis in AXES]
+    kept = np.array([KEPT.get(axis, 0.0) for axis in AXES])
+    expected = kept * before + (1 - kept) * found.music(x) - drops
+    np.testing.assert_allclose(scores_of(grown, other, inputs, "music"), expected, atol=1e-3)
+
+
+def test_parts_of_the_groups_are_left_out() -> None:
+    rows, inputs = made_up()
+    whole, part = fit_wide(rows, inputs, NORMS), fit_wide(rows, inputs, NORMS, without=2)
+    assert not np.allclose(whole.center, part.center)
+
+
+def test_versions_of_a_recording_are_made_from_it(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", music(3.0, 16_000), 16_000)
+    recording = wide.Version(str(tmp_path / "a.wav"), "music", MUSIC, "a", "a", "clean", 0.0, (7.0,) * 4)
+    versions = wide.versions_of(recording)
+    assert [version.scene for version in versions[:2]] == ["clean", "excerpt"]
+    assert len({version.scene for version in versions}) == 2 + wide.VERSIONS[MUSIC]
+    clean, excerpt, degraded = (wide.samples_of(version)[0] for version in versions[:3])
+    assert len(clean) == len(degraded) == 48_000
+    assert 0.8 * 16_000 <= len(excerpt) <= 2 * 16_000
+    assert not np.allclose(clean, degraded)
+    assert np.array_equal(degraded, wide.samples_of(versions[2])[0])
