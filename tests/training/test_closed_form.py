@@ -12,18 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import LabelledClip
+from mmmos.encoders.base import EncoderSpec
 from mmmos.errors import UsageError
 from mmmos.features.source import EncoderSource
 from mmmos.inference.predictor import from_pretrained
 from mmmos.metrics import srcc
+from mmmos.model.heads import HeadConfig
 from mmmos.model.load import load_model
-from mmmos.scores import AXES
+from mmmos.model.quality import ModelConfig, build_model
+from mmmos.model.system import Member
+from mmmos.scores import AXES, Scale
 from mmmos.training.checkpoint import CHECKPOINT
+from mmmos.training.closed_form import _with_heads
 from mmmos.training.fit import train_folder
 from mmmos.training.method import CLOSED_FORM_CLIPS, choose_fit
+from mmmos.training.ridge import Linear
 from mmmos.training.settings import PRESETS
 from mmmos.training.summary import Fitted, agreement_lines, hardly_varying
 from tests.sounds import music
@@ -157,6 +164,22 @@ def test_warning_of_either_fit_compares_spreads(std: float, label_std: float, wa
     assert first == "PQ on 12 development clips: SRCC undefined, LCC 0.10, MSE 0.90 (a constant: 0.90)"
     assert len(others) == warned
     assert all("or --fit closed_form" in line for line in others)
+
+
+def test_fitted_line_holds_for_a_prior_with_a_severity() -> None:
+    torch.manual_seed(0)
+    heads = HeadConfig(domains=("a", "b"), severity=True)
+    model = build_model(ModelConfig((EncoderSpec("toy", (3,), "none"),), heads=heads)).eval()
+    assert model.heads.severity is not None
+    torch.nn.init.uniform_(model.heads.severity.drop)
+    member = Member(model.requires_grad_(False), Scale((5.0, 6.0, 4.0, 7.0), (1.0, 0.5, 2.0, 0.8)))
+    x, axis = torch.randn(20, 3), AXES.index("PQ")
+    own = member.scale.to_labels(model.heads(x).double().numpy())[:, axis]
+    line = Linear(np.array([0.3, -0.2, 0.1]), slope=0.4, intercept=1.0, prior_weight=0.5, decay=1.0)
+    scale = Scale((0.0, 0.0, 0.0, 3.0), (1.0, 1.0, 1.0, 0.5))
+    fitted = _with_heads(member, scale, {"PQ": line})
+    found = scale.to_labels(fitted.model.heads(x).double().numpy())[:, axis]
+    np.testing.assert_allclose(found, line.predict(x.double().numpy(), own), atol=1e-5)
 
 
 @pytest.mark.slow
