@@ -49,7 +49,7 @@ class FullBand(Encoder):
 
     name = "fullband"
     sample_rate = RATE
-    block_dims = (MELS, BANDS * yamnet.BLOCKS[MIDDLE - 1][0], yamnet.BLOCKS[BLOCKS - 1][0])
+    block_dims: tuple[int, ...] = (MELS, BANDS * yamnet.BLOCKS[MIDDLE - 1][0], yamnet.BLOCKS[BLOCKS - 1][0])
     dim = sum(block_dims)
     rate_hz = RATE / HOP / STRIDE
     min_samples = RATE // 10
@@ -76,17 +76,20 @@ class FullBand(Encoder):
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] in [-1, 1] -> [B, L // 16, 1376]."""
         log_mel = self.log_mel(waves)
-        middle, end = self.maps(log_mel)
-        spectrum = grouped(log_mel, STRIDE)
-        bands = middle.reshape(*middle.shape[:3], BANDS, -1).mean(dim=4)  # [B, 256, 2 T, 3]
-        bands = grouped(bands.permute(0, 2, 3, 1).flatten(2), STRIDE // 8)
-        return torch.cat([spectrum, bands, end.mean(3).transpose(1, 2)], dim=2)
+        middle = self.start(log_mel)
+        end: Tensor = self.blocks[MIDDLE:](middle)  # [B, 512, L // 16, 6]
+        return torch.cat([*self.lower(log_mel, middle), end.mean(dim=3).transpose(1, 2)], dim=2)
 
-    def maps(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs of the 5th and the 8th block: [B, L, 96] -> [B, 256, L // 8, 12] and [B, 512, L // 16, 6]."""
+    def start(self, log_mel: Tensor) -> Tensor:
+        """Output of the 5th block, [B, L, 96] -> [B, 256, L // 8, 12]."""
         x = log_mel[:, None].contiguous(memory_format=torch.channels_last)
-        middle = self.blocks[:MIDDLE](self.first(x))
-        return middle, self.blocks[MIDDLE:](middle)
+        middle: Tensor = self.blocks[:MIDDLE](self.first(x))
+        return middle
+
+    def lower(self, log_mel: Tensor, middle: Tensor) -> tuple[Tensor, Tensor]:
+        """Spectrum and middle per frame, [B, L // 16, 96] and [B, L // 16, 768]."""
+        bands = middle.reshape(*middle.shape[:3], BANDS, -1).mean(dim=4)  # [B, 256, L // 8, 3]
+        return grouped(log_mel, STRIDE), grouped(bands.permute(0, 2, 3, 1).flatten(2), STRIDE // 8)
 
     def log_mel(self, waves: Tensor) -> Tensor:
         """log(magnitude + 0.001) in mel bands, at one level: [B, S] -> [B, L, 96], in float32."""
