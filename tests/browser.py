@@ -1,10 +1,13 @@
-"""A page as a real browser renders it, without a window."""
+"""The data of a page, and the page as a real browser renders it, without a window."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +33,10 @@ def rendered(page: Path, folder: Path) -> tuple[str, list[str]]:
         check=True,
     )
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+def data_of(page: Path) -> Any:
+    """The data that a page holds for its script."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    return json.loads(found[1])

@@ -80,7 +80,7 @@ def test_commands_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["BULK.md", "REPORT.md"])
+@pytest.mark.parametrize("name", ["BULK.md", "REPORT.md", "TIMELINE.md"])
 def test_commands_of_page_run(
     name: str, workplace: Path, run_mmmos: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ):

@@ -15,7 +15,7 @@ from mmmos.audio.clip import Clip, to_clip
 from mmmos.audio.decode import from_array
 from mmmos.audio.warnings import SignalChecks
 from mmmos.audio.windows import WINDOW_SECONDS, ClipReport, Window, cut, probe
-from mmmos.errors import AudioError
+from mmmos.errors import AudioError, UsageError
 from tests.audio.test_decode import write_ffmpeg
 from tests.sounds import faded_sine, music
 
@@ -358,3 +358,53 @@ def test_one_sample_off_the_scale_is_enough(peak, code):
     assert len(cut_all(to_clip(wave, 16_000, end_time=1.2))[0]) == 1
     wave[20_000] = 4.0
     assert len(cut_all(to_clip(wave, 16_000))[0]) == 1
+
+
+# --- windows that overlap
+
+
+@pytest.mark.parametrize("hop", [2.0, 0.7, 10.0])
+@pytest.mark.parametrize("seconds", [3.0, 10.0, 14.05, 23.4])
+def test_hop_windows_are_segments_of_the_clip(hop, seconds):
+    rate = 16_000
+    wave = np.random.default_rng(1).uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
+    windows, _ = cut_all(Clip("a", samples=wave, sample_rate=rate, hop=hop))
+    assert [window.start_time for window in windows] == pytest.approx([i * hop for i in range(len(windows))])
+    assert all(window.end_time < seconds for window in windows[:-1])
+    assert seconds - windows[-1].end_time < 0.1  # what is left is shorter than a window may be
+    for window in windows:
+        start, end = round(window.start_time * rate), round(window.end_time * rate)
+        np.testing.assert_array_equal(window.waves[rate], wave[start:end])
+
+
+def test_hop_windows_equal_the_whole_signal_resampled_at_once():
+    wave = np.random.default_rng(2).uniform(-0.5, 0.5, 15 * 44_100).astype(np.float32)
+    windows, _ = cut_all(Clip("a", samples=wave, sample_rate=44_100, hop=1.1))
+    whole = soxr.resample(wave, 44_100, 16_000, quality="HQ")
+    for window in windows:
+        start = round(window.start_time * 16_000)
+        ours = window.waves[16_000]
+        size = min(len(ours), len(whole) - start)
+        np.testing.assert_allclose(ours[:size], whole[start : start + size], atol=1e-6)
+        assert size >= len(ours) - 1
+
+
+def test_hop_windows_have_the_warnings_of_their_own_signal():
+    quiet = np.zeros(12 * 16_000, dtype=np.float32)
+    loud = np.clip(8 * music(13), -1, 1).astype(np.float32)
+    wave = np.concatenate([loud, quiet])
+    windows, report = cut_all(Clip("a", samples=wave, sample_rate=16_000, hop=2.5))
+    for window in windows:
+        part = Clip(
+            "a", samples=wave[round(window.start_time * 16_000) : round(window.end_time * 16_000)], sample_rate=16_000
+        )
+        ((alone,), _) = cut_all(part)
+        assert (window.warnings, window.silent) == (alone.warnings, alone.silent)
+    _, whole = cut_all(Clip("a", samples=wave, sample_rate=16_000))
+    assert set(report.warnings) == {*whole.warnings, "partly_silent"} == {"clipped", "partly_silent"}
+
+
+@pytest.mark.parametrize("hop", [0, 0.1, 10.5, float("nan")])
+def test_clip_refuses_other_hops(hop):
+    with pytest.raises(UsageError, match=r"windows start every 0.25 to 10 s, not every"):
+        Clip("a", hop=hop)

@@ -446,6 +446,17 @@ def test_a_clip_waits_for_its_own_windows_alone(toys: Predictor) -> None:
     assert seen == [("A", "AB"), ("B", "ABC"), ("C", "ABC"), ("D", "ABCD")]
 
 
+def test_segments_with_hop_are_scores_of_those_segments(toys: Predictor, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", music(13.5), 16_000)
+    found = toys.segments(tmp_path / "a.wav", hop=1.5)
+    assert [(item.start_time, item.end_time) for item in found] == [(0, 10), (1.5, 11.5), (3, 13), (4.5, 13.5)]
+    for item in found:
+        alone = toys.score(tmp_path / "a.wav", start_time=item.start_time, end_time=item.end_time)
+        assert [item[axis] for axis in AXES] == pytest.approx([alone[axis] for axis in AXES], abs=1e-5)
+    with pytest.raises(UsageError, match="windows start every"):
+        toys.segments(tmp_path / "a.wav", hop=0)
+
+
 def test_segments_of_a_stream_are_rows_of_their_own(toys: Predictor, tmp_path: Path) -> None:
     clips = [
         Clip("a", samples=music(12.0)[:, None], sample_rate=RATE),

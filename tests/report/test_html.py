@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmmos.report.page import page
 from mmmos.report.players import top_rows
 from mmmos.report.systems import System
 from mmmos.scores import ClipError, Provenance, Scores
-from tests.browser import rendered
+from tests.browser import data_of, rendered
 
 MODEL = Provenance("lite", "ab" * 32, "0.1", "cpu", "float32", False, True)
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>.wav"
@@ -43,12 +42,6 @@ def clips(count: int, shift: float = 0.0, folder: str = "clips") -> list[Scores]
 
 def system(name: str, scores: list[Scores]) -> System:
     return System(name, [(item, {}) for item in scores])
-
-
-def data_of(path: Path) -> dict:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.DOTALL)
-    assert found
-    return json.loads(found[1])
 
 
 def write_rows(path: Path, scores: list[Scores]) -> Path:

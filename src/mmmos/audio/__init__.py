@@ -1,7 +1,7 @@
 """Audio input: decodes files, bytes or samples and cuts them into windows of 10 s.
 
 In order of data flow: clip, containers, mpeg, pcm, libsndfile, joined, ffmpeg, source, decode, limits, warnings,
-windows, isolated, decoder, prefetch.
+resampler, windows, isolated, decoder, prefetch.
 """
 
 from typing import TYPE_CHECKING

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.errors import SampleRateError
+from mmmos.errors import SampleRateError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     """What can be scored: a path, a file's bytes, an open binary file, or samples [S] or [C, S] with their rate."""
 
 Layout = Literal["channels_first", "channels_last"]
+
+WINDOW_SECONDS = 10
+"""Length of a window; clips of the AES corpora are cut to it in training."""
+
+MIN_HOP = 0.25
+"""Least time between the starts of windows, s: of a 10 s window, 2.5 % changes."""
 
 MAX_CHANNELS = 32
 """An array with more channels than this is refused: it probably has the wrong layout."""
@@ -30,7 +36,8 @@ class Clip:
     """A file, the bytes of a file, or samples with their rate, and the segment of it to score.
 
     `samples` are [S, C] or [S], of any type that `to_clip` accepts; they are stored as float32 [S, C] in [-1, 1].
-    Raises TypeError for other samples, `SampleRateError` for samples without their rate.
+    Raises TypeError for other samples, `SampleRateError` for samples without their rate, `UsageError` for another hop
+    than 0.25 to 10 s.
     """
 
     id: str
@@ -41,8 +48,11 @@ class Clip:
     sample_rate: int | None = None  # Hz, of `samples`
     stream: int = 0  # number of the audio stream: a .stem.mp4 has the mixture and four stems
     data: bytes | None = field(default=None, repr=False, compare=False)  # of a whole file
+    hop: float | None = None  # s from the start of a window to the next, under 10 for overlap; None: no overlap
 
     def __post_init__(self) -> None:
+        if self.hop is not None and not MIN_HOP <= self.hop <= WINDOW_SECONDS:
+            raise UsageError(f"windows start every {MIN_HOP:g} to {WINDOW_SECONDS} s, not every {self.hop:g} s")
         if self.samples is not None:
             object.__setattr__(self, "sample_rate", whole_rate(self.sample_rate))
             object.__setattr__(self, "samples", _samples(_array(self.samples), "channels_last"))

@@ -5,8 +5,8 @@
                      └─► checks, one set per window ─► its silence and its warnings
 
 Silence is measured on the samples of the file: the output of a resampler rings after the end of a sound.
-Windows do not overlap. The last one has the rest of the clip, and its weight is the fraction of a full
-window that it fills, as in the Audiobox Aesthetics baseline.
+Windows do not overlap, unless the clip has a hop under 10 s. The last one is the first that reaches the clip's end; its
+weight is the fraction of a full window that it fills, as in the Audiobox Aesthetics baseline.
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
+from mmmos.audio.clip import WINDOW_SECONDS as WINDOW_SECONDS
 from mmmos.audio.clip import Clip
 from mmmos.audio.decode import from_array, open_audio
 from mmmos.audio.limits import check_rate, within_scale
+from mmmos.audio.resampler import Resampler
 from mmmos.audio.source import AudioInfo, Source
 from mmmos.audio.warnings import SILENCE_PEAK, SignalChecks
 from mmmos.errors import AudioError
-
-WINDOW_SECONDS = 10
-"""Length of a window; clips of the AES corpora are cut to it in training."""
-
 
 MIN_SECONDS = 0.1
 """Minimum length of a clip for scoring and training, even if the encoders accept less."""
@@ -104,7 +101,7 @@ def _check_segment(clip: Clip) -> None:
 def _cut_source(source: Source, clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window | ClipReport]:
     rate = source.info.sample_rate
     check_rate(rate)
-    cutter = _Cutter(clip.start_time, source.info, rates, min_seconds)
+    cutter = _Cutter(clip, source.info, rates, min_seconds)
     for block in within_scale(source.blocks(clip.start_time, clip.end_time), rate):
         yield from cutter.put(block)
     seconds = cutter.samples / rate
@@ -141,16 +138,17 @@ def _check_length(clip: Clip, source: Source, seconds: float, min_seconds: float
 class _Cutter:
     """Cuts blocks of samples into windows at each of the rates."""
 
-    def __init__(self, start_time: float, info: AudioInfo, rates: Sequence[int], min_seconds: float) -> None:
+    def __init__(self, clip: Clip, info: AudioInfo, rates: Sequence[int], min_seconds: float) -> None:
         self.samples = 0  # received so far
-        self._start_time = start_time
+        self._start_time = clip.start_time
+        self._hop = WINDOW_SECONDS if clip.hop is None else clip.hop  # s
         self._info = info
         self._min_seconds = min_seconds
         self._size = WINDOW_SECONDS * info.sample_rate
-        self._streams = [_Resampler(info.sample_rate, rate) for rate in rates]
-        self._checks: deque[SignalChecks] = deque()  # of the next windows; the last is not full
+        self._streams = [Resampler(info.sample_rate, rate) for rate in rates]
+        self._checks: deque[SignalChecks] = deque()  # of the next windows, as far as they have begun
         self._clip_checks = self._new_checks()
-        self._count = 0
+        self._count = 0  # windows that were cut
         self._silent = 0
 
     def put(self, block: NDArray[np.float32]) -> Iterator[Window]:
@@ -166,31 +164,45 @@ class _Cutter:
         """The remaining windows of a clip that ended after `seconds`."""
         for stream in self._streams:
             stream.finish()
-        while (left := seconds - self._count * WINDOW_SECONDS) > 0:
+        while (left := seconds - self._covered()) > 0:
             if self._count and left < self._min_seconds - 1e-6:  # 10.1 - 10 is slightly below 0.1
                 return
-            yield self._window(min(WINDOW_SECONDS, left))
+            yield self._window(min(WINDOW_SECONDS, seconds - self._count * self._hop))
+
+    def _covered(self) -> float:
+        """End of the last window, s from the clip's start."""
+        return (self._count - 1) * self._hop + WINDOW_SECONDS if self._count else 0.0
 
     def warnings(self) -> set[str]:
         """Warnings about the signal of the whole clip, including a last segment that is not in a window."""
-        for checks in self._checks:
-            self._clip_checks.merge(checks)
+        if not self._overlaps:
+            for checks in self._checks:
+                self._clip_checks.merge(checks)
         self._checks.clear()
         found = self._clip_checks.warnings()
         if self._silent:
             found.add("silent" if self._silent == self._count else "partly_silent")
         return found
 
+    @property
+    def _overlaps(self) -> bool:
+        return self._hop < WINDOW_SECONDS
+
+    def _first_sample(self, window: int) -> int:
+        return round(window * self._hop * self._info.sample_rate)
+
     def _check(self, block: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
-        """Add the samples to the checks of their windows."""
-        self.samples += len(mono)
-        start = 0
-        while start < len(mono):
-            if not self._checks or self._checks[-1].samples == self._size:
-                self._checks.append(self._new_checks())
-            stop = start + self._size - self._checks[-1].samples
-            self._checks[-1].update(block[start:stop], mono[start:stop])
-            start = stop
+        """Add the samples to the checks of their windows, and to the clip's if windows have some of them twice."""
+        begin, self.samples = self.samples, self.samples + len(mono)
+        if self._overlaps and len(mono):
+            self._clip_checks.update(block, mono)
+        while self._first_sample(self._count + len(self._checks)) < self.samples:
+            self._checks.append(self._new_checks())
+        for window, checks in enumerate(self._checks, self._count):
+            first = self._first_sample(window) - begin
+            inside = slice(max(first, 0), max(first + self._size, 0))
+            if len(mono[inside]):
+                checks.update(block[inside], mono[inside])
 
     def _is_checked(self) -> bool:
         return bool(self._checks) and self._checks[0].samples == self._size
@@ -200,43 +212,13 @@ class _Cutter:
 
     def _window(self, seconds: float) -> Window:
         checks = self._checks.popleft()
-        self._clip_checks.merge(checks)
-        waves = {stream.rate: stream.take(seconds) for stream in self._streams}
+        if not self._overlaps:
+            self._clip_checks.merge(checks)
+        waves = {stream.rate: stream.take(seconds, self._hop) for stream in self._streams}
         # A sound outside the bands of all encoders is also silence.
         silent = checks.silent or all(float(np.abs(wave).max(initial=0)) < SILENCE_PEAK for wave in waves.values())
-        start = self._start_time + self._count * WINDOW_SECONDS
+        start = self._start_time + self._count * self._hop
         self._count += 1
         self._silent += silent
         warnings = checks.warnings() | ({"silent"} if silent else set())
         return Window(start, start + seconds, silent, waves, tuple(sorted(warnings)))
-
-
-class _Resampler:
-    """Resamples mono samples to another rate; buffers at most a window and a block."""
-
-    def __init__(self, source_rate: int, rate: int) -> None:
-        self.rate = rate
-        self._pieces: list[NDArray[np.float32]] = []
-        self._held = 0
-        same = source_rate == rate
-        self._soxr = None if same else soxr.ResampleStream(source_rate, rate, 1, dtype="float32", quality="HQ")
-
-    @property
-    def seconds(self) -> float:
-        """Length of the buffered audio in s."""
-        return self._held / self.rate
-
-    def put(self, mono: NDArray[np.float32], last: bool = False) -> None:
-        out = mono if self._soxr is None else self._soxr.resample_chunk(mono, last=last)
-        self._pieces.append(out)
-        self._held += len(out)
-
-    def finish(self) -> None:
-        self.put(np.zeros(0, dtype=np.float32), last=True)
-
-    def take(self, seconds: float) -> NDArray[np.float32]:
-        """The next `seconds` of audio; if resampling ended a sample early, a zero is appended."""
-        size = round(seconds * self.rate)
-        held = np.concatenate(self._pieces)
-        self._pieces, self._held = [held[size:]], max(0, len(held) - size)
-        return np.pad(held[:size], (0, max(0, size - len(held))))

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from mmmos.cli.console import ConsoleProgress, is_animated, stderr
 from mmmos.cli.options import (
     AcceptOption,
     DataRoot,
@@ -36,11 +31,9 @@ from mmmos.cli.run_folder import (
     folder_of,
     run_in_folder,
 )
-from mmmos.cli.score_table import score_table
+from mmmos.cli.score_output import output_file, rows_to
 from mmmos.errors import ManifestError, UsageError
 from mmmos.hub.options import LoadOptions
-from mmmos.progress import NO_PROGRESS, Progress
-from mmmos.scores import LABEL_RANGE, LabelRange
 from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
@@ -65,6 +58,12 @@ def score(
     ] = None,
     model: ModelOption = "lite",
     segments: Annotated[bool, typer.Option("--segments", help="One row for each 10-second window.")] = False,
+    hop: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Start of the next window of --segments; under 10: overlap.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the segments of one clip over time: .png, .svg, .pdf or .html.")
+    ] = None,
     form: Annotated[
         Literal["mmmos", "audiobox"], typer.Option("--format", help="audiobox prints only its four keys.")
     ] = "mmmos",
@@ -94,22 +93,24 @@ def score(
     """
     from mmmos.data.inputs import expand
 
+    if not segments and (plot or hop is not None):
+        raise UsageError(f"{'--plot' if plot else '--hop'} needs --segments")
     options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
     run = RunOptions(workers, ray, shard_size, stall_minutes)
     skipped, on_bad_row = _bad_rows(strict)
     found = expand(inputs, None if data_root is None else str(data_root), on_bad_row)
     if folder := folder_of(output, run):
-        if segments or form != "mmmos" or resume or overwrite:
+        if segments or plot or form != "mmmos" or resume or overwrite:
             raise UsageError(
-                f"{folder} is a folder: --segments, --format, --resume and --overwrite need a file output (folders"
-                " resume automatically)"
+                f"{folder} is a folder: --segments, --plot, --format, --resume and --overwrite need a file output"
+                " (folders resume automatically)"
             )
         from mmmos.bulk.tasks import ScoreTask
 
         task = ScoreTask(model, options, batch_size)
         failed = run_in_folder(folder, _at_paths(found), task, run, "scoring").errors
     else:
-        target = _Target(None if output is None else Path(output), form, segments, resume, overwrite)
+        target = _Target(None if output is None else Path(output), form, segments, resume, overwrite, hop, plot)
         failed = _score_to(target, inputs, found, skipped, lambda: open_predictor(model, options, batch_size))
     if failed or skipped:
         raise typer.Exit(1)
@@ -124,6 +125,8 @@ class _Target:
     segments: bool
     resume: bool
     overwrite: bool
+    hop: float | None  # s, of segments
+    plot: Path | None  # of the segments of the only clip
 
 
 def _bad_rows(strict: bool) -> tuple[list[ManifestError], OnBadRow]:
@@ -149,32 +152,49 @@ def _score_to(
     """Score clips in this process. Returns the number of clips that cannot be scored."""
     from mmmos.data.inputs import named_files
     from mmmos.inference.resume import not_done
+    from mmmos.report.timeline import make_timeline, write_timeline
 
     file, form, segments, resume = target.file, target.form, target.segments, target.resume
     if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
         raise UsageError("--resume needs -o OUTPUT.jsonl, without --segments or --format")
-    with _output(file, form, named_files(inputs), resume or target.overwrite):
-        clips = list(found)
+    with output_file(file, form, named_files(inputs), resume or target.overwrite):
+        clips = [replace(clip, hop=target.hop) for clip in found]
+        if target.plot:
+            _check_plot(target.plot, clips, [*named_files(inputs), file], target.overwrite)
         if not clips and skipped:
             raise UsageError(f"nothing to score: {_left_out(skipped)}")
         if not clips:
             logger.warning("nothing to score in %s", " ".join(inputs))
-            with _rows_to(file, form, resume, []):
+            with rows_to(file, form, resume, []):
                 return 0
         predictor = open_model()
         if resume and file:
             clips = not_done(clips, file, predictor.provenance)
         failed, label_range = 0, predictor.model.info.label_range
-        with predictor, _rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
+        drawn: list[Scores] = []
+        with predictor, rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
             progress.start("scoring", len(clips))
             for scores in predictor.stream(clips, segments=segments, progress=progress):
                 write(scores)
                 failed += scores.error is not None
+                drawn += [scores] if target.plot else []
+        if target.plot and not failed:
+            write_timeline(target.plot, make_timeline(clips[0], drawn, predictor.decoder))
     if failed:
         logger.warning("%s could not be scored; the rows say why", counted(failed, "clip", of=len(clips)))
     if skipped:
         logger.warning("%s", _left_out(skipped))
     return failed
+
+
+def _check_plot(plot: Path, clips: Sequence[Clip], others: Iterable[str | Path | None], overwrite: bool) -> None:
+    """Raise `UsageError` if a timeline of these clips cannot be drawn."""
+    from mmmos.report.timeline import check_timeline
+
+    check_timeline(plot)
+    check_output(plot, others, overwrite)
+    if len(clips) != 1:
+        raise UsageError(f"--plot draws one clip, not {len(clips)}: name one file")
 
 
 def _left_out(skipped: Sequence[ManifestError]) -> str:
@@ -187,57 +207,3 @@ def _at_paths(clips: Iterable[Clip]) -> Iterator[Clip]:
         if clip.path is None:
             raise UsageError(f"{clip.id} is a pipe of audio; a run in a folder takes files, so save it as one")
         yield clip
-
-
-@contextmanager
-def _output(
-    file: Path | None, form: Literal["mmmos", "audiobox"], inputs: Iterable[str], overwrite: bool
-) -> Iterator[None]:
-    """Check and lock the output file, if there is one. Raises `UsageError`."""
-    from mmmos.inference.rows import check_target
-    from mmmos.io.atomic import locked
-
-    if file is None:
-        yield
-        return
-    check_target(file, form)
-    with locked(file):
-        check_output(file, inputs, overwrite)
-        yield
-
-
-@contextmanager
-def _rows_to(
-    output: Path | None,
-    form: Literal["mmmos", "audiobox"],
-    append: bool,
-    clips: Sequence[Clip],
-    label_range: LabelRange = LABEL_RANGE,
-    segments: bool = False,
-) -> Iterator[tuple[Callable[[Scores], None], Progress]]:
-    """Where rows go, and the progress: a file, a table on a terminal, or JSONL into a pipe."""
-    from mmmos.inference.rows import open_rows
-
-    if output is None and form == "mmmos" and sys.stdout is not None and sys.stdout.isatty():
-        console = Console(highlight=False, markup=False, emoji=False)
-        names = [clip.id for clip in clips]
-        timed = segments or any(clip.start_time > 0 for clip in clips)
-        # Rows scroll by above the bar if one console prints both.
-        with (
-            ConsoleProgress(console if is_animated(console) else stderr) as progress,
-            score_table(console, names, label_range, timed) as write,
-        ):
-            yield write, progress
-        return
-    if output is None and sys.stdout is None:
-        raise UsageError("standard output is closed; name a file with -o")
-    try:
-        with open_rows(output or sys.stdout, form, append) as write:
-            if output is None and sys.stdout.isatty():
-                yield write, NO_PROGRESS  # a bar would run into the rows
-                return
-            with ConsoleProgress(stderr) as progress:
-                yield write, progress
-    except BrokenPipeError:  # `head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(141) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -79,16 +79,15 @@ class Predictor:
         self.min_seconds = min_duration(self.encoders.values())
 
     def __repr__(self) -> str:
-        encoders, members = "+".join(self.encoders), len(self.model.members)
-        parts = f"{encoders}, {counted(members, 'member')}, scale {self.model.info.scale}"
+        parts = (
+            f"{'+'.join(self.encoders)}, {counted(len(self.model.members), 'member')}, scale {self.model.info.scale}"
+        )
         return f"<Predictor {self.model.name!r}: {parts}, {self.device}, {self.provenance.dtype}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles hold the model; they load the encoders and start the decoder's processes again.
-
-        They do not hold the hub's token: the encoders are in the hub's cache by then.
-        """
-        return _rebuild, (self.model, replace(self._options, token=None), self._batch_size, self.decoder)
+        """Copies and pickles hold the model, without the hub's token; they load the encoders again, from its cache."""
+        options = replace(self._options, token=None)
+        return partial(Predictor, batch_size=self._batch_size, decoder=self.decoder), (self.model, options)
 
     @property
     def device(self) -> torch.device:
@@ -156,10 +155,18 @@ class Predictor:
         return raise_error(*self.stream([clip]))
 
     def segments(
-        self, audio: Audio, *, sample_rate: int | None = None, layout: Layout = "channels_first"
+        self,
+        audio: Audio,
+        hop: float | None = None,
+        *,
+        sample_rate: int | None = None,
+        layout: Layout = "channels_first",
     ) -> list[Scores]:
-        """Scores of each 10-second window of a clip. Raises `AudioError`."""
-        clip = to_clip(audio, sample_rate, 0.0, None, layout)
+        """Scores of each 10-second window of a clip; with `hop`, windows start every `hop` s and overlap.
+
+        The last window is the first that reaches the clip's end. Raises `AudioError`; `UsageError` for an invalid hop.
+        """
+        clip = replace(to_clip(audio, sample_rate, 0.0, None, layout), hop=hop)
         return [raise_error(scores) for scores in self.stream([clip], segments=True)]
 
     def stream(
@@ -244,7 +251,3 @@ def open_predictor(
 ) -> Predictor:
     """`load` with the options as one object."""
     return Predictor(load_model(name, options), options, batch_size=batch_size, decoder=decoder)
-
-
-def _rebuild(model: ScoringModel, options: LoadOptions, batch_size: int | None, decoder: Decoder) -> Predictor:
-    return Predictor(model, options, batch_size=batch_size, decoder=decoder)

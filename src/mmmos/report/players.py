@@ -67,8 +67,17 @@ def embed(systems: Sequence[System], files: Sequence[str | None], limit: int = E
         except OSError:
             continue
         limit -= len(data)
-        found[file] = f"data:{_type(file)};base64,{base64.b64encode(data).decode()}"
+        found[file] = _address(file, data)
     return found
+
+
+def data_address(file: str) -> str:
+    """The content of an audio file as an address. Raises OSError."""
+    return _address(file, Path(file).read_bytes())
+
+
+def _address(file: str, data: bytes) -> str:
+    return f"data:{_type(file)};base64,{base64.b64encode(data).decode()}"
 
 
 def _type(file: str) -> str:

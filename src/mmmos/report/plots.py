@@ -28,9 +28,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 Limits = tuple[float, float]
 """The lowest and highest value of a plot axis."""
 
-_GREY, _INK = "#8C8C8C", "#303030"
-_WIDTH = 10.0  # inches; 1600 pixels of a PNG
-_DPI = 160
+GREY, INK = "#8C8C8C", "#303030"
+WIDTH = 10.0  # inches; 1600 pixels of a PNG
+DPI = 160
 
 
 def check_plot(path: Path) -> None:
@@ -55,13 +55,18 @@ def plot(
 ) -> None:
     """Write the plot atomically, in the format of the suffix. Raises `UsageError`."""
     check_plot(path)
-    # Dates would make the files of two runs differ.
-    metadata: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    save(path, scatter(rows, scores, title, axes, same_scale))
+
+
+def save(path: Path, figure: Figure) -> None:
+    """Write a figure atomically, in the format of the suffix; the same figure gives the same file."""
     import matplotlib
 
     kind = path.suffix.lower()
+    # Dates would make the files of two runs differ.
+    metadata: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     with matplotlib.rc_context({"svg.hashsalt": "mmmos"}), replacing(path.resolve()) as partial:
-        scatter(rows, scores, title, axes, same_scale).savefig(partial, format=kind[1:], metadata=metadata.get(kind))
+        figure.savefig(partial, format=kind[1:], metadata=metadata.get(kind))
 
 
 def scatter(
@@ -83,13 +88,13 @@ def scatter(
     shown = [axis for axis in (*SHOWN, "composite") if any(sample.axis == axis for sample in found)]
     columns = min(max(len(shown), 1), 3)
     lines = math.ceil(max(len(shown), 1) / columns)
-    side = _WIDTH / 3
+    side = WIDTH / 3
     seen = {domain for sample in found for domain in sample.domains}
     named = {name: colour for name, colour in _colours(rows).items() if name in seen and len(seen) > 1}
     below = math.ceil((len(named) + 3) / columns) if len(shown) == lines * columns else 0  # lines of the legend
     size = columns * side, lines * (side + 0.45) + 0.6 + 0.22 * below
-    figure = Figure(size, dpi=_DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
-    figure.suptitle(title, fontsize=min(12.0, 120 * size[0] / max(len(title), 1)), color=_INK, x=0.012, ha="left")
+    figure = Figure(size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    figure.suptitle(title, fontsize=min(12.0, 120 * size[0] / max(len(title), 1)), color=INK, x=0.012, ha="left")
     grid = figure.subplots(lines, columns, squeeze=False)
     colours = _colours(rows)
     targets, predicted = [sample.target for sample in found], [x for sample in found for x in sample.predictions]
@@ -118,7 +123,7 @@ def _draw(
     shades = [colours[domain] for domain in clips.domains]
     order = np.random.default_rng(0).permutation(len(shades))  # so that no domain covers the others
     if same_scale:
-        panel.plot(*limits, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        panel.plot(*limits, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     panel.scatter(
         clips.target[order],
         clips.predictions[0][order],
@@ -137,7 +142,7 @@ def _draw(
         )
         lines.append(_figures(systems, "systems", same_scale))
     panel.set_title(
-        f"{AXIS_NAMES.get(axis, 'Composite')}", fontsize=10.5, color=_INK, loc="left", pad=8 + 11 * len(lines)
+        f"{AXIS_NAMES.get(axis, 'Composite')}", fontsize=10.5, color=INK, loc="left", pad=8 + 11 * len(lines)
     )
     for i, line in enumerate(reversed(lines)):
         panel.annotate(
@@ -154,8 +159,8 @@ def _draw(
 
 def _style(panel: Axes, limits: tuple[Limits, Limits]) -> None:
     panel.set(xlim=limits[0], ylim=limits[1], box_aspect=1)
-    panel.set_xlabel("label", fontsize=8.5, color=_INK)
-    panel.set_ylabel("score", fontsize=8.5, color=_INK)
+    panel.set_xlabel("label", fontsize=8.5, color=INK)
+    panel.set_ylabel("score", fontsize=8.5, color=INK)
     panel.set_xticks(_ticks(*limits[0]))
     panel.set_yticks(_ticks(*limits[1]))
     panel.tick_params(labelsize=8, colors="#5A5A5A", length=0)
@@ -174,14 +179,14 @@ def _legend(figure: Figure, spare: Axes | None, colours: dict[str, str], systems
 
     handles = [dot(name or "other", colour, 6) for name, colour in colours.items()]
     if systems:
-        handles += [dot("a clip", _INK, 3), dot("a system, mean of its clips", _INK, 7)]
+        handles += [dot("a clip", INK, 3), dot("a system, mean of its clips", INK, 7)]
     if same_scale:
-        handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)), label="score = label"))
-    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": _INK, "handletextpad": 0.6}
+        handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label="score = label"))
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handletextpad": 0.6}
     if spare is not None:
         spare.legend(handles=handles, loc="center left", labelspacing=0.8, **style)
     else:
-        columns = round(figure.get_figwidth() * 3 / _WIDTH)
+        columns = round(figure.get_figwidth() * 3 / WIDTH)
         figure.legend(handles=handles, loc="outside lower left", ncols=columns, **style)
 
 
@@ -213,5 +218,5 @@ def _limits(found: Sequence[NDArray[np.float64]]) -> Limits:
 def _colours(rows: Sequence[LabelledClip]) -> dict[str, str]:
     """A colour per domain; grey for systems of several domains and, if any clip has a domain, for clips without one."""
     names = sorted({row.domain for row in rows if row.domain})
-    colours = {name: COLOURS[i] if i < len(COLOURS) else _GREY for i, name in enumerate(names)}
-    return colours | {"": _GREY if names else COLOURS[0]}
+    colours = {name: COLOURS[i] if i < len(COLOURS) else GREY for i, name in enumerate(names)}
+    return colours | {"": GREY if names else COLOURS[0]}
