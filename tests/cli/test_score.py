@@ -285,7 +285,7 @@ def test_train_then_score_and_evaluate_with_the_new_model(run, make_file, tmp_pa
     result = json.loads(out)
     assert status == 0
     assert result["train_clips"] + result["dev_clips"] == 12
-    assert "listed clips are missing" in err
+    assert "of 3 listed clips is missing" in err
     assert "gone.wav" in err
     status, out, _ = run("score", tmp_path / "0.wav", "--model", tmp_path / "model")
     assert status == 0
