@@ -26,7 +26,7 @@ def test_request_id_is_kept_or_made(client: TestClient):
         assert re.fullmatch("[0-9a-f]{32}", made)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/none", "/v1/about"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/none", "/static/page.css", "/v1/about"])
 def test_headers_keep_other_sites_out(client: TestClient, path: str):
     headers = client.get(path).headers
     policy = headers["content-security-policy"]
@@ -99,7 +99,7 @@ def test_token_is_required(client_of: Callable[..., TestClient]):
     headers = {**RAW, "authorization": "bearer secret"}
     assert client.post("/v1/score", content=wav(), headers=headers).status_code == 200
     assert client.get("/v1/about", headers=headers).json()["token_required"] is True
-    for path in ("/healthz", "/readyz"):
+    for path in ("/", "/healthz", "/readyz"):
         assert client.get(path).status_code == 200
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from mmmos.inference.predictor import Predictor
@@ -18,6 +21,9 @@ from mmmos.serve.middleware import BodyLimit, Guard, Observe, problem
 from mmmos.serve.routes import Routes
 from mmmos.serve.scoring import ScoringQueue
 from mmmos.version import VERSION
+
+STATIC = Path(__file__).parent / "static"
+"""The page: HTML, style, modules of JavaScript, and sample clips. Nothing is loaded from elsewhere."""
 
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "not_audio"}
 CODES |= {422: "bad_request", 429: "queue_full", 503: "not_ready", 504: "deadline"}
@@ -49,12 +55,18 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     Routes(queue, token is not None).add_to(app)
+    app.add_api_route("/", _page, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC, follow_symlink=True))
     app.add_middleware(Guard, token=token)
     app.add_middleware(BodyLimit, most=limits.body_bytes)
     app.add_middleware(Observe, metrics=metrics)
     if token is not None:
         _document_token(app)
     return app
+
+
+def _page() -> Any:
+    return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
 
 def _refused(request: Request, error: Any) -> Any:

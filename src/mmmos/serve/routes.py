@@ -19,8 +19,14 @@ from mmmos.serve.scoring import Job, ScoringQueue
 from mmmos.serve.uploads import NAME_LENGTH, Upload, uploads
 from mmmos.version import VERSION
 
-SAMPLES = ("speech_clean.flac", "speech_noisy.wav", "music_tabla.m4a", "music_lowrate.mp3", "sound_lowbit.wav")
-"""The sample clips of the page: formats that browsers play."""
+SAMPLES = {
+    "speech_clean.flac": "Clean speech",
+    "speech_noisy.wav": "Noisy speech",
+    "music_tabla.m4a": "A drum",
+    "music_lowrate.mp3": "Music at a low bit rate",
+    "sound_lowbit.wav": "An axe, with few bits",
+}
+"""The sample clips of the page, in formats that browsers play, and their names there."""
 
 Name = Annotated[str, Query(max_length=NAME_LENGTH, description="The id of a clip that is the body itself.")]
 Segments = Annotated[bool, Query(description="Add a row for each 10-second window.")]

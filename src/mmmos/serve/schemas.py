@@ -128,7 +128,7 @@ class About(Strict):
     phrases: Phrases
     limits: dict[str, float]
     token_required: bool
-    samples: list[str] = Field(description="Names of clips under /samples/.")
+    samples: dict[str, str] = Field(description="Titles of the clips in /static/samples/, by file name.")
 
 
 class Health(Strict):
