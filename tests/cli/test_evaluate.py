@@ -14,6 +14,7 @@ import pytest
 from mmmos.cli.evaluate import write_report
 from mmmos.evaluation import agreement as evaluate
 from mmmos.scores import AXES, AXIS_NAMES
+from tests.browser import data_of
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -292,6 +293,21 @@ def raters(tmp_path: Path) -> tuple[list[str], np.ndarray]:
     rows = [f"{name},{','.join(map(str, values))}" for name, values in zip(ids, true, strict=True)]
     (tmp_path / "p.csv").write_text("\n".join([head, *rows]))
     return ids, ratings.mean(axis=2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("raters")
+def test_leaderboard_command_writes_a_page(run: Run, tmp_path: Path):
+    words = ("leaderboard", "p.csv", "--labels", "raters.jsonl", "--html", "l.html", "--name", "our <model>")
+    status, _, err = run(*words)
+    assert status == 0, err
+    text = (tmp_path / "l.html").read_text()
+    assert "our &lt;model&gt;" in text
+    assert len(data_of(tmp_path / "l.html")[0]["strips"]) == 8
+    assert data_of(tmp_path / "l.html")[0]["strips"][0]["interval"][0] is not None
+    status, _, err = run(*words)
+    assert status == 2
+    assert "l.html exists" in err
 
 
 @pytest.mark.slow

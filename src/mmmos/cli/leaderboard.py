@@ -34,6 +34,8 @@ def leaderboard(
         bool, typer.Option("--partial", help="Evaluate the clips with a score, if some have none.")
     ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with intervals of the figures: .html.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the model on the page.")] = "this model",
     overwrite: OverwriteOption = False,
     strict: StrictOption = False,
 ) -> None:
@@ -43,12 +45,19 @@ def leaderboard(
     """
     from mmmos.data.label_files import find_label_file
     from mmmos.evaluation.leaderboard import rank_file, to_csv
+    from mmmos.report.leaderboard import write_leaderboard
+    from mmmos.report.page import check_page
 
     if output:
         if output.suffix not in LEADERBOARD_SUFFIXES:
             raise UsageError(f"{output}: figures are written as {', '.join(LEADERBOARD_SUFFIXES)}")
         check_output(output, [predictions, labels or find_label_file("track2_test"), others], overwrite)
-    found = rank_file(predictions, labels, others, partial=partial, strict=strict)
+    if html:
+        check_page(html)
+        check_output(html, [predictions, labels or find_label_file("track2_test"), others, output], overwrite)
+    found = rank_file(predictions, labels, others, partial=partial, strict=strict, with_intervals=html is not None)
+    if html:
+        write_leaderboard(html, found, name)
     tables = leaderboard_tables(found.results, found.published, found.ranks)
     if output and output.suffix == ".md":
         write_text(output, "\n\n".join([*(table_markdown(*item) for item in tables.items()), *found.remarks]) + "\n")

@@ -16,7 +16,16 @@ from mmmos.errors import ManifestError, UsageError
 from mmmos.evaluation.agreement import EVALUATED_AXES, MEAN_OF_AXES
 from mmmos.evaluation.predictions import read_predictions
 from mmmos.evaluation.rating_scales import scores_scale
-from mmmos.evaluation.track2 import Result, Truth, align, evaluate_track2, read_truth, test_id
+from mmmos.evaluation.track2 import (
+    Interval,
+    Result,
+    Truth,
+    align,
+    evaluate_track2,
+    intervals,
+    read_truth,
+    test_id,
+)
 from mmmos.io.bad_rows import BadRows, naming
 from mmmos.io.delimited import to_float
 from mmmos.io.lists import read_rows
@@ -64,6 +73,7 @@ class Leaderboard:
     missing: tuple[str, ...]  # ids of the others
     remarks: tuple[str, ...]  # sentences for the user
     lists: Mapping[str, Any] = field(default_factory=dict)  # rows that files leave out
+    intervals: Mapping[tuple[str, str, str], Interval] = field(default_factory=dict)  # by axis, level, metric
 
     def to_json(self) -> dict[str, Any]:
         """All fields except the clips; None for an undefined metric."""
@@ -71,12 +81,18 @@ class Leaderboard:
 
 
 def rank_file(
-    predictions: Path, labels: Path | None, others: Path | None, *, partial: bool = False, strict: bool = False
+    predictions: Path,
+    labels: Path | None,
+    others: Path | None,
+    *,
+    partial: bool = False,
+    strict: bool = False,
+    with_intervals: bool = False,
 ) -> Leaderboard:
     """Evaluate and rank a file of scores of the test set.
 
     `labels` is the raters' file, by default the published one. A bad row is left out, logged and counted, or refused if
-    `strict`. Raises the errors of `make_leaderboard`.
+    `strict`. `with_intervals` adds intervals of the model's figures. Raises the errors of `make_leaderboard`.
     """
     bad_labels = BadRows(labels or "the raters' file", strict)
     truth = read_truth(labels, bad_labels)
@@ -87,7 +103,8 @@ def rank_file(
         found = make_leaderboard(
             truth, given, str(predictions), others, partial=partial, bad_rows=None if strict else len(bad.reasons)
         )
-    return replace(found, lists=lists)
+    own = intervals(truth, align(truth, given)[0]) if with_intervals else {}
+    return replace(found, lists=lists, intervals=own)
 
 
 def make_leaderboard(

@@ -28,7 +28,7 @@ from mmmos.evaluation.agreement import (
 )
 from mmmos.evaluation.ceiling import ceilings
 from mmmos.io.lists import OnBadRow, refuse
-from mmmos.metrics import LEVELS, METRICS
+from mmmos.metrics import ALL_METRICS, LEVELS, METRICS, bootstrap, system_means
 from mmmos.scores import AXES, Scores
 
 _ID = re.compile(r"audiomos2025-track2-sys([A-Za-z0-9]{5})-utt[A-Za-z0-9]{6}")
@@ -130,3 +130,32 @@ def evaluate_track2(truth: Truth, predictions: NDArray[np.float64], seed: int = 
             ceiling[MEAN_OF_AXES] = {name: float(np.mean([ceiling[axis][name] for axis in AXES])) for name in METRICS}
         results += [Result(axis, level, one.n, one.metrics, ceiling[axis]) for axis, one in found.items()]
     return results
+
+
+Interval = tuple[float, float]
+
+
+def intervals(
+    truth: Truth, predictions: NDArray[np.float64], samples: int = 300, seed: int = 0
+) -> dict[tuple[str, str, str], Interval]:
+    """95 % bootstrap intervals of a model's figures by axis, level and metric; NaN where a figure is undefined.
+
+    Whole systems are drawn, for clips of one system are not independent. The mean of axes has no interval.
+
+    Shape:
+        - predictions: [N, A], NaN if missing
+    """
+    axes = np.asarray(np.isfinite(predictions).any(axis=0))
+    rows = np.isfinite(predictions[:, axes]).all(axis=1)
+    systems = np.array(truth.systems)[rows]
+    p, t = with_composite(predictions[rows]), with_composite(truth.ratings[rows].mean(axis=2))
+    found = {}
+    for i, axis in enumerate(EVALUATED_AXES):
+        if not [*axes, axes.all()][i]:
+            continue
+        means = system_means(p[:, i], systems), system_means(t[:, i], systems)
+        for name in METRICS:
+            metric = ALL_METRICS[name]
+            found[axis, "utterance", name] = bootstrap(metric, p[:, i], t[:, i], systems, samples, seed)
+            found[axis, "system", name] = bootstrap(metric, *means, None, samples, seed)
+    return found

@@ -79,15 +79,14 @@ class Predictor:
         self.min_seconds = min_duration(self.encoders.values())
 
     def __repr__(self) -> str:
-        parts = (
-            f"{'+'.join(self.encoders)}, {counted(len(self.model.members), 'member')}, scale {self.model.info.scale}"
-        )
-        return f"<Predictor {self.model.name!r}: {parts}, {self.device}, {self.provenance.dtype}>"
+        parts = f"{'+'.join(self.encoders)}, {counted(len(self.model.members), 'member')}"
+        used = f"scale {self.model.info.scale}, {self.device}, {self.provenance.dtype}"
+        return f"<Predictor {self.model.name!r}: {parts}, {used}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles hold the model, without the hub's token; they load the encoders again, from its cache."""
-        options = replace(self._options, token=None)
-        return partial(Predictor, batch_size=self._batch_size, decoder=self.decoder), (self.model, options)
+        copy = partial(Predictor, batch_size=self._batch_size, decoder=self.decoder)
+        return copy, (self.model, replace(self._options, token=None))
 
     @property
     def device(self) -> torch.device:
@@ -162,10 +161,7 @@ class Predictor:
         sample_rate: int | None = None,
         layout: Layout = "channels_first",
     ) -> list[Scores]:
-        """Scores of each 10-second window of a clip; with `hop`, windows start every `hop` s and overlap.
-
-        The last window is the first that reaches the clip's end. Raises `AudioError`; `UsageError` for an invalid hop.
-        """
+        """Scores of each 10 s window of a clip; with `hop`, 0.25 to 10 s, of overlapping ones. Raises `AudioError`."""
         clip = replace(to_clip(audio, sample_rate, 0.0, None, layout), hop=hop)
         return [raise_error(scores) for scores in self.stream([clip], segments=True)]
 

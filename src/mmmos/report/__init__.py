@@ -1,4 +1,5 @@
 """Results for people: tables, plots and pages.
 
-In the order of data flow: text, plots; systems, summary, players, page, html; sound, curves, timeline_plot, timeline.
+In the order of data flow: text, plots; systems, summary, players, page, html; sound, curves, timeline_plot, timeline;
+leaderboard.
 """

@@ -71,7 +71,9 @@ const scrolling = table => el("div", { class: "scroll" }, table);
 /** Let the headers of a table sort its rows by `data-sort`, or by text; a second click reverses the order. */
 function sortable(table) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-  heads.forEach((head, column) => {
+  const spanned = (table.tBodies[0].rows[0]?.cells.length ?? heads.length) - heads.length; // first columns of two-line heads
+  heads.forEach((head, number) => {
+    const column = number + spanned;
     if (head.dataset.fixed !== undefined) return;
     const button = el("button", { type: "button", title: "Sort by this column" }, ...head.childNodes);
     head.replaceChildren(button);

@@ -1,0 +1,3 @@
+// Tables of class "sortable" get sorting headers.
+
+document.querySelectorAll("table.sortable").forEach(sortable);
