@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmmos.experiments.result_tables import every_table
 from mmmos.experiments.results import Result
 from mmmos.experiments.tables import paper_tables, to_csv, to_markdown, write_tables
 from mmmos.paper import CONFIGURATIONS, ENSEMBLES
+from tests.browser import rendered
 
 NOTE = "Encoders with random weights & <no> meaning."
 AWKWARD = "a|b <script>*x*</script> & [c](d) `e` _f_ \\|\\ {g}"
@@ -149,7 +151,7 @@ def test_the_page_parses_and_shows_names_as_they_are() -> None:
     html = to_html(tables, NOTE)
     found = Reader(html)
     assert len(found.tables) == len(tables)
-    assert "<script" not in html
+    assert html.count("<table class=sortable>") == len(tables)
     assert "random weights &amp; &lt;no&gt; meaning" in html
     assert found.tables[-1][2][0] == AWKWARD
     assert [row[0] for row in found.tables[0][2:]] == list(CONFIGURATIONS)
@@ -162,7 +164,17 @@ def test_the_page_parses_and_shows_names_as_they_are() -> None:
 def test_the_page_needs_nothing_from_elsewhere() -> None:
     html = to_html(every_table(full()), NOTE)
     assert not Reader(html).addresses
-    assert not any(word in html for word in ("http", "url(", "@import"))
+    assert not any(word in html for word in ("https:", "url(", "@import"))
+    assert set(re.findall(r"http:[^\"]*", html)) == {"http://www.w3.org/2000/svg"}  # a namespace
+
+
+@pytest.mark.slow
+def test_the_page_sorts_its_tables(tmp_path: Path) -> None:
+    (tmp_path / "tables.html").write_text(to_html(every_table(full()), NOTE))
+    text, console = rendered(tmp_path / "tables.html", tmp_path / "browser")
+    assert console == []
+    columns = sum(len(table.columns) for table in every_table(full()))
+    assert text.count('title="Sort by this column"') == columns
 
 
 def test_where_no_composite_is_defined_the_first_axis_leads() -> None:

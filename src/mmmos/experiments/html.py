@@ -1,4 +1,4 @@
-"""Result tables as a self-contained HTML page."""
+"""Result tables as a self-contained HTML page whose columns can be sorted."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mmmos.experiments.cell_text import (
 )
 from mmmos.experiments.result_tables import Entry, ResultTable
 from mmmos.paper import CONFIGURATIONS
+from mmmos.report.page import page
 
 
 def to_html(tables: Sequence[ResultTable], note: str) -> str:
@@ -32,9 +33,10 @@ def to_html(tables: Sequence[ResultTable], note: str) -> str:
             parts.append(f"<h2>{escape(table.title)} <span>{part}</span></h2>{body}")
         else:
             parts.append(f"<details><summary>{part}</summary>{body}</details>")
-    return _PAGE.format(
-        style=_STYLE, note=escape(note), legend=LEGEND.replace("**Bold**", "<b>Bold</b>"), tables="\n".join(parts)
-    )
+    legend = LEGEND.replace("**Bold**", "<b>Bold</b>")
+    head = f"<h1>Results</h1>\n<p class=note>{escape(note)}</p>\n<p class=quiet>{legend} Click a header to sort.</p>"
+    body = "\n".join(["<main>", head, *parts, "</main>"])
+    return page("Results", body, None, ["tables.css"], ["charts.js", "sort.js"])
 
 
 def _html_table(table: ResultTable) -> str:
@@ -44,10 +46,10 @@ def _html_table(table: ResultTable) -> str:
     )
     starts = [metric == group.metrics[0] for group, metric in table.columns]
     heads = "".join(
-        f"<th scope=col{' class=start' if start else ''}>{metric_label(metric)}</th>"
+        f"<th scope=col{' class=start' if start else ''} data-first={_first(metric)}>{metric_label(metric)}</th>"
         for start, (_, metric) in zip(starts, table.columns, strict=True)
     )
-    lines = [f"<table><thead><tr><th rowspan=2></th>{groups}</tr><tr>{heads}</tr></thead><tbody>"]
+    lines = [f"<table class=sortable><thead><tr><th rowspan=2></th>{groups}</tr><tr>{heads}</tr></thead><tbody>"]
     for name, entries in table.rows:
         cells = (
             _html_cell(entry, metric, start)
@@ -66,66 +68,10 @@ def _html_cell(entry: Entry, metric: str, start: bool) -> str:
     text += f" <span class=sd>± {number_text(entry.std)}</span>" if not math.isnan(entry.std) else ""
     text += f"<small>{runs_text(entry)}</small>" if runs_text(entry) else ""
     text += f"<small>({number_text(entry.paper)})</small>" if entry.paper is not None else ""
-    return f'<td class="{" ".join(filter(None, kinds))}">{text}</td>'
+    value = "" if math.isnan(entry.mean) else f"{entry.mean:.6f}"
+    return f'<td class="{" ".join(filter(None, kinds))}" data-sort="{value}">{text}</td>'
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Results</title>
-<style>{style}</style>
-<main>
-<h1>Results</h1>
-<p class=note>{note}</p>
-<p class=quiet>{legend}</p>
-{tables}
-</main>
-</html>
-"""
-
-
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --page: #fbfaf8; --panel: #fff; --head: #f3f1ed; --text: #1d1f23; --quiet: #6d7078; --line: #e2dfd9;
-  --best: #0b6b50; --best-back: #e4f3ec; --wrong: #a6392b;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #131518; --panel: #191c20; --head: #22262b; --text: #e5e6e8; --quiet: #969ba4; --line: #30353b;
-    --best: #6fd6ae; --best-back: #1b332b; --wrong: #ef8d7f;
-  }
-}
-body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1500px; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
-h1 { margin: 0 0 .5rem; font-size: 1.6rem; }
-h2 { margin: 2.4rem 0 .2rem; font-size: 1.15rem; font-weight: 600; }
-h2 span { margin-left: .5rem; color: var(--quiet); font-size: .95rem; font-weight: 400; }
-summary { margin-top: .5rem; cursor: pointer; font-size: .9rem; }
-p { max-width: 85ch; margin: .3rem 0; }
-.note { margin: .6rem 0; border-left: 3px solid var(--best); padding-left: .8rem; }
-.quiet { color: var(--quiet); font-size: .85rem; }
-.scroll {
-  width: fit-content; max-width: 100%; max-height: 88vh; margin: .5rem 0 .8rem; overflow: auto;
-  border: 1px solid var(--line); border-radius: 8px; background: var(--panel);
-}
-table { border-collapse: separate; border-spacing: 0; font-size: 12.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .4rem; text-align: right; white-space: nowrap; vertical-align: top; }
-tbody tr > * { border-top: 1px solid var(--line); }
-tbody tr.block > * { border-top: 2px solid var(--line); }
-.start { border-left: 1px solid var(--line); }
-thead { position: sticky; top: 0; z-index: 2; }
-thead th { background: var(--head); font-weight: 600; }
-thead th[colspan] { text-align: left; }
-thead tr + tr th { color: var(--quiet); font-weight: 500; white-space: normal; vertical-align: bottom; }
-tbody th, thead th[rowspan] { position: sticky; left: 0; padding-left: .7rem; background: var(--panel); }
-tbody th { text-align: left; font-weight: 500; }
-thead th[rowspan] { background: var(--head); }
-small { display: block; color: var(--quiet); font-size: 10.5px; line-height: 1.2; }
-.sd { color: var(--quiet); font-size: 10.5px; }
-.best { background: var(--best-back); }
-.best b { color: var(--best); }
-u { text-underline-offset: 3px; }
-.failed span, .undefined span { color: var(--wrong); font-style: italic; }
-"""
+def _first(metric: str) -> str:
+    """The order in which the best value of a column comes first."""
+    return "ascending" if "MSE" in metric else "descending"
