@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,6 +48,19 @@ def test_queue_with_wrong_check_scores_is_not_ready(toy: GatedPredictor):
     with started(toy) as queue:
         wait_for(lambda: "are wrong" in (queue.problem or ""))
         assert "PQ by -" in (queue.problem or "")
+
+
+def test_queue_whose_decoder_cannot_start_is_not_ready(
+    toy: GatedPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Clips that are accepted nevertheless get a row: nobody waits for a thread that has ended."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-such-python"))
+    one = job(tmp_path)
+    with started(toy) as queue:
+        wait_for(lambda: "the decoder's process cannot start" in (queue.problem or ""))
+        assert queue.reserve(1)
+        queue.submit([one])
+        assert one.row.result(WAIT)["error"]["code"] == "decode_failed"
 
 
 def test_places_are_taken_all_or_none(toy: GatedPredictor):

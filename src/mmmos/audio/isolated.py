@@ -129,13 +129,13 @@ class IsolatedDecoder:
             ours, theirs = socket.socketpair()
             for end in (ours, theirs):
                 end.setblocking(True)  # regardless of socket.setdefaulttimeout
-            with theirs:
+            with ours, theirs:
                 self.process = subprocess.Popen(
                     [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.memory), *filter(None, sys.path)],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                 )
-            self._pipe = Connection(ours.detach())
+                self._pipe = Connection(ours.detach())
         return self._pipe
 
     def peak_bytes(self) -> int:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,8 @@ class ScoringQueue:
 
     def __init__(self, predictor: Predictor, limits: Limits, metrics: Metrics, decoders: int = 4) -> None:
         self.predictor, self.limits, self.metrics = predictor, limits, metrics
-        self.problem: str | None = "the model is being checked"  # why it cannot score; None when it can
+        self._model_problem: str | None = "the model is being checked"
+        self._decoder_problem: str | None = None
         self._decoders = [IsolatedDecoder(limits.decode_seconds) for _ in range(decoders)]
         self._stream = predictor.clip_stream()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -94,6 +95,11 @@ class ScoringQueue:
         self._scoring.join()
         for decoder in self._decoders:
             decoder.close()
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot score; None when it can."""
+        return self._decoder_problem or self._model_problem
 
     @property
     def accepted(self) -> int:
@@ -124,7 +130,11 @@ class ScoringQueue:
     def _decode(self, decoder: IsolatedDecoder) -> None:
         """One thread: decode one clip after another."""
         room = threading.Semaphore(PREFETCH_WINDOWS)
-        decoder.start()
+        try:
+            decoder.start()  # before its first clip, which would wait for it
+        except OSError as error:
+            logger.exception("the decoder's process cannot start")
+            self._decoder_problem = f"the decoder's process cannot start: {error}"
         while (job := self._jobs.get()) is not None:
             began = time.monotonic()
             ended = self._decode_job(job, decoder, room)
@@ -162,16 +172,14 @@ class ScoringQueue:
         self._verify()
         while (item := self._items.get()) is not None:
             ends = [self._take(item)]
-            while len(self._stream.batch) < self.predictor.batch_size:
-                try:
-                    following = self._items.get_nowait()
-                except Empty:
-                    break
+            while len(self._stream.batch) < self.predictor.batch_size and not self._items.empty():
+                following = self._items.get()  # at once: no other thread takes items
                 if following is None:
                     self._items.put(None)
                     break
                 ends.append(self._take(following))
-            self._score_batch()
+            if self._stream.batch:
+                self._score_batch()
             for end in ends:
                 if end is not None:
                     self._finish(*end)
@@ -190,8 +198,6 @@ class ScoringQueue:
 
     def _score_batch(self) -> None:
         batch, began = list(self._stream.batch), time.monotonic()
-        if not batch:
-            return
         try:
             self._stream.score_batch()
         except Exception as error:
@@ -217,12 +223,11 @@ class ScoringQueue:
         def shown(scores: Scores) -> dict[str, Any]:
             return replace(scores, path=None, file_bytes=job.size, file_mtime=None).row()
 
-        model, provenance = self.predictor.model, self.predictor.provenance
-        (whole,) = job.pending.finish(model, provenance, segments=False)
+        by_model = self.predictor.model, self.predictor.provenance
+        (whole,) = job.pending.finish(*by_model, segments=False)
         row = shown(whole)
         if job.segments:
-            parts = job.pending.finish(model, provenance, segments=True)
-            row["segments"] = [] if whole.error else [shown(part) for part in parts]
+            row["segments"] = [] if whole.error else [*map(shown, job.pending.finish(*by_model, segments=True))]
         if job.outline is not None:
             row["outline"] = None if whole.error else job.outline.row()
         return row
@@ -234,10 +239,10 @@ class ScoringQueue:
             scores = self.predictor.score(samples, sample_rate=rate)
         except Exception as error:
             logger.exception("the check clip cannot be scored")
-            self.problem = f"the check clip cannot be scored: {type(error).__name__}: {error}"
+            self._model_problem = f"the check clip cannot be scored: {type(error).__name__}: {error}"
             return
         expected = self.predictor.model.info.check
         most = CHECK_TOLERANCE if self.predictor.provenance.dtype == "float32" else LOW_PRECISION_TOLERANCE
         off = {axis: scores[axis] - value for axis, value in expected.items() if not abs(scores[axis] - value) <= most}
         shown = ", ".join(f"{axis} by {value:+.3f}" for axis, value in off.items())
-        self.problem = f"the check clip's scores are wrong, {shown}; run `mmmos doctor`" if off else None
+        self._model_problem = f"the check clip's scores are wrong, {shown}; run `mmmos doctor`" if off else None
