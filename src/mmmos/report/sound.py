@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +42,7 @@ def picture(items: Iterable[Window | ClipReport], start: float, end: float) -> S
     """
     columns = max(1, min(COLUMNS, int((end - start) * RATE / _STEP)))
     low, high = np.full(columns, np.inf, np.float32), np.full(columns, -np.inf, np.float32)
-    power, frames = np.zeros((columns, BANDS)), np.zeros(columns)
+    power, frames = np.zeros((columns, _FFT // 2 + 1)), np.zeros(columns)
     per_second = columns / max(end - start, 1e-9)
     for window in items:
         if isinstance(window, ClipReport):
@@ -51,14 +50,17 @@ def picture(items: Iterable[Window | ClipReport], start: float, end: float) -> S
         for begin, wave in _blocks(window.waves[RATE]):
             at = (window.start_time - start) * per_second
             column = _columns(len(wave), begin, at, per_second / RATE, columns)
-            np.minimum.at(low, column, wave)
-            np.maximum.at(high, column, wave)
+            first = _firsts(column)
+            where = column[first]
+            low[where] = np.minimum(low[where], np.minimum.reduceat(wave, first))
+            high[where] = np.maximum(high[where], np.maximum.reduceat(wave, first))
             spectra = _spectra(wave)
             middle = column[np.minimum(np.arange(len(spectra)) * _STEP + _STEP, len(wave) - 1)]
-            np.add.at(power, middle, spectra @ _filters())
-            np.add.at(frames, middle, 1)
+            first = _firsts(middle)
+            power[middle[first]] += np.add.reduceat(spectra, first, axis=0)
+            frames[middle[first]] += np.diff([*first, len(middle)])
     low, high = (np.where(np.isfinite(edge), edge, 0).astype(np.float32) for edge in (low, high))
-    return SoundPicture(start, end, low, high, _decibels(power, frames))
+    return SoundPicture(start, end, low, high, _decibels(power @ mel_filters(RATE, _FFT, BANDS).T, frames))
 
 
 def _blocks(wave: NDArray[np.float32], size: int = RATE) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -73,17 +75,17 @@ def _columns(samples: int, begin: int, at: float, per_sample: float, columns: in
     return np.clip(place.astype(np.intp), 0, columns - 1)
 
 
+def _firsts(column: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where each run of equal columns begins; columns never decrease."""
+    return np.flatnonzero(np.diff(column, prepend=-1))
+
+
 def _spectra(wave: NDArray[np.float32]) -> NDArray[np.float64]:
     """Power of overlapping frames [frames, bins]; a short block is padded to one frame."""
     padded = np.pad(wave, (0, max(0, _FFT - len(wave))))
     framed = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_STEP]
     power: NDArray[np.float64] = np.abs(np.fft.rfft(framed * np.hanning(_FFT), axis=1)) ** 2
     return power
-
-
-@lru_cache
-def _filters() -> NDArray[np.float64]:
-    return mel_filters(RATE, _FFT, BANDS).T
 
 
 def _decibels(power: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.float32]:
