@@ -7,7 +7,7 @@ const nameOf = Object.fromEntries(data.axes.map(axis => [axis.key, axis.name]));
 const every = rows.id.map((_, row) => row);
 const [low, high] = data.scale;
 const SHOWN_GROUPS = 8; // the others are one group
-const OUTLINED = 10; // clips that a group needs for the outline of its distribution
+const OUTLINED = 10; // clips that a group needs for an outline; those of a smaller group are drawn one by one
 const view = { system: -1, group: data.groups.system ? "system" : data.groups.domain ? "domain" : "" };
 const redraws = []; // what depends on the view
 const refresh = () => redraws.forEach(draw => draw());
@@ -45,7 +45,8 @@ function drawHistograms() {
   const found = groups();
   const largest = Math.max(...found.map(group => group.rows.length));
   const bins = largest < 300 ? 20 : 40, bars = 7 * found.length;
-  const width = 280, left = 6, right = 274, bottom = 104 + bars, height = bottom + 28;
+  const outlined = group => group.rows.length >= OUTLINED, room = found.some(outlined) ? 104 : 10;
+  const width = 280, left = 6, right = 274, bottom = room + bars, height = bottom + 28;
   byId("histograms").replaceChildren(...axes.map(axis => {
     const x = scale(low, high, left, right);
     const counted = found.map(group => {
@@ -54,7 +55,6 @@ function drawHistograms() {
       for (const value of known) counts[Math.min(bins - 1, Math.max(0, Math.floor(((value - low) / (high - low)) * bins)))]++;
       return { ...group, known, parts: counts.map(count => count / Math.max(1, known.length)) };
     });
-    const outlined = group => group.known.length >= OUTLINED;
     const most = Math.max(0.01, ...counted.filter(outlined).flatMap(group => group.parts));
     const y = scale(0, most, bottom - bars, 6);
     const marks = counted.flatMap((group, i) => {
@@ -64,7 +64,8 @@ function drawHistograms() {
       const at = bottom - bars + 5 + i * 7, q = part => x(quantile(group.known, part));
       const outline = { points: steps.join(" "), fill: "none", stroke: color(group.code), "stroke-width": 1.6, "stroke-linejoin": "round" };
       return [
-        outlined(group) ? el("polyline", outline) : null,
+        ...(outlined(group) ? [el("polyline", outline)] : group.known.map(value =>
+          el("line", { x1: x(value), x2: x(value), y1: at - 3, y2: at + 3, stroke: color(group.code), "stroke-width": 1.2 }))),
         el("line", { x1: q(0.25), x2: q(0.75), y1: at, y2: at, stroke: color(group.code), "stroke-width": 2.5 }),
         el("circle", { cx: q(0.5), cy: at, r: 3, fill: color(group.code) }),
       ];

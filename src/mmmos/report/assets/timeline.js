@@ -69,6 +69,7 @@ function drawAll() {
   for (const axis of data.axes) if (shown.has(axis.key)) drawCurve(ctx, axis.key);
   drawWarnings(ctx);
   ctx.fillStyle = quiet;
+  ctx.strokeStyle = line;
   ctx.textAlign = "center";
   for (const tick of timeTicks(narrow ? 4 : 9)) {
     ctx.beginPath(); ctx.moveTo(x(tick), warnings.bottom); ctx.lineTo(x(tick), warnings.bottom + 4); ctx.stroke();
@@ -172,7 +173,7 @@ function start() {
     event.target.checked ? shown.add(axis.key) : shown.delete(axis.key);
     drawAll();
   } }), " ", el("hr", { style: `color:${color(codeOf[axis.key])}` }), `${axis.key} ${axis.name}`))));
-  const about = [`${clock(data.start)}–${clock(data.end)}`, `${data.windows.length} windows`, data.overlaps ? "overlapping: a score is drawn at the middle of its window" : "",
+  const about = [`${clock(data.start)}–${clock(data.end)}`, `${data.windows.length} ${data.windows.length === 1 ? "window" : "windows"}`, data.overlaps ? "overlapping: a score is drawn at the middle of its window" : "",
     `scores from ${low} to ${high}`, data.model ? `scored by ${data.model.model} ${data.model.version}` : ""];
   byId("facts").textContent = about.filter(text => text).join(" · ");
   drawWindows();
