@@ -97,7 +97,7 @@ def test_standings_are_a_grid_of_ceilings_and_one_of_ranks():
     assert [(name.strip(), [cell.strip() for cell in cells]) for name, cells in others] == [
         ("a|b", ["0.300", *"-------"]),
         ("this model", four * 2),
-        ("place", ["2 of 2", *"-------"]),
+        ("rank", ["2 of 2", *"-------"]),
     ]
     assert beside.startswith("PC ")
     text = table_text(title, own).split("\n")

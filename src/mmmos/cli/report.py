@@ -38,7 +38,7 @@ def report(
     overwrite: OverwriteOption = False,
     strict: StrictOption = False,
 ) -> None:
-    """Show scores as a page: distributions, clips to listen to, systems compared.
+    """Write scores as a page: distributions, clips, systems compared.
 
     Each result is a system; more than one are compared, clip by clip where they have the same clips. The page is one
     file that works offline. It links to the audio relative to its own folder, or holds it with --embed.
