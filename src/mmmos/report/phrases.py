@@ -55,7 +55,7 @@ ERROR_PHRASES = {
 BASIS_PHRASES = {
     "human": "learned from people's ratings of such clips",
     "distilled-human": "learned from another model, which was trained on people's ratings",
-    "extrapolated": "learned from people's ratings of other kinds of clip",
+    "extrapolated": "learned from people's ratings of other clips of this kind, and from degraded versions of those",
     "constructed": "learned from clips that were degraded on purpose, not from ratings of such clips",
     "derived": "estimated from the clip's other scores; treat it as a rough guess",
 }
