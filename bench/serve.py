@@ -28,8 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.score import machine
-
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 8, 64)
 
@@ -139,7 +137,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--soak", type=float, default=120.0, help="s; 64 clients")
     options = parser.parse_args()
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the command sets it
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the command sets it; torch reads it when it is imported
+    from bench.score import machine
     from mmmos.inference.predictor import from_pretrained
 
     paths = [path for path in sorted((ROOT / "samples").glob("*.*")) if path.suffix != ".md"]

@@ -54,6 +54,26 @@ def bench_bulk() -> str:
     return "\n".join([*_throughput(data["figures"]), "", *_costs(data), "", _source("bulk", data, clips + load)])
 
 
+def bench_serve() -> str:
+    """The service: throughput and latency by the number of clients, by bench/serve.py."""
+    data = _read("serve")
+    lines = [
+        "| clients | clips/s | fraction of plain scoring | median, s | 99th percentile, s |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    for row in data["rows"]:
+        latency = f"{row['p50']:.2f} | {row['p99']:.2f}"
+        lines.append(f"| {row['clients']} | {row['rate']:.2f} | {row['of_plain']:.0%} | {latency} |")
+    soak = data["soak"]
+    first, last = soak["mebibytes"]
+    lost = sum(row["lost"] for row in data["rows"]) + soak["lost"]
+    counts = f"64 clients for {soak['seconds']:.0f} s: {soak['clips']} clips, {lost} lost in all measurements"
+    memory = f"memory of all processes {first} MiB after a quarter of the time, {last} MiB at the end."
+    conditions = f"; sample clips, lite, {data['rounds']} rounds next to plain scoring ({data['plain']:.2f} clips/s)"
+    load = f"; other programs kept {data['load']:.0f} processes busy, so compare within the table only"
+    return "\n".join([*lines, "", f"{counts}; {memory}", "", _source("serve", data, conditions + load)])
+
+
 def _throughput(figures: dict[str, Any]) -> list[str]:
     """Files per second of plain loops and of workers."""
     lines = ["| workers | files/s | fraction of as many plain loops | startup, s |", "|---|--:|--:|--:|"]
@@ -151,5 +171,5 @@ def _source(name: str, data: dict[str, Any], conditions: str) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (bench, bench_encoders, bench_heads, bench_bulk, bulk_scaled)
+    part.__name__: part for part in (bench, bench_encoders, bench_heads, bench_bulk, bench_serve, bulk_scaled)
 }
