@@ -70,7 +70,7 @@ def bench_serve() -> str:
     counts = f"64 clients for {soak['seconds']:.0f} s: {soak['clips']} clips, {lost} lost in all measurements"
     memory = f"memory of all processes {first} MiB after a quarter of the time, {last} MiB at the end."
     conditions = f"; sample clips, lite, {data['rounds']} rounds next to plain scoring ({data['plain']:.2f} clips/s)"
-    load = f"; other programs kept {data['load']:.0f} processes busy, so compare within the table only"
+    load = f"; load average {data['load']:.0f} with other programs, so compare within the table only"
     return "\n".join([*lines, "", f"{counts}; {memory}", "", _source("serve", data, conditions + load)])
 
 
