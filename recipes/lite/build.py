@@ -1,6 +1,6 @@
 """Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
 
-    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders] [--wide [--speech FOLDER]]
+    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders] [--speech FOLDER]
 
 DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
 Steps whose results are in the work folder already are skipped, so an interrupted build resumes; the same data and
@@ -11,7 +11,7 @@ versions give the same model.
     3  corpus     free recordings, fetched, and degraded versions of them (corpus.py)
     4  features   every clip encoded once
     5  heads      solved in closed form, each member without a fifth of the clips (heads.py)
-    6  wide       YAMNet for the gate, music and sound (wide.py, wide_heads.py); not in the bundled model   (--wide)
+    6  wide       YAMNet and FullBand for the gate, music and sound (wide.py, wide_heads.py)
     7  lite       the ensemble, saved with its card
 
 Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow needs Python 3.11
@@ -72,7 +72,8 @@ WHEELS = {
 TENSORFLOW = ["tensorflow-cpu==2.15.1"]  # the last with the layers that musicnn's graph was written in
 ONNX = ["librosa==0.11.0", "onnx==1.23.2", "onnxruntime==1.32.0", "requests==2.34.2", "safetensors==0.8.0"]
 
-ENCODERS = ("distillmos", "musicnn", "spectrum", "dnsmos")
+ENCODERS = ("distillmos", "musicnn", "spectrum", "dnsmos")  # of the speech heads
+WIDE_ENCODERS = ("yamnet", "fullband")  # of the gate, music and sound
 SETTINGS = PRESETS["small"]
 HEADS = HeadConfig(domains=DOMAINS)
 
@@ -131,11 +132,12 @@ def train_members(table: TrainingSet, config: ModelConfig, norms: dict[str, Norm
 
 
 def widen_members(members: Sequence[Member], norms: Norms, data: Path, work: Path) -> list[Member]:
-    """The members with YAMNet, each fitted without its part of the groups; `norms` are those of sound."""
-    yamnet = load_encoder("yamnet")
-    rows, inputs = wide.table_of(wide.read_recordings(data, work / "corpus"), work / "corpus", yamnet)
-    spec = EncoderSpec("yamnet", yamnet.block_dims, yamnet.fingerprint())
-    return [widened(member, spec, fit_wide(rows, inputs, norms, part)) for part, member in enumerate(members)]
+    """The members with `WIDE_ENCODERS`, each fitted without its part of the groups; `norms` are those of sound."""
+    encoders = [load_encoder(name) for name in WIDE_ENCODERS]
+    rows, inputs = wide.table_of(wide.read_recordings(data, work / "corpus"), work / "corpus", encoders)
+    specs = [EncoderSpec(encoder.name, encoder.block_dims, encoder.fingerprint()) for encoder in encoders]
+    wides = [fit_wide(rows, inputs, specs, norms, part) for part in range(len(members))]
+    return [widened(member, specs, found) for member, found in zip(members, wides, strict=True)]
 
 
 def build_encoders(work: Path) -> None:
@@ -160,7 +162,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
     parser.add_argument("--encoders", action="store_true", help="also convert the encoders again")
-    parser.add_argument("--wide", action="store_true", help="add YAMNet, on trial: not the bundled model")
     parser.add_argument("--speech", type=Path, help="model folder of version 4, for its speech heads")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
@@ -174,11 +175,8 @@ def main() -> None:
     else:
         table, config = encode(read_data(options.data.resolve(), options.work), options.work / "cache")
         members, training = train_members(table, config, norms), count_sets(table)
-    basis = BASIS
-    if options.wide:
-        members = widen_members(members, norms["sound"], options.data.resolve(), options.work.resolve())
-        basis = BASIS | {"music": dict.fromkeys(AXES, "extrapolated")}
-    info = ModelInfo.of_training(training, basis=basis)
+    members = widen_members(members, norms["sound"], options.data.resolve(), options.work.resolve())
+    info = ModelInfo.of_training(training, basis=BASIS)
     weights = equal_weights(range(len(members)), len(members), len(AXES)).astype(np.float64)
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
     save_ensemble(options.out, members, weights, info, card)

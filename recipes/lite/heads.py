@@ -47,7 +47,7 @@ AES = {"speech": "AES_natural_speech", "sound": "AES_natural_sound"}  # label fi
 
 BASIS = {
     "speech": {"PQ": "distilled-human", "PC": "constructed", "CE": "derived", "CU": "derived"},
-    "music": dict.fromkeys(AXES, "human"),
+    "music": dict.fromkeys(AXES, "extrapolated"),
     "sound": {"PQ": "constructed", "PC": "constructed", "CE": "derived", "CU": "derived"},
 }
 """Evidence for an axis in a domain: ratings of such clips, order of degradations, or other axes' scores."""

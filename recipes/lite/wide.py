@@ -1,7 +1,7 @@
-"""What YAMNet adds to `lite`: the gate, scores of music and sound, and the severity of degradations in them.
+"""What YAMNet and FullBand add to `lite`: the gate, scores of music and sound, and the severity of their degradations.
 
-The speech heads stay those of `heads.py`. All parts here are linear functions of the mean of YAMNet's frames, at one
-level, so they depend neither on the gain nor on how many frames a clip has.
+The speech heads stay those of `heads.py`. All parts here are linear functions of means of the two encoders' frames, at
+one level, so they depend neither on the gain nor on how many frames a clip has.
 
 - The rated songs are the good end of music. Each gets degraded versions (`chains.py`) of known severity s, whose scores
   are those of the song minus `DROPS` × s. One linear function for both would lose the songs, so there are two: a head
@@ -133,22 +133,26 @@ def encode(version: Version, encoder: Encoder) -> NDArray[np.float32]:
     return torch.cat(pool(encoder.encode(torch.from_numpy(wave)[None])), 1)[0].numpy()
 
 
-def table_of(recordings: Sequence[Version], work: Path, encoder: Encoder) -> tuple[list[Version], Array]:
-    """All versions and their inputs [N, 2 D], encoded once and kept in the work folder."""
+def table_of(recordings: Sequence[Version], work: Path, encoders: Sequence[Encoder]) -> tuple[list[Version], Array]:
+    """All versions and their inputs [N, D], the encoders' one after the other."""
     torch.set_num_threads(1)
-    folder = work / encoder.name
+    rows = [version for recording in recordings for version in versions_of(recording)]
+    return rows, np.concatenate([_encoded(recordings, work, encoder) for encoder in encoders], axis=1)
+
+
+def _encoded(recordings: Sequence[Version], work: Path, encoder: Encoder) -> Array:
+    """Means and standard deviations of an encoder's frames, which are computed once and kept in the work folder."""
+    folder, fingerprint = work / encoder.name, encoder.fingerprint()
     folder.mkdir(parents=True, exist_ok=True)
-    rows, inputs, fingerprint = [], [], encoder.fingerprint()
+    inputs = []
     for number, recording in enumerate(recordings):
-        versions = versions_of(recording)
         name = hashlib.sha256(f"{Path(recording.clip).name} {fingerprint}".encode()).hexdigest()[:24]
         kept = folder / f"{name}.npy"
         if not kept.is_file():
-            made = np.stack([encode(version, encoder) for version in versions])
+            made = np.stack([encode(version, encoder) for version in versions_of(recording)])
             np.save(kept.with_suffix(".partial.npy"), made)
             kept.with_suffix(".partial.npy").rename(kept)
-        rows += versions
         inputs.append(np.load(kept))
         if number % 100 == 0:
-            print(f"{number} of {len(recordings)} recordings encoded", flush=True)
-    return rows, np.concatenate(inputs).astype(np.float64)
+            print(f"{encoder.name}: {number} of {len(recordings)} recordings encoded", flush=True)
+    return np.concatenate(inputs).astype(np.float64)

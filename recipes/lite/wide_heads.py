@@ -1,4 +1,8 @@
-"""Heads on YAMNet: music and sound with a severity, and the gate, added to a model whose speech heads stay."""
+"""Heads on YAMNet and FullBand: music and sound with a severity, and the gate; a model's speech heads stay.
+
+The gate uses YAMNet, which was trained to name sounds. The severity uses FullBand, whose features contain how they were
+recorded and coded. Scores use both.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +29,13 @@ Array = NDArray[np.float64]
 
 DROPS = {"CE": 3.0, "CU": 5.0, "PC": 0.0, "PQ": 5.0}
 """Points that a version of severity 1 has less than its recording."""
-THRESHOLD = 0.3  # severity up to which nothing is subtracted from scores of music
-STEEPNESS = 1.6  # of the drops above the threshold: an estimate varies less than what it estimates
+THRESHOLD = 0.25  # severity up to which nothing is subtracted from scores of music
+STEEPNESS = 1.25  # of the drops above the threshold: an estimate varies less than what it estimates
 CLEAN_WEIGHT = 3.0  # of recordings next to one degraded version
-DECAY = 0.5  # of the heads and the severities
+DECAY, SEVERITY_DECAY = 1.0, 0.75  # of the heads and the severities
 GATE_DECAY = 1e-4
 VOCALS = "__vocals"  # end of the names of solo vocals
-KEPT = {"PQ": 0.5}
-"""Weight of the earlier head in the new one of music: its PQ knows the order of weak degradations, too."""
+GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "fullband"
 
 SPREAD = {"PQ": 0.8, "PC": 0.3}  # of sound's scores, in standard deviations of the ratings
 
@@ -51,10 +54,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Wide:
-    """Everything that is fitted, on inputs [N, D] that `standardised` makes of the means of YAMNet's frames.
+    """Everything that is fitted, on inputs [N, D] as `standardised` makes them.
 
     Shape:
-        - center, factor: [2 D], of means and standard deviations
+        - center, factor: [D], mean and 1 / standard deviation of each input
         - gate: [domains, D + 1]
     """
 
@@ -66,36 +69,46 @@ class Wide:
     gate: torch.Tensor
 
 
-def standardised(inputs: Array, center: Array, factor: Array) -> Array:
-    """The columns of the means, [N, 2 D] -> [N, D], as the aggregator of a model scales them."""
-    size = inputs.shape[1] // 2
-    z = ((inputs - center) * factor).clip(-CLIP_STDS, CLIP_STDS) / inputs.shape[1] ** 0.5
-    return np.asarray(z[:, :size])
+def standardised(inputs: Array, center: Array, factor: Array, specs: Sequence[EncoderSpec]) -> Array:
+    """Means and standard deviations of the encoders' frames [N, D] as the aggregator of a model scales them, [N, D]."""
+    scales = [np.full(width, (2 * width) ** -0.5) for spec in specs for width in 2 * spec.block_dims]
+    return np.asarray(((inputs - center) * factor).clip(-CLIP_STDS, CLIP_STDS) * np.concatenate(scales))
 
 
-def fit_wide(rows: Sequence[Version], inputs: Array, norms: Norms, without: int | None = None) -> Wide:
+def mean_columns(specs: Sequence[EncoderSpec]) -> dict[str, Array]:
+    """Which of D inputs are means of an encoder's frames, [D] of bool by its name; the others have no weight."""
+    sizes = [sum(spec.block_dims) for spec in specs]
+    columns = np.repeat(np.arange(2 * len(sizes)), np.repeat(sizes, 2))
+    return {spec.name: columns == 2 * i for i, spec in enumerate(specs)}
+
+
+def fit_wide(
+    rows: Sequence[Version], inputs: Array, specs: Sequence[EncoderSpec], norms: Norms, without: int | None = None
+) -> Wide:
     """Fit to all rows, or to those of all groups but one of `PARTS` parts of them.
 
-    `inputs` [N, 2 D] are means and standard deviations of YAMNet's frames, `norms` those of the ratings of sound.
+    `inputs` [N, D] are means and standard deviations of the encoders' frames, `norms` those of the ratings of sound.
     """
     kept = [i for i, row in enumerate(rows) if part_of(row.group) != without]
     rows, inputs = [rows[i] for i in kept], inputs[kept]
     center, std = inputs.mean(axis=0), inputs.std(axis=0)
     factor = np.where(std > 1e-4 * (1 + np.abs(center)), 1 / std.clip(min=1e-12), 0)
-    x = standardised(inputs, center, factor)
+    x = standardised(inputs, center, factor, specs)
+    columns = mean_columns(specs)
+    both = columns[GATE_INPUTS] | columns[SEVERITY_INPUTS]
     whole = np.array([row.scene != "excerpt" for row in rows])
     domain = np.array([row.domain for row in rows])
     severity = np.array([row.severity for row in rows])
     weight = np.where(severity > 0, 1.0, CLEAN_WEIGHT)
     songs = np.array([row.set == MUSIC and row.scene == "clean" for row in rows])
     labels = np.array([row.labels for row in rows])
-    music = _ridge(x[songs], labels[songs], np.ones(songs.sum()))
+    music = _ridge(x[songs] * both, labels[songs], np.ones(songs.sum()), DECAY)
     found = {}
     for name in ("music", "sound"):
         here = whole & (domain == name)
-        found[name] = _ridge(x[here], severity[here], weight[here])
+        found[name] = _ridge(x[here] * columns[SEVERITY_INPUTS], severity[here], weight[here], SEVERITY_DECAY)
     sound = _sound(x[whole & (domain == "sound")], found["sound"], music, norms)
-    gate = fit_gate(x, [(row.domain, kind_of(row)) for row in rows], GATE_DECAY)
+    gate = fit_gate(x * columns[GATE_INPUTS], [(row.domain, kind_of(row)) for row in rows], GATE_DECAY)
     return Wide(center, factor, music, sound, found["music"], gate)
 
 
@@ -109,12 +122,12 @@ def part_of(group: str) -> int:
     return int(hashlib.sha256(group.encode()).hexdigest(), 16) % PARTS
 
 
-def _ridge(x: Array, y: Array, weight: Array) -> Line:
-    """Weighted ridge regression; the decay is that of rows of weight 1."""
+def _ridge(x: Array, y: Array, weight: Array, decay: float) -> Line:
+    """Weighted ridge regression; the decay is that of rows of weight 1. Columns of zeros get no weight."""
     mean, centre = np.average(x, axis=0, weights=weight), np.average(y, axis=0, weights=weight)
     root = weight[:, None] ** 0.5
     inputs, targets = root * (x - mean), root * (y - centre).reshape(len(y), -1)
-    solved = inputs.T @ np.linalg.solve(inputs @ inputs.T + DECAY * np.eye(len(x)), targets)
+    solved = inputs.T @ np.linalg.solve(inputs @ inputs.T + decay * np.eye(len(x)), targets)
     solved = solved[:, 0] if y.ndim == 1 else solved
     return Line(solved, centre - mean @ solved)
 
@@ -131,12 +144,12 @@ def _sound(x: Array, severity: Line, music: Line, norms: Norms) -> Line:
     return Line(weight, bias)
 
 
-def widened(member: Member, spec: EncoderSpec, wide: Wide) -> Member:
-    """The member with YAMNet next to its encoders: its speech heads, and everything else from `wide`."""
+def widened(member: Member, specs: Sequence[EncoderSpec], wide: Wide) -> Member:
+    """The member with more encoders next to its own: its speech heads, and everything else from `wide`."""
     old = member.model
     config = replace(
         old.config,
-        encoders=(*old.config.encoders, spec),
+        encoders=(*old.config.encoders, *specs),
         heads=replace(old.config.heads, severity=True),
     )
     model = build_model(config)
@@ -159,7 +172,6 @@ def _widen_heads(model: QualityModel, member: Member, wide: Wide) -> None:
     assert heads.gate is not None
     assert heads.severity is not None
     start = member.model.aggregator.output_dim
-    columns = slice(start, start + wide.gate.shape[1] - 1)  # the standard deviations after them stay without weight
     speech, music, sound = (DOMAINS.index(name) for name in ("speech", "music", "sound"))
     for module in (heads.gate, heads.severity.estimate, *(_linear(head) for head in heads.axes.values())):
         module.weight.zero_()
@@ -168,14 +180,13 @@ def _widen_heads(model: QualityModel, member: Member, wide: Wide) -> None:
         layer, own, mean, std = _linear(heads.axes[axis]), _linear(before.axes[axis]), *_scale(member, i)
         layer.weight[speech, :start] = own.weight[speech]
         layer.bias[speech] = own.bias[speech]
-        for at, line, kept in ((music, wide.music, KEPT.get(axis, 0.0)), (sound, wide.sound, 0.0)):
-            layer.weight[at, :start] = kept * own.weight[at]
-            layer.weight[at, columns] = (1 - kept) * torch.from_numpy(line.weight[:, i] / std).float()
-            layer.bias[at] = kept * own.bias[at] + (1 - kept) * float((line.bias[i] - mean) / std)
+        for at, line in ((music, wide.music), (sound, wide.sound)):
+            layer.weight[at, start:] = torch.from_numpy(line.weight[:, i] / std).float()
+            layer.bias[at] = float((line.bias[i] - mean) / std)
         heads.severity.drop[i, music] = STEEPNESS * DROPS[axis] / std
-    heads.severity.estimate.weight[music, columns] = torch.from_numpy(wide.severity.weight).float()
+    heads.severity.estimate.weight[music, start:] = torch.from_numpy(wide.severity.weight).float()
     heads.severity.estimate.bias[music] = float(wide.severity.bias) - THRESHOLD
-    heads.gate.weight[:, columns] = wide.gate[:, :-1].float()
+    heads.gate.weight[:, start:] = wide.gate[:, :-1].float()
     heads.gate.bias.copy_(wide.gate[:, -1])
 
 

@@ -39,7 +39,9 @@ from tests.toys import CPU, ToyEncoder
 SMALL = PRESETS["small"]
 NAN = float("nan")
 TOY = EncoderSource(("toy",), CPU)
-LITE = EncoderSource(("musicnn", "distillmos", "dnsmos", "spectrum"), CPU)  # in another order than lite's
+LITE = EncoderSource(
+    ("musicnn", "distillmos", "yamnet", "dnsmos", "fullband", "spectrum"), CPU
+)  # in another order than lite's
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -1,4 +1,4 @@
-"""Heads on YAMNet: what they learn from made-up inputs, and the model that they are added to."""
+"""Heads on YAMNet and FullBand: what they learn from made-up inputs, and the model that they are added to."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from recipes.lite import wide
 from recipes.lite.heads import DOMAINS, FREE, MUSIC, Norms
-from recipes.lite.wide_heads import DROPS, KEPT, STEEPNESS, THRESHOLD, Wide, fit_wide, standardised, widened
+from recipes.lite.wide_heads import (
+    DROPS,
+    STEEPNESS,
+    THRESHOLD,
+    Wide,
+    fit_wide,
+    mean_columns,
+    standardised,
+    widened,
+)
 from tests.sounds import music
 
-D = 12  # values per frame of an imaginary YAMNet
-SPEC = EncoderSpec("yamnet", (D,), "imaginary")
+D, F = 12, 6  # values per frame of an imaginary YAMNet and of an imaginary FullBand, which has two blocks
+SPECS = (EncoderSpec("yamnet", (D,), "imaginary"), EncoderSpec("fullband", (2, F - 2), "imaginary"))
 NORMS = Norms({"PQ": 5.7, "PC": 3.6}, {"PQ": 1.0, "PC": 0.9}, np.array([[1.0, 0.4, 0.1], [0.5, 0.8, 0.0]]))
 UNRATED = (math.nan,) * len(AXES)
 
 
 def made_up(count: int = 400) -> tuple[list[wide.Version], np.ndarray]:
-    """Inputs of which column 0 is the severity, 1 and 2 the domain, and 3 the songs' ratings."""
+    """Inputs: YAMNet's means 1 and 2 are the domain, 3 the songs' ratings, and FullBand's mean 0 is the severity."""
     rng = np.random.default_rng(0)
-    rows, inputs = [], rng.normal(0, 1, (count, 2 * D))
+    rows, inputs = [], rng.normal(0, 1, (count, 2 * (D + F)))
     for i in range(count):
         domain, song = DOMAINS[i % 3], i % 6 == 1
         severity = 0.0 if rng.random() < 0.5 else float(rng.random())
@@ -38,7 +47,7 @@ def made_up(count: int = 400) -> tuple[list[wide.Version], np.ndarray]:
         scene = "phone" if severity else "clean"
         group = str(i)
         rows.append(wide.Version(group, domain, MUSIC if song else FREE, group, "source", scene, severity, labels))
-        inputs[i, 0] = severity + 0.02 * rng.normal()
+        inputs[i, 2 * D] = severity + 0.02 * rng.normal()
         inputs[i, 1:3] = 3.0 * (domain == "speech"), 3.0 * (domain == "music")
     return rows, inputs
 
@@ -46,7 +55,7 @@ def made_up(count: int = 400) -> tuple[list[wide.Version], np.ndarray]:
 @pytest.fixture(scope="module")
 def fitted() -> tuple[list[wide.Version], np.ndarray, Wide]:
     rows, inputs = made_up()
-    return rows, inputs, fit_wide(rows, inputs, NORMS)
+    return rows, inputs, fit_wide(rows, inputs, SPECS, NORMS)
 
 
 def base() -> Member:
@@ -72,7 +81,7 @@ def scores_of(member: Member, other: np.ndarray, inputs: np.ndarray, domain: str
 
 def test_severity_and_gate_are_learned(fitted: tuple[list[wide.Version], np.ndarray, Wide]) -> None:
     rows, inputs, found = fitted
-    x = standardised(inputs, found.center, found.factor)
+    x = standardised(inputs, found.center, found.factor, SPECS)
     music_rows = [i for i, row in enumerate(rows) if row.domain == "music"]
     severity = np.array([rows[i].severity for i in music_rows])
     assert np.corrcoef(found.severity(x)[music_rows], severity)[0, 1] > 0.8
@@ -86,7 +95,7 @@ def test_sound_falls_with_severity_on_the_scale_of_its_ratings(
 ) -> None:
     rows, inputs, found = fitted
     sound = [i for i, row in enumerate(rows) if row.domain == "sound"]
-    scores = found.sound(standardised(inputs, found.center, found.factor)[sound])
+    scores = found.sound(standardised(inputs, found.center, found.factor, SPECS)[sound])
     axis = AXES.index("PQ")
     assert scores[:, axis].mean() == pytest.approx(NORMS.mean["PQ"])
     assert scores[:, axis].std() == pytest.approx(0.8 * NORMS.std["PQ"])
@@ -98,21 +107,26 @@ def test_widened_model_keeps_speech_and_scores_music_by_its_own_parts(
 ) -> None:
     _, inputs, found = fitted
     member, other = base(), np.random.default_rng(1).normal(0, 1, (len(inputs), 6))
-    grown = widened(member, SPEC, found)
-    for domain in ("speech", "music"):
-        before, after = (scores_of(m, other, inputs, domain) for m in (member, grown))
-        if domain == "speech":
-            np.testing.assert_allclose(after, before, atol=1e-4)
-    x = standardised(inputs, found.center, found.factor)
+    grown = widened(member, SPECS, found)
+    before, after = (scores_of(m, other, inputs, "speech") for m in (member, grown))
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    x = standardised(inputs, found.center, found.factor, SPECS)
     drops = STEEPNESS * np.maximum(0, found.severity(x) - THRESHOLD)[:, None] * [DROPS[axis] for axis in AXES]
-    kept = np.array([KEPT.get(axis, 0.0) for axis in AXES])
-    expected = kept * before + (1 - kept) * found.music(x) - drops
+    expected = found.music(x) - drops
     np.testing.assert_allclose(scores_of(grown, other, inputs, "music"), expected, atol=1e-3)
+
+
+def test_each_part_uses_the_means_of_its_encoder(fitted: tuple[list[wide.Version], np.ndarray, Wide]) -> None:
+    found, columns = fitted[2], mean_columns(SPECS)
+    assert [int(of.sum()) for of in columns.values()] == [D, F]
+    assert np.array_equal(found.severity.weight != 0, columns["fullband"])
+    assert np.array_equal(found.gate[:, :-1].abs().sum(0).numpy() > 0, columns["yamnet"])
+    assert np.array_equal(np.abs(found.music.weight).sum(1) > 0, columns["yamnet"] | columns["fullband"])
 
 
 def test_parts_of_the_groups_are_left_out() -> None:
     rows, inputs = made_up()
-    whole, part = fit_wide(rows, inputs, NORMS), fit_wide(rows, inputs, NORMS, without=2)
+    whole, part = fit_wide(rows, inputs, SPECS, NORMS), fit_wide(rows, inputs, SPECS, NORMS, without=2)
     assert not np.allclose(whole.center, part.center)
 
 
