@@ -1,6 +1,6 @@
 """Markdown tables of how good `lite` is; scripts/docs.py puts them into README.md, docs/ and dev/.
 
-The figures of music, sound and the gate are in recipes/lite/wide_results.json, which recipes/lite/wide_evaluate.py writes.
+Figures of music, sound and the gate are in recipes/lite/wide_results.json, which recipes/lite/wide_evaluate.py writes.
 Those of speech and of all of version 4 are in recipes/lite/results.json, which recipes/lite/evaluate.py writes.
 """
 
