@@ -24,6 +24,7 @@ from mmmos.metrics import srcc
 from mmmos.scores import AXES
 from recipes.lite import wide
 from recipes.lite.build import ROOT, WIDE_ENCODERS
+from recipes.lite.chains import SCENES
 from recipes.lite.heads import DOMAINS, MUSIC, PARTS, PQ, read_norms
 from recipes.lite.wide_heads import DROPS, STEEPNESS, THRESHOLD, VOCALS, Wide, fit_wide, part_of, standardised
 
@@ -45,7 +46,8 @@ class Held:
 def held_out(rows: Sequence[wide.Version], inputs: Array, specs: Sequence[EncoderSpec], labels: Path) -> Held:
     """Scores and domains of all rows, one part of the groups at a time."""
     norms = read_norms(labels)["sound"]
-    found = Held(*(np.zeros((len(rows), len(AXES))) for _ in range(2)), np.zeros(len(rows), int))
+    shape = len(rows), len(AXES)
+    found = Held(np.zeros(shape), np.zeros(shape), np.zeros(len(rows)))
     parts = np.array([part_of(row.group) for row in rows])
     for part in range(PARTS):
         here = parts == part
@@ -92,7 +94,7 @@ def degraded(rows: Sequence[wide.Version], scores: Array, domain: str, labelled:
     own = [
         i
         for i, row in enumerate(rows)
-        if row.scene in wide.SCENES and row.domain == domain and (row.set == MUSIC) == labelled
+        if row.scene in SCENES and row.domain == domain and (row.set == MUSIC) == labelled
     ]
     severity = np.array([rows[i].severity for i in own])
     values, recording = scores[own, PQ], scores[[clean[rows[i].clip] for i in own], PQ]

@@ -75,7 +75,7 @@ def standardised(inputs: Array, center: Array, factor: Array, specs: Sequence[En
     return np.asarray(((inputs - center) * factor).clip(-CLIP_STDS, CLIP_STDS) * np.concatenate(scales))
 
 
-def mean_columns(specs: Sequence[EncoderSpec]) -> dict[str, Array]:
+def mean_columns(specs: Sequence[EncoderSpec]) -> dict[str, NDArray[np.bool_]]:
     """Which of D inputs are means of an encoder's frames, [D] of bool by its name; the others have no weight."""
     sizes = [sum(spec.block_dims) for spec in specs]
     columns = np.repeat(np.arange(2 * len(sizes)), np.repeat(sizes, 2))

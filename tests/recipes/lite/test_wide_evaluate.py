@@ -10,6 +10,7 @@ import pytest
 
 from mmmos.scores import AXES
 from recipes.lite import wide, wide_evaluate
+from recipes.lite.chains import SCENES
 from recipes.lite.heads import DOMAINS, FREE, MUSIC, PQ
 
 
@@ -32,7 +33,7 @@ def test_songs_compares_with_other_songs_only():
 
 def test_degraded_compares_with_the_recording():
     clean = [song(i, "drums", 8.0) for i in range(4)]
-    worse = [replace(row, scene=next(iter(wide.SCENES)), severity=0.2 + 0.2 * i) for i, row in enumerate(clean)]
+    worse = [replace(row, scene=next(iter(SCENES)), severity=0.2 + 0.2 * i) for i, row in enumerate(clean)]
     scores = np.full((8, len(AXES)), 8.0)
     scores[4:, PQ] -= [5 * row.severity for row in worse]
     scores[7, PQ] = 9.0
