@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -62,8 +62,7 @@ class Predictor:
         decoder: Decoder | None = None,
     ) -> None:
         """`batch_size` is that of `load`; `decoder` is a `SequentialDecoder` by default."""
-        self.model = model
-        self.decoder = decoder or SequentialDecoder()
+        self.model, self.decoder = model, decoder or SequentialDecoder()
         self._options, self._batch_size = options, batch_size
         target = pick_device(options.device)
         if batch_size is not None and batch_size < 1:
@@ -79,14 +78,12 @@ class Predictor:
         self.min_seconds = min_duration(self.encoders.values())
 
     def __repr__(self) -> str:
-        parts = f"{'+'.join(self.encoders)}, {counted(len(self.model.members), 'member')}"
-        used = f"scale {self.model.info.scale}, {self.device}, {self.provenance.dtype}"
-        return f"<Predictor {self.model.name!r}: {parts}, {used}>"
+        parts = "+".join(self.encoders), counted(len(self.model.members), "member"), f"scale {self.model.info.scale}"
+        return f"<Predictor {self.model.name!r}: {', '.join(parts)}, {self.device}, {self.provenance.dtype}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles hold the model, without the hub's token; they load the encoders again, from its cache."""
-        copy = partial(Predictor, batch_size=self._batch_size, decoder=self.decoder)
-        return copy, (self.model, replace(self._options, token=None))
+        return _rebuild, (self.model, replace(self._options, token=None), self._batch_size, self.decoder)
 
     @property
     def device(self) -> torch.device:
@@ -247,3 +244,7 @@ def open_predictor(
 ) -> Predictor:
     """`load` with the options as one object."""
     return Predictor(load_model(name, options), options, batch_size=batch_size, decoder=decoder)
+
+
+def _rebuild(model: ScoringModel, options: LoadOptions, batch_size: int | None, decoder: Decoder) -> Predictor:
+    return Predictor(model, options, batch_size=batch_size, decoder=decoder)
