@@ -6,16 +6,14 @@ severity 0 a scene changes next to nothing, at 1 hardly anything of the recordin
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from typing import cast
 
-import av
 import numpy as np
 import soxr
-from av import AudioStream
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, lfilter, sosfilt
+
+from recipes.lite.codec import through_codec
 
 Wave = NDArray[np.float64]
 Scene = Callable[[Wave, int, float, np.random.Generator], Wave]
@@ -105,20 +103,7 @@ def coded(x: Wave, rate: int, codec: str, kbps: float) -> Wave:
     """Through an encoder and decoder of FFmpeg; a low bit rate brings a low sample rate, as encoders choose it."""
     own = CODEC_RATES[codec][0 if kbps >= 64 else 1 if kbps >= 40 else 2]
     wide = soxr.resample(np.clip(x, -1, 1), rate, own).astype(np.float32)
-    data = io.BytesIO()
-    with av.open(data, "w", format=CONTAINERS[codec]) as file:
-        stream = cast(AudioStream, file.add_stream(codec, rate=own, layout="mono"))
-        stream.bit_rate = int(1000 * kbps)
-        fifo = av.AudioResampler(stream.codec_context.format.name, "mono", own)
-        frame = av.AudioFrame.from_ndarray(wide[None], "fltp", "mono")
-        frame.sample_rate, frame.pts = own, 0
-        for part in (*fifo.resample(frame), *fifo.resample(None), None):
-            file.mux(stream.encode(part))
-    data.seek(0)
-    with av.open(data, "r") as source:
-        mono = av.AudioResampler("fltp", "mono", own)
-        frames = [f for part in source.decode(audio=0) for f in mono.resample(part)] + mono.resample(None)
-    decoded = np.concatenate([part.to_ndarray()[0] for part in frames]).astype(np.float64)
+    decoded = through_codec(wide, own, codec, CONTAINERS[codec], kbps)
     return _fitted(soxr.resample(decoded, own, rate), len(x))
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
-import av
 import numpy as np
 import soundfile
 import soxr
-from av import AudioStream
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
 
 from mmmos.encoders.mel import mel_filters
+from recipes.lite.codec import through_codec
 
 RATE = 24_000  # Hz, of the codecs
 LEVEL_DB = -26.0  # dBFS RMS of every clip, less where its peak would clip
@@ -143,21 +142,8 @@ def _chain(x: Wave, job: Job, links: float) -> Wave:
 
 def _codec(name: str, container: str) -> Callable[[Wave, Job, float], Wave]:
     def through(x: Wave, job: Job, kbps: float) -> Wave:
-        data = io.BytesIO()
         wide = soxr.resample(level(x), job.rate, RATE).astype(np.float32)
-        with av.open(data, "w", format=container) as file:
-            stream = cast(AudioStream, file.add_stream(name, rate=RATE, layout="mono"))
-            stream.bit_rate = int(1000 * kbps)
-            fifo = av.AudioResampler(stream.codec_context.format.name, "mono", RATE)
-            frame = av.AudioFrame.from_ndarray(wide[None], "fltp", "mono")
-            frame.sample_rate, frame.pts = RATE, 0
-            for part in (*fifo.resample(frame), *fifo.resample(None), None):
-                file.mux(stream.encode(part))
-        data.seek(0)
-        with av.open(data, "r") as source:
-            mono = av.AudioResampler("fltp", "mono", RATE)
-            frames = [f for frame in source.decode(audio=0) for f in mono.resample(frame)] + mono.resample(None)
-        decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float64)
+        decoded = through_codec(wide, RATE, name, container, kbps)
         decoded = decoded[1024 * (name == "aac") :]  # the encoder's delay, which no header states
         return soxr.resample(decoded, RATE, job.rate)
 

@@ -22,7 +22,7 @@ from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
 from mmmos.report import plots
 from mmmos.report.curves import Timeline
-from mmmos.report.page import HTML_SUFFIXES, asset, page
+from mmmos.report.page import HTML_SUFFIXES, asset, check_page, page
 from mmmos.report.players import data_address, find_files, link
 from mmmos.report.sound import FLOOR_DB, RATE, picture
 from mmmos.report.summary import scale_of
@@ -39,10 +39,8 @@ def check_timeline(path: Path) -> None:
     """Raise `UsageError` if no timeline can be written to a path."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: timelines are written as {', '.join(SUFFIXES)}")
-    if path.suffix.lower() not in HTML_SUFFIXES:
-        plots.check_plot(path)
-    elif not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+    check = check_page if path.suffix.lower() in HTML_SUFFIXES else plots.check_plot
+    check(path)
 
 
 def make_timeline(clip: Clip, windows: Sequence[Scores], decoder: Decoder) -> Timeline:
