@@ -120,7 +120,32 @@ def test_run_of_an_empty_list(tmp_path):
     assert run_shards(store, plan, FakeWorkers(store, plan)).clips == 0
 
 
-class DeafWorkers(FakeWorkers):
+class Clock:
+    """The driver's time: it passes only while workers are waited for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("mmmos.bulk.driver.time", clock)
+    return clock
+
+
+class TimedWorkers(FakeWorkers):
+    """Workers that advance the clock instead of waiting."""
+
+    def __init__(self, store: Store, plan: Plan, clock: Clock, size: int = 2) -> None:
+        super().__init__(store, plan, size)
+        self.clock = clock
+
+
+class DeafWorkers(TimedWorkers):
     """Never ends a job; for `alive` waits it finishes windows, or with `clips` clips of its shard."""
 
     alive = 0
@@ -128,6 +153,7 @@ class DeafWorkers(FakeWorkers):
 
     def wait(self, seconds: float) -> list[Outcome]:
         self.alive -= 1
+        self.clock.now += seconds
         return []
 
     def running(self) -> list[Running]:
@@ -136,13 +162,13 @@ class DeafWorkers(FakeWorkers):
 
 
 @pytest.mark.parametrize("clips", [True, False])
-def test_run_shards_gives_up_when_no_window_is_finished(tmp_path, clips):
+def test_run_shards_gives_up_when_no_window_is_finished(tmp_path, clock, clips):
     store = open_store(tmp_path)
     plan = planned(store, list("abc"))
-    workers = DeafWorkers(store, plan)
+    workers = DeafWorkers(store, plan, clock)
     workers.alive, workers.clips = 1000, clips
     with pytest.raises(BulkError, match=r"no window of audio was finished.*same command"):
-        run_shards(store, plan, workers, stall_s=1e-4)
+        run_shards(store, plan, workers, stall_s=60.0)
     assert workers.alive < 0, "windows show that workers are alive"
     assert run_shards(store, plan, FakeWorkers(store, plan)).clips == 3
 
@@ -169,7 +195,7 @@ def test_run_shards_counts_clips_of_shards_in_progress(tmp_path):
     assert (counts.clips, counts.unpublished, counts.windows) == (3, 0, 0)
 
 
-class HangingWorkers(FakeWorkers):
+class HangingWorkers(TimedWorkers):
     """A job on a clip that hangs never ends."""
 
     def wait(self, seconds: float) -> list[Outcome]:
@@ -177,6 +203,7 @@ class HangingWorkers(FakeWorkers):
         self.waiting = deque(job for job in self.waiting if not self.hangs(job))
         outcomes = super().wait(seconds)
         self.waiting.extend(hung)
+        self.clock.now += 0.0 if outcomes else seconds
         return outcomes
 
     def hangs(self, job: Job) -> bool:
@@ -188,14 +215,14 @@ class HangingWorkers(FakeWorkers):
 
 
 @pytest.mark.slow
-def test_run_gives_up_a_clip_that_hangs(tmp_path):
+def test_run_gives_up_a_clip_that_hangs(tmp_path, clock):
     store = open_store(tmp_path)
     plan = planned(store, ["a", "b", "hangs", "c", "d", "e", "f"])
     for _ in range(3):  # with its shard, and twice alone
         with pytest.raises(BulkError, match="no window of audio was finished"):
-            run_shards(store, plan, HangingWorkers(store, plan), stall_s=0.02)
+            run_shards(store, plan, HangingWorkers(store, plan, clock), stall_s=60.0)
         assert store.names("_run/deaths") == ["00000.json"]
-    counts = run_shards(store, plan, HangingWorkers(store, plan))
+    counts = run_shards(store, plan, HangingWorkers(store, plan, clock))
     assert (counts.ok, counts.errors) == (6, 1)
     row = rows_of(store, plan)[2]
     assert (row["id"], row["error_code"]) == ("2-hangs", "worker_hung")
@@ -211,11 +238,11 @@ class IdleWorkers(DeafWorkers):
         return [Running(job) for job in list(self.waiting)[:1]]
 
 
-def test_run_blames_only_the_shard_that_hangs(tmp_path):
+def test_run_blames_only_the_shard_that_hangs(tmp_path, clock):
     store = open_store(tmp_path)
     plan = planned(store, list("abcdef"))
     with pytest.raises(BulkError, match="no window of audio was finished"):
-        run_shards(store, plan, IdleWorkers(store, plan, 1), stall_s=1e-4)
+        run_shards(store, plan, IdleWorkers(store, plan, clock, size=1), stall_s=60.0)
     assert store.names("_run/deaths") == ["00000.json"]
 
 
