@@ -101,7 +101,7 @@ class TestInBrowser:
         shown = [float(text.split()[0]) for text in page.locator(".gauge .value").all_text_contents()]
         assert shown == pytest.approx([expected[axis] for axis in ("PQ", "PC", "CE", "CU")], abs=0.006)
         assert page.locator("#clip-title").text_content() == "my clip.flac"
-        assert page.locator("#facts").text_content() == "taken for speech · 0:04 · 44.1 kHz · mono · 167 kB"
+        assert page.locator("#facts").text_content() == "classified as speech · 0:04 · 44.1 kHz · mono · 167 kB"
         assert page.locator("#list").is_hidden()
         assert len(page.locator(".wave .shape").get_attribute("d")) > 1000
 
@@ -109,7 +109,7 @@ class TestInBrowser:
         scored(page, address, [])
         page.get_by_role("button", name="A drum").click()
         page.locator("#status", has_text="1 of 1 scored").wait_for()
-        assert page.locator("#facts").text_content().startswith("taken for music")
+        assert page.locator("#facts").text_content().startswith("classified as music")
 
     def test_nothing_moves_when_scores_arrive(self, page: Any, toy: GatedPredictor):
         with served(create_app(toy, decoders=1)) as client:

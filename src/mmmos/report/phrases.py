@@ -15,16 +15,16 @@ WARNING_PHRASES = {
     "partly_silent": "Parts of at least 10 seconds are silent; they do not count.",
     "clipped": "Samples reach full scale: the recording level was too high.",
     "dc_offset": "The waveform is shifted off its zero line, often by faulty equipment.",
-    "phase_cancel": "The channels cancel each other when they are mixed to one, so little is left to score.",
+    "phase_cancel": "The channels cancel each other in the mix to mono, so little is left to score.",
     "downmixed": "More than two channels were averaged with equal weight.",
     "narrowband": "Nothing above 4 kHz, as on a telephone.",
-    "upsampled": "The file has a high sample rate, but its content comes from a lower one.",
+    "upsampled": "The sample rate is high, but the sound was recorded or encoded at a lower one.",
     "short": "Shorter than 1 second; the clips that listeners rated were longer.",
     "truncated": "The file ends before the length in its header; what is there was scored.",
     "decode_warnings": "Damaged parts of the file were skipped.",
     "header_mismatch": "The header gives another length than the file has; all of the audio was scored.",
     "format_change": "Sample rate or channels change within the file; the rest was converted.",
-    "segment_clamped": "The segment ends after the end of the clip.",
+    "segment_clamped": "The segment ends after the end of the clip; it was scored up to there.",
     "out_of_range": "The model's score was beyond the end of its scale and was set to that end.",
 }
 """A sentence for each warning of a row."""
@@ -53,10 +53,10 @@ ERROR_PHRASES = {
 """A sentence for each error code of a row."""
 
 BASIS_PHRASES = {
-    "human": "learned from people's ratings of such clips",
-    "distilled-human": "learned from another model, which was trained on people's ratings",
-    "extrapolated": "learned from people's ratings of other clips of this kind, and from degraded versions of those",
-    "constructed": "learned from clips that were degraded on purpose, not from ratings of such clips",
-    "derived": "estimated from the clip's other scores; treat it as a rough guess",
+    "human": "rests on people's ratings of such clips",
+    "distilled-human": "rests on another model, which was trained on people's ratings",
+    "extrapolated": "rests on people's ratings of other clips of this kind, and on degraded versions of those",
+    "constructed": "rests on clips that were degraded on purpose, not on ratings of such clips",
+    "derived": "is estimated from the clip's other scores; treat it as a rough guess",
 }
-"""What a score rests on, to follow "This score was"."""
+"""What a score rests on, to follow "This score"."""

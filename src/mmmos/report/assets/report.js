@@ -116,11 +116,11 @@ function startComparison() {
 
 function drawComparison(found) {
   const paired = found.filter(item => item.paired).length;
-  const how = paired === found.length ? "of the same clips" : paired ? "of the same clips where there are such" : "of independent clips, as the systems have no clips in common";
+  const how = paired === found.length ? "of the same clips" : paired ? "of the same clips where both systems have them" : "of independent clips, as the systems have no clips in common";
   byId("comparison-note").textContent =
     `Mean difference in points ${how}, with 95 % bootstrap intervals. Filled dots: p below 0.05 after Holm's correction for ${data.comparisons.length} tests` +
     ` (${paired ? "Wilcoxon's signed-rank test of pairs" : "Mann and Whitney's test"}${paired && paired < found.length ? ", else Mann and Whitney's test" : ""}).` +
-    " The probability of superiority is that the first system's score of a clip is the higher one; ties count half." +
+    " The probability of superiority is the probability that the first system scores higher; ties count half." +
     " These are scores of a model, not ratings of people.";
   drawForest(found);
   const p = value => number(value === null ? "–" : value < 0.0001 ? "< 0.0001" : value.toFixed(4), value);

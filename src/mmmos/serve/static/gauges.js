@@ -21,7 +21,7 @@ export function gauge(axis, [name, meaning], row, other, range, bases) {
   if (row[`${axis}_std`] !== null) {
     card.append(element("p", { className: "quiet", textContent: `The models of the ensemble differ by about ${row[`${axis}_std`].toFixed(2)}.` }));
   }
-  if (basis) card.append(element("p", { className: "quiet", textContent: `This score was ${bases[basis] ?? basis}.` }));
+  if (basis) card.append(element("p", { className: "quiet", textContent: `This score ${bases[basis] ?? `is of the kind ${basis}`}.` }));
   if (second !== null) card.append(element("p", { textContent: difference(value, second) }));
   return card;
 }

@@ -118,7 +118,7 @@ function facts({ row, file }) {
   if (!row) return `${size(file.size)}, being scored`;
   const channels = { 1: "mono", 2: "stereo" }[row.channels] ?? `${row.channels} channels`;
   if (row.error || row.sample_rate === null) return size(file.size);
-  const domain = row.domain ? `taken for ${row.domain}` : "";
+  const domain = row.domain ? `classified as ${row.domain}` : "";
   return [domain, clock(row.duration), `${row.sample_rate / 1000} kHz`, channels, size(file.size)].filter(Boolean).join(" · ");
 }
 
