@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mmmos.encoders.base import Features
 from mmmos.model import aggregators
 from mmmos.model.aggregators import AGGREGATORS, Aggregator, BlstmH, BlstmT, MlpAggregator
 from mmmos.model.fusion import FusionConfig, Reduction, fuse_pooled, pool
-from mmmos.model.layers import Blstm, Standardizer, WeightedLayerSum
+from mmmos.model.layers import Standardizer, WeightedLayerSum
+from tests.references.lstm_cell import step_by_step
 
 COLUMNS = {"wavlm": (2, 2, 2), "muq": (3,), "m2d": (4, 1)}
 RATES = {"wavlm": 20.0, "muq": 10.0, "m2d": 2.5}
@@ -120,95 +119,6 @@ def test_gradient_reaches_real_frames_and_every_weight(name: str) -> None:
         assert not part.frames.grad[~part.mask].any()
     idle = {name for name, p in aggregator.named_parameters() if not p.grad.any()}
     assert idle == ({"blstm.weight_hh"} if name == "blstm_h" else set())  # one step, from a state of zero
-
-
-def cells(blstm: Blstm) -> list[nn.LSTMCell]:
-    """Torch's cells, forward and backward, with the same weights; torch orders gates and candidate otherwise."""
-    made = []
-    halves = blstm.weight_ih.chunk(2), blstm.bias.chunk(2), blstm.weight_hh
-    for weight_ih, bias, weight_hh in zip(*halves, strict=True):
-        cell = nn.LSTMCell(weight_ih.shape[1], weight_hh.shape[0])
-        with torch.no_grad():
-            for place, own in ((cell.weight_ih, weight_ih), (cell.weight_hh, weight_hh.T), (cell.bias_ih, bias)):
-                input_gate, forget_gate, output_gate, candidate = own.chunk(4)
-                place.copy_(torch.cat([input_gate, forget_gate, candidate, output_gate]))
-            cell.bias_hh.zero_()
-        made.append(cell)
-    return made
-
-
-def step_by_step(blstm: Blstm, frames: Tensor) -> Tensor:
-    """One clip [T, D] -> [T, 2 H], both halves in the order of time."""
-    halves = []
-    for cell, order in zip(cells(blstm), (1, -1), strict=True):
-        state = torch.zeros(2, blstm.weight_hh.shape[1])
-        states = []
-        for frame in list(frames)[::order]:
-            state = torch.stack(cell(frame, (state[0], state[1])))
-            states.append(state[0])
-        halves.append(torch.stack(states[::order]))
-    return torch.cat(halves, dim=-1)
-
-
-@pytest.mark.slow
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_lstm_equals_torchs_cell_clip_by_clip(lengths: list[int], dim: int, hidden: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    blstm = Blstm(dim, hidden)
-    for parameter in blstm.parameters():
-        nn.init.normal_(parameter)
-    frames = torch.randn(len(lengths), max(lengths) + seed % 2, dim)
-    mask = torch.arange(frames.shape[1]) < torch.tensor(lengths)[:, None]
-    states = blstm(frames.masked_fill(~mask[..., None], torch.nan), mask)
-    assert states.isfinite().all()
-    for clip, real, own in zip(frames, mask, states, strict=True):
-        expected = step_by_step(blstm, clip[real])
-        torch.testing.assert_close(own[real], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_lstm_teaches_its_weights_what_torchs_cell_would() -> None:
-    blstm = Blstm(4, 3)
-    frames, target = torch.randn(3, 6, 4), torch.randn(3, 6, 6)
-    mask = torch.arange(6) < torch.tensor([6, 2, 4])[:, None]
-    (blstm(frames, mask) * target)[mask].sum().backward()
-    pair = cells(blstm)
-    for clip, real, wanted in zip(frames, mask, target, strict=True):
-        for cell, order, part in zip(pair, (1, -1), wanted[real].split(3, dim=-1), strict=True):
-            state = (torch.zeros(3), torch.zeros(3))
-            for frame, slope in list(zip(clip[real], part, strict=True))[::order]:
-                state = cell(frame, state)
-                (state[0] * slope).sum().backward(retain_graph=True)
-    for i, cell in enumerate(pair):
-        input_gate, forget_gate, candidate, output_gate = cell.weight_hh.grad.chunk(4)
-        torch.testing.assert_close(
-            blstm.weight_hh.grad[i].T,
-            torch.cat([input_gate, forget_gate, output_gate, candidate]),
-            rtol=1e-4,
-            atol=1e-5,
-        )
-        input_gate, forget_gate, candidate, output_gate = cell.weight_ih.grad.chunk(4)
-        own = blstm.weight_ih.grad.chunk(2)[i]
-        torch.testing.assert_close(
-            own, torch.cat([input_gate, forget_gate, output_gate, candidate]), rtol=1e-4, atol=1e-5
-        )
-
-
-def test_lstm_is_drawn_as_torchs_own() -> None:
-    blstm, torchs = Blstm(50, 64), nn.LSTM(50, 64)
-    for own, other in ((blstm.weight_hh, torchs.weight_hh_l0), (blstm.weight_ih, torchs.weight_ih_l0)):
-        assert own.abs().max().item() == pytest.approx(other.abs().max().item(), rel=0.01)
-        assert own.std().item() == pytest.approx(other.std().item(), rel=0.05)
-
-
-def test_lstm_in_bfloat16_keeps_its_state_in_float32() -> None:
-    blstm, frames, mask = Blstm(30, 8), torch.randn(2, 60, 30), torch.ones(2, 60, dtype=torch.bool)
-    exact = blstm(frames, mask)
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = blstm(frames, mask)
-    assert rough.dtype == torch.float32
-    assert not torch.equal(rough, exact)
-    torch.testing.assert_close(rough, exact, rtol=0, atol=0.01)
 
 
 def test_two_runs_give_the_same_bits() -> None:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from mmmos.encoders.base import Features
+from mmmos.model.blstm import Blstm
 from mmmos.model.fusion import FusionConfig, Reduction, fuse_aligned, fuse_pooled, normalise, pool
-from mmmos.model.layers import FIT_ROWS, Blstm, Standardizer, WeightedLayerSum
+from mmmos.model.layers import FIT_ROWS, Standardizer, WeightedLayerSum
 
 
 class Aggregator(nn.Module, ABC):

@@ -1,4 +1,4 @@
-"""Layers of the aggregators: standardisation, a weighted sum of hidden states, and a BLSTM."""
+"""Layers of the aggregators: standardisation and a weighted sum of hidden states."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmmos.scores import AXES
 
@@ -69,46 +68,3 @@ class WeightedLayerSum(nn.Module):
         weights = torch.stack(list(self.weights.values())).softmax(dim=-1)  # [sums, states]
         mixed: Tensor = weights @ torch.unflatten(states, -1, (weights.shape[1], -1))
         return mixed
-
-
-class Blstm(nn.Module):
-    """One bidirectional LSTM layer over sequences of any lengths, with one bias per gate, initialised as in torch.
-
-    Padding comes last and has gates of 0: forward it comes after all states that count, backward it leaves the initial
-    state of 0 unchanged. So a clip's states do not depend on the batch. All inputs go through one product, and in
-    training, where they are constants, their gradient is not computed.
-
-    Shape:
-        - frames: [B, T, D]
-        - mask: [B, T] bool, True where a frame is valid
-        - returns: [B, T, 2 H], forward and backward states; those in the padding have no meaning
-    """
-
-    def __init__(self, input_dim: int, hidden: int) -> None:
-        super().__init__()
-        # Both directions, each with its input, forget and output gate and its candidate.
-        self.weight_hh = nn.Parameter(torch.empty(2, hidden, 4 * hidden))
-        linear = nn.Linear(input_dim, 2 * 4 * hidden)  # drawn twice: so a seed gives the same later layers as before
-        self.weight_ih, self.bias = linear.weight, linear.bias
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)
-
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, 2 H]."""
-        given = F.linear(frames[mask], self.weight_ih, self.bias)
-        given = given.to(torch.promote_types(given.dtype, torch.float32))
-        padded = given.new_zeros(*mask.shape, given.shape[-1]).index_put((mask,), given)
-        forward, backward = padded.chunk(2, dim=-1)
-        hidden = self.weight_hh.shape[1]
-        state = cell = given.new_zeros(2, len(mask), hidden)
-        states = []
-        with torch.autocast(given.device.type, enabled=False):  # rounding errors would accumulate over many small steps
-            for step in torch.stack([forward, backward.flip(1)]).unbind(dim=2):
-                gates = step.baddbmm(state, self.weight_hh)  # [2, B, 4 H]
-                opened, candidate = torch.split(gates, [3 * hidden, hidden], dim=-1)
-                input_gate, forget_gate, output_gate = opened.sigmoid().chunk(3, dim=-1)
-                cell = forget_gate * cell + input_gate * candidate.tanh()
-                state = output_gate * cell.tanh()
-                states.append(state)
-        forward, backward = torch.stack(states, dim=2)
-        return torch.cat([forward, backward.flip(1)], dim=-1)
