@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,6 +81,16 @@ def cut(clip: Clip, rates: Sequence[int], min_seconds: float) -> Iterator[Window
     else:
         with open_audio(clip.path or clip.id, clip.stream) as source:
             yield from _cut_source(source, clip, rates, min_seconds)
+
+
+def is_silent(waves: Iterable[NDArray[np.float32]]) -> bool:
+    """Whether a window is silent at every rate [S]: so is a sound outside the bands of all encoders."""
+    return all(float(np.abs(wave).max(initial=0)) < SILENCE_PEAK for wave in waves)
+
+
+def silence_warnings(silent: int, windows: int) -> set[str]:
+    """The warning of a clip with so many silent windows, if any."""
+    return {"silent" if silent == windows else "partly_silent"} if silent else set()
 
 
 def probe(clip: Clip) -> AudioInfo:
@@ -179,10 +189,7 @@ class _Cutter:
             for checks in self._checks:
                 self._clip_checks.merge(checks)
         self._checks.clear()
-        found = self._clip_checks.warnings()
-        if self._silent:
-            found.add("silent" if self._silent == self._count else "partly_silent")
-        return found
+        return self._clip_checks.warnings() | silence_warnings(self._silent, self._count)
 
     @property
     def _overlaps(self) -> bool:
@@ -215,8 +222,7 @@ class _Cutter:
         if not self._overlaps:
             self._clip_checks.merge(checks)
         waves = {stream.rate: stream.take(seconds, self._hop) for stream in self._streams}
-        # A sound outside the bands of all encoders is also silence.
-        silent = checks.silent or all(float(np.abs(wave).max(initial=0)) < SILENCE_PEAK for wave in waves.values())
+        silent = checks.silent or is_silent(waves.values())
         start = self._start_time + self._count * self._hop
         self._count += 1
         self._silent += silent

@@ -21,11 +21,11 @@ from mmmos.features.crops import CropMode
 from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
 from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
-from mmmos.inference.predictor import Predictor, open_predictor
 from mmmos.inference.rows import encodable, table_row, table_schema
+from mmmos.inference.several import Predictors
 from mmmos.model.load import load_model
 from mmmos.progress import Progress
-from mmmos.scores import ClipError, Scores
+from mmmos.scores import ClipError
 from mmmos.training.settings import Settings
 from mmmos.version import VERSION
 
@@ -95,6 +95,7 @@ class ScoreTask:
     batch_size: int | None = None  # windows at a time; with several, the last digits of a score depend on the batch
     deadline: float = 60.0  # s, for the decoder's next window
     threads: int = 1  # per worker
+    others: tuple[tuple[str, str], ...] = ()  # other models on the same windows, each after the start of its columns
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", _resolved(self.options))
@@ -102,46 +103,44 @@ class ScoreTask:
             object.__setattr__(self, "batch_size", 1 if self.options.device == "cpu" else 16)
 
     def describe(self) -> dict[str, Any]:
-        """The model's sha256, and device, precision and threads. Raises the errors of `load_model`."""
-        model = load_model(self.model, self.options)
+        """The models' sha256, and device, precision and threads. Raises the errors of `load_model`."""
         device = {"device": self.options.device, "dtype": self.options.dtype}
         settings = {**device, "batch_size": self.batch_size, "threads": self.threads}
-        return {
-            "task": "score",
-            "model": self.model,
-            "model_sha256": model.sha256,
-            "version": VERSION,
-            "calibrated": model.info.calibrated,
-            "settings": settings,
-        }
+        made_by = self._describe(self.model)
+        others = [{"columns": start} | self._describe(model) for start, model in self.others]
+        calibrated = {"calibrated": made_by.pop("calibrated")}
+        described = {"task": "score", **made_by, "version": VERSION, **calibrated, "settings": settings}
+        return described | ({"others": others} if others else {})
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        model = load_model(name, self.options)
+        return {"model": name, "model_sha256": model.sha256, "calibrated": model.info.calibrated}
 
     def start(self) -> Work:
-        """Load the model with its encoders."""
+        """Load the models with their encoders."""
         torch.set_num_threads(self.threads)
         decoder = PrefetchingDecoder(DECODERS, self.deadline)
-        return _Scoring(open_predictor(self.model, self.options, self.batch_size, decoder))
+        return _Scoring(Predictors.open(self.model, dict(self.others), self.options, self.batch_size, decoder))
 
 
 class _Scoring:
     """Makes rows of scores."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
-        self.schema = table_schema()
+    def __init__(self, predictors: Predictors) -> None:
+        self._predictors = predictors
+        self.schema = table_schema(predictors.others)
 
     def rows(self, clips: Sequence[Clip], progress: Progress) -> Iterator[dict[str, Any]]:
-        return map(table_row, self._predictor.stream(clips, progress=progress))
+        return map(table_row, self._predictors.stream(clips, progress=progress))
 
     def failed(self, clip: Clip, code: str, message: str) -> dict[str, Any]:
-        scores = Scores(id=clip.id, path=clip.path, start_time=clip.start_time, error=ClipError(code, message))
-        scale = self._predictor.model.info.scale
-        return table_row(replace(scores, scale=scale, provenance=self._predictor.provenance))
+        return table_row(self._predictors.failed(clip, ClipError(code, message)))
 
     def child_bytes(self) -> int:
-        return DECODERS * self._predictor.decoder.peak_bytes()
+        return DECODERS * self._predictors.first.decoder.peak_bytes()
 
     def close(self) -> None:
-        self._predictor.close()
+        self._predictors.close()
 
 
 @dataclass(frozen=True)

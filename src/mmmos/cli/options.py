@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +17,7 @@ from mmmos.hub.options import LoadOptions
 
 if TYPE_CHECKING:
     from mmmos.inference.predictor import Predictor
+    from mmmos.inference.several import Predictors
 
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,14 @@ logger = logging.getLogger(__name__)
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id.")
+]
+ModelsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        help="lite (bundled), audiobox (the published baseline), a model folder, or a hub id; again for another model"
+        " whose columns begin with its name, or NAME=MODEL.",
+    ),
 ]
 TrustOption = Annotated[
     bool, typer.Option("--trust-checkpoint", help="Read the tensors of a pickled checkpoint of unknown origin.")
@@ -102,6 +112,40 @@ def open_predictor(model: str, options: LoadOptions, batch_size: int | None = No
     if not predictor.provenance.calibrated:
         warn_uncalibrated(model)
     return predictor
+
+
+def columns_of(models: Sequence[str]) -> dict[str, str]:
+    """The models after the first, by the start of their columns: `NAME=MODEL`, or the end of the model's name.
+
+    Raises `UsageError` for two models with the same start.
+
+    >>> columns_of(["lite", "audiobox", "runs/my-model/", "old=runs/v1"])
+    {'audiobox': 'audiobox', 'my_model': 'runs/my-model/', 'old': 'runs/v1'}
+    """
+    found: dict[str, str] = {}
+    for model in models[1:]:
+        given = re.fullmatch(r"([A-Za-z][A-Za-z0-9_]*)=(.+)", model)
+        if given and not os.path.exists(model):
+            start, model = given.groups()
+        else:
+            start = re.sub(r"\W+", "_", os.path.basename(os.path.normpath(model)), flags=re.ASCII).strip("_")
+        if not start or start in found:
+            raise UsageError(f"--model {model}: another model's columns begin with {start!r}; give NAME=MODEL")
+        found[start] = model
+    return found
+
+
+def open_predictors(
+    model: str, others: Mapping[str, str], options: LoadOptions, batch_size: int | None = None
+) -> Predictors:
+    """The models of several --model, `others` by the start of their columns, with a warning for each as above."""
+    from mmmos.inference.several import Predictors
+
+    predictors = Predictors.open(model, others, options, batch_size)
+    for name, predictor in ((model, predictors.first), *((others[key], one) for key, one in predictors.others.items())):
+        if not predictor.provenance.calibrated:
+            warn_uncalibrated(name)
+    return predictors
 
 
 def warn_uncalibrated(model: str) -> None:

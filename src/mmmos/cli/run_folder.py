@@ -85,8 +85,9 @@ def run_in_folder(folder: str, clips: Iterable[Clip], task: Task, options: RunOp
     with store.lock():
         plan = make_plan(store, clips, task.describe(), options.shard_size)
         store.remove_stale(LEASE_SECONDS)  # only once the folder is known to be a run's
-        if plan.task.get("calibrated") is False:
-            warn_uncalibrated(plan.task["model"])
+        for model in (plan.task, *plan.task.get("others", [])):
+            if model.get("calibrated") is False:
+                warn_uncalibrated(model["model"])
         with closing(_start_workers(store, plan, task, options)) as workers, ConsoleProgress(stderr) as progress:
             _warn_of_idle_workers(store, plan, workers.size)
             stall_s = 60 * options.stall_minutes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,12 +16,13 @@ from mmmos.cli.options import (
     DataRoot,
     DeviceOption,
     DtypeOption,
-    ModelOption,
+    ModelsOption,
     OverwriteOption,
     StrictOption,
     TrustOption,
     check_output,
-    open_predictor,
+    columns_of,
+    open_predictors,
 )
 from mmmos.cli.run_folder import (
     RayOption,
@@ -38,7 +40,7 @@ from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
-    from mmmos.inference.predictor import Predictor
+    from mmmos.inference.several import Predictors
     from mmmos.io.lists import OnBadRow
     from mmmos.scores import Scores
 
@@ -56,7 +58,7 @@ def score(
             "-o", "--output", help="Write rows here: .jsonl, .csv or .parquet; FOLDER/ or an address for many clips."
         ),
     ] = None,
-    model: ModelOption = "lite",
+    model: ModelsOption = ["lite"],  # noqa: B006, typer makes a new list each time
     segments: Annotated[bool, typer.Option("--segments", help="One row for each 10-second window.")] = False,
     hop: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Start of the next window of --segments; under 10: overlap.")
@@ -74,7 +76,7 @@ def score(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     trust_checkpoint: TrustOption = False,
-    accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
+    accept_license: AcceptOption = [],  # noqa: B006
     workers: WorkersOption = None,
     ray: RayOption = None,
     shard_size: ShardSizeOption = None,
@@ -86,7 +88,8 @@ def score(
     Prints a table on a terminal, JSON lines into a pipe, or writes a file with -o. PQ is production quality, PC
     production complexity, CE content enjoyment, CU content usefulness, on the rating scale of the model: 0 to 10 unless
     its own labels had another. A clip that cannot be scored gets a row with an error; the others get their scores. With
-    -o FOLDER/ many processes share the work, rows are published in parts, and the same command resumes the run.
+    -o FOLDER/ many processes share the work, rows are published in parts, and the same command resumes the run. With
+    several --model, clips are decoded once; the columns of each model after the first begin with its name.
 
     Exit status: 0 every clip scored, 1 some rows are errors, 2 wrong usage, 3 the run could not continue, 130 or 143
     interrupted.
@@ -95,6 +98,9 @@ def score(
 
     if not segments and (plot or hop is not None):
         raise UsageError(f"{'--plot' if plot else '--hop'} needs --segments")
+    others = columns_of(model)
+    if others and (plot or form != "mmmos"):
+        raise UsageError(f"{'--plot' if plot else '--format audiobox'} takes one model; leave out the other --model")
     options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
     run = RunOptions(workers, ray, shard_size, stall_minutes)
     skipped, on_bad_row = _bad_rows(strict)
@@ -107,11 +113,12 @@ def score(
             )
         from mmmos.bulk.tasks import ScoreTask
 
-        task = ScoreTask(model, options, batch_size)
+        task = ScoreTask(model[0], options, batch_size, others=tuple(others.items()))
         failed = run_in_folder(folder, _at_paths(found), task, run, "scoring").errors
     else:
         target = _Target(None if output is None else Path(output), form, segments, resume, overwrite, hop, plot)
-        failed = _score_to(target, inputs, found, skipped, lambda: open_predictor(model, options, batch_size))
+        open_models = partial(open_predictors, model[0], others, options, batch_size)
+        failed = _score_to(target, inputs, found, skipped, open_models)
     if failed or skipped:
         raise typer.Exit(1)
 
@@ -147,7 +154,7 @@ def _score_to(
     inputs: Sequence[str],
     found: Iterable[Clip],
     skipped: Sequence[ManifestError],
-    open_model: Callable[[], Predictor],
+    open_models: Callable[[], Predictors],
 ) -> int:
     """Score clips in this process. Returns the number of clips that cannot be scored."""
     from mmmos.data.inputs import named_files
@@ -167,19 +174,19 @@ def _score_to(
             logger.warning("nothing to score in %s", " ".join(inputs))
             with rows_to(file, form, resume, []):
                 return 0
-        predictor = open_model()
+        models = open_models()
         if resume and file:
-            clips = not_done(clips, file, predictor.provenance)
-        failed, label_range = 0, predictor.model.info.label_range
+            clips = not_done(clips, file, models.first.provenance, models.provenance_of_others)
+        failed, label_range = 0, models.first.model.info.label_range
         drawn: list[Scores] = []
-        with predictor, rows_to(file, form, resume, clips, label_range, segments) as (write, progress):
+        with models, rows_to(file, form, resume, clips, label_range, segments, models.others) as (write, progress):
             progress.start("scoring", len(clips))
-            for scores in predictor.stream(clips, segments=segments, progress=progress):
+            for scores in models.stream(clips, segments=segments, progress=progress):
                 write(scores)
-                failed += scores.error is not None
+                failed += any(one.error is not None for one in (scores, *dict(scores.others).values()))
                 drawn += [scores] if target.plot else []
         if target.plot and not failed:
-            write_timeline(target.plot, make_timeline(clips[0], drawn, predictor.decoder))
+            write_timeline(target.plot, make_timeline(clips[0], drawn, models.first.decoder))
     if failed:
         logger.warning("%s could not be scored; the rows say why", counted(failed, "clip", of=len(clips)))
     if skipped:

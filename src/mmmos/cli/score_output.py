@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -49,8 +49,12 @@ def rows_to(
     clips: Sequence[Clip],
     label_range: LabelRange = LABEL_RANGE,
     segments: bool = False,
+    others: Collection[str] = (),
 ) -> Iterator[tuple[Callable[[Scores], None], Progress]]:
-    """Where rows go, and the progress: a file, a table on a terminal, or JSONL into a pipe."""
+    """Where rows go, and the progress: a file, a table on a terminal, or JSONL into a pipe.
+
+    `others` are the starts of the columns of other models.
+    """
     from mmmos.inference.rows import open_rows
 
     if output is None and form == "mmmos" and sys.stdout is not None and sys.stdout.isatty():
@@ -67,7 +71,7 @@ def rows_to(
     if output is None and sys.stdout is None:
         raise UsageError("standard output is closed; name a file with -o")
     try:
-        with open_rows(output or sys.stdout, form, append) as write:
+        with open_rows(output or sys.stdout, form, append, others) as write:
             if output is None and sys.stdout.isatty():
                 yield write, NO_PROGRESS  # a bar would run into the rows
                 return

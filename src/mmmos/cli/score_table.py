@@ -6,13 +6,14 @@ import math
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from mmmos.report.text import printable
-from mmmos.scores import SHOWN, LabelRange, Scores, scale_name
+from mmmos.scores import SHOWN, LabelRange, Scores, parse_scale, scale_name
 
 NARROW = 60
 """Columns of a terminal below which scores stand closer, and notes on lines of their own."""
@@ -50,14 +51,21 @@ def score_table(
 
     def write(scores: Scores) -> None:
         nonlocal marked
-        marked |= any(_is_marked(scores, axis) for axis in SHOWN)
-        for line in _lines(scores, columns, low, high, console):
-            line.rstrip()
-            console.print(line, crop=False, soft_wrap=True)
+        others = () if scores.error else scores.others
+        for one in (scores, *(_below(name, other, scores.scale) for name, other in others)):
+            marked |= any(_is_marked(one, axis) for axis in SHOWN)
+            for line in _lines(one, columns, *(parse_scale(one.scale or "") or (low, high)), console):
+                line.rstrip()
+                console.print(line, crop=False, soft_wrap=True)
 
     yield write
     if marked:
         console.print(MARK, style="dim")
+
+
+def _below(name: str, scores: Scores, scale: str | None) -> Scores:
+    """The scores of another model as a line of their own, with its name, and its scale if it is not the first one's."""
+    return replace(scores, id=f"  {name}" + f" ({scores.scale})" * (scores.scale != scale), start_time=0.0)
 
 
 class Columns:

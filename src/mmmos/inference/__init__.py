@@ -1,6 +1,6 @@
 """Audio in, scores out.
 
-In the order of data flow: predictor, stream, clip_scores, rows, resume, differentiable, selfcheck, doctor.
+In the order of data flow: predictor, stream, clip_scores, several, rows, resume, differentiable, selfcheck, doctor.
 """
 
 from typing import TYPE_CHECKING

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -36,8 +37,12 @@ def _encodable_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool = False) -> Iterator[WriteRow]:
+def open_rows(
+    target: str | Path | IO[str], form: Format = "mmmos", append: bool = False, others: Collection[str] = ()
+) -> Iterator[WriteRow]:
     """A function that writes one row to a file (format by its suffix) or, as JSONL, to a stream.
+
+    `others` are the starts of the columns of other models, as in `Scores.others`.
 
     JSONL is flushed after each row, so that a process that is killed loses only the row that it was writing. CSV and
     Parquet files are useless in part, so they appear when they are complete. Raises `UsageError` as `check_target`.
@@ -51,7 +56,7 @@ def open_rows(target: str | Path | IO[str], form: Format = "mmmos", append: bool
         with open(path, "a" if append else "w", encoding="utf-8") as file:
             yield _json_writer(file, form)
     else:
-        with open_table(path, table_schema()) as write:
+        with open_table(path, table_schema(others)) as write:
             yield lambda scores: write(table_row(scores))
 
 
@@ -134,8 +139,8 @@ def _parquet_writer(path: Path, schema: Any) -> Iterator[Callable[[dict[str, Any
         flush()
 
 
-def table_schema() -> Any:
-    """The `pyarrow.Schema` of rows in Parquet."""
+def table_schema(others: Collection[str] = ()) -> Any:
+    """The `pyarrow.Schema` of rows in Parquet; `others` are the starts of the columns of other models."""
     import pyarrow
 
     text, real, whole, yes = pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.bool_()
@@ -144,33 +149,53 @@ def table_schema() -> Any:
     )
     kinds |= dict.fromkeys(("sample_rate", "channels", "n_windows", "stream", "file_bytes"), whole)
     kinds |= {"warnings": pyarrow.list_(text), "calibrated": yes, "commercial_use": yes}
-    return pyarrow.schema([(name, kinds.get(name, text)) for name in _flat(Scores(provenance=_NOBODY))])
+    kinds |= {f"{start}_{name}": kind for start in others for name, kind in kinds.items()}
+    empty = Scores(provenance=_NOBODY)
+    names = _flat(replace(empty, others=tuple((start, empty) for start in others)))
+    return pyarrow.schema([(name, kinds.get(name, text)) for name in names])
 
 
 def table_row(scores: Scores) -> dict[str, Any]:
-    """A row of `table_schema`, with the error's two parts as separate columns."""
+    """A row of `table_schema`, with each error's two parts as separate columns."""
     return {name: encodable(value) for name, value in _flat(scores).items()}
 
 
 def _flat(scores: Scores) -> dict[str, Any]:
-    """The row with the error's two parts as separate columns."""
+    """The row with each error's two parts as separate columns; those of `error` come last."""
+    flat: dict[str, Any] = {}
     row = scores.row()
-    error = row.pop("error") or {"code": None, "message": None}
-    return row | {"error_code": error["code"], "error_message": error["message"]}
+    for name, value in row.items():
+        if name.endswith("_error"):
+            flat |= _error_columns(name, value)
+        elif name != "error":
+            flat[name] = value
+    return flat | _error_columns("error", row["error"])
+
+
+def _error_columns(name: str, error: dict[str, Any] | None) -> dict[str, Any]:
+    return {f"{name}_{part}": (error or {}).get(part) for part in ("code", "message")}
 
 
 def _unflat(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the two columns as one error again."""
+    """The row with the two columns of each error as one again."""
     if not {"status", "error_code"} <= row.keys():
         return row  # of another task
-    error = None if row["error_code"] is None else {"code": row["error_code"], "message": row["error_message"]}
-    whole = {}
+    ends = ("error_code", "error_message")
+    whole: dict[str, Any] = {}
     for name, value in row.items():
-        if name not in ("error_code", "error_message"):
+        if not name.endswith(ends):
             whole[name] = value
+        elif name.endswith(ends[0]) and name != ends[0]:
+            whole[name.removesuffix("_code")] = _error(row, name.removesuffix("_code"))
         if name == "status":
-            whole["error"] = error  # its position in `Scores.row`
+            whole["error"] = _error(row, "error")  # its position in `Scores.row`
     return whole
+
+
+def _error(row: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The error of a row from its two columns."""
+    code = row[f"{name}_code"]
+    return None if code is None else {"code": code, "message": row[f"{name}_message"]}
 
 
 def encodable(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from mmmos.audio.clip import Clip
 from mmmos.audio.windows import ClipReport, Window
-from mmmos.encoders.base import Encoder, encode_windows
+from mmmos.encoders.base import Encoder, Features, encode_windows
 from mmmos.encoders.torch_settings import running
 from mmmos.errors import AudioError
 from mmmos.inference.clip_scores import PendingClip
@@ -41,33 +41,54 @@ class ClipStream:
         """
         for clip, items in cuts:
             self._add(PendingClip(clip), items)
-            while self.waiting and not any(other is self.waiting[0] for other, _ in self.batch):
-                yield from self._finish(segments)
-        self.score_batch()
-        while self.waiting:
-            yield from self._finish(segments)
+            for pending in self.finished():
+                yield from self._rows(pending, segments)
+        for pending in self.finished(at_end=True):
+            yield from self._rows(pending, segments)
 
     def _add(self, pending: PendingClip, items: Iterator[Window | ClipReport]) -> None:
         """Take in a clip's windows, and score every full batch."""
         self.waiting.append(pending)
         try:
             for item in items:
-                if isinstance(item, ClipReport):
-                    pending.report = item
-                elif item.silent:
-                    pending.add(item)
-                    self.progress.windows()
-                else:
-                    self.batch.append((pending, item))
-                    if len(self.batch) == self.batch_size:
-                        self.score_batch()
+                self.take(pending, item)
         except AudioError as error:
-            pending.error = ClipError(error.code, str(error))
-            self.batch = [(other, window) for other, window in self.batch if other is not pending]
+            self.fail(pending, error)
 
-    def _finish(self, segments: bool) -> Iterator[Scores]:
-        yield from self.waiting.pop(0).finish(self.model, self.provenance, segments)
-        self.progress.advance()
+    def take(self, pending: PendingClip, item: Window | ClipReport) -> None:
+        """Take in a window or the report of a clip that is waiting, and score the batch if it is full."""
+        if isinstance(item, ClipReport):
+            pending.report = item
+        elif item.silent:
+            pending.add(item)
+            self.progress.windows()
+        else:
+            self.batch.append((pending, item))
+            if len(self.batch) == self.batch_size:
+                self.score_batch()
+
+    def fail(self, pending: PendingClip, error: AudioError) -> None:
+        """End a clip that is waiting with an error."""
+        pending.error = ClipError(error.code, str(error))
+        self.batch = [(other, window) for other, window in self.batch if other is not pending]
+
+    def finished(self, at_end: bool = False) -> Iterator[PendingClip]:
+        """Remove and yield the oldest clips, as far as all their windows are scored; `at_end` scores the batch first.
+
+        Call it when a clip has its last item.
+        """
+        if at_end:
+            self.score_batch()
+        while self.waiting and not any(other is self.waiting[0] for other, _ in self.batch):
+            yield self.waiting.pop(0)
+            self.progress.advance()
+
+    def _rows(self, pending: PendingClip, segments: bool) -> Iterator[Scores]:
+        return pending.finish(self.model, self.provenance, segments)
+
+    def features(self, windows: Sequence[Window]) -> dict[str, Features]:
+        """Features of windows by encoder."""
+        return encode_windows(self.encoders, windows, self.dtype)
 
     def score_batch(self) -> None:
         """Score the windows of the batch, add each result to its clip, and empty the batch."""
@@ -75,7 +96,7 @@ class ClipStream:
             return
         predictions, probabilities = [], []
         with torch.inference_mode(), running(next(iter(self.encoders.values())).device):
-            features = encode_windows(self.encoders, [window for _, window in self.batch], self.dtype)
+            features = self.features([window for _, window in self.batch])
             for member in self.model.members:
                 z, domains = (part.double().cpu().numpy() for part in member.model.predict_with_domains(features))
                 predictions.append(member.scale.to_labels(z))

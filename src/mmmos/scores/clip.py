@@ -78,6 +78,7 @@ class Scores:
     warnings: tuple[str, ...] = ()
     error: ClipError | None = None
     provenance: Provenance | None = None
+    others: tuple[tuple[str, Scores], ...] = ()  # of the same clip by other models, each with the start of its columns
     origin: str = field(default="", compare=False)  # "scores.csv, line 12", for messages
 
     def __str__(self) -> str:
@@ -137,6 +138,9 @@ class Scores:
         row["error"] = None if self.error is None else {"code": self.error.code, "message": self.error.message}
         if self.provenance is not None:
             row |= {field.name: getattr(self.provenance, field.name) for field in fields(Provenance)}
+        for start, scores in self.others:
+            own = scores.row()
+            row |= {f"{start}_{name}": own[name] for name in BY_MODEL if name in own}
         return row
 
 
@@ -149,6 +153,15 @@ _ROW_ORDER = (
     *(f"{axis}_basis" for axis in AXES),
     *("n_windows", "warnings"),
 )
+
+BY_MODEL = (
+    *AXES,
+    *(f"{axis}_std" for axis in AXES),
+    *("scale", "domain"),
+    *(f"{axis}_basis" for axis in AXES),
+    *("warnings", "error", "model", "model_sha256", "calibrated", "commercial_use"),
+)
+"""The columns of a row that may differ between models; those of another model begin with its name."""
 
 
 def file_state(path: str | None) -> tuple[int | None, float | None]:
