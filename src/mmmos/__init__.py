@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
     from mmmos.errors import AudioError, MmmosError
     from mmmos.inference.predictor import Predictor, from_pretrained, load
+    from mmmos.integrations.metric import Metric
+    from mmmos.integrations.statistics import audio_quality
     from mmmos.scores import AXES, Scale, Scores
     from mmmos.version import VERSION as __version__  # noqa: N811
 
@@ -25,11 +27,13 @@ __all__ = [
     "AXES",
     "AudioError",
     "Clip",
+    "Metric",
     "MmmosError",
     "Predictor",
     "Scale",
     "Scores",
     "__version__",
+    "audio_quality",
     "encoders",
     "ensemble",
     "from_pretrained",
@@ -46,11 +50,13 @@ __getattr__, __dir__ = lazy_exports(
         "AXES": "scores",
         "AudioError": "errors",
         "Clip": "audio.clip",
+        "Metric": "integrations.metric",
         "MmmosError": "errors",
         "Predictor": "inference.predictor",
         "Scale": "scores",
         "Scores": "scores",
         "__version__": "version:VERSION",
+        "audio_quality": "integrations.statistics",
         "from_pretrained": "inference.predictor",
         "load": "inference.predictor",
     },
