@@ -37,7 +37,7 @@ def commands(path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def short_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The samples, one second of each that libsndfile can write; scores of whole ones are checked where they are shown."""
+    """The samples, cut to one second where libsndfile writes the format: their scores are tested elsewhere."""
     folder = tmp_path_factory.mktemp("short") / "samples"
     folder.mkdir()
     for path in (ROOT / "samples").iterdir():

@@ -1,6 +1,6 @@
 """Agreement of predictions with ratings: error, correlation and rank correlation, per clip or per system.
 
-In the order of data flow: functions, intervals.
+In the order of data flow: ranks, functions, intervals.
 """
 
 from mmmos.metrics.functions import ALL_METRICS as ALL_METRICS
