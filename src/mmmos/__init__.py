@@ -16,6 +16,7 @@ from mmmos.lazy import lazy_exports
 if TYPE_CHECKING:
     from mmmos import encoders, ensemble, losses, metrics, paper, scores
     from mmmos.audio.clip import Clip
+    from mmmos.bulk.results import compare
     from mmmos.errors import AudioError, MmmosError
     from mmmos.inference.predictor import Predictor, from_pretrained, load
     from mmmos.integrations.metric import Metric
@@ -34,6 +35,7 @@ __all__ = [
     "Scores",
     "__version__",
     "audio_quality",
+    "compare",
     "encoders",
     "ensemble",
     "from_pretrained",
@@ -57,6 +59,7 @@ __getattr__, __dir__ = lazy_exports(
         "Scores": "scores",
         "__version__": "version:VERSION",
         "audio_quality": "integrations.statistics",
+        "compare": "bulk.results",
         "from_pretrained": "inference.predictor",
         "load": "inference.predictor",
     },

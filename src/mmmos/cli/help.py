@@ -9,7 +9,7 @@ import typer.core
 SECTIONS = {
     "Score": ("score", "serve", "verify", "merge"),
     "Train": ("train", "experiment", "extract"),
-    "Evaluate": ("evaluate", "leaderboard", "report"),
+    "Evaluate": ("evaluate", "compare", "leaderboard", "report"),
     "Data and installation": ("data", "doctor", "licenses"),
 }
 """Commands by heading, in the order of the help."""
