@@ -8,7 +8,7 @@ import typer.core
 
 SECTIONS = {
     "Score": ("score", "serve", "verify", "merge"),
-    "Train": ("train", "experiment", "extract"),
+    "Train": ("train", "experiment", "ensemble", "extract"),
     "Evaluate": ("evaluate", "compare", "leaderboard", "report"),
     "Data and installation": ("data", "doctor", "licenses"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mmmos.metrics import LEVELS, METRICS
@@ -145,4 +145,19 @@ def table_markdown(title: str, table: TextTable) -> str:
     for name, cells in table:
         safe = name.strip().replace("|", "\\|")
         lines.append(f"| {safe} | {' | '.join(cell.strip() for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def ensemble_table(
+    weights: Mapping[str, Mapping[str, float]], figures: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+) -> str:
+    """The weight of each model in an ensemble, and its SRCC and MSE on the lists that it was chosen by."""
+    width = max(map(len, (*weights, "ensemble")))
+    head = "".join(f"{f'{which} {name}':>10}" for which in figures for name in ("SRCC", "MSE"))
+    lines = [f"{'model':<{width}}{'weight':>8}{head}"]
+    for model in (*weights, *(["ensemble"] if figures else [])):
+        values = [found[model][name] for found in figures.values() for name in ("SRCC", "MSE")]
+        cells = "".join(_cell(math.nan if value is None else value, 10) for value in values)
+        weight = _cell(max(weights[model].values()), 8) if model in weights else " " * 8
+        lines.append(f"{printable(model):<{width}}{weight}{cells}")
     return "\n".join(lines)
