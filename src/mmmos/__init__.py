@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmmos import encoders, ensemble, losses, metrics, paper, scores
     from mmmos.audio.clip import Clip
     from mmmos.bulk.results import compare
+    from mmmos.bulk.tables import read_rows
     from mmmos.errors import AudioError, MmmosError
     from mmmos.inference.predictor import Predictor, from_pretrained, load
     from mmmos.integrations.metric import Metric
@@ -43,6 +44,7 @@ __all__ = [
     "losses",
     "metrics",
     "paper",
+    "read_rows",
     "scores",
 ]
 
@@ -62,6 +64,7 @@ __getattr__, __dir__ = lazy_exports(
         "compare": "bulk.results",
         "from_pretrained": "inference.predictor",
         "load": "inference.predictor",
+        "read_rows": "bulk.tables",
     },
     ("encoders", "ensemble", "losses", "metrics", "paper", "scores"),
 )
