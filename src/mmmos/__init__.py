@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmmos.bulk.tables import read_rows
     from mmmos.errors import AudioError, MmmosError
     from mmmos.inference.predictor import Predictor, from_pretrained, load
+    from mmmos.integrations.dataset import score_dataset
     from mmmos.integrations.metric import Metric
     from mmmos.integrations.statistics import audio_quality
     from mmmos.scores import AXES, Scale, Scores
@@ -45,6 +46,7 @@ __all__ = [
     "metrics",
     "paper",
     "read_rows",
+    "score_dataset",
     "scores",
 ]
 
@@ -65,6 +67,7 @@ __getattr__, __dir__ = lazy_exports(
         "from_pretrained": "inference.predictor",
         "load": "inference.predictor",
         "read_rows": "bulk.tables",
+        "score_dataset": "integrations.dataset",
     },
     ("encoders", "ensemble", "losses", "metrics", "paper", "scores"),
 )

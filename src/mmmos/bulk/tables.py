@@ -121,7 +121,8 @@ def _completed(table: pyarrow.Table) -> pyarrow.Table:
 def _column(values: Sequence[Any], kind: pyarrow.DataType | None) -> pyarrow.Array:
     """Values of JSON or text as a column; a known column has its type, and null where a value does not fit."""
     if kind is not None:
-        convert, empty = _CONVERT[str(kind)], [] if pyarrow.types.is_list(kind) else None
+        convert = _CONVERT[str(kind)]
+        empty: list[str] | None = [] if pyarrow.types.is_list(kind) else None
         return pyarrow.array([convert(value) if value not in (None, "") else empty for value in values], kind)
     try:
         return pyarrow.array([None if value == "" else value for value in values])
