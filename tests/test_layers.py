@@ -20,7 +20,7 @@ ROWS = (
     ("encoders", "data"),
     ("features", "model", "evaluation"),
     ("inference", "report"),
-    ("training", "serve", "integrations"),
+    ("training", "serve"),
     ("experiments", "bulk"),
     ("cli",),
 )

@@ -42,6 +42,19 @@ class ToyEncoder(Encoder):
         return (self.gain * heard.square() + 1e-4).log()
 
 
+class PartedToy(ToyEncoder):
+    """A toy with a part that a back end can compile."""
+
+    parts = ("project",)
+
+    def frames(self, waves: Tensor) -> Tensor:
+        return self.project(waves.unfold(1, 160, 160))
+
+    def project(self, windows: Tensor) -> Tensor:
+        """[B, T, 160] -> [B, T, 4]."""
+        return nn.functional.linear(windows, self.directions).square().add(1e-4).log()
+
+
 class SlowToy(ToyEncoder):
     """A toy at 8 kHz and half the frame rate."""
 

@@ -9,7 +9,9 @@ MmmosError
 │   ├── ModelFormatError      a model or checkpoint is damaged or of another format
 │   ├── SampleRateError       audio at another rate than the encoder's
 │   ├── LicenseError          a download whose licence was not accepted
-│   └── MissingExtraError     an optional dependency is not installed
+│   ├── MissingExtraError     an optional dependency is not installed
+│   └── BackendError          a compiled back end cannot run a network
+│       └── PrecisionError        a precision was not checked for a model, or failed
 ├── TrainingError         a training run cannot continue                     (exit 3)
 └── BulkError             a run on many clips cannot continue; published parts stay   (exit 3)
 """
@@ -102,6 +104,14 @@ class LicenseError(UsageError):
 
 class MissingExtraError(UsageError):
     """An optional dependency is not installed; the message says how to install it."""
+
+
+class BackendError(UsageError):
+    """A compiled back end is too old, cannot run a network, or has no int8 network of it."""
+
+
+class PrecisionError(BackendError):
+    """A precision was not checked for a model, or changes its scores too much."""
 
 
 class TrainingError(MmmosError):

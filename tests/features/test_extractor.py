@@ -17,8 +17,11 @@ from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.source import AudioInfo
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.padded import Padded
+from mmmos.errors import UsageError
 from mmmos.features.cache import FeatureCache, clip_key
 from mmmos.features.extractor import FeatureExtractor
+from mmmos.features.source import EncoderSource
+from mmmos.hub.options import LoadOptions
 from tests.feature_toys import WideToy, clip, encoded, extracted
 from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
@@ -195,3 +198,10 @@ def test_specs_name_the_encoders_in_the_order_asked(extractor: FeatureExtractor)
     assert toy.fingerprint == extractor.encoders["toy"].fingerprint()
     assert toy.options == {"gain": 1.0}
     assert toy.checkpoint is None
+
+
+@pytest.mark.parametrize("options", [{"backend": "openvino"}, {"dtype": "int8"}])
+def test_features_are_extracted_with_torch_alone(options: dict[str, str], tmp_path: Path) -> None:
+    source = EncoderSource(("toy",), LoadOptions("cpu", **options))
+    with pytest.raises(UsageError, match="features are extracted with torch"):
+        FeatureExtractor.load(source, lambda name: {}, tmp_path)

@@ -543,7 +543,9 @@ def test_bfloat16_is_recorded_and_real(toys: Predictor) -> None:
     half = Predictor(toys.model, LoadOptions("cpu", "bfloat16"))
     *windows, report = cut(Clip("a", samples=music(2.0)[:, None], sample_rate=RATE), [RATE], 0.1)
     assert isinstance(report, ClipReport)
-    ours, exact = (encode_windows(each.encoders, windows, each.dtype)["toy"].frames for each in (half, toys))
+    ours, exact = (
+        encode_windows(each.encoders, windows, each.running.arithmetic)["toy"].frames for each in (half, toys)
+    )
     assert ours.dtype == exact.dtype == torch.float32
     error = (ours - exact).abs().mean()
     assert 1e-4 < error < 0.1
@@ -566,7 +568,7 @@ def test_real_encoders_run_in_bfloat16(scorer: Predictor) -> None:
     assert ours != exact
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "float16", "int8", None, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["bf16", "float16", "int4", None, torch.bfloat16])
 def test_a_precision_that_there_is_not_is_refused(toys: Predictor, dtype: object) -> None:
     with pytest.raises(UsageError, match="auto, float32, bfloat16"):
         Predictor(toys.model, LoadOptions("cpu", dtype))

@@ -79,7 +79,7 @@ class Work(Protocol):
 def _resolved(options: LoadOptions) -> LoadOptions:
     """The same options without "auto", which each worker's machine might resolve in another way."""
     device = pick_device("auto").type if options.device == "auto" else options.device
-    return replace(options, device=device, dtype=options.precision)
+    return replace(options, device=device, dtype=options.precision, backend=options.running_backend)
 
 
 DECODERS = 2
@@ -105,6 +105,8 @@ class ScoreTask:
     def describe(self) -> dict[str, Any]:
         """The models' sha256, and device, precision and threads. Raises the errors of `load_model`."""
         device = {"device": self.options.device, "dtype": self.options.dtype}
+        if self.options.backend != "torch":  # of every run of earlier versions
+            device["backend"] = self.options.backend
         settings = {**device, "batch_size": self.batch_size, "threads": self.threads}
         made_by = self._describe(self.model)
         others = [{"columns": start} | self._describe(model) for start, model in self.others]

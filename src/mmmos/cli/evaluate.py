@@ -14,11 +14,12 @@ import typer
 from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import (
     AcceptOption,
+    BackendOption,
     DataRoot,
     DeviceOption,
-    DtypeOption,
     ModelOption,
     OverwriteOption,
+    ScoringDtypeOption,
     StrictOption,
     TrustOption,
     check_output,
@@ -63,7 +64,8 @@ def evaluate(
     overwrite: OverwriteOption = False,
     strict: StrictOption = False,
     device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
+    dtype: ScoringDtypeOption = "auto",
+    backend: BackendOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
     data_root: DataRoot = None,
@@ -78,7 +80,7 @@ def evaluate(
     from mmmos.evaluation.predictions import is_table
     from mmmos.report.plots import plot as draw
 
-    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
+    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license), backend=backend)
     named = context.get_parameter_source("model")
     if scores and named and named.name == "COMMANDLINE":
         raise UsageError("--scores stands in place of --model; --against compares two")

@@ -14,7 +14,6 @@ import typer
 
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
-from mmmos.io.atomic import check_parent
 
 if TYPE_CHECKING:
     from mmmos.inference.predictor import Predictor
@@ -44,6 +43,14 @@ AcceptOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 DtypeOption = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Precision of the encoders.")]
+ScoringDtypeOption = Annotated[
+    Literal["auto", "float32", "bfloat16", "int8"],
+    typer.Option(help="Precision of the encoders; int8 needs mmmos doctor --precision."),
+]
+BackendOption = Annotated[
+    Literal["auto", "torch", "openvino"],
+    typer.Option(help="What runs the encoders; auto is torch, and openvino (mmmos[fast]) for int8."),
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -67,7 +74,8 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = (), ove
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file")
-    check_parent(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
     if not path.is_file():
         return
     for name in _files_of(inputs):

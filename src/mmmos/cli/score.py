@@ -13,11 +13,12 @@ import typer
 
 from mmmos.cli.options import (
     AcceptOption,
+    BackendOption,
     DataRoot,
     DeviceOption,
-    DtypeOption,
     ModelsOption,
     OverwriteOption,
+    ScoringDtypeOption,
     StrictOption,
     TrustOption,
     check_output,
@@ -50,9 +51,7 @@ logger = logging.getLogger(__name__)
 def score(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            help="Files, folders, patterns, lists (.jsonl, .json, .csv, .tsv, .scp, .txt), .tar, or - for stdin."
-        ),
+        typer.Argument(help="Files, folders, patterns, lists (.jsonl, .json, .csv, .tsv, .scp, .txt), or - for stdin."),
     ],
     output: Annotated[
         str | None,
@@ -76,7 +75,8 @@ def score(
     strict: StrictOption = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
     device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
+    dtype: ScoringDtypeOption = "auto",
+    backend: BackendOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006
     workers: WorkersOption = None,
@@ -103,7 +103,7 @@ def score(
     others = columns_of(model)
     if others and (plot or form != "mmmos"):
         raise UsageError(f"{'--plot' if plot else '--format audiobox'} takes one model; leave out the other --model")
-    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
+    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license), backend=backend)
     run = RunOptions(workers, ray, shard_size, stall_minutes)
     skipped, on_bad_row = _bad_rows(strict)
     found = expand(inputs, None if data_root is None else str(data_root), on_bad_row)

@@ -13,7 +13,15 @@ from typing import Annotated, Any
 
 import typer
 
-from mmmos.cli.options import AcceptOption, DeviceOption, DtypeOption, ModelOption, TrustOption, open_predictor
+from mmmos.cli.options import (
+    AcceptOption,
+    BackendOption,
+    DeviceOption,
+    ModelOption,
+    ScoringDtypeOption,
+    TrustOption,
+    open_predictor,
+)
 from mmmos.errors import MissingExtraError, UsageError
 from mmmos.hub.options import LoadOptions
 
@@ -28,13 +36,14 @@ def serve(
     ] = None,
     model: ModelOption = "lite",
     queue: Annotated[int, typer.Option(min=1, help="Most clips that wait or are scored; more are refused.")] = 64,
-    deadline: Annotated[float, typer.Option(min=0.1, help="Longest time for a request, s.")] = 3600.0,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Longest time for a request, s.")] = 600.0,
     max_megabytes: Annotated[float, typer.Option(min=0.001, help="Largest request, MB.")] = 1000.0,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest clip, s.")] = 7200.0,
     decoders: Annotated[int, typer.Option(min=1, help="Number of clips decoded at a time.")] = 4,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows at a time; 1 on a CPU, 16 on a GPU.")] = None,
     device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
+    dtype: ScoringDtypeOption = "auto",
+    backend: BackendOption = "auto",
     trust_checkpoint: TrustOption = False,
     accept_license: AcceptOption = [],  # noqa: B006, typer makes a new list each time
 ) -> None:
@@ -53,7 +62,7 @@ def serve(
         raise UsageError("the token is empty or has characters outside ASCII; take letters and digits")
     if not _is_loopback(host) and token is None:
         logger.warning("anyone who reaches %s can use this service; set MMMOS_TOKEN to require a token", host)
-    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
+    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license), backend=backend)
     with _listening(host, port) as listening, open_predictor(model, options, batch_size) as predictor:
         app = create_app(predictor, limits, token, decoders)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))

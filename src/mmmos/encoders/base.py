@@ -58,6 +58,8 @@ class Encoder(nn.Module, ABC):
     """Nominal frames per second."""
     min_samples: int
     """Shortest clip it can encode, in samples at `sample_rate`."""
+    parts: tuple[str, ...] = ()
+    """Methods from tensors to one tensor, without state, with most of the arithmetic: what `compiled` compiles."""
 
     @classmethod
     def from_checkpoint(cls, path: Path, *args: Any, **settings: Any) -> Encoder:

@@ -49,6 +49,7 @@ class DistillMOS(Encoder):
     """
 
     name = "distillmos"
+    parts = ("convolve", "transform")
     sample_rate = RATE
     dim = WIDTH + 1
     block_dims = (WIDTH, 1)
@@ -94,7 +95,7 @@ class DistillMOS(Encoder):
         """Transformer outputs [B, N, 384, 200], MOS [B, N], and the frames that they cover [N, 384]."""
         index = cover(math.ceil(waves.shape[1] / FRAME)).to(waves.device)
         shape = (len(waves), len(index))
-        hidden = self.blocks((self._local(waves, index) + self.position).flatten(0, 1))
+        hidden = self.transform((self._local(waves, index) + self.position).flatten(0, 1))
         pooled = (self.attend(hidden).softmax(dim=1).transpose(1, 2) @ hidden)[:, 0]
         mos = 1 + 4 * torch.sigmoid(self.rating(pooled)[:, 0])
         return hidden.view(*shape, SEGMENT, WIDTH), mos.view(shape), index
@@ -105,24 +106,33 @@ class DistillMOS(Encoder):
         computed = min(frames + 2 * EDGE, total)
         waves = waves / (waves.abs().amax(dim=1, keepdim=True) + 1e-8)
         waves = F.pad(waves, (0, computed * FRAME - waves.shape[1]))
-        local = self._convolve(waves)
+        local = self._convolved(waves)
         # All frames inside the padding, away from its ends, are equal: compute one and repeat it.
         local = local[:, torch.maximum(index.clamp(max=computed - EDGE), index - (total - computed))]
         if len(index) == 1:
             return local
         # The ends of a segment are reflected and zero-padded as if the clip ended there.
         strips = waves.unfold(1, 2 * EDGE * FRAME, FRAME)[:, index[:, [0, -2 * EDGE]].T]  # [B, 2, N, 8 frames]
-        first, last = self._convolve(strips.flatten(0, 2)).view(*strips.shape[:3], 2 * EDGE, WIDTH).unbind(1)
+        first, last = self._convolved(strips.flatten(0, 2)).view(*strips.shape[:3], 2 * EDGE, WIDTH).unbind(1)
         return torch.cat([first[:, :, :EDGE], local[:, :, EDGE:-EDGE], last[:, :, -EDGE:]], dim=2)
 
-    def _convolve(self, waves: Tensor) -> Tensor:
+    def _convolved(self, waves: Tensor) -> Tensor:
         """Whole frames of samples, [B, 320 T] -> [B, T, 200]."""
         margin = (WINDOW - HOP) // 2
         columns = F.pad(waves, (margin, margin), mode="reflect").unfold(1, WINDOW, HOP) * self.window
-        x = compress(torch.view_as_real(torch.fft.rfft(columns))).permute(0, 3, 1, 2)  # [B, 2, 2T, 161]
+        return self.convolve(compress(torch.view_as_real(torch.fft.rfft(columns))))
+
+    def convolve(self, spectra: Tensor) -> Tensor:
+        """The convolutions and the projection: compressed spectra [B, 2T, 161, 2] -> [B, T, 200]."""
+        x = spectra.permute(0, 3, 1, 2)
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.1, inplace=True)
         out: Tensor = self.project(x.permute(0, 2, 3, 1).flatten(2))
+        return out
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The transformer blocks: segments [N, 384, 200] -> the same shape."""
+        out: Tensor = self.blocks(x)
         return out
 
 

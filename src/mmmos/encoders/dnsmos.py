@@ -43,6 +43,7 @@ class DNSMOS(Encoder):
     """
 
     name = "dnsmos"
+    parts = ("score",)
     sample_rate = RATE
     dim = 1
     block_dims = (1,)

@@ -48,6 +48,7 @@ class FullBand(Encoder):
     """
 
     name = "fullband"
+    parts = ("start", "finish")
     sample_rate = RATE
     block_dims: tuple[int, ...] = (MELS, BANDS * yamnet.BLOCKS[MIDDLE - 1][0], yamnet.BLOCKS[BLOCKS - 1][0])
     dim = sum(block_dims)
@@ -77,14 +78,18 @@ class FullBand(Encoder):
         """Waveforms [B, S] in [-1, 1] -> [B, L // 16, 1376]."""
         log_mel = self.log_mel(waves)
         middle = self.start(log_mel)
-        end: Tensor = self.blocks[MIDDLE:](middle)  # [B, 512, L // 16, 6]
-        return torch.cat([*self.lower(log_mel, middle), end.mean(dim=3).transpose(1, 2)], dim=2)
+        return torch.cat([*self.lower(log_mel, middle), self.finish(middle)], dim=2)
 
     def start(self, log_mel: Tensor) -> Tensor:
         """Output of the 5th block, [B, L, 96] -> [B, 256, L // 8, 12]."""
         x = log_mel[:, None].contiguous(memory_format=torch.channels_last)
         middle: Tensor = self.blocks[:MIDDLE](self.first(x))
         return middle
+
+    def finish(self, middle: Tensor) -> Tensor:
+        """The blocks after the middle and their mean over mels, [B, 256, L // 8, 12] -> [B, L // 16, 512]."""
+        end: Tensor = self.blocks[MIDDLE:](middle)  # [B, 512, L // 16, 6]
+        return end.mean(dim=3).transpose(1, 2)
 
     def lower(self, log_mel: Tensor, middle: Tensor) -> tuple[Tensor, Tensor]:
         """Spectrum and middle per frame, [B, L // 16, 96] and [B, L // 16, 768]."""

@@ -108,6 +108,7 @@ class MusiCNN(Encoder):
     """
 
     name = "musicnn"
+    parts = ("patch",)
     sample_rate = SAMPLE_RATE
     dim = FRAME_DIM + PATCH_DIM  # 412
     block_dims = (FRAME_DIM, PATCH_DIM)

@@ -82,6 +82,7 @@ class YAMNet(Encoder):
     """
 
     name = "yamnet"
+    parts = ("embed",)
     sample_rate = RATE
     rate_hz = RATE / (PATCH_HOP * HOP)
     min_samples = RATE // 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from mmmos.io.delimited import to_float
@@ -62,7 +62,10 @@ def _provenance(row: Mapping[str, Any]) -> Provenance | None:
     """None for a row that names no model."""
     if not _text(row.get("model")):
         return None
-    values: dict[str, Any] = {field.name: _text(row.get(field.name)) or "" for field in fields(Provenance)}
+    values: dict[str, Any] = {
+        field.name: _text(row.get(field.name)) or ("" if field.default is MISSING else field.default)
+        for field in fields(Provenance)
+    }
     for name in ("calibrated", "commercial_use"):
         values[name] = str(row.get(name)).lower() == "true"
     return Provenance(**values)

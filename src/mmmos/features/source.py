@@ -10,6 +10,7 @@ from typing import Any
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.device import pick_device
 from mmmos.encoders.table import open_encoder
+from mmmos.errors import UsageError
 from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
 EncoderOptions = Callable[[str], Mapping[str, Any]]
@@ -35,7 +36,12 @@ class EncoderSource:
 
 
 def load_encoders(source: EncoderSource, encoder_options: EncoderOptions) -> dict[str, Encoder]:
-    """Load the encoders of a source onto its device. Raises the errors of `load_encoder`."""
+    """Load the encoders of a source onto its device. Raises the errors of `load_encoder`.
+
+    Raises `UsageError` for another back end than torch, and int8: no score shows what they do to features.
+    """
+    if source.options.running_backend != "torch":
+        raise UsageError("features are extracted with torch: use float32 or bfloat16 without another back end")
     device = pick_device(source.options.device)
     return {
         name: open_encoder(name, path or None, source.options, **encoder_options(name)).to(device)

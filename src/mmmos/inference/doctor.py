@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,14 @@ import soundfile
 import soxr
 import torch
 
+from mmmos.audio.clip import Clip
 from mmmos.encoders.table import ENCODERS, open_encoder
 from mmmos.errors import ModelNotFoundError
 from mmmos.hub.options import LoadOptions
 from mmmos.hub.published import PUBLISHED
+from mmmos.inference.precision import save_check
+from mmmos.inference.precision_check import check_precision
+from mmmos.inference.predictor import open_predictor
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.load import load_model
 from mmmos.version import VERSION
@@ -62,6 +66,18 @@ def examine(check_model: Callable[[], str] = check_lite) -> Iterator[Check]:
     yield _attempt("model lite", check_model)
     root = os.environ.get("MMMOS_DATA")
     yield Check("MMMOS_DATA", root is None or Path(root).is_dir(), root or "not set; needed for corpora only")
+
+
+def examine_precisions(name: str, clips: Sequence[Clip], options: LoadOptions) -> Iterator[Check]:
+    """Check what each precision of the OpenVINO back end does to a model's scores, and keep the result.
+
+    Raises the errors of `load_model`, `check_precision`, and `UsageError` for too few clips.
+    """
+    with open_predictor(name, options) as predictor:
+        for precision in ("bfloat16", "int8"):
+            check = check_precision(predictor, clips, precision)
+            save_check(check)
+            yield Check(f"{name} {precision}", check.passed, str(check))
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:

@@ -25,7 +25,8 @@ from mmmos.encoders.base import min_duration, required_rates
 from mmmos.encoders.device import pick_device
 from mmmos.encoders.torch_settings import building
 from mmmos.errors import UsageError
-from mmmos.hub.options import DEFAULT_OPTIONS, DType, LoadOptions
+from mmmos.hub.options import DEFAULT_OPTIONS, Backend, DType, LoadOptions
+from mmmos.inference.backend import Running, choose_backend
 from mmmos.inference.clip_scores import raise_error
 from mmmos.inference.stream import ClipStream, checked_clips
 from mmmos.model.load import load_encoders, load_model
@@ -67,13 +68,13 @@ class Predictor:
         target = pick_device(options.device)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is a number of windows from 1 on, not {batch_size}")
-        self.dtype = getattr(torch, options.precision)
         # A CPU is faster with one window at a time, a GPU with many.
         self.batch_size = batch_size or (1 if target.type == "cpu" else 16)
         self.encoders = load_encoders(model, options)
         with torch.inference_mode(False):
             for network in (*self.encoders.values(), *(member.model for member in model.members)):
                 network.to(target)
+        self.running = choose_backend(model, self.encoders, options, target)
         self.rates = required_rates(self.encoders.values())
         self.min_seconds = min_duration(self.encoders.values())
 
@@ -93,15 +94,9 @@ class Predictor:
     @property
     def provenance(self) -> Provenance:
         """The model, version, device and precision of this predictor's scores."""
-        return Provenance(
-            model=self.model.name,
-            model_sha256=self.model.sha256,
-            version=VERSION,
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
-            calibrated=self.model.info.calibrated,
-            commercial_use=self.model.info.commercial_use,
-        )
+        info, running = self.model.info, self.running
+        made_by = self.model.name, self.model.sha256, VERSION, str(self.device), running.precision
+        return Provenance(*made_by, info.calibrated, info.commercial_use, running.backend)
 
     @overload
     def score(
@@ -175,9 +170,10 @@ class Predictor:
         with closing(self.decoder.cut(checked_clips(clips), self.rates, self.min_seconds)) as cuts:
             yield from stream.scores(cuts, segments)
 
-    def clip_stream(self, progress: Progress = NO_PROGRESS) -> ClipStream:
+    def clip_stream(self, progress: Progress = NO_PROGRESS, running: Running | None = None) -> ClipStream:
         """An empty `ClipStream` of this model, for callers that decode clips and order windows themselves."""
-        return ClipStream(self.model, self.encoders, self.dtype, self.batch_size, self.provenance, progress)
+        encoders, dtype = (running or self.running).encoders, (running or self.running).arithmetic
+        return ClipStream(self.model, encoders, dtype, self.batch_size, self.provenance, progress)
 
     @cached_property
     def module(self) -> DifferentiableScorer:
@@ -206,11 +202,12 @@ def load(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     token: str | None = None,
+    backend: Backend = "auto",
 ) -> Predictor:
     """A predictor for `lite`, `audiobox`, a model folder, a checkpoint of Audiobox Aesthetics, or a hub model's id.
 
     - device: "cpu", "cuda" or "cuda:N"; "auto" is the first GPU, else the CPU
-    - dtype: precision of the encoders; "auto" is float32
+    - dtype, backend: as in `LoadOptions`; what is not float32 in torch needs a check by `mmmos doctor --precision`
     - batch_size: windows at a time; by default 1 on a CPU and 16 on a GPU
     - trust_checkpoint: read a pickle of unknown origin, tensors only
     - accept_licenses: names of weights whose licence is accepted before they are fetched
@@ -230,6 +227,7 @@ def load(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
         token=token,
+        backend=backend,
     )
     decoder = PrefetchingDecoder(decoders, deadline) if decoders else SequentialDecoder(deadline)
     return open_predictor(name, options, batch_size, decoder)

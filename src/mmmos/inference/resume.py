@@ -64,7 +64,7 @@ def _scored(lines: Iterable[bytes], path: Path, made_by: dict[str, str]) -> Iter
     """The lines with all scores, and their rows. Raises `UsageError` for a line that is not of such a run."""
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = {"backend": "torch"} | json.loads(line)  # rows of earlier versions do not have it
             _key(row["id"], row.get("path"), row["start_time"], 0)
             made = {name: row[name] for name in row if name in _MADE_BY or name.endswith(_SHA256)}
             scored = row["status"] == "ok" and not any(row[name] for name in row if name.endswith("_error"))
@@ -84,7 +84,7 @@ def _scored(lines: Iterable[bytes], path: Path, made_by: dict[str, str]) -> Iter
             yield line, row
 
 
-_MADE_BY = {"model_sha256": "model", "version": "version of mmmos", "dtype": "precision"}
+_MADE_BY = {"model_sha256": "model", "version": "version of mmmos", "dtype": "precision", "backend": "back end"}
 _SHA256 = "_model_sha256"
 
 END_TOLERANCE = 0.001

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mmmos.errors import UsageError
-from mmmos.io.atomic import check_parent
 
 HTML_SUFFIXES = (".html", ".htm")
 
@@ -21,7 +20,8 @@ def check_page(path: Path) -> None:
     """Raise `UsageError` if no page can be written to a path: another suffix, or a missing folder."""
     if path.suffix.lower() not in HTML_SUFFIXES:
         raise UsageError(f"{path}: pages are written as {', '.join(HTML_SUFFIXES)}")
-    check_parent(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
 
 
 def page(title: str, body: str, data: Any, styles: Sequence[str], scripts: Sequence[str]) -> str:

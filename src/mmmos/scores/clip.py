@@ -34,6 +34,7 @@ class Provenance:
     dtype: str  # precision that the encoders actually used
     calibrated: bool  # whether the scores were validated against raters outside the training data
     commercial_use: bool  # whether the licences of weights and training data allow it
+    backend: str = "torch"  # what ran the encoders, "torch" or "openvino"
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,9 @@ BY_MODEL = (
 
 
 def file_state(path: str | None) -> tuple[int | None, float | None]:
-    """Size in bytes and time of the last change (s since 1970, to a microsecond) of a local file, else None, None.
-
-    For `shard.tar::clip.flac`, a member of an archive, these are the archive's.
-    """
-    archive, member, _ = (path or "").partition(".tar::")
+    """Size in bytes and time of the last change (s since 1970, to a microsecond) of a local file, else None, None."""
     try:
-        state = os.stat(f"{archive}.tar" if member else archive)
+        state = os.stat(path or "")
     except (OSError, ValueError):
         return None, None
     return (state.st_size, round(state.st_mtime, 6)) if stat.S_ISREG(state.st_mode) else (None, None)

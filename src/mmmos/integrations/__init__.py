@@ -1,4 +1,0 @@
-"""MMMOS in other frameworks: a metric of torchmetrics, and columns of data sets of Hugging Face.
-
-In the order of data flow: optional, batches, statistics, metric_plot, metric, dataset.
-"""
