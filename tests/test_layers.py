@@ -20,7 +20,7 @@ ROWS = (
     ("encoders", "data"),
     ("features", "model", "evaluation"),
     ("inference", "report"),
-    ("training", "serve"),
+    ("training", "serve", "integrations"),
     ("experiments", "bulk"),
     ("cli",),
 )

@@ -33,6 +33,7 @@ from mmmos.metrics import (
     system_metrics,
     utterance_metrics,
 )
+from mmmos.metrics.ranks import mean_ranks
 
 CORRELATIONS = {"LCC": lcc, "SRCC": srcc, "KTAU": ktau}
 TOY = ([1, 2, 2, 4, 3], [1, 3, 2, 3, 5])
@@ -91,6 +92,14 @@ def test_against_torchmetrics(decimals):
     assert lcc(p, t) == pytest.approx(pearson_corrcoef(*tensors).item(), abs=1e-9)
     assert srcc(p, t) == pytest.approx(spearman_corrcoef(*tensors).item(), abs=1e-6)
     assert ktau(p, t) == pytest.approx(kendall_rank_corrcoef(*tensors, variant="b").item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "decimals"), [(2, 6), (37, 0), (300, 1), (300, 6), (70_000, 2)])
+def test_rank_correlations_of_any_size_are_scipys(n, decimals):
+    p, t = (x.round(decimals) for x in noisy(n))
+    assert srcc(p, t) == pytest.approx(scipy.stats.spearmanr(p, t).statistic, abs=1e-14)
+    assert ktau(p, t) == scipy.stats.kendalltau(p, t).statistic
+    np.testing.assert_array_equal(mean_ranks(p), scipy.stats.rankdata(p))
 
 
 def test_bias_and_what_is_left_without_it():

@@ -16,8 +16,13 @@ from mmmos.lazy import lazy_exports
 if TYPE_CHECKING:
     from mmmos import encoders, ensemble, losses, metrics, paper, scores
     from mmmos.audio.clip import Clip
+    from mmmos.bulk.results import compare
+    from mmmos.bulk.tables import read_rows
     from mmmos.errors import AudioError, MmmosError
     from mmmos.inference.predictor import Predictor, from_pretrained, load
+    from mmmos.integrations.dataset import score_dataset
+    from mmmos.integrations.metric import Metric
+    from mmmos.integrations.statistics import audio_quality
     from mmmos.scores import AXES, Scale, Scores
     from mmmos.version import VERSION as __version__  # noqa: N811
 
@@ -25,11 +30,14 @@ __all__ = [
     "AXES",
     "AudioError",
     "Clip",
+    "Metric",
     "MmmosError",
     "Predictor",
     "Scale",
     "Scores",
     "__version__",
+    "audio_quality",
+    "compare",
     "encoders",
     "ensemble",
     "from_pretrained",
@@ -37,6 +45,8 @@ __all__ = [
     "losses",
     "metrics",
     "paper",
+    "read_rows",
+    "score_dataset",
     "scores",
 ]
 
@@ -46,13 +56,18 @@ __getattr__, __dir__ = lazy_exports(
         "AXES": "scores",
         "AudioError": "errors",
         "Clip": "audio.clip",
+        "Metric": "integrations.metric",
         "MmmosError": "errors",
         "Predictor": "inference.predictor",
         "Scale": "scores",
         "Scores": "scores",
         "__version__": "version:VERSION",
+        "audio_quality": "integrations.statistics",
+        "compare": "bulk.results",
         "from_pretrained": "inference.predictor",
         "load": "inference.predictor",
+        "read_rows": "bulk.tables",
+        "score_dataset": "integrations.dataset",
     },
     ("encoders", "ensemble", "losses", "metrics", "paper", "scores"),
 )

@@ -144,13 +144,14 @@ class Command:
         rows[7]["path"] = str(self.folder / "empty.wav")
         self.list.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def words(self, out: str) -> list[object]:
-        words: list[object] = ["score", self.list, "-o", f"{self.folder / out}/", "--workers", 2, "--shard-size", 2]
+    def words(self, out: str, workers: int = 1) -> list[object]:
+        words: list[object] = ["score", self.list, "-o", f"{self.folder / out}/", "--workers", workers]
+        words += ["--shard-size", 2]
         return [*words, "--model", self.model]
 
     def start(self, out: str) -> subprocess.Popen[str]:
         """In a process that may be killed."""
-        call = [sys.executable, "-m", "mmmos", *map(str, self.words(out))]
+        call = [sys.executable, "-m", "mmmos", *map(str, self.words(out, workers=2))]
         self.started.append(subprocess.Popen(call, stderr=subprocess.PIPE, text=True, start_new_session=True))
         return self.started[-1]
 

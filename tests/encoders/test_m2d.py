@@ -144,7 +144,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[M2D, Reference]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seconds", "steps"), [(0.3, 2), (1, 7), (2.5, 16), (5, 32), (10, 62), (10.01, 63), (30, 186)])
+@pytest.mark.parametrize(("seconds", "steps"), [(0.3, 2), (2.5, 16), (10.01, 63)])
 def test_full_size_equals_the_reference(full: tuple[M2D, Reference], seconds: float, steps: int) -> None:
     assert compare(*full, music_noise_silence(round(16_000 * seconds))).shape == (1, steps, 3840)
 
@@ -152,7 +152,7 @@ def test_full_size_equals_the_reference(full: tuple[M2D, Reference], seconds: fl
 @pytest.mark.slow
 def test_full_size_in_bfloat16_points_the_same_way(full: tuple[M2D, Reference]) -> None:
     encoder = full[0]
-    clip = music_noise_silence(160_000)
+    clip = music_noise_silence(40_000)
     exact = encoder.encode(clip).frames
     with torch.autocast("cpu", torch.bfloat16):
         rough = encoder.encode(clip).frames

@@ -104,7 +104,7 @@ def test_full_size_unilm_checkpoint_gives_the_published_states(tmp_path: Path) -
     network = unilm_network(BASE_PLUS)
     encoder = WavLM.from_checkpoint(save_unilm(network, BASE_PLUS, tmp_path / "WavLM-Base+.pt"), TRUSTED, layers="all")
     assert encoder.config == BASE_PLUS
-    for seconds in (0.3, 2.0, 10.0):
+    for seconds in (0.3, 4.0):
         check_states(encoder, music_tensor(seconds), unilm_states(network, music_tensor(seconds)))
 
 
@@ -114,7 +114,7 @@ def test_full_size_hub_folder_gives_the_published_states(tmp_path: Path) -> None
     network.save_pretrained(tmp_path)
     encoder = WavLM.from_checkpoint(tmp_path)
     assert encoder.config == BASE_PLUS
-    for seconds in (0.3, 12.0):
+    for seconds in (0.3, 2.0):
         expected = network(music_tensor(seconds)).last_hidden_state
         torch.testing.assert_close(encoder.encode(music_tensor(seconds)).frames, expected, atol=1e-4, rtol=0)
 

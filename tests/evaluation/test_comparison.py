@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmmos.evaluation.comparison import (
+from mmmos.evaluation.comparison import compare_systems
+from mmmos.evaluation.pairing import pair_clips
+from mmmos.metrics.differences import (
     bootstrap_means,
-    compare_systems,
+    clips_needed,
+    group_means,
     holm,
-    pair_clips,
     paired_p,
     superiority_of_pairs,
     superiority_of_samples,
@@ -81,11 +84,32 @@ def test_bootstrap_means_agree_with_scipy():
     assert (low, high) == pytest.approx(tuple(reference), abs=0.03)
 
 
-def test_bootstrap_means_draw_whole_groups():
-    groups = np.repeat(np.arange(20), 10)
-    values = np.random.default_rng(4).normal(0, 1, 20)[groups][:, None]  # clips of a group are equal
-    wide, narrow = bootstrap_means(values, groups).std(), bootstrap_means(values).std()
-    assert wide == pytest.approx(narrow * math.sqrt(10), rel=0.1)
+def test_group_means_average_known_values():
+    values = [[1.0, np.nan], [3.0, np.nan], [5.0, 2.0], [np.nan, 4.0]]
+    found = group_means(values, ["b", "b", "a", "a"])
+    assert found[:, 0].tolist() == [2.0, 5.0]
+    assert math.isnan(found[0, 1])
+    assert found[1, 1] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("effect", "pairs", "clips"), [(0.2, 199, 394), (0.5, 34, 64), (0.8, 15, 26)], ids=["small", "medium", "large"]
+)
+def test_clips_needed_equals_published_tables(effect: float, pairs: int, clips: int):
+    # G*Power 3.1, t tests of means, two-sided, alpha .05, power .80
+    assert clips_needed(effect, paired=True) == clips_needed(-effect, paired=True) == pairs
+    assert clips_needed(effect, paired=False) == clips
+
+
+def test_clips_needed_gives_its_power():
+    n, effect = clips_needed(0.4, paired=True), 0.4
+    draws = np.random.default_rng(8).normal(effect, 1, (4000, n or 0))
+    assert np.mean(scipy.stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.02)
+
+
+def test_clips_needed_without_an_effect_is_none():
+    assert clips_needed(0.0, paired=True) is clips_needed(math.nan, paired=False) is None
+    assert clips_needed(1e-4, paired=True) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e8, rel=1e-4)
 
 
 def test_bootstrap_means_ignore_nan():
@@ -127,6 +151,57 @@ def test_compare_systems_without_common_clips():
     assert item.difference == pytest.approx(a.mean() - b.mean())
     width = 1.96 * math.sqrt(a.var() / 50 + b.var() / 70)
     assert (item.low, item.high) == pytest.approx((item.difference - width, item.difference + width), abs=0.05)
+
+
+def test_compare_systems_averages_segments():
+    rng = np.random.default_rng(7)
+    quality = rng.normal(5, 1, 12).repeat(30)
+    rows = [
+        [Scores(id=f"{i // 30}", start_time=10.0 * (i % 30), PQ=q + shift) for i, q in enumerate(quality)]
+        for shift in (0.0, 0.0)
+    ]
+    rows[0] = [replace(s, PQ=s.PQ + d) for s, d in zip(rows[0], rng.normal(0, 1, 12).repeat(30), strict=True)]
+    item = compare_systems({"a": rows[0], "b": rows[1]}, axes=["PQ"])[0]
+    per_file = np.array([s.PQ for s in rows[0]]).reshape(12, 30).mean(1) - quality[::30]
+    assert item.n == 12
+    assert item.p == pytest.approx(scipy.stats.wilcoxon(per_file).pvalue)
+    assert item.difference == pytest.approx(per_file.mean())
+    assert item.effect == pytest.approx(per_file.mean() / per_file.std(ddof=1))
+
+
+def test_compare_systems_draws_named_groups():
+    ours, theirs = system(np.arange(6.0)), system(np.arange(6.0) + 1)
+    songs = ["x", "x", "x", "y", "y", "z"]
+    item = compare_systems({"a": ours, "b": theirs}, axes=["PQ"], groups={"a": songs, "b": songs})[0]
+    assert (item.n, item.difference) == (3, -1.0)
+    assert item.clips_for(0.5) is None  # all differences are equal
+
+
+def test_compare_systems_by_domain():
+    rng = np.random.default_rng(8)
+    names = [f"{i}.wav" for i in range(40)]
+    ours, theirs = system(rng.normal(5, 1, 40), names), system(rng.normal(5, 1, 40), names)
+    ours = [replace(s, domain=("music", "speech")[i % 2]) for i, s in enumerate(ours)]
+    found = compare_systems({"a": ours, "b": theirs}, axes=["PQ"], by_domain=True)
+    assert [(item.part, item.n) for item in found] == [("all", 40), ("music", 20), ("speech", 20)]
+    music = [a.PQ - b.PQ for a, b in zip(ours[::2], theirs[::2], strict=True)]
+    assert found[1].difference == pytest.approx(np.mean(music))
+    assert found[0].p_holm == found[0].p
+    assert [item.p_holm for item in found[1:]] == pytest.approx(step_down([item.p for item in found[1:]]))
+
+
+def test_compare_systems_leaves_out_domains_of_one_clip():
+    ours = [replace(s, domain="music" if i else "sound") for i, s in enumerate(system(np.arange(5.0)))]
+    found = compare_systems({"a": ours, "b": system(np.ones(5))}, axes=["PQ"], by_domain=True)
+    assert [item.part for item in found] == ["all", "music"]
+
+
+def test_compare_systems_of_one_clip_has_no_interval():
+    item = compare_systems({"a": system(np.array([5.0])), "b": system(np.array([4.0]))}, axes=["PQ"])[0]
+    assert item.to_json(0.2) | {"low": None, "high": None, "effect": None, "clips_for_detect": None} == item.to_json(
+        0.2
+    )
+    assert (item.difference, item.p) == (1.0, 1.0)
 
 
 def test_compare_systems_leaves_out_axes_without_scores():

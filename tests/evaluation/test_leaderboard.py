@@ -19,13 +19,12 @@ from mmmos.evaluation.agreement import MEAN_OF_AXES
 from mmmos.evaluation.ceiling import ceilings
 from mmmos.evaluation.leaderboard import (
     ABOVE_CEILING,
-    Published,
     Rank,
-    published,
     rank_results,
     to_csv,
     to_json,
 )
+from mmmos.evaluation.published import Published, published
 from mmmos.evaluation.track2 import Result, Truth, align, evaluate_track2, read_truth
 from mmmos.metrics import METRICS, system_metrics, utterance_metrics
 from mmmos.scores import AXES, AXIS_NAMES, Scores
@@ -284,7 +283,8 @@ def test_places_rank_a_system_among_all_eleven():
 
 def test_all_of_it_as_json_and_csv():
     results, rows = judged(), published()
-    report = json.loads(json.dumps(to_json(results, rows, rank_results(results, rows)), allow_nan=False))
+    limits = {("CE", "utterance", "LCC"): (0.5, 0.7)}
+    report = json.loads(json.dumps(to_json(results, rows, rank_results(results, rows), limits), allow_nan=False))
     assert len(report["results"]) == 12
     assert {item["axis"] for item in report["results"]} == {*AXES, "composite", MEAN_OF_AXES}
     first = report["results"][0]
@@ -293,8 +293,10 @@ def test_all_of_it_as_json_and_csv():
     assert [item["MSE"] for item in report["published"] if item["team"] == "B02"] == [0.562, 0.226]
     assert {item["of"] for item in report["places"]} == {12}
     assert {item["level"] for item in report["places"]} == {"utterance", "system"}
-    table = list(csv.DictReader(io.StringIO(to_csv(results))))
+    table = list(csv.DictReader(io.StringIO(to_csv(results, limits))))
     assert len(table) == 12
+    assert (table[0]["low_LCC"], table[0]["high_LCC"], table[1]["low_LCC"]) == ("0.500000", "0.700000", "")
+    assert (first["low"]["LCC"], first["high"]["LCC"], first["low"]["MSE"]) == (0.5, 0.7, None)
     assert float(table[0]["ceiling_LCC"]) == pytest.approx(first["ceiling"]["LCC"], abs=1e-6)
 
 

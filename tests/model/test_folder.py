@@ -139,13 +139,19 @@ def remove(*keys: Any) -> Callable[[dict[str, Any]], None]:
     [
         (set_in("speed", to=1), "exactly the fields about, format, model, scale"),
         (remove("about"), "exactly the fields"),
-        (set_in("model", "depth", to=1), "ModelConfig has missing or unknown fields: depth"),
+        (set_in("model", "depth", to=1), "ModelConfig has unknown fields: depth; a later version of mmmos wrote it"),
         (remove("model", "heads"), "heads"),
-        (set_in("model", "heads", "depth", to=1), "HeadConfig has missing or unknown fields: depth"),
+        (
+            set_in("model", "heads", "depth", to=1),
+            "HeadConfig has unknown fields: depth; a later version of mmmos wrote it",
+        ),
         (remove("model", "heads", "hidden"), "HeadConfig has missing or unknown fields: hidden"),
         (set_in("model", "heads", "layers", to=0), "at least one layer"),
         (set_in("model", "heads", "layers", to="two"), "config.json"),
-        (set_in("model", "fusion", "depth", to=1), "FusionConfig has missing or unknown fields: depth"),
+        (
+            set_in("model", "fusion", "depth", to=1),
+            "FusionConfig has unknown fields: depth; a later version of mmmos wrote it",
+        ),
         (set_in("model", "fusion", "pool", to="median"), "median"),
         (set_in("model", "fusion", "embed_norm", to="L2"), "L2"),
         (remove("model", "encoders", 0, "fingerprint"), "EncoderSpec has missing or unknown fields: fingerprint"),
@@ -156,12 +162,12 @@ def remove(*keys: Any) -> Callable[[dict[str, Any]], None]:
         (remove("scale", "std", "PQ"), "PQ"),
         (set_in("scale", "std", "PQ", to=0.0), "positive"),
         (set_in("scale", "mean", "PQ", to=float("nan")), "finite"),
-        (set_in("about", "price", to=1), "ModelInfo has missing or unknown fields: price"),
+        (set_in("about", "price", to=1), "ModelInfo has unknown fields: price; a later version of mmmos wrote it"),
         (set_in("about", "label_range", to=[5, 1]), "label_range is 5 to 1"),
         (set_in("about", "label_range", to=[1, float("nan")]), "label_range is 1 to nan"),
         (set_in("about", "label_range", to="1-5"), "about: "),
         (set_in("about", "trained_on", to=7), "about: "),
-        (set_in("format", to=2), "format 2; this version of mmmos reads format 1"),
+        (set_in("format", to=2), "format 2; this version of mmmos reads format 1; a later version of mmmos wrote it"),
         (set_in("format", to="1"), "format '1'"),
     ],
 )
@@ -274,7 +280,7 @@ def test_a_pickle_in_place_of_safetensors_is_refused_unread(single: Path, dump: 
         (set_in("members", 1, to="/"), "folders next to it"),
         (set_in("strategy", to="all"), "exactly the fields"),
         (set_in("format", to=0), "format 0"),
-        (set_in("about", "price", to=1), "ModelInfo has missing or unknown fields: price"),
+        (set_in("about", "price", to=1), "ModelInfo has unknown fields: price; a later version of mmmos wrote it"),
     ],
 )
 def test_an_ensemble_that_is_not_exactly_right_is_refused(

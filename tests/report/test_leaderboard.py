@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmmos.evaluation.leaderboard import Leaderboard, published, rank_results
+from mmmos.evaluation.leaderboard import Leaderboard, rank_results
+from mmmos.evaluation.published import published
 from mmmos.evaluation.track2 import Result, Truth, intervals
 from mmmos.metrics import LEVELS, METRICS, bootstrap, mse, srcc
 from mmmos.paper import ENTRIES

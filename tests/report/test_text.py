@@ -7,7 +7,8 @@ import math
 import pytest
 
 from mmmos.evaluation.agreement import Agreement, Comparison
-from mmmos.evaluation.leaderboard import Published, Rank
+from mmmos.evaluation.leaderboard import Rank
+from mmmos.evaluation.published import Published
 from mmmos.evaluation.track2 import Result
 from mmmos.report.text import (
     agreement_table,
@@ -86,11 +87,14 @@ def result(axis: str, level: str, **figures: float) -> Result:
 def test_standings_are_a_grid_of_ceilings_and_one_of_ranks():
     results = [result("PC", level, KTAU=math.nan) for level in ("utterance", "system")]
     rows = [Published("a|b", "PC", "utterance", {"MSE": 0.3}), Published("a|b", "PC", "system", {})]
-    grids = leaderboard_tables(results, rows, [Rank("PC", "utterance", "MSE", 2, 2)])
+    limits = {("PC", "utterance", "MSE"): (0.35, 0.45)}
+    grids = leaderboard_tables(results, rows, [Rank("PC", "utterance", "MSE", 2, 2)], limits)
     (title, own), (beside, others) = grids.items()
     four = ["0.400", "0.900", "0.450", "-"]
     assert [(name.strip(), [cell.strip() for cell in cells]) for name, cells in own] == [
         ("PC", four * 2),
+        ("95 %: from", ["0.350", *"-------"]),
+        ("to", ["0.450", *"-------"]),
         ("ceiling", ["0.200", "0.950", "0.900", "0.800"] * 2),
         ("reached", ["50.0%", "94.7%", "50.0%", "-"] * 2),
     ]

@@ -122,6 +122,37 @@ class TestInBrowser:
             page.locator("#status", has_text="2 of 2 scored").wait_for()
             assert [page.locator(part).bounding_box() for part in parts] == before
 
+    def test_short_clip_gets_a_curve_after_its_scores(self, page: Any, toy: GatedPredictor, tmp_path: Path):
+        """The curve is that of overlapping windows, drawn at their middles and to both ends of the clip."""
+        clip = tmp_path / "clip.wav"
+        clip.write_bytes(wav(14.0))
+        with served(create_app(toy, decoders=1)) as client:
+            scored(page, str(client.base_url), [clip])
+            page.locator("#scale", has_text="the 10 seconds around each moment").wait_for()
+            line = page.locator("path.score.PQ").get_attribute("d")
+            shown = page.locator(".gauge.PQ .value").text_content()
+        points = [[float(value) for value in point.split(",")] for point in line.removeprefix("M").split("L")]
+        windows = toy.segments(clip, hop=0.5)
+        low, high = toy.model.info.label_range
+        middles = [(item.start_time + item.end_time) / 2 for item in windows]
+        assert [x for x, _ in points] == pytest.approx([time / 14 * 1000 for time in (0, *middles, 14)], abs=0.06)
+        heights = [94 - 88 * (item.PQ - low) / (high - low) for item in (windows[0], *windows, windows[-1])]
+        assert [y for _, y in points] == pytest.approx(heights, abs=0.006)
+        assert float(shown.split()[0]) == pytest.approx(toy.score(clip).PQ, abs=0.006)
+
+    def test_clip_shows_how_far_it_is_scored(self, page: Any, toy: GatedPredictor, tmp_path: Path):
+        clip = tmp_path / "clip.wav"
+        clip.write_bytes(wav(40.0, 8_000))
+        with served(create_app(toy, decoders=1)) as client:
+            scored(page, str(client.base_url), [])
+            toy.gate.clear()
+            page.set_input_files("#files", clip)
+            page.locator(".waiting", has_text="Scored up to 0:00 of 0:40").wait_for()
+            assert page.get_by_role("progressbar", name="Scoring of clip.wav").is_visible()
+            toy.gate.set()
+            page.locator("#status", has_text="1 of 1 scored").wait_for()
+            assert page.locator(".waiting").count() == 0
+
     def test_click_on_the_wave_plays_from_there(self, page: Any, address: str):
         scored(page, address, PAIR[:1])
         wave = page.get_by_role("slider", name="Position in speech_clean.flac")

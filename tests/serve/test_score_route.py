@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +58,43 @@ def test_segments_have_a_row_per_window(client: TestClient, toy: GatedPredictor)
     for axis in AXES:
         mean = np.average([part[axis] for part in row["segments"]], weights=weights)
         assert row[axis] == pytest.approx(mean, abs=1e-5)
+
+
+def test_hop_gives_the_rows_of_overlapping_windows(client: TestClient, toy: GatedPredictor):
+    (row,) = client.post("/v1/score", params={"hop": 4.0}, content=wav(15.0), headers=WAV).json()["rows"]
+    expected = toy.segments(wav(15.0), hop=4.0)
+    assert [part["start_time"] for part in row["segments"]] == [0, 4, 8]
+    assert [[part[axis] for axis in AXES] for part in row["segments"]] == [
+        pytest.approx([scores[axis] for axis in AXES], abs=1e-5) for scores in expected
+    ]
+
+
+def test_progress_lines_end_with_the_rows(client: TestClient):
+    """The last line is the answer without progress; the lines before it never go back."""
+    files = [("file", ("a.wav", wav(23.0))), ("file", b"no audio")]
+    options = {"segments": True, "outline": True}
+    answer = client.post("/v1/score", params=options | {"progress": True}, files=files)
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    *lines, last = map(json.loads, answer.text.splitlines())
+    assert last == client.post("/v1/score", params=options, files=files).json()
+    seconds = [line["progress"][0]["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+    assert {line["progress"][0]["duration"] for line in lines} <= {None, 23.0}
+    assert {line["progress"][1]["duration"] for line in lines} == {None}
+
+
+@pytest.mark.slow
+def test_progress_reports_the_scored_windows(toy: GatedPredictor):
+    """Line by line: three windows wait at the gate, and are counted when it opens."""
+    with served(create_app(toy, decoders=1)) as client:
+        toy.gate.clear()
+        with client.stream("POST", "/v1/score", params={"progress": True}, content=wav(23.0), headers=WAV) as answer:
+            lines = (json.loads(line) for line in answer.iter_lines())
+            known = next(line for line in lines if line["progress"][0]["duration"])
+            assert known == {"progress": [{"seconds": 0, "duration": 23}]}
+            toy.gate.set()
+            *_, last = lines
+        assert last["rows"][0]["n_windows"] == 3
 
 
 def test_answers_match_their_schema(client: TestClient):
@@ -159,16 +198,19 @@ def test_request_past_the_deadline_is_answered(toy: GatedPredictor):
         toy.gate.clear()
         late = client.post("/v1/score", content=wav(), headers=WAV)
         assert (late.status_code, error_of(late)) == (504, "deadline")
+        late = client.post("/v1/score", params={"progress": True}, content=wav(), headers=WAV)
+        assert json.loads(late.text.splitlines()[-1])["error"]["code"] == "deadline"
         toy.gate.set()
         wait_for(lambda: app.state.queue.accepted == 0)
 
 
 @pytest.mark.slow
-def test_clip_of_a_client_that_left_is_given_up(toy: GatedPredictor):
+@pytest.mark.parametrize("progress", [False, True])
+def test_clip_of_a_client_that_left_is_given_up(toy: GatedPredictor, progress: bool):
     app = create_app(toy, decoders=1)
     with served(app) as client:
         toy.gate.clear()
-        thread = threading.Thread(target=_give_up, args=(client, wav(60.0)))
+        thread = threading.Thread(target=_give_up, args=(client, wav(60.0), progress))
         thread.start()
         thread.join()
         toy.gate.set()
@@ -178,9 +220,14 @@ def test_clip_of_a_client_that_left_is_given_up(toy: GatedPredictor):
         assert client.post("/v1/score", content=wav(), headers=WAV).json()["rows"][0]["status"] == "ok"
 
 
-def _give_up(client, body: bytes) -> None:
-    with pytest.raises(Exception, match="timed out"):
-        client.post("/v1/score", content=body, headers=WAV, timeout=1.0)
+def _give_up(client: Any, body: bytes, progress: bool) -> None:
+    options = {"params": {"progress": progress}, "content": body, "headers": WAV}
+    if progress:
+        with client.stream("POST", "/v1/score", **options) as answer:
+            next(answer.iter_lines())
+    else:
+        with pytest.raises(Exception, match="timed out"):
+            client.post("/v1/score", **options, timeout=1.0)
 
 
 @pytest.mark.slow

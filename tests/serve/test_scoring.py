@@ -14,9 +14,10 @@ from mmmos.errors import UsageError
 from mmmos.inference.predictor import Predictor
 from mmmos.inference.stream import ClipStream
 from mmmos.progress import NO_PROGRESS, Progress
+from mmmos.serve.jobs import Job
 from mmmos.serve.limits import Limits
 from mmmos.serve.metrics import Metrics
-from mmmos.serve.scoring import Job, ScoringQueue
+from mmmos.serve.scoring import ScoringQueue
 from tests.serve.conftest import WAIT, GatedPredictor, wait_for, wav
 
 

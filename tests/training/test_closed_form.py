@@ -187,7 +187,7 @@ def test_fitted_line_holds_for_a_prior_with_a_severity() -> None:
 @pytest.mark.slow
 def test_on_the_encoders_of_lite_its_scores_are_the_prior(tmp_path: Path) -> None:
     """Labels that are lite's own scores on another scale come back, from a dozen clips."""
-    rows = make_rows(tmp_path, 24, seconds=1.0)
+    rows = make_rows(tmp_path, 18, seconds=0.5)
     with from_pretrained("lite", device="cpu") as lite:
         own = [scores.PQ for scores in lite.score([row.clip.path for row in rows])]
     rows = [replace(row, labels=(NAN, NAN, NAN, 1 + 0.4 * score)) for row, score in zip(rows, own, strict=True)]
@@ -197,8 +197,8 @@ def test_on_the_encoders_of_lite_its_scores_are_the_prior(tmp_path: Path) -> Non
     assert model.info.training["chosen"]["PQ"]["prior_weight"] == 1.0
     assert result.dev_srcc["PQ"] == 1.0
     with from_pretrained(tmp_path / "m", device="cpu") as scorer:
-        scores = scorer.score([row.clip.path for row in rows])
-    np.testing.assert_allclose([item.PQ for item in scores], [row.labels[3] for row in rows], atol=2e-3)
+        scores = scorer.score([row.clip.path for row in rows[12:]])
+    np.testing.assert_allclose([item.PQ for item in scores], [row.labels[3] for row in rows[12:]], atol=2e-3)
     assert all(item.PQ_std > 0 and item.domain for item in scores)
 
 

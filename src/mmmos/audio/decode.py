@@ -29,6 +29,7 @@ from mmmos.audio.libsndfile import SoundFile, blocks_of, check_memory, go_to
 from mmmos.audio.source import AudioInfo, Source
 from mmmos.errors import AudioError
 from mmmos.io.remote import COPIES, is_url
+from mmmos.io.shards import MEMBERS, split_member
 
 BLOCK_SECONDS = 0.25
 """Length of a block; if a decoder fails, the block that it was decoding is lost."""
@@ -48,9 +49,13 @@ def probe(path: str | Path, stream: int = 0) -> AudioInfo:
 def open_audio(path: str | Path, stream: int = 0) -> Iterator[Source]:
     """Open a file with the first decoder that recognises it; FFmpeg opens streams other than the first.
 
-    A file at a URL is fetched first. Raises `AudioError`: "not_found", "not_readable", "fetch_failed",
-    "empty_file", "no_samples", "unsupported_format".
+    A file at a URL is fetched first, a member of a tar archive is copied. Raises `AudioError`: "not_found",
+    "not_readable", "fetch_failed", "empty_file", "no_samples", "unsupported_format", "decode_failed".
     """
+    if member := split_member(str(path)):
+        with MEMBERS.copy(*member) as copy, open_audio(copy, stream) as source:
+            yield source
+        return
     if is_url(str(path)):
         with COPIES.fetch(str(path)) as copy, open_audio(copy, stream) as source:
             yield source

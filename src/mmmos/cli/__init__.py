@@ -14,8 +14,10 @@ import typer
 
 from mmmos.cli.about import doctor, licenses
 from mmmos.cli.bulk import merge, verify
+from mmmos.cli.compare import compare
 from mmmos.cli.console import log_to_stderr, stderr
 from mmmos.cli.data import data
+from mmmos.cli.ensemble import ensemble
 from mmmos.cli.evaluate import evaluate
 from mmmos.cli.experiment import experiment
 from mmmos.cli.extract import extract
@@ -37,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(score, serve, train, experiment, extract, evaluate, leaderboard, report),
+    *(score, serve, train, experiment, ensemble, extract, evaluate, compare, leaderboard, report),
     *(verify, merge, doctor, licenses),
 ):
     app.command()(command)

@@ -34,7 +34,7 @@ def leaderboard(
         bool, typer.Option("--partial", help="Evaluate the clips with a score, if some have none.")
     ] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here: .json, .md or .csv.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with intervals of the figures: .html.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with every row: .html.")] = None,
     name: Annotated[str, typer.Option(help="Name of the model on the page.")] = "this model",
     overwrite: OverwriteOption = False,
     strict: StrictOption = False,
@@ -55,14 +55,14 @@ def leaderboard(
     if html:
         check_page(html)
         check_output(html, [predictions, labels or find_label_file("track2_test"), others, output], overwrite)
-    found = rank_file(predictions, labels, others, partial=partial, strict=strict, with_intervals=html is not None)
+    found = rank_file(predictions, labels, others, partial=partial, strict=strict)
     if html:
         write_leaderboard(html, found, name)
-    tables = leaderboard_tables(found.results, found.published, found.ranks)
+    tables = leaderboard_tables(found.results, found.published, found.ranks, found.intervals)
     if output and output.suffix == ".md":
         write_text(output, "\n\n".join([*(table_markdown(*item) for item in tables.items()), *found.remarks]) + "\n")
     elif output and output.suffix == ".csv":
-        write_text(output, to_csv(found.results))
+        write_text(output, to_csv(found.results, found.intervals))
     else:
         report = {"predictions": str(predictions), "clips": found.clips, "missing": found.missing}
         text = "\n\n".join(table_text(*item) for item in tables.items())

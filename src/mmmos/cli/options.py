@@ -14,6 +14,7 @@ import typer
 
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
+from mmmos.io.atomic import check_parent
 
 if TYPE_CHECKING:
     from mmmos.inference.predictor import Predictor
@@ -74,8 +75,7 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = (), ove
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+    check_parent(path)
     if not path.is_file():
         return
     for name in _files_of(inputs):

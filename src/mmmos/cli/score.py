@@ -51,7 +51,9 @@ logger = logging.getLogger(__name__)
 def score(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Files, folders, patterns, lists (.jsonl, .json, .csv, .tsv, .scp, .txt), or - for stdin."),
+        typer.Argument(
+            help="Files, folders, patterns, lists (.jsonl, .json, .csv, .tsv, .scp, .txt), .tar, or - for stdin."
+        ),
     ],
     output: Annotated[
         str | None,

@@ -36,7 +36,7 @@ def serve(
     ] = None,
     model: ModelOption = "lite",
     queue: Annotated[int, typer.Option(min=1, help="Most clips that wait or are scored; more are refused.")] = 64,
-    deadline: Annotated[float, typer.Option(min=0.1, help="Longest time for a request, s.")] = 600.0,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Longest time for a request, s.")] = 3600.0,
     max_megabytes: Annotated[float, typer.Option(min=0.001, help="Largest request, MB.")] = 1000.0,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest clip, s.")] = 7200.0,
     decoders: Annotated[int, typer.Option(min=1, help="Number of clips decoded at a time.")] = 4,

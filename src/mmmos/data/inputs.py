@@ -14,9 +14,11 @@ from pathlib import PurePath
 
 from mmmos.audio.clip import Clip
 from mmmos.data.manifest import stream_clips
+from mmmos.data.shards import shard_clips
 from mmmos.errors import ManifestError, UsageError
 from mmmos.io.lists import AUDIO_SUFFIXES, OnBadRow, is_json, list_kind, refuse
 from mmmos.io.remote import filesystem, glob_urls, is_url, list_files
+from mmmos.io.shards import is_shard
 from mmmos.wording import agree, counted
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ def expand(
     """The clips that the words on a command line name, in order; the files of a folder come sorted by name.
 
     - a file with the suffix of a list (`lists.SUFFIXES`): its rows
+    - a tar archive (`.tar`, as the shards of WebDataset): the audio files in it
     - a folder: every audio file below it, also through links; hidden files and `__MACOSX` are left out
     - `-`: standard input, which has one path per line, JSONL, a JSON array, or the bytes of one audio file
     - a pipe of this process, such as `<(command)`: the bytes of one audio file
@@ -55,6 +58,8 @@ def _expand(words: Iterable[str], data_root: str | None, on_bad_row: OnBadRow) -
             yield from _standard_input(data_root, on_bad_row)
         elif os.path.isdir(word):
             yield from _files(_walk(word))
+        elif is_shard(word) and (os.path.isfile(word) or (is_url(word) and not glob.has_magic(word))):
+            yield from shard_clips(word, on_bad_row)
         elif list_kind(word):
             yield from stream_clips(word, data_root, on_bad_row)
         elif is_url(word):

@@ -4,6 +4,7 @@
 |---|---|---|
 | Audiobox JSONL | `.jsonl` | `{"path", "start_time", "end_time"}` |
 | NeMo JSONL | `.jsonl`, `.json` | `{"audio_filepath", "offset", "duration"}` |
+| Lhotse cuts and recordings | `.jsonl` | `{"id", "start", "duration", "recording": {"sources": ...}}`, or a recording |
 | AES JSONL | `.jsonl` | `{"data_path", "Production_Quality": [ten ratings], ...}` |
 | JSON array | `.json`, `.jsonl` | an item: such an object, or a path as a string |
 | Kaldi | `.scp` | `id path` |
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 
 from mmmos.audio.clip import Clip
 from mmmos.data.columns import ID_COLUMNS, PATH_COLUMNS
+from mmmos.data.lhotse import plain_row
 from mmmos.data.ratings import Ratings
 from mmmos.errors import ManifestError
 from mmmos.io.delimited import described, to_float
@@ -129,6 +131,11 @@ def read_clip(
     row: Mapping[str, Any], manifest: str | Path, line: int, data_root: str | Path | None, folder: str | Path = ""
 ) -> Clip:
     """The clip of a row, its path resolved. Raises `ManifestError`."""
+    try:
+        row = plain_row(row)
+    except (ValueError, LookupError, TypeError) as error:
+        reason = str(error) if type(error) is ValueError else "not a cut or recording as Lhotse writes them"
+        raise ManifestError(f"{manifest}, line {line}: {reason}") from error
     given = next((row[name] for name in PATH_COLUMNS if row.get(name)), None)
     if not isinstance(given, str):
         raise ManifestError(f"{manifest}, line {line} has no path, as {described(list(row), PATH_COLUMNS)}")

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from pathlib import PurePath
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from mmmos.evaluation.pairing import files_of, pair_clips
+from mmmos.metrics.differences import (
+    bootstrap_means,
+    clips_needed,
+    group_means,
+    holm,
+    mean_intervals,
+    paired_p,
+    superiority_of_pairs,
+    superiority_of_samples,
+)
 from mmmos.scores import SHOWN, Scores
 
-RESAMPLES = 2000
-"""Bootstrap resamples of an interval."""
+ALL = "all"
+"""The part of the clips that is not a domain."""
 
-_BLOCK = 1 << 20  # random numbers at a time
-
-Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
-"""Row numbers in the first and in the second system, of equal length."""
+_Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SystemDifference:
-    """Two systems on one axis."""
+    """Two systems on one axis, over all clips or over those of one domain.
+
+    A clip is a file, or all files of a group: rows of one clip (segments) are averaged first.
+    """
 
     first: str
     second: str
@@ -33,12 +43,36 @@ class SystemDifference:
     paired: bool  # whether the same clips are compared
     n: int  # pairs, or scored clips of the first system
     n_second: int  # pairs, or scored clips of the second system
+    first_mean: float  # points
+    second_mean: float
     difference: float  # mean of first - second, points
-    low: float  # 95 % bootstrap interval
+    low: float  # 95 % bootstrap interval; NaN for a single clip
     high: float
+    deviation: float  # standard deviation of the pairs' differences, or that within the systems; NaN for a single clip
     superiority: float  # probability that the first is better on a clip; a tie counts as half
     p: float  # two-sided: Wilcoxon's signed-rank test of pairs, else Mann and Whitney's test
-    p_holm: float  # corrected for the number of tests
+    p_holm: float = math.nan  # corrected for the number of tests
+    part: str = ALL  # or a domain
+
+    @property
+    def effect(self) -> float:
+        """The difference in standard deviations, Cohen's d; NaN where all differences are equal."""
+        return self.difference / self.deviation if self.deviation > 0 else math.nan
+
+    def clips_for(self, points: float) -> int | None:
+        """The number of pairs, or of clips of each system, with which a difference of so many points is found.
+
+        It is for a t test at the 5 % level that finds it in 80 % of experiments; None if it cannot be estimated.
+        """
+        return clips_needed(points / self.deviation, paired=self.paired) if self.deviation > 0 else None
+
+    def to_json(self, detect: float) -> dict[str, Any]:
+        """The fields, the effect and the clips needed for `detect` points; None for an undefined value."""
+        values = asdict(self) | {"effect": self.effect, "detect": detect, "clips_for_detect": self.clips_for(detect)}
+        return {
+            name: (round(value, 8) if math.isfinite(value) else None) if isinstance(value, float) else value
+            for name, value in values.items()
+        }
 
 
 def compare_systems(
@@ -46,190 +80,92 @@ def compare_systems(
     axes: Sequence[str] = SHOWN,
     pairs: Iterable[tuple[str, str]] | None = None,
     seed: int = 0,
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    by_domain: bool = False,
 ) -> list[SystemDifference]:
     """Every two systems, or the named `pairs`, on every axis that both have scores on.
 
-    The p values are corrected over all of these tests.
-
-    Clips are paired as by `pair_clips`; systems without common clips are compared as independent samples.
+    Clips are paired as by `pair_clips`; systems without common clips are compared as independent samples. `groups`
+    names the clip of each row of each system, by default its file. With `by_domain` each domain with two rows follows,
+    if there are several domains; a pair has the domain of its first clip. The p values are corrected over all tests of
+    all clips; those of domains, which look at the same clips again, over all tests of domains.
     """
     found: list[SystemDifference] = []
     for first, second in combinations(systems, 2) if pairs is None else pairs:
-        ours, theirs = systems[first], systems[second]
-        same = pair_clips(ours, theirs)
-        a, b = (np.array([[scores[axis] for axis in axes] for scores in rows]) for rows in (ours, theirs))
-        estimate = _independent(a, b, seed) if same is None else _paired(a[same[0]], b[same[1]], seed)
-        for axis, values in zip(axes, estimate, strict=True):
-            if values is not None:
-                found.append(SystemDifference(first, second, axis, same is not None, *values, math.nan))
-    corrected = holm([item.p for item in found])
-    return [SystemDifference(**{**vars(item), "p_holm": float(p)}) for item, p in zip(found, corrected, strict=True)]
+        names = [files_of(systems[name]) if groups is None else groups[name] for name in (first, second)]
+        for part, a, b, paired in _parts(systems[first], systems[second], names, axes, by_domain):
+            estimate = _paired(a, seed) if paired else _independent(a, b, seed)
+            for axis, values in zip(axes, estimate, strict=True):
+                if values is not None:
+                    found.append(SystemDifference(first, second, axis, paired, *values, part=part))
+    corrected = np.empty(len(found))
+    whole = np.array([item.part == ALL for item in found], dtype=bool)
+    for family in (whole, ~whole):
+        corrected[family] = holm(np.array([item.p for item in found])[family])
+    return [replace(item, p_holm=float(p)) for item, p in zip(found, corrected, strict=True)]
 
 
-_Estimate = tuple[int, int, float, float, float, float, float]
+def _parts(
+    ours: Sequence[Scores],
+    theirs: Sequence[Scores],
+    names: Sequence[Sequence[str]],
+    axes: Sequence[str],
+    by_domain: bool,
+) -> Iterator[tuple[str, _Array, _Array, bool]]:
+    """The scores of all clips, then of each domain: [N, A] of each system, or [N, 2 A] and nothing for pairs."""
+    a, b = (np.array([[scores[axis] for axis in axes] for scores in rows]) for rows in (ours, theirs))
+    domains = [np.array([scores.domain or "" for scores in rows]) for rows in (ours, theirs)]
+    clips = [np.asarray(own) for own in names]
+    same = pair_clips(ours, theirs)
+    if same is not None:
+        a, clips, domains = np.hstack([a[same[0]], b[same[1]]]), [clips[0][same[0]]], [domains[0][same[0]]]
+    known = sorted({name for own in domains for name in own} - {""}) if by_domain else []
+    parts = [part for part in known if len(known) > 1 and all((own == part).sum() > 1 for own in domains)]
+    for part in (ALL, *parts):
+        rows = [own == part if part != ALL else np.full(len(own), True) for own in domains]
+        if same is not None:
+            yield part, group_means(a[rows[0]], clips[0][rows[0]]), np.empty((0, len(axes))), True
+        else:
+            both = (group_means(v[r], c[r]) for v, r, c in zip((a, b), rows, clips, strict=True))
+            yield part, *both, False
+
+
+_Estimate = tuple[int, int, float, float, float, float, float, float, float, float]
 """The fields of `SystemDifference` from `n` to `p`."""
 
 
-def _paired(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> list[_Estimate | None]:
+def _paired(both: _Array, seed: int) -> list[_Estimate | None]:
+    """An estimate for each axis of pairs [N, 2 A]."""
+    a, b = np.hsplit(both, 2)
     differences = a - b
-    intervals = _intervals(bootstrap_means(differences, seed=seed))
+    intervals = mean_intervals(bootstrap_means(differences, seed=seed))
     found: list[_Estimate | None] = []
-    for column, (low, high) in zip(differences.T, intervals, strict=True):
-        known = column[np.isfinite(column)]
-        n = len(known)
-        p = paired_p(known)
-        found.append((n, n, float(known.mean()), low, high, superiority_of_pairs(known), p) if n else None)
+    for ours, theirs, interval in zip(a.T, b.T, intervals, strict=True):
+        known = np.isfinite(ours - theirs)
+        x, y = ours[known], theirs[known]
+        n, d = len(x), x - y
+        if not n:
+            found.append(None)
+            continue
+        means = float(x.mean()), float(y.mean()), float(d.mean())
+        deviation, limits = (float(d.std(ddof=1)), interval) if n > 1 else (math.nan, (math.nan, math.nan))
+        found.append((n, n, *means, *limits, deviation, superiority_of_pairs(d), paired_p(d)))
     return found
 
 
-def _independent(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> list[_Estimate | None]:
-    intervals = _intervals(bootstrap_means(a, seed=seed) - bootstrap_means(b, seed=seed + 1))
+def _independent(a: _Array, b: _Array, seed: int) -> list[_Estimate | None]:
+    """An estimate for each axis of two systems, [N, A] and [M, A]."""
+    intervals = mean_intervals(bootstrap_means(a, seed=seed) - bootstrap_means(b, seed=seed + 1))
     found: list[_Estimate | None] = []
-    for ours, theirs, (low, high) in zip(a.T, b.T, intervals, strict=True):
+    for ours, theirs, interval in zip(a.T, b.T, intervals, strict=True):
         x, y = ours[np.isfinite(ours)], theirs[np.isfinite(theirs)]
         if not len(x) or not len(y):
             found.append(None)
             continue
-        superiority, p = superiority_of_samples(x, y)
-        found.append((len(x), len(y), float(x.mean() - y.mean()), low, high, superiority, p))
+        means = float(x.mean()), float(y.mean()), float(x.mean() - y.mean())
+        deviation, limits = math.nan, (math.nan, math.nan)
+        if min(len(x), len(y)) > 1:
+            deviation, limits = math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2), interval
+        found.append((len(x), len(y), *means, *limits, deviation, *superiority_of_samples(x, y)))
     return found
-
-
-def pair_clips(first: Sequence[Scores], second: Sequence[Scores]) -> Pairs | None:
-    """The rows of the same clips in two systems; None if there are too few to compare pairs.
-
-    A clip has the same id in both systems, or else the same path below the folder that all clips of its system are in,
-    or else the same file name without suffix; and the same segment. The first of these rules that pairs at least half
-    of the smaller system is used. Ids that occur twice are not paired.
-    """
-    for key in (_by_id, _by_path, _by_name):
-        ours, theirs = (_unique(key(rows)) for rows in (first, second))
-        common = [name for name in ours if name in theirs]
-        if common and 2 * len(common) >= min(len(first), len(second)):
-            return np.array([ours[name] for name in common]), np.array([theirs[name] for name in common])
-    return None
-
-
-def _unique(keys: Sequence[Hashable]) -> dict[Hashable, int]:
-    counts = Counter(keys)
-    return {key: row for row, key in enumerate(keys) if counts[key] == 1}
-
-
-def _segment(scores: Scores) -> float:
-    return round(scores.start_time, 3) if math.isfinite(scores.start_time) else 0.0
-
-
-def _by_id(rows: Sequence[Scores]) -> list[Hashable]:
-    return [(scores.id, _segment(scores)) for scores in rows]
-
-
-def _by_path(rows: Sequence[Scores]) -> list[Hashable]:
-    paths = [PurePath(scores.path or scores.id).parts for scores in rows]
-    shared = 0
-    while len({path[: shared + 1] for path in paths}) == 1 and all(len(path) > shared + 1 for path in paths):
-        shared += 1
-    return [(path[shared:], _segment(scores)) for path, scores in zip(paths, rows, strict=True)]
-
-
-def _by_name(rows: Sequence[Scores]) -> list[Hashable]:
-    return [(PurePath(scores.path or scores.id).stem, _segment(scores)) for scores in rows]
-
-
-def bootstrap_means(
-    values: ArrayLike, groups: ArrayLike | None = None, samples: int = RESAMPLES, seed: int = 0
-) -> NDArray[np.float64]:
-    """Means of bootstrap resamples of the rows, each over the values that are not NaN.
-
-    With `groups`, whole groups of rows are drawn: clips of one song or one talker are not independent.
-
-    Shape:
-        - values: [N, K]; groups: [N]
-        - returns: [samples, K], NaN if a resample has no value
-    """
-    rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    known = np.isfinite(rows)
-    parts = np.hstack([np.where(known, rows, 0.0), known])  # sums and counts of each unit
-    if groups is not None:
-        _, unit = np.unique(np.asarray(groups), return_inverse=True)
-        summed = np.zeros((unit.max(initial=-1) + 1, parts.shape[1]))
-        np.add.at(summed, unit, parts)
-        parts = summed
-    n, columns = len(parts), rows.shape[1]
-    if not n:
-        return np.full((samples, columns), np.nan)
-    rng = np.random.default_rng(seed)
-    step = max(1, _BLOCK // n)
-    found = []
-    for begin in range(0, samples, step):
-        size = min(step, samples - begin)
-        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        found.append(times @ parts)
-    totals = np.concatenate(found)
-    with np.errstate(invalid="ignore"):
-        means: NDArray[np.float64] = totals[:, :columns] / totals[:, columns:]
-    return means
-
-
-def _intervals(means: NDArray[np.float64], level: float = 0.95) -> list[tuple[float, float]]:
-    """The central interval of each column."""
-
-    def interval(column: NDArray[np.float64]) -> tuple[float, float]:
-        known = column[np.isfinite(column)]
-        if not len(known):
-            return math.nan, math.nan
-        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
-
-    return [interval(column) for column in means.T]
-
-
-def superiority_of_pairs(differences: ArrayLike) -> float:
-    """The fraction of pairs in which the first is better; a tie counts as half. NaN without pairs.
-
-    >>> superiority_of_pairs([0.5, 0.1, 0.0, -0.2])
-    0.625
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    return float(np.mean((np.sign(values) + 1) / 2)) if len(values) else math.nan
-
-
-def superiority_of_samples(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """The probability that a clip of the first sample is better than one of the second, and its two-sided p value.
-
-    The first is Mann and Whitney's U divided by the number of pairs of clips (Vargha and Delaney's A).
-    """
-    from scipy.stats import mannwhitneyu
-
-    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    found = mannwhitneyu(x, y, alternative="two-sided")
-    return float(found.statistic) / (len(x) * len(y)), _p(float(found.pvalue))
-
-
-def paired_p(differences: ArrayLike) -> float:
-    """The two-sided p value of Wilcoxon's signed-rank test; ties are left out. NaN without pairs."""
-    from scipy.stats import wilcoxon
-
-    values = np.asarray(differences, dtype=np.float64)
-    if not len(values):
-        return math.nan
-    values = values[values != 0]
-    return _p(float(wilcoxon(values).pvalue)) if len(values) else 1.0
-
-
-def _p(value: float) -> float:
-    return 1.0 if math.isnan(value) else value  # of samples that are all equal
-
-
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """P values corrected for their number by Holm's step-down procedure (1979), in the order given; NaN stays NaN.
-
-    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)[: int(np.isfinite(p).sum())]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    corrected = np.full(p.shape, np.nan)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-    return corrected

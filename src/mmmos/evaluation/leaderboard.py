@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mmmos.data.manifest import preview
-from mmmos.errors import ManifestError, UsageError
-from mmmos.evaluation.agreement import EVALUATED_AXES, MEAN_OF_AXES
+from mmmos.errors import UsageError
 from mmmos.evaluation.predictions import read_predictions
+from mmmos.evaluation.published import Published, published
 from mmmos.evaluation.rating_scales import scores_scale
 from mmmos.evaluation.track2 import (
     Interval,
@@ -27,10 +27,7 @@ from mmmos.evaluation.track2 import (
     test_id,
 )
 from mmmos.io.bad_rows import BadRows, naming
-from mmmos.io.delimited import to_float
-from mmmos.io.lists import read_rows
-from mmmos.metrics import ALL_METRICS, LEVELS, METRICS, distance_from_best
-from mmmos.paper import COLUMNS, ENTRIES, printed_figures
+from mmmos.metrics import ALL_METRICS, METRICS, distance_from_best
 from mmmos.scores import LABEL_RANGE, Scores, scale_name
 from mmmos.wording import agree, counted
 
@@ -41,14 +38,8 @@ ABOVE_CEILING = 1.01
 """The largest plausible fraction of the ceiling's LCC: a model that knows only true scores stays below it."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """A row of the published table, on one axis at one level."""
-
-    team: str
-    axis: str
-    level: str
-    figures: Mapping[str, float]  # by metric: all four in Table I; a user's row may have fewer
+Intervals = Mapping[tuple[str, str, str], Interval]
+"""95 % intervals by axis, level and metric."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +64,11 @@ class Leaderboard:
     missing: tuple[str, ...]  # ids of the others
     remarks: tuple[str, ...]  # sentences for the user
     lists: Mapping[str, Any] = field(default_factory=dict)  # rows that files leave out
-    intervals: Mapping[tuple[str, str, str], Interval] = field(default_factory=dict)  # by axis, level, metric
+    intervals: Intervals = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All fields except the clips; None for an undefined metric."""
-        return to_json(self.results, self.published, self.ranks) | {"notes": list(self.remarks)}
+        return to_json(self.results, self.published, self.ranks, self.intervals) | {"notes": list(self.remarks)}
 
 
 def rank_file(
@@ -87,12 +78,11 @@ def rank_file(
     *,
     partial: bool = False,
     strict: bool = False,
-    with_intervals: bool = False,
 ) -> Leaderboard:
     """Evaluate and rank a file of scores of the test set.
 
     `labels` is the raters' file, by default the published one. A bad row is left out, logged and counted, or refused if
-    `strict`. `with_intervals` adds intervals of the model's figures. Raises the errors of `make_leaderboard`.
+    `strict`. Raises the errors of `make_leaderboard`.
     """
     bad_labels = BadRows(labels or "the raters' file", strict)
     truth = read_truth(labels, bad_labels)
@@ -103,8 +93,7 @@ def rank_file(
         found = make_leaderboard(
             truth, given, str(predictions), others, partial=partial, bad_rows=None if strict else len(bad.reasons)
         )
-    own = intervals(truth, align(truth, given)[0]) if with_intervals else {}
-    return replace(found, lists=lists, intervals=own)
+    return replace(found, lists=lists, intervals=intervals(truth, align(truth, given)[0]))
 
 
 def make_leaderboard(
@@ -145,25 +134,6 @@ def make_leaderboard(
     return Leaderboard(tuple(results), tuple(rows), tuple(ranks), clips, tuple(missing), tuple(remarks))
 
 
-def published(others: Path | None = None) -> list[Published]:
-    """The rows of Table I of the MMMOS paper, which has PC only, and a user's rows.
-
-    `others` is CSV with team, axis, level and any of the metrics. Raises `ManifestError` for a
-    value that differs from a published one.
-    """
-    found = {
-        (_team(row), "PC", level): printed_figures("I", row, name, level)
-        for row in ENTRIES
-        for name, level in COLUMNS["I"]
-    }
-    for line, key, figures in _read_others(others) if others else ():
-        there = found.setdefault(key, {})
-        for name, value in figures.items():
-            if there.setdefault(name, value) != value:
-                raise ManifestError(f"{others}, line {line}: {name} of {key[0]} is {there[name]} already, not {value}")
-    return [Published(*key, figures) for key, figures in found.items()]
-
-
 def rank_results(results: Sequence[Result], rows: Sequence[Published]) -> list[Rank]:
     """The rank of every metric on the axes and levels of the published rows."""
     ranks = []
@@ -180,13 +150,22 @@ def rank_results(results: Sequence[Result], rows: Sequence[Published]) -> list[R
     return ranks
 
 
-def to_json(results: Sequence[Result], rows: Sequence[Published], ranks: Sequence[Rank]) -> dict[str, Any]:
-    """Results, published rows and ranks; None for an undefined metric."""
+def interval_of(found: Intervals, result: Result, metric: str) -> Interval:
+    """The interval of a figure; NaN, NaN without one."""
+    return found.get((result.axis, result.level, metric), (math.nan, math.nan))
+
+
+def to_json(
+    results: Sequence[Result], rows: Sequence[Published], ranks: Sequence[Rank], found: Intervals
+) -> dict[str, Any]:
+    """Results with their intervals, published rows and ranks; None for an undefined value."""
     return {
         "results": [
             {
                 **{"axis": item.axis, "level": item.level, "n": item.n},
                 **_finite(item.figures),
+                "low": _finite({name: interval_of(found, item, name)[0] for name in METRICS}),
+                "high": _finite({name: interval_of(found, item, name)[1] for name in METRICS}),
                 "ceiling": _finite(item.ceiling),
                 "reached": _finite({name: item.fraction_of_ceiling(name) for name in METRICS}),
             }
@@ -197,12 +176,14 @@ def to_json(results: Sequence[Result], rows: Sequence[Published], ranks: Sequenc
     }
 
 
-def to_csv(results: Sequence[Result]) -> str:
+def to_csv(results: Sequence[Result], found: Intervals) -> str:
     """The model's metrics as CSV, one line for each axis and level."""
-    names = [*ALL_METRICS, *(f"ceiling_{name}" for name in METRICS), *(f"reached_{name}" for name in METRICS)]
+    kinds = ("ceiling", "reached", "low", "high")
+    names = [*ALL_METRICS, *(f"{kind}_{name}" for kind in kinds for name in METRICS)]
     lines = [["axis", "level", "n", *names]]
     for item in results:
         values = [*item.figures.values(), *item.ceiling.values(), *(item.fraction_of_ceiling(name) for name in METRICS)]
+        values += [interval_of(found, item, name)[end] for end in (0, 1) for name in METRICS]
         cells = [f"{value:.6f}" if math.isfinite(value) else "" for value in values]
         lines.append([item.axis, item.level, str(item.n), *cells])
     return "".join(",".join(line) + "\n" for line in lines)
@@ -210,35 +191,3 @@ def to_csv(results: Sequence[Result]) -> str:
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: round(value, 6) if math.isfinite(value) else None for name, value in figures.items()}
-
-
-def _team(row: str) -> str:
-    return "MMMOS" if row == "Ours" else row
-
-
-def _read_others(path: Path) -> list[tuple[int, tuple[str, str, str], dict[str, float]]]:
-    found = []
-    needed = ("team", "axis", "level")
-    for line, row in read_rows(path, needed, known=METRICS):
-        where = f"{path}, line {line}"
-        if not row.keys() >= {*needed}:
-            there = ", ".join(row)
-            raise ManifestError(
-                f"{path}, line 1: the columns are {there}; expected are team, axis, level, any of {', '.join(METRICS)}"
-            )
-        axis, level = row["axis"].strip(), row["level"].strip()
-        if axis not in (*EVALUATED_AXES, MEAN_OF_AXES) or level not in LEVELS:
-            raise ManifestError(f"{where}: no axis and level is called {axis!r} and {level!r}")
-        figures = {name: _figure(row[name], name, where) for name in METRICS if (row.get(name) or "").strip()}
-        found.append((line, (_team(row["team"].strip()), axis, level), figures))
-    return found
-
-
-def _figure(text: Any, name: str, where: str) -> float:
-    try:
-        value = to_float(text)
-    except ValueError:
-        value = math.nan
-    if not (0 <= value < math.inf if name == "MSE" else -1 <= value <= 1):
-        raise ManifestError(f"{where}: {name} cannot be {text!r}")
-    return value

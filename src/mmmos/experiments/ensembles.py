@@ -19,11 +19,10 @@ from mmmos.errors import UsageError
 from mmmos.experiments.config import Ensembles, Experiment
 from mmmos.experiments.plan import Plan
 from mmmos.experiments.results import Result, results_of
-from mmmos.experiments.single_run import Array, Run, card, read_predictions
-from mmmos.inference.selfcheck import check_scores
-from mmmos.model.folder import load_folder, save_ensemble
-from mmmos.model.info import ModelInfo
-from mmmos.model.system import ScoringModel, combine
+from mmmos.experiments.single_run import Array, Run, read_predictions
+from mmmos.model.folder import load_folder
+from mmmos.model.system import combine
+from mmmos.training.ensembles import join_models, save_joined
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +94,7 @@ def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float6
     used = [i for i, row in enumerate(weights) if row.any()]
     loaded = [load_folder(runs[i].folder.name, runs[i].folder) for i in used]
     try:
-        info = ModelInfo.of_ensemble([model.info for model in loaded], {"members": [model.name for model in loaded]})
+        model = join_models(folder.name, loaded, weights[used])
+        save_joined(folder, replace(model, loaded=plan.extractors[0].encoders), "An ensemble of an experiment")
     except UsageError as error:
         logger.warning("%s is not saved: %s", folder.name, error)
-        return
-    members = [model.members[0] for model in loaded]
-    model = ScoringModel(folder.name, tuple(members), weights[used], info, "", plan.extractors[0].encoders)
-    checked = replace(info, check=check_scores(model))
-    save_ensemble(folder, members, weights[used], checked, card(folder.name, "An ensemble of an experiment", info))

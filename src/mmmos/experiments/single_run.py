@@ -26,6 +26,7 @@ from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.training.checkpoint import best_epoch, drop_checkpoint
 from mmmos.training.config import TrainConfig
 from mmmos.training.dataset import TrainingSet
+from mmmos.training.ensembles import card
 from mmmos.training.loop import fit, predict
 from mmmos.training.settings import Settings
 from mmmos.training.summary import rated_axes
@@ -106,10 +107,3 @@ def results_of_run(run: Run, tables: Mapping[str, TrainingSet]) -> Iterator[Resu
     for name, scores in read_predictions(run).items():
         for table, row in run.shown_in:
             yield from results_of(scores, tables[run.reports[name]].rows, name, table, row, run.seed)
-
-
-def card(name: str, what: str, info: ModelInfo) -> str:
-    """The model's README.md."""
-    unrated = [axis for axis in AXES if axis not in info.rated]
-    missing = f" {', '.join(unrated)}: not rated in training, so without a score." if unrated else ""
-    return f"# {name}\n\n{what}: {', '.join(info.rated)} on the scale {info.scale}.{missing} Not calibrated.\n"

@@ -88,7 +88,7 @@ class DifferentiableScorer(nn.Module):
             raise SampleRateError(f"waves are at {MIN_RATE} to {MAX_RATE} Hz, not at {rate} Hz: resample them first")
         with running(self.device):
             waves = _batch(waves).to(self.device)
-            sizes = _sizes(waves, lengths)
+            sizes = batch_sizes(len(waves), waves.shape[1], lengths)
             self._check_sizes(sizes, rate)
             # The resampling filter must not mix samples after a clip's end into the clip.
             real = torch.arange(waves.shape[1], device=waves.device) < torch.tensor(sizes, device=waves.device)[:, None]
@@ -172,9 +172,8 @@ def _batch(waves: Any) -> Tensor:
     return floats
 
 
-def _sizes(waves: Tensor, lengths: Any) -> list[int]:
-    """Number of samples of each clip."""
-    count, samples = waves.shape
+def batch_sizes(count: int, samples: int, lengths: Any) -> list[int]:
+    """Number of valid samples of each of `count` clips of `samples`. Raises TypeError and ValueError for others."""
     if lengths is None:
         return [samples] * count
     try:

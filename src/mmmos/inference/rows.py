@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from mmmos.errors import UsageError
-from mmmos.io.atomic import replacing
+from mmmos.io.atomic import check_parent, replacing
 from mmmos.scores import AXES, Provenance, Scores
 
 Format = Literal["mmmos", "audiobox"]
@@ -84,8 +84,7 @@ def check_target(path: Path, form: Format = "mmmos") -> None:
         raise UsageError(f"{path}: rows are written as .jsonl, .csv or .parquet")
     if form == "audiobox" and path.suffix.lower() not in JSON_SUFFIXES:
         raise UsageError(f"{path}: the audiobox format is JSONL")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+    check_parent(path)
 
 
 @contextmanager

@@ -39,12 +39,15 @@ class ClipStream:
 
         A clip that cannot be scored gives one `Scores` with `error`.
         """
+        for pending in self.clips(cuts):
+            yield from pending.finish(self.model, self.provenance, segments)
+
+    def clips(self, cuts: Iterable[tuple[Clip, Iterator[Window | ClipReport]]]) -> Iterator[PendingClip]:
+        """Yields each clip with its predictions, as soon as all its windows are scored."""
         for clip, items in cuts:
             self._add(PendingClip(clip), items)
-            for pending in self.finished():
-                yield from self._rows(pending, segments)
-        for pending in self.finished(at_end=True):
-            yield from self._rows(pending, segments)
+            yield from self.finished()
+        yield from self.finished(at_end=True)
 
     def _add(self, pending: PendingClip, items: Iterator[Window | ClipReport]) -> None:
         """Take in a clip's windows, and score every full batch."""
@@ -82,9 +85,6 @@ class ClipStream:
         while self.waiting and not any(other is self.waiting[0] for other, _ in self.batch):
             yield self.waiting.pop(0)
             self.progress.advance()
-
-    def _rows(self, pending: PendingClip, segments: bool) -> Iterator[Scores]:
-        return pending.finish(self.model, self.provenance, segments)
 
     def features(self, windows: Sequence[Window]) -> dict[str, Features]:
         """Features of windows by encoder."""

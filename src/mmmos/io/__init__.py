@@ -1,4 +1,4 @@
 """Files, lists and remote storage.
 
-In the order of data flow: atomic, remote, delimited, lists, bad_rows.
+In the order of data flow: atomic, remote, shards, delimited, lists, bad_rows.
 """

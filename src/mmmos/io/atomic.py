@@ -18,6 +18,12 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """Errors of network disks that do not support locks."""
 
 
+def check_parent(path: Path) -> None:
+    """Raise `UsageError` if the folder of a file that is to be written does not exist."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+
+
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary path next to `path` to write to; it replaces `path` when the block ends without an error.

@@ -1,6 +1,10 @@
 """Agreement of predictions with ratings: error, correlation and rank correlation, per clip or per system.
 
-In the order of data flow: functions, intervals.
+<<<<<<< HEAD
+In the order of data flow: ranks, functions, intervals.
+=======
+In the order of data flow: functions, intervals, differences.
+>>>>>>> ceef45d (mmmos compare: systems by their scores, without labels; intervals in every output of leaderboard)
 """
 
 from mmmos.metrics.functions import ALL_METRICS as ALL_METRICS

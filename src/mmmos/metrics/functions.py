@@ -12,12 +12,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mmmos.metrics.ranks import mean_ranks, tau_b
 from mmmos.scores import AXES
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 """A function of predictions [N] and targets [N]."""
-
-# scipy.stats is imported in the functions: it takes half a second, and most importers of this module do not need it.
 
 
 def mse(prediction: ArrayLike, target: ArrayLike) -> float:
@@ -46,10 +45,8 @@ def srcc(prediction: ArrayLike, target: ArrayLike) -> float:
     >>> round(srcc([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
     0.763158
     """
-    from scipy.stats import rankdata
-
     p, t = checked(prediction, target)
-    return _pearson(rankdata(p), rankdata(t)) if _varies(p) and _varies(t) else np.nan
+    return _pearson(mean_ranks(p), mean_ranks(t)) if _varies(p) and _varies(t) else np.nan
 
 
 def ktau(prediction: ArrayLike, target: ArrayLike) -> float:
@@ -58,12 +55,8 @@ def ktau(prediction: ArrayLike, target: ArrayLike) -> float:
     >>> round(ktau([1, 2, 2, 4, 3], [1, 3, 2, 3, 5]), 6)
     0.666667
     """
-    from scipy.stats import kendalltau
-
     p, t = checked(prediction, target)
-    if not (_varies(p) and _varies(t)):
-        return np.nan
-    return float(kendalltau(p, t).statistic)
+    return tau_b(p, t) if _varies(p) and _varies(t) else np.nan
 
 
 def bias(prediction: ArrayLike, target: ArrayLike) -> float:

@@ -31,7 +31,7 @@ from mmmos.errors import ModelFormatError, ModelNotFoundError
 from mmmos.io.atomic import replacing
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
-from mmmos.model.info import ModelInfo
+from mmmos.model.info import WRITTEN_LATER, ModelInfo, check_fields
 from mmmos.model.quality import LATER_FIELDS, STORED_NAMES, ModelConfig, build_model, state_from_stored, stored_state
 from mmmos.model.system import Member, ScoringModel
 from mmmos.scores import AXES, Scale
@@ -148,11 +148,10 @@ def _build(kind: type[T], data: Any, path: Path) -> T:
     """A dataclass from JSON with exactly its fields, by their stored names; later fields may be missing."""
     assert is_dataclass(kind)
     names = {STORED_NAMES.get(item.name, item.name): item.name for item in fields(kind)}
-    given = set(data) if isinstance(data, dict) else set()
-    expected = names.keys() - (set(LATER_FIELDS) - given)
-    if given != expected:
-        wrong = ", ".join(sorted(given ^ expected))
-        raise ModelFormatError(f"{path}: {kind.__name__} has missing or unknown fields: {wrong}")
+    try:
+        check_fields(kind.__name__, set(data) if isinstance(data, dict) else set(), names.keys(), set(LATER_FIELDS))
+    except ValueError as error:
+        raise ModelFormatError(f"{path}: {error}") from error
     return kind(**{names[key]: value for key, value in data.items()})
 
 
@@ -161,8 +160,9 @@ def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFormatError(f"{path} is not JSON: {error}") from error
-    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
-        raise ModelFormatError(f"{path} has format {data['format']!r}; this version of mmmos reads format {FORMAT}")
+    if isinstance(data, dict) and (form := data.get("format", FORMAT)) != FORMAT:
+        later = f"; {WRITTEN_LATER}" if isinstance(form, int) and form > FORMAT else ""
+        raise ModelFormatError(f"{path} has format {form!r}; this version of mmmos reads format {FORMAT}{later}")
     if not isinstance(data, dict) or set(data) != keys:
         raise ModelFormatError(f"{path} must have exactly the fields {', '.join(sorted(keys))}")
     return data

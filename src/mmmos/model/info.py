@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mmmos.errors import UsageError
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
+from mmmos.version import VERSION
 
 LATER_FIELDS = ("label_range", "trained_on")
 """Fields that folders of earlier versions do not have; they take their defaults."""
+
+WRITTEN_LATER = f"a later version of mmmos wrote it, this is {VERSION}: pip install --upgrade mmmos"
+"""Why a file has what this version does not know, and what to do."""
+
+
+def check_fields(kind: str, given: Set[str], known: Set[str], optional: Set[str]) -> None:
+    """Raise ValueError if the fields of a stored dataclass are not those of this version."""
+    if missing := sorted(known - optional - given):
+        raise ValueError(f"{kind} has missing or unknown fields: {', '.join(sorted({*missing, *(given - known)}))}")
+    if unknown := sorted(given - known):
+        raise ValueError(f"{kind} has unknown fields: {', '.join(unknown)}; {WRITTEN_LATER}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +110,7 @@ class ModelInfo:
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"must be a table of fields, not {type(data).__name__}")
-        names = {item.name for item in fields(cls)}
-        if wrong := sorted((set(data) ^ names) - (set(LATER_FIELDS) - set(data))):
-            raise ValueError(f"ModelInfo has missing or unknown fields: {', '.join(wrong)}")
+        check_fields("ModelInfo", data.keys(), {item.name for item in fields(cls)}, set(LATER_FIELDS))
         return cls(**data)
 
     def stored(self) -> dict[str, Any]:

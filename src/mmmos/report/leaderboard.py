@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmmos.evaluation.leaderboard import Leaderboard
+from mmmos.evaluation.leaderboard import Leaderboard, interval_of
 from mmmos.evaluation.track2 import Result
 from mmmos.io.atomic import write_text
 from mmmos.metrics import LEVELS, METRICS
@@ -80,7 +80,7 @@ def _order(figures: dict[tuple[str, str], float]) -> float:
 def _own_cell(board: Leaderboard, result: Result, metric: str) -> str:
     """A figure with its interval and rank."""
     value = result.figures[metric]
-    low, high = board.intervals.get((result.axis, result.level, metric), (math.nan, math.nan))
+    low, high = interval_of(board.intervals, result, metric)
     small = "" if math.isnan(low) else f"<small>{low:.3f} to {high:.3f}</small>"
     rank = next((r for r in board.ranks if (r.axis, r.level, r.metric) == (result.axis, result.level, metric)), None)
     small += f"<small>rank {rank.rank} of {rank.of}</small>" if rank else ""
@@ -100,7 +100,7 @@ def _own(board: Leaderboard) -> str:
             fraction = result.fraction_of_ceiling(metric)
             best = f"<small>ceiling {_text(result.ceiling[metric])}</small>"
             reached = "" if math.isnan(fraction) else f"<small>reached {fraction:.1%}</small>"
-            low, high = board.intervals.get((axis, level, metric), (math.nan, math.nan))
+            low, high = interval_of(board.intervals, result, metric)
             interval = "" if math.isnan(low) else f"<small>{low:.3f} to {high:.3f}</small>"
             value = result.figures[metric]
             cells.append(f'<td data-sort="{_raw(value)}"><b>{_text(value)}</b>{interval}{best}{reached}</td>')
@@ -113,7 +113,7 @@ def _strips(axis: str, board: Leaderboard, name: str) -> dict[str, Any]:
     own = _of(board, axis)
     strips = []
     for level, metric in _COLUMNS:
-        interval = [_finite(x) for x in board.intervals.get((axis, level, metric), (math.nan, math.nan))]
+        interval = [_finite(x) for x in interval_of(board.intervals, own[level], metric)]
         others = [
             {"team": row.team, "value": row.figures[metric]}
             for row in board.published

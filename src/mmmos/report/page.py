@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmmos.errors import UsageError
+from mmmos.io.atomic import check_parent
 
 HTML_SUFFIXES = (".html", ".htm")
 
@@ -20,8 +21,7 @@ def check_page(path: Path) -> None:
     """Raise `UsageError` if no page can be written to a path: another suffix, or a missing folder."""
     if path.suffix.lower() not in HTML_SUFFIXES:
         raise UsageError(f"{path}: pages are written as {', '.join(HTML_SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+    check_parent(path)
 
 
 def page(title: str, body: str, data: Any, styles: Sequence[str], scripts: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.evaluation.comparison import pair_clips
+from mmmos.evaluation.pairing import pair_clips
 from mmmos.io.remote import is_url
 from mmmos.report.systems import System
 from mmmos.scores import AXES, Scores

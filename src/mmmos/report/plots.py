@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmmos.data.manifest import LabelledClip
 from mmmos.errors import UsageError
 from mmmos.evaluation.agreement import EVALUATED_AXES, Sample, measure, samples
-from mmmos.io.atomic import replacing
+from mmmos.io.atomic import check_parent, replacing
 from mmmos.scores import AXIS_NAMES, LABEL_RANGE, SHOWN, Scores
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def check_plot(path: Path) -> None:
     """Raise `UsageError` if no plot can be written to a path: unknown suffix, missing folder, no matplotlib."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+    check_parent(path)
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

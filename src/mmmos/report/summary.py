@@ -9,7 +9,8 @@ from typing import Any
 
 from mmmos.audio.warnings import WARNINGS
 from mmmos.errors import AUDIO_ERROR_CODES
-from mmmos.evaluation.comparison import SystemDifference, compare_systems, pair_clips
+from mmmos.evaluation.comparison import SystemDifference, compare_systems
+from mmmos.evaluation.pairing import pair_clips
 from mmmos.report.systems import System, groupings
 from mmmos.scores import AXIS_NAMES, BASES, LABEL_RANGE, SHOWN, Scores, parse_scale
 

@@ -60,16 +60,20 @@ def _split(result: str) -> tuple[str, str]:
     return (name, path) if equals and name and path and not os.path.exists(result) else ("", result)
 
 
+def column_of(system: System, column: str) -> list[str]:
+    """The value of a column in each row of a system. Raises `UsageError` if a row does not have it."""
+    for scores, row in system.rows:
+        if row.get(column) in (None, ""):
+            raise UsageError(f"{scores.origin or scores.id} has no {column}; its columns are {', '.join(row)}")
+    return [str(row[column]) for _, row in system.rows]
+
+
 def split_by(systems: Sequence[System], column: str) -> list[System]:
     """Systems by the values of a column of their rows. Raises `UsageError` if a row does not have it."""
     found: dict[str, list[Row]] = {}
     for system in systems:
-        for scores, row in system.rows:
-            if row.get(column) in (None, ""):
-                there = ", ".join(row)
-                raise UsageError(f"{scores.origin} has no {column}; its columns are {there}")
-            name = str(row[column]) if len(systems) == 1 else f"{system.name} {row[column]}"
-            found.setdefault(name, []).append((scores, row))
+        for value, row in zip(column_of(system, column), system.rows, strict=True):
+            found.setdefault(value if len(systems) == 1 else f"{system.name} {value}", []).append(row)
     return [System(name, rows) for name, rows in found.items()]
 
 

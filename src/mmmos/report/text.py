@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mmmos.metrics import LEVELS, METRICS
@@ -11,7 +11,9 @@ from mmmos.scores import SHOWN
 
 if TYPE_CHECKING:
     from mmmos.evaluation.agreement import Agreement, Comparison
-    from mmmos.evaluation.leaderboard import Published, Rank
+    from mmmos.evaluation.comparison import SystemDifference
+    from mmmos.evaluation.leaderboard import Intervals, Rank
+    from mmmos.evaluation.published import Published
     from mmmos.evaluation.track2 import Result
 
 
@@ -52,6 +54,27 @@ def comparison_table(found: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
+def difference_table(found: Sequence[SystemDifference], detect: float) -> str:
+    """Differences of systems: one line of under 100 characters per axis and part, a heading for every two systems."""
+    head = f"{'axis':<5}{'part':<10}{'n':>6}{'A':>7}{'B':>7}{'A - B':>8}  {'95 %':<16}{'effect':>7}{'A > B':>7}{'p':>8}"
+    lines: list[str] = []
+    before: tuple[str, str] | None = None
+    for item in found:
+        if (item.first, item.second) != before:
+            before = item.first, item.second
+            names = f"A  {printable(item.first)}\nB  {printable(item.second)}"
+            lines += [*([""] if lines else []), names, f"{head}{f'for {detect:g}':>9}"]
+        n = f"{item.n:>6}" if item.paired else f"{min(item.n, item.n_second):>6}"
+        means = f"{_cell(item.first_mean, 7, 2)}{_cell(item.second_mean, 7, 2)}{_cell(item.difference, 8)}"
+        effect = f"{_cell(item.effect, 7, 2)}{_cell(item.superiority, 7, 2)}"
+        needed = item.clips_for(detect)
+        p = "<.001" if item.p_holm < 0.001 else f"{item.p_holm:.3f}"
+        clips = "-" if needed is None else str(needed)
+        interval = f"{_interval(item.low, item.high, 3):<16}"
+        lines.append(f"{item.axis:<5}{printable(item.part)[:9]:<10}{n}{means}  {interval}{effect}{p:>8}{clips:>9}")
+    return "\n".join(lines)
+
+
 _SAMPLE_HEAD = f"{'axis':<10}{'part':<11}{'level':<10}{'n':>5}"
 
 
@@ -73,7 +96,7 @@ TextTable = list[tuple[str, list[str]]]
 
 
 def leaderboard_tables(
-    results: Sequence[Result], rows: Sequence[Published], ranks: Sequence[Rank]
+    results: Sequence[Result], rows: Sequence[Published], ranks: Sequence[Rank], intervals: Intervals
 ) -> dict[str, TextTable]:
     """The tables of a leaderboard by title; every line has utterance columns, then system columns.
 
@@ -85,6 +108,9 @@ def leaderboard_tables(
     for axis in axes:
         pair = [of[axis, level] for level in LEVELS]
         own.append((axis, [_cell(item.figures[name]) for item in pair for name in METRICS]))
+        for end, name in enumerate(("  95 %: from", "  to")):
+            limits = (intervals.get((axis, level, metric)) for level in LEVELS for metric in METRICS)
+            own.append((name, [_cell(found[end] if found else math.nan) for found in limits]))
         own.append(("  ceiling", [_cell(item.ceiling[name]) for item in pair for name in METRICS]))
         fractions = (item.fraction_of_ceiling(name) for item in pair for name in METRICS)
         own.append(("  reached", ["-" if math.isnan(x) else f"{x:.1%}" for x in fractions]))
@@ -119,4 +145,19 @@ def table_markdown(title: str, table: TextTable) -> str:
     for name, cells in table:
         safe = name.strip().replace("|", "\\|")
         lines.append(f"| {safe} | {' | '.join(cell.strip() for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def ensemble_table(
+    weights: Mapping[str, Mapping[str, float]], figures: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+) -> str:
+    """The weight of each model in an ensemble, and its SRCC and MSE on the lists that it was chosen by."""
+    width = max(map(len, (*weights, "ensemble")))
+    head = "".join(f"{f'{which} {name}':>10}" for which in figures for name in ("SRCC", "MSE"))
+    lines = [f"{'model':<{width}}{'weight':>8}{head}"]
+    for model in (*weights, *(["ensemble"] if figures else [])):
+        values = [found[model][name] for found in figures.values() for name in ("SRCC", "MSE")]
+        cells = "".join(_cell(math.nan if value is None else value, 10) for value in values)
+        weight = _cell(max(weights[model].values()), 8) if model in weights else " " * 8
+        lines.append(f"{printable(model):<{width}}{weight}{cells}")
     return "\n".join(lines)

@@ -166,9 +166,13 @@ BY_MODEL = (
 
 
 def file_state(path: str | None) -> tuple[int | None, float | None]:
-    """Size in bytes and time of the last change (s since 1970, to a microsecond) of a local file, else None, None."""
+    """Size in bytes and time of the last change (s since 1970, to a microsecond) of a local file, else None, None.
+
+    For `shard.tar::clip.flac`, a member of an archive, these are the archive's.
+    """
+    archive, member, _ = (path or "").partition(".tar::")
     try:
-        state = os.stat(path or "")
+        state = os.stat(f"{archive}.tar" if member else archive)
     except (OSError, ValueError):
         return None, None
     return (state.st_size, round(state.st_mtime, 6)) if stat.S_ISREG(state.st_mode) else (None, None)

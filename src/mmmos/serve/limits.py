@@ -18,7 +18,7 @@ class Limits:
     sample_rate: int = MAX_RATE  # Hz, of a file
     channels: int = 32  # of a file
     queue: int = 64  # clips that were accepted and have no scores yet; also the most files per request
-    deadline: float = 600.0  # s, from the arrival of a request to its answer
+    deadline: float = 3600.0  # s, from the arrival of a request to its answer
     decode_seconds: float = 60.0  # longest wait for a decoder's next window
 
     def __post_init__(self) -> None:

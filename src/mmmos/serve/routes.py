@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -11,11 +14,14 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from mmmos.audio.clip import MIN_HOP, WINDOW_SECONDS
 from mmmos.report.phrases import AXIS_MEANINGS, BASIS_PHRASES, ERROR_PHRASES, WARNING_PHRASES
 from mmmos.scores import AXIS_NAMES
+from mmmos.serve.jobs import Job
 from mmmos.serve.outline import Outline
-from mmmos.serve.schemas import About, Health, ScoreResponse, form_and_raw_body, refusals
-from mmmos.serve.scoring import Job, ScoringQueue
+from mmmos.serve.progress import MEDIA_TYPE, ProgressResponse
+from mmmos.serve.schemas import About, Health, ScoreResponse, form_and_raw_body, progress_lines, refusals
+from mmmos.serve.scoring import ScoringQueue
 from mmmos.serve.uploads import NAME_LENGTH, Upload, uploads
 from mmmos.version import VERSION
 
@@ -30,7 +36,17 @@ SAMPLES = {
 
 Name = Annotated[str, Query(max_length=NAME_LENGTH, description="The id of a clip that is the body itself.")]
 Segments = Annotated[bool, Query(description="Add a row for each 10-second window.")]
-WithOutline = Annotated[bool, Query(description="Add peaks of the waveform, and its loudness.")]
+Hop = Annotated[
+    float | None,
+    Query(
+        ge=MIN_HOP,
+        le=WINDOW_SECONDS,
+        description="With segments, which it implies: seconds from the start of a window to the next. Windows overlap,"
+        " and the clip's scores are the mean over all of them.",
+    ),
+]
+WithOutline = Annotated[bool, Query(description="Add peaks of the waveform, and its loudness; not with a hop.")]
+WithProgress = Annotated[bool, Query(description="Answer in lines of JSON: progress, and in the last one the rows.")]
 
 
 class Routes:
@@ -57,7 +73,7 @@ class Routes:
             self.score,
             methods=["POST"],
             response_model=ScoreResponse,
-            responses=why,
+            responses={200: {"content": {MEDIA_TYPE: progress_lines()}}, **why},
             summary="Score clips",
             openapi_extra={"requestBody": form_and_raw_body()},
         )
@@ -82,7 +98,13 @@ class Routes:
         )
 
     async def score(
-        self, request: Request, segments: Segments = False, outline: WithOutline = False, name: Name = "clip"
+        self,
+        request: Request,
+        segments: Segments = False,
+        hop: Hop = None,
+        outline: WithOutline = False,
+        progress: WithProgress = False,
+        name: Name = "clip",
     ) -> Any:
         """Score one or many files: a form with files in the field `file`, or a file as the body.
 
@@ -91,23 +113,39 @@ class Routes:
         queue = self._queue
         if queue.problem is not None:
             raise HTTPException(503, queue.problem)
+        deadline = asyncio.get_running_loop().time() + queue.limits.deadline
+        late = f"not answered within {queue.limits.deadline:g} s; send fewer or shorter clips"
         try:
-            async with asyncio.timeout(queue.limits.deadline):
-                with _Places(queue) as places:
-                    places.take(1)  # before the body is read: a full queue does not fill the disk
-                    async with uploads(request, name, queue.limits.queue) as clips:
-                        places.take(len(clips) - 1)
-                        request.state.log = {"clips": len(clips), "bytes": sum(clip.size for clip in clips)}
-                        jobs = [_job(clip, segments, outline) for clip in clips]
-                        places.keep()
-                        return JSONResponse({"rows": await self._rows(request, jobs)})
+            async with asyncio.timeout_at(deadline), AsyncExitStack() as held:
+                new_job = partial(_job, segments=segments, hop=hop, outline=outline)
+                jobs = await held.enter_async_context(self._accepted(request, name, new_job))
+                if not progress:
+                    return JSONResponse({"rows": await self._rows(request, jobs)})
+                return ProgressResponse(jobs, deadline, {"code": "deadline", "message": late}, held.pop_all())
         except TimeoutError:
-            reason = f"not answered within {queue.limits.deadline:g} s; send fewer or shorter clips"
-            raise HTTPException(504, reason) from None
+            raise HTTPException(504, late) from None
+
+    @asynccontextmanager
+    async def _accepted(
+        self, request: Request, name: str, new_job: Callable[[Upload], Job]
+    ) -> AsyncIterator[list[Job]]:
+        """The clips of a request, which the queue has. Those without a row at the end are given up."""
+        with _Places(self._queue) as places:
+            places.take(1)  # before the body is read: a full queue does not fill the disk
+            async with uploads(request, name, self._queue.limits.queue) as clips:
+                places.take(len(clips) - 1)
+                request.state.log = {"clips": len(clips), "bytes": sum(clip.size for clip in clips)}
+                jobs = [new_job(clip) for clip in clips]
+                places.keep()
+                self._queue.submit(jobs)
+                try:
+                    yield jobs
+                finally:
+                    for job in jobs:
+                        job.cancelled = not job.row.done() or job.row.cancelled()
 
     async def _rows(self, request: Request, jobs: list[Job]) -> list[dict[str, Any]]:
-        """The rows of clips that have places. If the client leaves, or the deadline passes, they are given up."""
-        self._queue.submit(jobs)
+        """The rows of clips, unless the client leaves first."""
         rows = asyncio.gather(*(asyncio.wrap_future(job.row) for job in jobs))
         left = asyncio.create_task(_disconnected(request))
         try:
@@ -118,8 +156,6 @@ class Routes:
         finally:
             left.cancel()
             rows.cancel()
-            for job in jobs:
-                job.cancelled = not job.row.done() or job.row.cancelled()
 
     async def about(self) -> Any:
         """The model, its scale, and the meaning of axes, warnings, errors and evidence in words."""
@@ -186,8 +222,9 @@ class _Places:
         self._held = 0
 
 
-def _job(clip: Upload, segments: bool, outline: bool) -> Job:
-    return Job(clip.name, clip.path, clip.size, segments, Outline() if outline else None)
+def _job(clip: Upload, segments: bool, hop: float | None, outline: bool) -> Job:
+    drawn = Outline() if outline and hop is None else None
+    return Job(clip.name, clip.path, clip.size, segments or hop is not None, hop, drawn)
 
 
 async def _disconnected(request: Request) -> None:

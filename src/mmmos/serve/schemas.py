@@ -146,6 +146,16 @@ def form_and_raw_body() -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": form}, "application/octet-stream": raw}}
 
 
+def progress_lines() -> dict[str, Any]:
+    """The answer to `POST /v1/score?progress=true` in OpenAPI, which has no word for lines of JSON."""
+    text = (
+        'Lines of JSON: {"progress": [{"seconds", "duration"}, ...]}, the time up to which each clip has been scored'
+        " and its length in s, null while it is not known;"
+        ' the last line is {"rows": [...]} or {"error": {"code", "message"}}.'
+    )
+    return {"schema": {"type": "string", "description": text}}
+
+
 def refusals(**reasons: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's responses of a route: `refusals(_413="...")`."""
     return {int(name[1:]): {"model": Problem, "description": text} for name, text in reasons.items()}

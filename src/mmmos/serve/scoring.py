@@ -13,25 +13,22 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import IsolatedDecoder
 from mmmos.audio.windows import ClipReport, Window
 from mmmos.errors import AudioError
-from mmmos.inference.clip_scores import PendingClip
 from mmmos.inference.doctor import CHECK_TOLERANCE
 from mmmos.inference.predictor import Predictor
 from mmmos.inference.selfcheck import check_clip
 from mmmos.scores import ClipError, Scores
+from mmmos.serve.jobs import Job
 from mmmos.serve.limits import Limits
 from mmmos.serve.metrics import Metrics
-from mmmos.serve.outline import Outline
 
 logger = logging.getLogger(__name__)
 
@@ -40,24 +37,6 @@ PREFETCH_WINDOWS = 2
 
 LOW_PRECISION_TOLERANCE = 0.1
 """Points that the check clip may differ by in bfloat16; the samples differ by at most 0.031."""
-
-
-@dataclass
-class Job:
-    """A clip that was accepted, and its row once it has one."""
-
-    name: str  # as the client gave it; never used as a path
-    path: str  # of the temporary file with its bytes
-    size: int  # bytes
-    segments: bool = False  # whether the row gets a list of the rows of its windows
-    outline: Outline | None = None  # to fill, if the client wants it
-    row: Future[dict[str, Any]] = field(default_factory=Future)
-    cancelled: bool = False  # the client no longer waits
-    pending: PendingClip = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.pending = PendingClip(Clip(self.name, self.path))
-
 
 Ended = ClipReport | ClipError
 Item = tuple[Job, Window | Ended, threading.Semaphore]
@@ -148,7 +127,9 @@ class ScoringQueue:
             if job.cancelled:
                 return ClipError("scoring_failed", "the client no longer waited")
             clip = job.pending.clip
-            self.limits.check(decoder.probe(clip))
+            info = decoder.probe(clip)
+            self.limits.check(info)
+            job.duration = info.duration
             for item in decoder.cut(clip, self.predictor.rates, self.predictor.min_seconds):
                 if isinstance(item, ClipReport):
                     return item

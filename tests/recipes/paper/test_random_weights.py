@@ -170,8 +170,8 @@ def test_the_full_size_model_scores_a_clip(full_size, passes):
     millions = {name: round(number / 1e6) for name, number in weights.items()}
     assert millions == {"wavlm": 94, "muq": 316, "m2d": 85}
     assert sum(encoder.dim for encoder in predictor.encoders.values()) == 5632
-    scores = predictor.score(music(3.0), sample_rate=16_000)
-    assert passes == {(name, 3.0, 1): 1 for name in NAMES}
+    scores = predictor.score(music(1.0), sample_rate=16_000)
+    assert passes == {(name, 1.0, 1): 1 for name in NAMES}
     row = scores.row()
     assert all(-5 < row[axis] < 15 and row[f"{axis}_std"] > 0 for axis in AXES)
 

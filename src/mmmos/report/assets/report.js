@@ -79,13 +79,14 @@ function drawHistograms() {
       el("h3", { class: "panel-title" }, `${axis} ${nameOf[axis]}`),
       el("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Distribution of ${nameOf[axis]}` }, line, axisMarks, marks));
   }));
-  byId("legend").replaceChildren(...found.map(group =>
-    el("li", {}, el("i", { style: `background:${color(group.code)}` }), group.name)));
+  for (const id of ["legend", "scatter-legend"]) {
+    byId(id).replaceChildren(...found.map(group => el("li", {}, el("i", { style: `background:${color(group.code)}` }), group.name)));
+  }
   drawGroupTable(found);
 }
 
 function drawGroupTable(found) {
-  const heads = [words(view.group || "group"), "clips", "hours", ...axes.map(axis => ({
+  const heads = [words(view.group || "group"), "clips", "length", ...axes.map(axis => ({
     text: `${axis} median (5–95 %)`, title: `${nameOf[axis]}: median, and the range of the middle 90 % of clips`,
   }))];
   const summary = (group, axis) => {
@@ -124,7 +125,7 @@ function drawComparison(found) {
     " These are scores of a model, not ratings of people.";
   drawForest(found);
   const p = value => number(value === null ? "–" : value < 0.0001 ? "< 0.0001" : value.toFixed(4), value);
-  const heads = [words("first"), words("second"), words("axis"), "clips", "difference", "95 % interval", "P(first better)", "p", "p, Holm"];
+  const heads = [words("first"), words("second"), words("axis"), "clips", "difference", "95 % interval", "P(first higher)", "p", "p, Holm"];
   const table = tableOf(heads, found.map(item => [
     words(item.first), words(item.second), words(item.axis),
     number(item.paired ? thousands(item.n) : `${thousands(item.n)} / ${thousands(item.n_second)}`, item.n),
@@ -172,8 +173,8 @@ function drawForest(found) {
     el("text", { x: x(tick), y: bottom + 15, "text-anchor": "middle" }, tick > 0 ? `+${tick}` : String(tick).replace("-", "−")),
   ]);
   const words = [
-    el("text", { x: x(0) - 6, y: bottom + 32, "text-anchor": "end" }, "← second is better"),
-    el("text", { x: x(0) + 6, y: bottom + 32 }, "first is better →"),
+    el("text", { x: x(0) - 6, y: bottom + 32, "text-anchor": "end" }, "← second is higher"),
+    el("text", { x: x(0) + 6, y: bottom + 32 }, "first is higher →"),
   ];
   byId("forest").replaceChildren(el("svg", { viewBox: `0 0 ${width} ${bottom + 38}`, style: `max-width:${width}px`, role: "img", "aria-label": "Differences of systems with intervals" }, ...grid, ...marks, ...words));
 }
@@ -298,7 +299,7 @@ function evidenceParts() {
   if (!data.evidence.length) return [];
   const counts = found => Object.entries(found).map(([basis, n]) => `${basis} (${thousands(n)})`).join(", ") || "–";
   const table = tableOf(["system", "domain", ...axes].map(words), data.evidence.map(item =>
-    [words(item.system), words(item.domain || "–"), ...axes.map(axis => words(counts(item[axis])))]));
+    [words(item.system), words(item.domain || "–"), ...axes.map(axis => prose(counts(item[axis])))]));
   const used = Object.keys(data.bases).filter(basis => data.evidence.some(item => axes.some(axis => item[axis][basis])));
   return [
     el("h3", { style: "margin-top:1rem" }, "Evidence behind the scores"),

@@ -16,7 +16,7 @@ function askForToken() {
   return asking;
 }
 
-async function send(path, options = {}) {
+async function send(path, options = {}, read = (response) => response.json()) {
   for (;;) {
     const used = token;
     const headers = { ...options.headers, ...(used ? { authorization: `Bearer ${used}` } : {}) };
@@ -36,15 +36,38 @@ async function send(path, options = {}) {
       continue;
     }
     if (!response.ok) throw new Error(await reason(response));
-    return response.json();
+    return read(response);
   }
+}
+
+const LATE = "Scoring took longer than this service allows. Try a shorter clip.";
+
+// The last of the lines of JSON; those before it report progress.
+async function lastLine(response, progressed) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let [rest, last] = ["", {}];
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const lines = (rest + part.value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        last = JSON.parse(line);
+        if (last.progress) progressed(last.progress[0]);
+      }
+    }
+  } catch {
+    last = {};
+  }
+  if (last.error) throw new Error(LATE);
+  if (!last.rows) throw new Error("The service ended the connection before the clip was scored. Is it still running?");
+  return last;
 }
 
 async function reason(response) {
   const words = {
     403: "This page is not allowed to use the service.",
     413: "The file is larger than this service accepts.",
-    504: "Scoring took longer than this service allows. Try a shorter clip.",
+    504: LATE,
   };
   if (words[response.status]) return words[response.status];
   const answer = await response.json().catch(() => null);
@@ -53,9 +76,16 @@ async function reason(response) {
 
 export const about = () => send("v1/about");
 
-export async function score(name, file) {
-  const query = new URLSearchParams({ name: name.slice(0, 1000), segments: "true", outline: "true" });
+async function post(name, file, options, read) {
+  const query = new URLSearchParams({ name: name.slice(0, 1000), ...options });
   const headers = { "content-type": "application/octet-stream" };
-  const answer = await send(`v1/score?${query}`, { method: "POST", body: file, headers });
+  const answer = await send(`v1/score?${query}`, { method: "POST", body: file, headers }, read);
   return answer.rows[0];
 }
+
+// The row of a file. `progressed` gets {seconds, duration}: the time up to which it is scored, and its length.
+export const score = (name, file, progressed) =>
+  post(name, file, { segments: "true", outline: "true", progress: "true" }, (response) => lastLine(response, progressed));
+
+// The rows of overlapping windows, one every `hop` seconds.
+export const overlapping = async (name, file, hop) => (await post(name, file, { hop })).segments;

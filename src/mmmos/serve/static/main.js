@@ -1,6 +1,7 @@
 // The page: files come in, are scored a few at a time, and are shown as a table and one clip in detail.
 
-import { about, score } from "./api.js";
+import { about, overlapping, score } from "./api.js";
+import { hopOf } from "./curve.js";
 import { byId, clock, element } from "./dom.js";
 import { save, toCsv, toJson } from "./download.js";
 import { fromDrop, fromFolder, named, toggleRecording } from "./files.js";
@@ -8,20 +9,21 @@ import { gauge } from "./gauges.js";
 import { Player } from "./player.js";
 import { drawHeads, drawRows } from "./table.js";
 import { Wave } from "./wave.js";
+import { explained, facts, failureOf, note, progressOf } from "./words.js";
 
 const AT_A_TIME = 3;
-const clips = []; // {name, file, row, failure, url}
+const clips = []; // {name, file, progress, row, curve, failure, url, cell}
 const waiting = [];
 let service = null;
 let selected = null;
 let compared = null;
 let waves = [];
 let running = 0;
+let drawing = false; // a curve is on its way
 
 const player = new Player(showPosition);
 const range = () => service.model.scale;
 const axes = () => service.phrases.axes;
-const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 function say(text) {
   byId("message").textContent = text;
@@ -43,7 +45,7 @@ async function next() {
   if (!clip) return;
   running += 1;
   try {
-    clip.row = await score(clip.name, clip.file);
+    clip.row = await score(clip.name, clip.file, (found) => progressed(clip, found));
   } catch (error) {
     clip.failure = error.message;
   }
@@ -52,28 +54,44 @@ async function next() {
     draw();
     if (clip === selected || clip === compared) drawClip();
   }
-  next();
+  if (waiting.length) next();
+  else refine();
 }
 
-const failureOf = (clip) => clip.failure ?? (clip.row?.error ? service.phrases.errors[clip.row.error.code] ?? clip.row.error.message : "");
+function progressed(clip, found) {
+  clip.progress = progressOf(clip.progress, found, performance.now());
+  if (clip.cell) clip.cell.textContent = note(clip, false, service.phrases);
+  waves.find((wave) => wave.clip === clip)?.wait();
+}
 
-function note(clip) {
-  if (!clip.row && !clip.failure) return waiting.includes(clip) ? "waiting" : "scoring";
-  const failure = failureOf(clip);
-  if (failure) return failure;
-  return [clip.row.domain, ...clip.row.warnings.map((code) => code.replaceAll("_", " "))].filter(Boolean).join(", ");
+// Replace the steps of a short clip by a curve, when all scores are there. Without it, the steps stay.
+async function refine() {
+  const clip = [selected, compared].find((one) => one && !one.curve && !one.coarse && hopOf(one.row));
+  if (!clip || drawing || running) return;
+  drawing = true;
+  try {
+    clip.curve = await overlapping(clip.name, clip.file, hopOf(clip.row));
+  } catch {
+    clip.coarse = true;
+  }
+  drawing = false;
+  waves.find((wave) => wave.clip === clip)?.drawCurves();
+  if (selected) drawScale();
+  refine();
 }
 
 function draw() {
   const done = clips.filter((clip) => clip.row || clip.failure).length;
-  const failed = clips.filter((clip) => failureOf(clip)).length;
+  const failed = clips.filter((clip) => failureOf(clip, service.phrases)).length;
   const failures = failed ? `; ${failed} could not be scored` : "";
   byId("status").textContent = clips.length ? `${done} of ${clips.length} scored${failures}` : "";
   byId("list").hidden = clips.length < 2;
   byId("clip").hidden = !selected;
   for (const name of ["csv", "json"]) byId(name).disabled = !clips.some((clip) => clip.row);
   const focused = document.activeElement?.closest("#rows button")?.title;
-  drawRows(byId("heads"), byId("rows"), clips, selected, { axes: axes(), range: range(), note, select });
+  drawRows(byId("heads"), byId("rows"), clips, selected, {
+    axes: axes(), range: range(), note: (clip) => note(clip, waiting.includes(clip), service.phrases), select,
+  });
   if (focused) [...byId("rows").querySelectorAll("td button")].find((button) => button.title === focused)?.focus();
   drawChoices();
 }
@@ -94,7 +112,7 @@ function select(clip) {
 
 function drawClip() {
   const { row } = selected;
-  const failure = failureOf(selected);
+  const failure = failureOf(selected, service.phrases);
   byId("clip-title").textContent = selected.name;
   byId("facts").textContent = facts(selected);
   byId("failure").textContent = failure ? `${failure} The clip has no scores.` : "";
@@ -109,28 +127,13 @@ function drawClip() {
   byId("gauges").hidden = Boolean(failure);
   byId("gauges").replaceChildren(...Object.entries(axes()).map(([axis, words]) => gauge(axis, words, row, compared?.row, range(), service.phrases.bases)));
   byId("scale").hidden = Boolean(failure);
-  byId("scale").textContent = scaleInWords();
+  drawScale();
   byId("notes").replaceChildren(...(row?.warnings ?? []).map((code) => element("li", { textContent: service.phrases.warnings[code] ?? code })));
   showPosition();
+  refine();
 }
 
-function facts({ row, file }) {
-  if (!row) return `${size(file.size)}, being scored`;
-  const channels = { 1: "mono", 2: "stereo" }[row.channels] ?? `${row.channels} channels`;
-  if (row.error || row.sample_rate === null) return size(file.size);
-  const domain = row.domain ? `classified as ${row.domain}` : "";
-  return [domain, clock(row.duration), `${row.sample_rate / 1000} kHz`, channels, size(file.size)].filter(Boolean).join(" · ");
-}
-
-function scaleInWords() {
-  const [low, high] = range();
-  const spread = selected.row && Object.keys(axes()).some((axis) => selected.row[`${axis}_std`] !== null);
-  const band = spread ? " The framed part of a bar is the range in which the models of the ensemble agree." : "";
-  const mark = compared ? " The long mark across a bar is the score of B." : "";
-  const windows = (selected.row?.n_windows ?? 0) > 1 ? " The lines in the picture are the scores of each 10 seconds." : "";
-  const loose = service.model.calibrated ? "" : " Compare clips of one kind only: the model was not checked against other listeners.";
-  return `Scores run from ${low} to ${high}, the scale on which listeners rated.${band}${mark}${windows}${loose}`;
-}
+const drawScale = () => { byId("scale").textContent = explained(selected, compared, Object.keys(axes()), service.model); };
 
 function seek(index, seconds, play) {
   player.use(index);

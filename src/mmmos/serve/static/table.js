@@ -50,7 +50,8 @@ function drawRow(clip, current, { axes, range, note, select }) {
   const failed = clip.failure || clip.row?.error ? "failed" : "";
   const pending = clip.row || clip.failure ? "" : "pending";
   const text = note(clip);
-  const row = element("tr", {}, element("td", {}, button), ...cells, element("td", { className: `note ${failed} ${pending}`, textContent: text, title: text }));
+  clip.cell = element("td", { className: `note ${failed} ${pending}`, textContent: text, title: text });
+  const row = element("tr", {}, element("td", {}, button), ...cells, clip.cell);
   row.className = failed;
   if (current) row.setAttribute("aria-current", "true");
   return row;

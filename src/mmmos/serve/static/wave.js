@@ -1,5 +1,6 @@
 // The picture of a clip: its waveform, the four scores over time, and the position. A slider for keyboard and mouse.
 
+import { runs } from "./curve.js";
 import { clock, element, svg } from "./dom.js";
 
 const WIDTH = 1000;
@@ -26,11 +27,27 @@ export class Wave {
       this.node.append(tick);
     }
     if (clip.row?.outline) picture.append(this.shape(clip.row.outline));
-    for (const axis of clip.row?.segments?.length ? axes : []) picture.append(...this.curve(axis));
-    picture.append(this.head);
+    this.axes = axes;
+    this.curves = svg("g");
+    picture.append(this.curves, this.head);
+    this.drawCurves();
     if (tag) this.node.append(element("span", { className: "tag", textContent: tag }));
     this.listen(seek);
     this.show(0);
+    this.wait();
+  }
+
+  // How far the clip is scored, in an empty picture.
+  wait() {
+    const { row, failure, progress } = this.clip;
+    if (row || failure || !progress) return;
+    if (!this.bar) {
+      this.bar = element("progress", { max: 1, value: 0, ariaLabel: `Scoring of ${this.clip.name}` });
+      this.text = element("p", { className: "quiet" });
+      this.node.append(element("div", { className: "waiting" }, this.text, this.bar));
+    }
+    this.text.textContent = progress.words;
+    this.bar.value = progress.fraction;
   }
 
   x(seconds) {
@@ -44,18 +61,17 @@ export class Wave {
     return svg("path", { class: "shape", d: `M${[...line(-1), ...line(1).reverse()].join("L")}Z` });
   }
 
-  curve(axis) {
-    const parts = this.clip.row.segments.filter((part) => part[axis] !== null);
-    const steps = (of) => parts.map((part) => `M${this.x(part.start_time)},${of(part)}H${this.x(part.end_time)}`).join("");
-    const band = (part) => {
-      const size = part[`${axis}_std`] ?? 0;
-      const [low, high] = [this.y(part[axis] - size), this.y(part[axis] + size)];
-      return `M${this.x(part.start_time)},${low}H${this.x(part.end_time)}V${high}H${this.x(part.start_time)}Z`;
-    };
-    return [
-      svg("path", { class: `spread ${axis}`, d: parts.map(band).join("") }),
-      svg("path", { class: `score ${axis}`, d: steps((part) => this.y(part[axis])) }),
-    ];
+  drawCurves() {
+    this.curves.replaceChildren(...this.axes.flatMap((axis) => {
+      const found = runs(this.clip, axis);
+      const line = (points) => points.map(([time, score]) => `${this.x(time).toFixed(1)},${this.y(score).toFixed(2)}`).join("L");
+      const edge = (run, sign) => run.map(([time, score, spread]) => [time, score + sign * spread]);
+      const band = found.map((run) => `M${line([...edge(run, -1), ...edge(run, 1).reverse()])}Z`);
+      return [
+        svg("path", { class: `spread ${axis}`, d: band.join("") }),
+        svg("path", { class: `score ${axis}`, d: found.map((run) => `M${line(run)}`).join("") }),
+      ];
+    }));
   }
 
   listen(seek) {
