@@ -74,6 +74,18 @@ def bench_serve() -> str:
     return "\n".join([*lines, "", f"{counts}; {memory}", "", _source("serve", data, conditions + load)])
 
 
+def bench_reward() -> str:
+    """Memory and time of a reward with its gradient, by bench/reward.py."""
+    data = _read("reward")
+    lines = ["| batch | `checkpoint` | memory, MiB | CPU time, s |", "|---|---|--:|--:|"]
+    for row in data["rows"]:
+        batch = f"{row['clips']} of {row['length']} s"
+        default = row["checkpoint"] == (row["length"] > 10)
+        name = f"`{row['checkpoint']}`" + ", the default" * default
+        lines.append(f"| {batch} | {name} | {row['mebibytes']:,} | {row['seconds']:.1f} |")
+    return "\n".join([*lines, "", _source("reward", data, "; lite, one thread, beyond the loaded model")])
+
+
 def _throughput(figures: dict[str, Any]) -> list[str]:
     """Files per second of plain loops and of workers."""
     lines = ["| workers | files/s | fraction of as many plain loops | startup, s |", "|---|--:|--:|--:|"]
@@ -171,5 +183,6 @@ def _source(name: str, data: dict[str, Any], conditions: str) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (bench, bench_encoders, bench_heads, bench_bulk, bench_serve, bulk_scaled)
+    part.__name__: part
+    for part in (bench, bench_encoders, bench_heads, bench_bulk, bench_reward, bench_serve, bulk_scaled)
 }

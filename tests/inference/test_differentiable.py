@@ -21,7 +21,7 @@ from mmmos.model.heads import HeadConfig
 from mmmos.model.info import ModelInfo
 from mmmos.model.quality import ModelConfig
 from mmmos.scores import AXES
-from tests.sounds import music
+from tests.sounds import RATE, music, noise
 from tests.toys import CPU, SlowToy, ToyEncoder, toy_config, toy_member, toy_model
 
 DROPOUT = toy_config(heads=HeadConfig(dropout=0.5), fusion=FusionConfig("mean_std", "none", standardize=True))
@@ -385,3 +385,77 @@ def test_one_waveform_serves_encoders_of_two_rates(toy_encoder: ToyEncoder, monk
     values.sum().backward()
     assert waves.grad.isfinite().all()
     assert waves.grad[1, 8_000:].count_nonzero() == 0
+
+
+def long_clips() -> torch.Tensor:
+    """[3, 25.05 s]: music, music with a silent second window, and 12 s of music."""
+    waves = torch.from_numpy(music(25.05)).repeat(3, 1)
+    waves[1, 10 * RATE : 20 * RATE] = 0
+    waves[2, 12 * RATE :] = 0
+    return waves
+
+
+LONG_SIZES = [25 * RATE + 800, 20 * RATE + 800, 12 * RATE]  # the second has a last window of 50 ms, which is left out
+
+
+@pytest.mark.parametrize("checkpoint", [None, True, False])
+def test_long_clips_have_the_scores_of_score(toys: Predictor, checkpoint: bool | None) -> None:
+    together = toys.module(long_clips(), LONG_SIZES, checkpoint=checkpoint)
+    for wave, size, row in zip(long_clips(), LONG_SIZES, together, strict=True):
+        scores = toys.score(wave[:size], sample_rate=RATE)
+        assert row.tolist() == pytest.approx([scores[axis] for axis in AXES], abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 24_000])
+def test_long_clips_at_other_rates_have_those_scores(toys: Predictor, rate: int) -> None:
+    wave = torch.from_numpy(music(21.0, rate))
+    scores = toys.score(wave, sample_rate=rate)
+    found = toys.module(wave, sample_rate=rate)[0]
+    assert found.tolist() == pytest.approx([scores[axis] for axis in AXES], abs=0.02)  # another resampler
+
+
+def kept_bytes(toys: Predictor, waves: torch.Tensor, checkpoint: bool | None) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """Bytes of the tensors that the graph keeps for the backward pass, the scores and the gradient of their sum."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    waves = waves.clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        scores = toys.module(waves, LONG_SIZES, checkpoint=checkpoint)
+    (slope,) = torch.autograd.grad(scores.sum(), waves)
+    return sum(kept.values()), scores.detach(), slope
+
+
+def test_checkpoint_keeps_less_and_gives_the_same_gradients(toys: Predictor) -> None:
+    less, scores, slope = kept_bytes(toys, long_clips(), checkpoint=None)
+    more, plain, plain_slope = kept_bytes(toys, long_clips(), checkpoint=False)
+    assert less < 0.8 * more
+    torch.testing.assert_close(scores, plain)
+    torch.testing.assert_close(slope, plain_slope)
+    assert slope[0].count_nonzero() > 24.5 * RATE
+    assert not slope[1, 10 * RATE : 20 * RATE].any()
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_autocast_changes_neither_scores_nor_gradients(toys: Predictor, checkpoint: bool) -> None:
+    wave = torch.from_numpy(music(0.5))[None].requires_grad_()
+    plain = toys.module(wave)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = toys.module(wave, checkpoint=checkpoint)
+    assert torch.equal(scores, plain)
+    slopes = [torch.autograd.grad(found.sum(), wave)[0] for found in (plain, scores)]
+    assert torch.equal(*slopes)
+
+
+@pytest.mark.slow
+def test_slope_of_bundled_model_is_that_of_finite_differences(scorer: Predictor) -> None:
+    wave = torch.from_numpy(music(0.3, 24_000) + 0.01 * noise(0.3, 24_000)).float()
+    leaf = wave.clone().requires_grad_()
+    scorer.module(leaf, sample_rate=24_000)[0, PQ].backward()
+    step = 2e-3 * leaf.grad / leaf.grad.norm()
+    with torch.no_grad():
+        up, down = (scorer.module(wave + sign * step, sample_rate=24_000)[0, PQ] for sign in (1, -1))
+    assert ((up - down) / 2).item() == pytest.approx((leaf.grad @ step).item(), rel=0.1)

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from mmmos.audio.clip import whole_rate
 from mmmos.audio.limits import MAX_RATE, MIN_RATE, off_scale
-from mmmos.audio.warnings import SILENCE_PEAK
 from mmmos.encoders.base import Encoder, min_duration
-from mmmos.encoders.resample import resample, resampled_size
 from mmmos.encoders.torch_settings import running
 from mmmos.errors import AudioError, LevelError, SampleRateError
+from mmmos.inference.wave_windows import WaveWindow, cut_waves, waves_of, window_peaks
 from mmmos.model.system import ScoringModel
 from mmmos.scores import AXES, LabelRange
 
@@ -30,7 +30,7 @@ SOFTNESS = 1 / 50
 
 
 class DifferentiableScorer(nn.Module):
-    """Scores on the model's label scale, one window per clip. Its weights stay frozen.
+    """Scores on the model's label scale, the mean over windows of 10 s as of files. Its weights stay frozen.
 
     The networks are those of the predictor that created it. They are not registered: whatever a parent module does to
     its parameters (`half`, `apply`, `to_empty`, `state_dict`, an optimizer), they do not change. Only a move to another
@@ -65,6 +65,7 @@ class DifferentiableScorer(nn.Module):
         lengths: Tensor | Sequence[int] | None = None,
         sample_rate: float | None = None,
         bounded: bool = True,
+        checkpoint: bool | None = None,
     ) -> Tensor:
         """Scores of a batch, in float32.
 
@@ -74,6 +75,8 @@ class DifferentiableScorer(nn.Module):
 
         - sample_rate: Hz of the waves; by default the highest rate of an encoder (`sample_rate`)
         - bounded: whether scores are limited to the scale by `bound`; otherwise they may lie outside
+        - checkpoint: whether activations are kept for one window at a time, and computed a second time in the backward
+          pass; by default if a clip has more than one window
 
         Raises TypeError and ValueError for any other layout, `SampleRateError`, `AudioError`: "too_short",
         "non_finite_audio", and `LevelError`, a ValueError, for a clip with a peak above 8.
@@ -93,27 +96,41 @@ class DifferentiableScorer(nn.Module):
             # The resampling filter must not mix samples after a clip's end into the clip.
             real = torch.arange(waves.shape[1], device=waves.device) < torch.tensor(sizes, device=waves.device)[:, None]
             waves = torch.where(real, waves, 0)
-            peaks = waves.detach().abs().amax(dim=1).tolist() if len(waves) else []
+            peaks = window_peaks(waves, rate)
             _check_levels(peaks)
-            loud = [row for row, peak in enumerate(peaks) if peak >= SILENCE_PEAK]
+            windows = cut_waves(sizes, peaks, rate, self._min_seconds)
             low, _ = self._range
             scores = low + 0 * waves[:, :1].expand(-1, len(AXES))
-            if loud:
-                raw = self._raw(waves[loud], [sizes[row] for row in loud], rate)
+            if windows:
+                loud = sorted({item.row for item in windows})
+                raw = self._raw(windows, waves, rate, checkpoint)[loud]
                 found = bound(raw, self._range) if bounded else raw
                 scores = scores.index_copy(0, torch.tensor(loud, device=scores.device), found)
             return scores.masked_fill(self._unrated.to(scores.device), torch.nan)
 
-    def _raw(self, waves: Tensor, sizes: Sequence[int], rate: int) -> Tensor:
-        """Scores before they are bounded: [B, S] at `rate` -> [B, A]."""
-        at_rate = {own: resample(waves, rate, own) for own in {e.sample_rate for e in self._encoders.values()}}
-        features = {}
-        for name, encoder in self._encoders.items():
-            own = encoder.sample_rate
-            features[name] = encoder(at_rate[own], [resampled_size(size, rate, own) for size in sizes])
-        z = torch.stack([member(features) for member in self._members])
-        labels = z * self._std.unsqueeze(1) + self._mean.unsqueeze(1)
-        return torch.einsum("mba,ma->ba", labels, self._weights)
+    def _raw(self, windows: Sequence[WaveWindow], waves: Tensor, rate: int, checkpoint: bool | None) -> Tensor:
+        """Scores before they are bounded, of clips with windows; 0 for others: [B, S] at `rate` -> [B, A]."""
+        rates = {encoder.sample_rate for encoder in self._encoders.values()}
+        cut = {own: waves_of(windows, waves, rate, own) for own in rates}
+        if checkpoint or (checkpoint is None and any(item.index for item in windows)):
+            alone = (
+                {own: (pieces[i : i + 1, : sizes[i]], sizes[i : i + 1]) for own, (pieces, sizes) in cut.items()}
+                for i in range(len(windows))
+            )
+            found = torch.cat([recomputed(self._predict, part, use_reentrant=False) for part in alone])
+        else:
+            found = self._predict(cut)
+        weights = torch.tensor([item.weight for item in windows], device=found.device).unsqueeze(1)
+        rows = torch.tensor([item.row for item in windows], device=found.device)
+        return found.new_zeros(len(waves), len(AXES)).index_add(0, rows, weights * found)
+
+    def _predict(self, windows: Mapping[int, tuple[Tensor, list[int]]]) -> Tensor:
+        """Scores [W, A] of windows: waves [W, S] and sizes at each rate."""
+        with running(self.device):  # again, as the backward pass may call this, too
+            features = {name: encoder(*windows[encoder.sample_rate]) for name, encoder in self._encoders.items()}
+            z = torch.stack([member(features) for member in self._members])
+            labels = z * self._std.unsqueeze(1) + self._mean.unsqueeze(1)
+            return torch.einsum("mba,ma->ba", labels, self._weights)
 
     def _check_sizes(self, sizes: Sequence[int], rate: int) -> None:
         own = max(encoder.sample_rate for encoder in self._encoders.values())
@@ -185,8 +202,9 @@ def batch_sizes(count: int, samples: int, lengths: Any) -> list[int]:
     return sizes
 
 
-def _check_levels(peaks: Sequence[float]) -> None:
-    for row, peak in enumerate(peaks):
+def _check_levels(peaks: Sequence[Sequence[float]]) -> None:
+    for row, own in enumerate(peaks):
+        peak = next((peak for peak in own if not math.isfinite(peak)), max(own, default=0.0))
         if not math.isfinite(peak):
             raise AudioError("non_finite_audio", f"clip {row} holds NaN or infinity")
         if peak > MAX_PEAK:

@@ -1,0 +1,95 @@
+"""The example of docs/REWARD.md: two ascents from the same dull clip, to results.json and docs/images/reward.png.
+
+python -m recipes.reward.curve [--clip samples/speech_clean.flac] [--steps 30]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mmmos.inference.predictor import load
+from mmmos.report.plots import COLOURS, GREY, INK, save
+from recipes.reward.equaliser import DULL, Equaliser, FreeSignal, ascend
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, PICTURE = Path(__file__).with_name("results.json"), ROOT / "docs" / "images" / "reward.png"
+SECONDS = 3
+
+RUNS = {
+    "equaliser, near its start": {"lr": 1.0, "distance_weight": 0.01},
+    "free signal, no distance": {"lr": 0.002, "distance_weight": 0.0},
+}
+"""Title -> options of `ascend`."""
+
+
+def main(words: list[str] | None = None) -> None:
+    """Climb, and draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", type=Path, default=ROOT / "samples" / "speech_clean.flac")
+    parser.add_argument("--steps", type=int, default=30)
+    options = parser.parse_args(words)
+    original, rate = read(options.clip)
+    results = climb(original, rate, options.steps) | {"clip": options.clip.name}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    save(PICTURE, draw(results))
+
+
+def read(path: Path) -> tuple[Tensor, int]:
+    """The first seconds of a file, mono [S], and its rate, Hz."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return torch.from_numpy(samples.mean(axis=1))[: SECONDS * rate], rate
+
+
+def climb(original: Tensor, rate: int, steps: int) -> dict[str, Any]:
+    """PQ of the original, and the steps of each run."""
+    with torch.no_grad():
+        start = Equaliser(DULL)(original, rate)
+    with load("lite", device="cpu") as scorer:
+        runs = {}
+        for title, options in RUNS.items():
+            generator = Equaliser() if title.startswith("equaliser") else FreeSignal(len(start))
+            found = ascend(scorer, generator, start, original, rate, steps=steps, **options)
+            runs[title] = [asdict(step) for step in found]
+        return {"original": scorer.score(original, sample_rate=rate).PQ, "runs": runs}
+
+
+def draw(results: Mapping[str, Any]) -> Figure:
+    """A column per run: PQ above, the distance to the original below."""
+    figure = Figure((9.0, 5.2), dpi=160, layout="constrained")
+    grid = figure.subplots(2, len(results["runs"]), sharex=True, sharey="row", height_ratios=(3, 2))
+    for column, (title, steps) in enumerate(results["runs"].items()):
+        _draw_scores(grid[0, column], steps, results["original"])
+        grid[0, column].set_title(title, color=INK, fontsize=11)
+        grid[1, column].plot([step["original_distance"] for step in steps], color=COLOURS[4])
+        grid[1, column].set_xlabel("step")
+    grid[0, 0].set_ylabel("PQ, points")
+    grid[1, 0].set_ylabel("distance to the\noriginal, dB")
+    grid[0, 0].legend(frameon=False, fontsize=9, loc="upper left")
+    for panel in grid.flat:
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw_scores(panel: Axes, steps: Sequence[Mapping[str, float]], original: float) -> None:
+    reward, held_out, spread = ([step[name] for step in steps] for name in ("reward", "held_out", "spread"))
+    low, high = ([x + sign * s for x, s in zip(reward, spread, strict=True)] for sign in (-1, 1))
+    panel.fill_between(range(len(steps)), low, high, color=COLOURS[0], alpha=0.2, lw=0, label="spread of the members")
+    panel.plot(reward, color=COLOURS[0], label="reward")
+    panel.plot(held_out, color=COLOURS[1], label="held-out predictor")
+    panel.axhline(original, color=GREY, ls="--", lw=1, label="the original")
+
+
+if __name__ == "__main__":
+    main()
