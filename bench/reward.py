@@ -2,8 +2,8 @@
 
     python -m bench.reward
 
-Each case runs in a process of its own with one thread: lite scores white noise at 24 kHz, forward and backward. Memory is
-the peak of the process, without what the loaded model takes.
+Each case runs in a process of its own with one thread: lite scores white noise at 24 kHz, forward and backward. Memory
+is the peak of the process, without what the loaded model takes.
 """
 
 from __future__ import annotations

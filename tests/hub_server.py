@@ -1,7 +1,8 @@
-"""A hub on this machine: what huggingface_hub asks for when it downloads, and the faults of a bad line."""
+"""A hub on this machine: what huggingface_hub asks for when it downloads and uploads, and the faults of a bad line."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c0ffee" * 6 + "c0de"
@@ -21,12 +23,17 @@ class HubServer:
 
     Weights (.bin, .safetensors) are large files as on the hub: known by their sha256 and reached by a redirect.
     A body that `cut` or `corrupt` names is cut off half way or has its last byte changed, once each mention.
+    An upload makes a commit of its own if `token` is given; the hub forbids it with any other.
     """
 
     repositories: dict[str, Mapping[str, bytes]]
     commit: str = COMMIT
     cut: list[str] = field(default_factory=list)
     corrupt: list[str] = field(default_factory=list)
+    token: str = ""
+    private: set[str] = field(default_factory=set)
+    uploaded: dict[str, bytes] = field(default_factory=dict)
+    """sha256 -> large files that were uploaded."""
     requests: list[str] = field(default_factory=list)
     """"METHOD path", and the range if one was requested, in the order they came."""
 
@@ -94,6 +101,79 @@ class _Handler(BaseHTTPRequestHandler):
             return self._fail("EntryNotFound")
         return self._give(name, found["file"], files[found["file"]], redirected="/lfs/" in path)
 
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self._body()
+        self.hub.requests.append(f"POST {path}")
+        if path == "/api/validate-yaml":
+            return self._send(200, json.dumps({"errors": [], "warnings": []}).encode())
+        if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            return self._send(403, b"", {"X-Error-Message": "Forbidden: you have no write access", "X-Request-Id": "1"})
+        if path == "/api/repos/create":
+            return self._create(json.loads(body))
+        found = re.fullmatch(
+            r"/(?:api/models/)?(?P<name>[^/]+/[^/]+?)(?:\.git/info/lfs/objects/batch|/(?P<action>\w+)/(?P<branch>\w+))",
+            path,
+        )
+        if not found or found["name"] not in self.hub.repositories or found["branch"] not in (None, "main"):
+            return self._fail("RevisionNotFound" if found else "RepoNotFound")
+        if found["action"] == "commit":
+            return self._commit(found["name"], [json.loads(line) for line in body.splitlines()])
+        asked = json.loads(body)
+        if found["action"] == "preupload":
+            files = [
+                {
+                    "path": item["path"],
+                    "uploadMode": "lfs" if _is_large(item["path"]) else "regular",
+                    "shouldIgnore": False,
+                }
+                for item in asked["files"]
+            ]
+            return self._send(200, json.dumps({"files": files}).encode())
+        objects = [
+            item | {"actions": {"upload": {"href": f"{self.hub.url}/upload/{item['oid']}"}}}
+            for item in asked["objects"]
+        ]
+        return self._send(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+
+    def do_PUT(self) -> None:
+        body = self._body()
+        self.hub.uploaded[hashlib.sha256(body).hexdigest()] = body
+        self._send(200, b"")
+
+    def _body(self) -> bytes:
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        parts = []
+        while size := int(self.rfile.readline(), 16):  # chunks
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+        address = json.dumps({"url": f"{self.hub.url}/{name}"}).encode()
+        if name in self.hub.repositories:
+            return self._send(409, address, {"X-Request-Id": "1"})
+        self.hub.repositories[name] = {}
+        if asked.get("private") or asked.get("visibility") == "private":
+            self.hub.private.add(name)
+        return self._send(200, address)
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        files = dict(self.hub.repositories[name])
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.hub.uploaded[value["oid"]]
+        self.hub.repositories[name] = files
+        address = f"{self.hub.url}/{name}/commit/{self.hub.commit}"
+        answer = {"success": True, "commitUrl": address, "commitOid": self.hub.commit}
+        self._send(200, json.dumps(answer).encode())
+
     def _give(self, name: str, file: str, body: bytes, redirected: bool) -> None:
         etag = _oid(file, body)
         headers = {"X-Repo-Commit": self.hub.commit, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
@@ -123,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body[: len(body) // 2] if cut else body)
         self.close_connection = self.close_connection or cut
 

@@ -1,13 +1,15 @@
 """The example of docs/REWARD.md: two ascents from the same dull clip, to results.json and docs/images/reward.png.
 
-python -m recipes.reward.curve [--clip samples/speech_clean.flac] [--steps 30]
+    python -m recipes.reward.curve [--clip samples/speech_clean.flac] [--steps 30] [--nisqa nisqa.tar]
+
+`--nisqa` is the released file of NISQA v2 (`mmmos.encoders.nisqa`): a predictor with other encoders and other ratings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmmos.encoders.resample import resample
+from mmmos.encoders.table import load_encoder
 from mmmos.inference.predictor import load
 from mmmos.report.plots import COLOURS, GREY, INK, save
 from recipes.reward.equaliser import DULL, Equaliser, FreeSignal, ascend
@@ -38,9 +42,11 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, default=ROOT / "samples" / "speech_clean.flac")
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--nisqa", type=Path)
     options = parser.parse_args(words)
     original, rate = read(options.clip)
-    results = climb(original, rate, options.steps) | {"clip": options.clip.name}
+    other = options.nisqa and nisqa_score(options.nisqa, rate)
+    results = climb(original, rate, options.steps, other) | {"clip": options.clip.name}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     save(PICTURE, draw(results))
 
@@ -51,30 +57,49 @@ def read(path: Path) -> tuple[Tensor, int]:
     return torch.from_numpy(samples.mean(axis=1))[: SECONDS * rate], rate
 
 
-def climb(original: Tensor, rate: int, steps: int) -> dict[str, Any]:
-    """PQ of the original, and the steps of each run."""
+def nisqa_score(path: Path, rate: int) -> Callable[[Tensor], float]:
+    """A function that gives NISQA's overall quality (1-5) of a wave [S] at `rate`, Hz."""
+    encoder: Any = load_encoder("nisqa", path, trust_checkpoint=True)
+
+    def score(wave: Tensor) -> float:
+        with torch.no_grad():
+            return float(encoder.score(resample(wave[None], rate, encoder.sample_rate))[0, 0])
+
+    return score
+
+
+def climb(original: Tensor, rate: int, steps: int, other: Callable[[Tensor], float] | None = None) -> dict[str, Any]:
+    """PQ of the original, the other predictor's score of it, and the steps of each run."""
     with torch.no_grad():
         start = Equaliser(DULL)(original, rate)
     with load("lite", device="cpu") as scorer:
         runs = {}
         for title, options in RUNS.items():
             generator = Equaliser() if title.startswith("equaliser") else FreeSignal(len(start))
-            found = ascend(scorer, generator, start, original, rate, steps=steps, **options)
+            found = ascend(scorer, generator, start, original, rate, steps=steps, other=other, **options)
             runs[title] = [asdict(step) for step in found]
-        return {"original": scorer.score(original, sample_rate=rate).PQ, "runs": runs}
+        score = scorer.score(original, sample_rate=rate).PQ
+        return {"original": score, "other_original": other and other(original), "runs": runs}
 
 
 def draw(results: Mapping[str, Any]) -> Figure:
-    """A column per run: PQ above, the distance to the original below."""
-    figure = Figure((9.0, 5.2), dpi=160, layout="constrained")
-    grid = figure.subplots(2, len(results["runs"]), sharex=True, sharey="row", height_ratios=(3, 2))
+    """A column per run: PQ, the other predictor's score if there is one, and the distance to the original."""
+    compared = results["other_original"] is not None
+    lines = 2 + compared
+    figure = Figure((9.0, 3.6 + 1.6 * compared), dpi=160, layout="constrained")
+    heights = (3, 2, 2)[:lines]
+    grid = figure.subplots(lines, len(results["runs"]), sharex=True, sharey="row", height_ratios=heights, squeeze=False)
     for column, (title, steps) in enumerate(results["runs"].items()):
         _draw_scores(grid[0, column], steps, results["original"])
         grid[0, column].set_title(title, color=INK, fontsize=11)
-        grid[1, column].plot([step["original_distance"] for step in steps], color=COLOURS[4])
-        grid[1, column].set_xlabel("step")
-    grid[0, 0].set_ylabel("PQ, points")
-    grid[1, 0].set_ylabel("distance to the\noriginal, dB")
+        if compared:
+            grid[1, column].plot([step["other"] for step in steps], color=COLOURS[2])
+            grid[1, column].axhline(results["other_original"], color=GREY, ls="--", lw=1)
+        grid[-1, column].plot([step["original_distance"] for step in steps], color=COLOURS[4])
+        grid[-1, column].set_xlabel("step")
+    labels = ("PQ, points", *["NISQA (1-5)"] * compared, "distance to the\noriginal, dB")
+    for panel, label in zip(grid[:, 0], labels, strict=True):
+        panel.set_ylabel(label)
     grid[0, 0].legend(frameon=False, fontsize=9, loc="upper left")
     for panel in grid.flat:
         panel.grid(alpha=0.3)
@@ -87,7 +112,7 @@ def _draw_scores(panel: Axes, steps: Sequence[Mapping[str, float]], original: fl
     low, high = ([x + sign * s for x, s in zip(reward, spread, strict=True)] for sign in (-1, 1))
     panel.fill_between(range(len(steps)), low, high, color=COLOURS[0], alpha=0.2, lw=0, label="spread of the members")
     panel.plot(reward, color=COLOURS[0], label="reward")
-    panel.plot(held_out, color=COLOURS[1], label="held-out predictor")
+    panel.plot(held_out, color=COLOURS[1], label="held-out member")
     panel.axhline(original, color=GREY, ls="--", lw=1, label="the original")
 
 

@@ -1,13 +1,13 @@
 """Gradient ascent on a reward: an equaliser that raises the Production Quality of a dull clip.
 
-The reward is the mean PQ of all members of lite but one, which is the held-out predictor. The distance to the start,
-times a weight, is subtracted: it keeps the generator from exploiting the reward. A signal with a parameter per sample, which is
-free to do so, is for comparison.
+The reward is the mean PQ of all members of lite but one, the held-out member. The distance to the start is subtracted,
+times a weight: it keeps the generator from exploiting the reward. A signal with a parameter per sample, which is free
+to do so, is for comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,6 +77,7 @@ class Step:
     spread: float  # standard deviation of PQ over all members, points
     start_distance: float  # square root of the generator's `distance`
     original_distance: float  # log-spectral distance to the original, dB
+    other: float | None = None  # score by another predictor
 
 
 def split(scorer: Predictor) -> tuple[Predictor, Predictor]:
@@ -101,8 +102,11 @@ def ascend(
     steps: int,
     lr: float,
     distance_weight: float,
+    other: Callable[[Tensor], float] | None = None,
 ) -> Iterator[Step]:
-    """Climb PQ minus `distance_weight` times the distance to the start; yields the state before each step and after the last.
+    """Climb PQ minus `distance_weight` times the distance to the start; yields the state before each step and after.
+
+    `other` is a predictor that has no part in the reward.
 
     Shape:
         - start, original: [S] at `rate`, Hz
@@ -119,6 +123,7 @@ def ascend(
             scores.PQ_std,
             generator.distance().sqrt().item(),
             spectral_distance(wave.detach(), original),
+            None if other is None else other(wave.detach()),
         )
         if step < steps:
             optimizer.zero_grad()

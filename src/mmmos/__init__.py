@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmmos.integrations.dataset import score_dataset
     from mmmos.integrations.metric import Metric
     from mmmos.integrations.statistics import audio_quality
+    from mmmos.model.push import push_to_hub
     from mmmos.scores import AXES, Scale, Scores
     from mmmos.version import VERSION as __version__  # noqa: N811
 
@@ -45,6 +46,7 @@ __all__ = [
     "losses",
     "metrics",
     "paper",
+    "push_to_hub",
     "read_rows",
     "score_dataset",
     "scores",
@@ -66,6 +68,7 @@ __getattr__, __dir__ = lazy_exports(
         "compare": "bulk.results",
         "from_pretrained": "inference.predictor",
         "load": "inference.predictor",
+        "push_to_hub": "model.push",
         "read_rows": "bulk.tables",
         "score_dataset": "integrations.dataset",
     },

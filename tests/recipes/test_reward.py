@@ -42,8 +42,8 @@ def test_ascent_raises_quality_of_dull_speech_towards_original(scorer: Predictor
     assert steps[-1].held_out > steps[0].held_out + 0.2
     assert steps[-1].original_distance < steps[0].original_distance
     assert steps[-1].start_distance <= 4.5
-    run = [vars(step) for step in steps]
-    assert len(draw({"original": 6.0, "runs": {"a": run, "b": run}}).axes) == 4
+    run = [vars(step) | {"other": 3.0} for step in steps]
+    assert len(draw({"original": 6.0, "other_original": 3.5, "runs": {"a": run, "b": run}}).axes) == 6
 
 
 @pytest.mark.slow

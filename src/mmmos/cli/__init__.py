@@ -23,6 +23,7 @@ from mmmos.cli.experiment import experiment
 from mmmos.cli.extract import extract
 from mmmos.cli.help import HELP_OPTIONS, Sections
 from mmmos.cli.leaderboard import leaderboard
+from mmmos.cli.push import push
 from mmmos.cli.report import report
 from mmmos.cli.score import score
 from mmmos.cli.serve import serve
@@ -39,7 +40,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(score, serve, train, experiment, ensemble, extract, evaluate, compare, leaderboard, report),
+    *(score, serve, train, experiment, ensemble, extract, push),
+    *(evaluate, compare, leaderboard, report),
     *(verify, merge, doctor, licenses),
 ):
     app.command()(command)
