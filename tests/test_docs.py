@@ -109,7 +109,7 @@ def test_commands_of_page_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/METRIC.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/METRIC.md", "docs/REWARD.md"])
 def test_python_of_page_prints_its_output(document: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     failed, tried = doctest.testfile(str(ROOT / document), module_relative=False)

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard, constants
 
 from mmmos.errors import LicenseError, ModelFormatError, ModelNotFoundError, UsageError
@@ -84,7 +86,7 @@ def test_second_push_replaces_the_files(folder: Path, writable: HubServer) -> No
 def test_card_has_metadata_that_the_hub_reads(folder: Path) -> None:
     text = card_of(folder, REPO, "cc-by-nc-4.0")
     card = ModelCard(text)
-    data = card.data
+    data: Any = card.data
     assert (data.license, data.library_name, data.pipeline_tag) == ("cc-by-nc-4.0", "mmmos", "audio-classification")
     assert data.to_dict()["commercial_use"] is False
     results = {(item.metric_name, item.metric_type): item.metric_value for item in data.eval_results}
@@ -100,8 +102,9 @@ def test_card_of_a_model_without_figures_or_readme(toy_encoder: ToyEncoder, tmp_
     save_model(tmp_path / "m", toy_member(0), ModelInfo(), "")
     (tmp_path / "m" / "README.md").unlink()
     card = ModelCard(card_of(tmp_path / "m", REPO, "other"))
-    assert (card.data.license, card.data.license_name) == ("other", "non-commercial")
-    assert card.data.eval_results is None
+    data: Any = card.data
+    assert (data.license, data.license_name) == ("other", "non-commercial")
+    assert data.eval_results is None
     assert card.text.strip().startswith("# quality")
 
 
@@ -129,10 +132,11 @@ def test_unknown_licence_is_refused_with_the_known_ones() -> None:
         check_terms("gpl", [])
 
 
-def test_model_based_on_lite_is_not_pushed_for_commercial_use(
-    toy_encoder: ToyEncoder, tmp_path: Path, writable: HubServer
-) -> None:
-    save_model(tmp_path / "m", toy_member(0), ModelInfo(training={"prior": "lite"}), "")
+def test_model_based_on_lite_is_not_pushed_for_commercial_use(tmp_path: Path, writable: HubServer) -> None:
+    member = load_model("lite").members[2]
+    heads = member.model.heads.state_dict()
+    member.model.heads.load_state_dict({name: torch.randn_like(weight) for name, weight in heads.items()})
+    save_ensemble(tmp_path / "m", [member], np.ones((1, 4)), ModelInfo(), "")  # with the inputs of lite
     with pytest.raises(LicenseError, match="heads of lite"):
         push_to_hub(tmp_path / "m", REPO, license="mit", token=TOKEN)
     assert writable.requests == []

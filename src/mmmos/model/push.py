@@ -6,14 +6,22 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from mmmos.encoders.torch_settings import building
 from mmmos.errors import ModelFormatError
 from mmmos.hub.push import upload
 from mmmos.hub.terms import check_terms
 from mmmos.model.card import hub_card
 from mmmos.model.folder import load_folder
+from mmmos.model.load import load_model
+from mmmos.model.system import ScoringModel
 
 CARD = "README.md"
+
+FEWEST_WEIGHTS = 16
+"""Of a tensor that is not equal to another by chance."""
 
 
 def push_to_hub(
@@ -48,7 +56,7 @@ def card_of(folder: Path, repository: str, license_name: str) -> str:
     """The card that a folder would be published with. Raises as `push_to_hub`."""
     with building():
         model = load_folder(str(folder), folder)
-    check_terms(license_name, {*(spec.name for spec in model.encoders), str(model.info.training.get("prior"))})
+    check_terms(license_name, [*(spec.name for spec in model.encoders), *["lite"] * has_weights_of_lite(model)])
     for spec in model.encoders:
         if spec.checkpoint:
             raise ModelFormatError(
@@ -58,6 +66,22 @@ def card_of(folder: Path, repository: str, license_name: str) -> str:
     readme = folder / CARD
     text = readme.read_text(encoding="utf-8") if readme.is_file() else f"# {repository.rpartition('/')[2]}\n"
     return hub_card(repository, model, license_name, text)
+
+
+def has_weights_of_lite(model: ScoringModel) -> bool:
+    """Whether any weights are those of lite, as in models that `mmmos train` starts from its scores."""
+
+    def states(one: ScoringModel) -> Iterator[dict[str, Tensor]]:
+        return (member.model.state_dict() for member in one.members)
+
+    own = list(states(model))
+    return any(
+        torch.equal(weight, state.get(name, weight[:0]))
+        for lite in states(load_model("lite"))
+        for name, weight in lite.items()
+        for state in own
+        if weight.numel() >= FEWEST_WEIGHTS
+    )
 
 
 def model_files(folder: Path) -> Iterator[Path]:
