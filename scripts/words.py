@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKED = ("src", "docs", "recipes", "scripts", "bench", "samples", "README.md", "CHANGELOG.md", "Makefile")
+CHECKED = ("src", "docs", "recipes", "contrib", "scripts", "bench", "samples", "README.md", "CHANGELOG.md", "Makefile")
 SUFFIXES = (".py", ".md", ".toml", "")
 
 WORDS = {
