@@ -161,8 +161,12 @@ class _Scoring:
         self._predictor = model if isinstance(model, Predictor) else None
         self._model = model.model.name if isinstance(model, Predictor) else os.fspath(model)
         self._options, self.columns, self.prefix, self._one_thread = options, columns, prefix, one_thread
-        sha256 = model.model.sha256 if isinstance(model, Predictor) else load_model(self._model, options).sha256
-        self._identity = sha256, VERSION, str(model.dtype) if isinstance(model, Predictor) else options.precision
+        if isinstance(model, Predictor):
+            by = model.provenance
+            self._identity = by.model_sha256, VERSION, by.dtype, by.backend
+        else:
+            sha256 = load_model(self._model, options).sha256
+            self._identity = sha256, VERSION, options.precision, options.running_backend
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_predictor": None}
