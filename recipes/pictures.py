@@ -48,7 +48,7 @@ def main(words: list[str] | None = None) -> None:
             write_scores(labels, folder / "noisy.jsonl")
             page = ["--html", f"{folder}/leaderboard.html", "--name", "raters with noise", "-o", f"{folder}/l.json"]
             run("leaderboard", f"{folder}/noisy.jsonl", "--labels", str(labels), *page)
-            photograph(folder / "leaderboard.html", PICTURES / "leaderboard.png", 1180, 1060)
+            photograph(folder / "leaderboard.html", PICTURES / "leaderboard.png", 1180, 972)
 
 
 def run(*words: str, folder: Path = ROOT) -> None:
