@@ -14,6 +14,7 @@ import typer
 
 from mmmos.cli.about import doctor, licenses
 from mmmos.cli.bulk import merge, verify
+from mmmos.cli.calibrate import calibrate
 from mmmos.cli.compare import compare
 from mmmos.cli.console import log_to_stderr, stderr
 from mmmos.cli.data import data
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(score, serve, train, experiment, ensemble, extract, push),
+    *(score, serve, train, calibrate, experiment, ensemble, extract, push),
     *(evaluate, compare, leaderboard, report),
     *(verify, merge, doctor, licenses),
 ):

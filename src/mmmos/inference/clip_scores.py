@@ -88,8 +88,8 @@ def with_scores(
 ) -> Scores:
     """`scores` with the axes, their spread, the domain and the basis.
 
-    A score outside the model's scale is clipped to it, with the warning `out_of_range`. Without a prediction
-    `scores` stays as it is.
+    A score outside the model's scale is clipped to it, before any calibration, with the warning `out_of_range`.
+    Without a prediction `scores` stays as it is.
 
     Shape:
         - prediction: [M, A] on the label scale
@@ -99,11 +99,11 @@ def with_scores(
         return scores
     info = model.info
     rated = np.array([axis in info.rated for axis in AXES])
-    bounded = np.clip(prediction, *info.label_range)
+    bounded = np.clip(prediction, *info.source_range)
     combined = np.where(rated, bounded if info.clip_output else prediction, np.nan)
     with np.errstate(all="ignore"):
         mean, std = combine(combined[:, None], model.weights)
-    inside = np.clip(mean, *info.label_range)
+    inside = np.clip(mean, *info.source_range)
     clipped = (bounded != prediction)[:, rated] if info.clip_output else (inside != mean)[:, rated]
     if clipped.any():
         scores = replace(scores, warnings=tuple(sorted({*scores.warnings, "out_of_range"})))
@@ -114,7 +114,11 @@ def with_scores(
         ]
         named: dict[str, Any] = {f"{axis}_basis": word for axis, word in weakest_basis(info.basis, counted).items()}
         scores = replace(scores, domain=domain, **named)
-    return scores.with_axes(inside[0], std[0])
+    if info.calibration is None:
+        return scores.with_axes(inside[0], std[0])
+    members = info.calibration.apply(np.clip(combined, *info.source_range), scores.domain)
+    _, std = combine(members[:, None], model.weights)
+    return scores.with_axes(np.clip(info.calibration.apply(inside[0], scores.domain), *info.label_range), std[0])
 
 
 def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[str]) -> dict[str, str]:

@@ -43,7 +43,8 @@ class DifferentiableScorer(nn.Module):
         super().__init__()
         self._encoders = dict(encoders)
         self._members = tuple(member.model for member in model.members)
-        self._range = model.info.label_range
+        self._range, self._lowest = model.info.source_range, model.info.label_range[0]
+        self._calibration, self._domains = model.info.calibration, model.domains
         self._unrated = torch.tensor([axis not in model.info.rated for axis in AXES])
         self.sample_rate = max(encoder.sample_rate for encoder in encoders.values())  # Hz, the default rate of waves
         self._min_seconds = min_duration(encoders.values())
@@ -99,17 +100,18 @@ class DifferentiableScorer(nn.Module):
             peaks = window_peaks(waves, rate)
             _check_levels(peaks)
             windows = cut_waves(sizes, peaks, rate, self._min_seconds)
-            low, _ = self._range
-            scores = low + 0 * waves[:, :1].expand(-1, len(AXES))
+            scores = self._lowest + 0 * waves[:, :1].expand(-1, len(AXES))
             if windows:
                 loud = sorted({item.row for item in windows})
-                raw = self._raw(windows, waves, rate, checkpoint)[loud]
+                raw, probabilities = self._raw(windows, waves, rate, checkpoint)[loud].tensor_split((len(AXES),), dim=1)
                 found = bound(raw, self._range) if bounded else raw
+                if self._calibration is not None:
+                    found = self._calibration.apply_tensor(found, self._most_probable(probabilities))
                 scores = scores.index_copy(0, torch.tensor(loud, device=scores.device), found)
             return scores.masked_fill(self._unrated.to(scores.device), torch.nan)
 
     def _raw(self, windows: Sequence[WaveWindow], waves: Tensor, rate: int, checkpoint: bool | None) -> Tensor:
-        """Scores before they are bounded, of clips with windows; 0 for others: [B, S] at `rate` -> [B, A]."""
+        """Scores before they are bounded and domain probabilities of clips with windows, 0 for others: [B, A + domains]."""
         rates = {encoder.sample_rate for encoder in self._encoders.values()}
         cut = {own: waves_of(windows, waves, rate, own) for own in rates}
         if checkpoint or (checkpoint is None and any(item.index for item in windows)):
@@ -122,15 +124,23 @@ class DifferentiableScorer(nn.Module):
             found = self._predict(cut)
         weights = torch.tensor([item.weight for item in windows], device=found.device).unsqueeze(1)
         rows = torch.tensor([item.row for item in windows], device=found.device)
-        return found.new_zeros(len(waves), len(AXES)).index_add(0, rows, weights * found)
+        return found.new_zeros(len(waves), found.shape[1]).index_add(0, rows, weights * found)
 
     def _predict(self, windows: Mapping[int, tuple[Tensor, list[int]]]) -> Tensor:
-        """Scores [W, A] of windows: waves [W, S] and sizes at each rate."""
+        """Scores and domain probabilities [W, A + domains] of windows: waves [W, S] and sizes at each rate."""
         with running(self.device):  # again, as the backward pass may call this, too
             features = {name: encoder(*windows[encoder.sample_rate]) for name, encoder in self._encoders.items()}
-            z = torch.stack([member(features) for member in self._members])
+            found = [member.predict_with_domains(features) for member in self._members]
+            z = torch.stack([scores for scores, _ in found])
             labels = z * self._std.unsqueeze(1) + self._mean.unsqueeze(1)
-            return torch.einsum("mba,ma->ba", labels, self._weights)
+            probabilities = torch.stack([own[:, : len(self._domains)].detach() for _, own in found]).mean(0)
+            return torch.cat([torch.einsum("mba,ma->ba", labels, self._weights), probabilities], dim=1)
+
+    def _most_probable(self, probabilities: Tensor) -> list[str | None]:
+        """The most probable domain of each clip [B, domains]; None without domains."""
+        if not self._domains:
+            return [None] * len(probabilities)
+        return [self._domains[i] for i in probabilities.argmax(dim=1).tolist()]
 
     def _check_sizes(self, sizes: Sequence[int], rate: int) -> None:
         own = max(encoder.sample_rate for encoder in self._encoders.values())

@@ -75,8 +75,7 @@ class Predictor:
             for network in (*self.encoders.values(), *(member.model for member in model.members)):
                 network.to(target)
         self.running = choose_backend(model, self.encoders, options, target)
-        self.rates = required_rates(self.encoders.values())
-        self.min_seconds = min_duration(self.encoders.values())
+        self.rates, self.min_seconds = required_rates(self.encoders.values()), min_duration(self.encoders.values())
 
     def __repr__(self) -> str:
         parts = "+".join(self.encoders), counted(len(self.model.members), "member"), f"scale {self.model.info.scale}"
@@ -96,7 +95,7 @@ class Predictor:
         """The model, version, device and precision of this predictor's scores."""
         info, running = self.model.info, self.running
         made_by = self.model.name, self.model.sha256, VERSION, str(self.device), running.precision
-        return Provenance(*made_by, info.calibrated, info.commercial_use, running.backend)
+        return Provenance(*made_by, info.calibrated, info.commercial_use, running.backend, info.calibrated_on)
 
     @overload
     def score(

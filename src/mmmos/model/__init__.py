@@ -1,7 +1,7 @@
 """The trained part of a system, and its model folder.
 
-In the order of data flow: fusion, layers, aggregators, heads, quality, info, system, folder, audiobox, load, card,
-push.
+In the order of data flow: fusion, layers, aggregators, heads, quality, calibration, info, system, folder, audiobox,
+load, card, push.
 """
 
 from typing import TYPE_CHECKING

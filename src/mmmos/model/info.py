@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mmmos.errors import UsageError
+from mmmos.model.calibration import Calibration
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.version import VERSION
 
-LATER_FIELDS = ("label_range", "trained_on")
+LATER_FIELDS = ("label_range", "trained_on", "calibration")
 """Fields that folders of earlier versions do not have; they take their defaults."""
 
 WRITTEN_LATER = f"a later version of mmmos wrote it, this is {VERSION}: pip install --upgrade mmmos"
@@ -42,6 +43,7 @@ class ModelInfo:
     check: dict[str, float] = field(default_factory=dict)  # scores of `selfcheck.check_clip()`
     label_range: LabelRange = LABEL_RANGE  # lowest and highest rating on the scale of the labels, and so of the scores
     trained_on: tuple[str, ...] = ()  # training files, by `cache.file_digests`
+    calibration: Calibration | None = None  # maps from the members' combined scores to the scale of a listening test
 
     def __post_init__(self) -> None:
         low, high = map(float, self.label_range)  # JSON has lists
@@ -50,6 +52,8 @@ class ModelInfo:
         object.__setattr__(self, "label_range", (low, high))
         object.__setattr__(self, "rated", tuple(self.rated))
         object.__setattr__(self, "trained_on", tuple(self.trained_on))
+        if isinstance(self.calibration, Mapping):  # from JSON
+            object.__setattr__(self, "calibration", Calibration(**self.calibration))
 
     @classmethod
     def of_checkpoint(cls, source: str | None, *, official: bool = False) -> ModelInfo:
@@ -88,6 +92,8 @@ class ModelInfo:
         scales, and if the output of only some members is clipped.
         """
         first, *others = members
+        if any(member.calibration for member in members):
+            raise UsageError("a member is calibrated: combine the models before, and calibrate the ensemble")
         for what in ("scale", "clip_output"):
             found = sorted({str(getattr(member, what)) for member in members})
             if len(found) > 1:
@@ -114,8 +120,18 @@ class ModelInfo:
         return cls(**data)
 
     def stored(self) -> dict[str, Any]:
-        """The fields, as JSON."""
-        return asdict(self)
+        """The fields, as JSON; a calibration only if there is one."""
+        return {name: value for name, value in asdict(self).items() if name != "calibration" or value}
+
+    @property
+    def calibrated_on(self) -> str | None:
+        """The ratings that a calibration was fitted to; None without one."""
+        return self.calibration.source if self.calibration else None
+
+    @property
+    def source_range(self) -> LabelRange:
+        """The scale of the members' scores; another one than `label_range` only with a calibration."""
+        return self.calibration.source_range if self.calibration else self.label_range
 
     @property
     def scale(self) -> str:

@@ -35,6 +35,7 @@ class Provenance:
     calibrated: bool  # whether the scores were validated against raters outside the training data
     commercial_use: bool  # whether the licences of weights and training data allow it
     backend: str = "torch"  # what ran the encoders, "torch" or "openvino"
+    calibrated_on: str | None = None  # the ratings that `mmmos calibrate` fitted the scores to
 
 
 @dataclass(frozen=True)

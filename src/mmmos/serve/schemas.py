@@ -66,6 +66,7 @@ class Row(Strict):
     calibrated: bool
     commercial_use: bool
     backend: str
+    calibrated_on: str | None = Field(description="The ratings that a calibrated model was fitted to.")
 
 
 class ClipOutline(Strict):

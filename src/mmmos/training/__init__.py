@@ -1,7 +1,7 @@
 """From labelled clips to a model folder.
 
 In the order of data flow: settings, identity, dataset, batches, config, checkpoint, loop, ridge, closed_form, summary,
-method, lists, fit, ensembles.
+method, lists, saving, fit, ensembles, maps, calibrate.
 """
 
 from typing import TYPE_CHECKING

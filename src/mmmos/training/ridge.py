@@ -216,10 +216,10 @@ def _prior_weight(ridge: Array, line: Array, groups: NDArray[np.str_]) -> float:
     """The first of `PRIOR_WEIGHTS` whose squared error is within a standard error of the best; held-out errors [N]."""
     squared = {weight: (weight * line + (1 - weight) * ridge) ** 2 for weight in PRIOR_WEIGHTS}
     best = min(squared.values(), key=np.mean)
-    return next(w for w in PRIOR_WEIGHTS if (squared[w] - best).mean() <= _standard_error(squared[w] - best, groups))
+    return next(w for w in PRIOR_WEIGHTS if (squared[w] - best).mean() <= standard_error(squared[w] - best, groups))
 
 
-def _standard_error(values: Array, groups: NDArray[np.str_]) -> float:
+def standard_error(values: Array, groups: NDArray[np.str_]) -> float:
     """Standard error of the mean of values [N] that are correlated within a group."""
     names, number = np.unique(groups, return_inverse=True)
     sums = np.bincount(number, weights=values)
