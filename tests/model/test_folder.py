@@ -7,7 +7,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -392,7 +392,7 @@ def test_save_model_writes_whole_config(single: Path) -> None:
     data = json.loads((single / "config.json").read_text())
     assert data["model"] == json.loads(json.dumps(CONFIG.stored()))
     assert data["scale"]["mean"] == dict(zip(AXES, member(0).scale.mean, strict=True))
-    assert data["about"] == json.loads(json.dumps(asdict(ABOUT)))
+    assert data["about"] == json.loads(json.dumps(ABOUT.stored()))
 
 
 def test_save_model_refuses_what_is_not_json_and_leaves_no_model(tmp_path: Path) -> None:

@@ -185,6 +185,27 @@ def test_fitted_line_holds_for_a_prior_with_a_severity() -> None:
 
 
 @pytest.mark.slow
+def test_training_from_a_model_corrects_its_scores(tmp_path: Path, rows: list[LabelledClip]) -> None:
+    first = train(tmp_path / "first", rows)
+    start = load_model(tmp_path / "first")
+    moved = [replace(row, labels=(NAN, NAN, NAN, row.labels[3] / 2 + 1)) for row in rows]
+    second = train(tmp_path / "second", moved, start=start)
+    model = load_model(tmp_path / "second")
+    assert model.info.training["warm"]
+    assert model.info.training["prior"] == start.name
+    assert set(start.info.trained_on) <= set(model.info.trained_on)
+    assert (second.agreement["PQ"]["SRCC"] or 0) >= (first.agreement["PQ"]["SRCC"] or 0)
+    assert train(tmp_path / "second", moved, start=start) == second  # finished
+    with pytest.raises(UsageError, match="other settings or rows"):
+        train(tmp_path / "second", moved)
+    dev, others = moved[:4], [row for row in moved if row.group not in {other.group for other in moved[:4]}]
+    with pytest.raises(UsageError, match="only the closed form begins with a model"):
+        train(tmp_path / "third", others, start=start, fit="gradient", dev=dev)
+    with pytest.raises(UsageError, match="has other encoders or settings"):
+        train(tmp_path / "third", moved, start=start, settings=SMALL.replace({"pool": "mean"}))
+
+
+@pytest.mark.slow
 def test_on_the_encoders_of_lite_its_scores_are_the_prior(tmp_path: Path) -> None:
     """Labels that are lite's own scores on another scale come back, from a dozen clips."""
     rows = make_rows(tmp_path, 18, seconds=0.5)

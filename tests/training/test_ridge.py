@@ -67,6 +67,30 @@ def test_good_prior_of_few_clips_is_not_lost(seed: int) -> None:
     assert np.mean((fit_linear(known).predict(inputs, prior) - truth) ** 2) <= 1.05 * line
 
 
+def corrected(n: int, size: float) -> Sample:
+    """Labels that are a prior on another scale, with a linear correction of this size."""
+    rng = np.random.default_rng(n)
+    known = sample(n=n, dim=40)
+    prior = rng.normal(5, 1, n)
+    labels = 1 + 0.5 * prior + size * (known.labels - 3) + rng.normal(0, 0.1, n)
+    return replace(known, prior=prior, labels=labels)
+
+
+def test_warm_start_corrects_the_prior():
+    known = corrected(240, 1.0)
+    error = {warm: cross_validate(replace(known, warm=warm)).figures()["MSE"] or 0.0 for warm in (False, True)}
+    assert error[True] < 0.05 < error[False]
+    fitted = fit_linear(replace(known, warm=True))
+    assert fitted.slope == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_allclose(fitted.predict(known.inputs, known.prior), known.labels, atol=0.5)
+
+
+def test_warm_start_of_a_good_prior_is_a_line():
+    fitted = fit_linear(replace(corrected(60, 0.0), warm=True))
+    assert (fitted.prior_weight, fitted.direction.any()) == (1.0, False)
+    assert fitted.slope == pytest.approx(0.5, abs=0.05)
+
+
 def test_unrelated_labels_give_strong_decay() -> None:
     known = sample(n=60, dim=100)
     known = replace(known, labels=np.random.default_rng(3).permutation(known.labels))

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ from mmmos.cli.options import (
 )
 from mmmos.hub.options import LoadOptions
 from mmmos.wording import agree, counted
+
+if TYPE_CHECKING:
+    from mmmos.model.system import ScoringModel
+    from mmmos.training.summary import Fitted
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +69,12 @@ def train(
             help="Hold out --dev-share of each value of this column of MANIFEST, as system.",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Correct the scores of this model, as lite, rather than replacing them."
+        ),
+    ] = None,
     encoders: EncodersOption = ENCODERS,
     preset: Annotated[
         str, typer.Option(help="Settings to begin with: small, paper, official_code or best (docs/SETTINGS.md).")
@@ -87,12 +97,11 @@ def train(
     Prints how well held-out clips are predicted, next to a constant's squared error. On fewer than 2000 clips the heads
     are a ridge regression on the encoders of lite, with lite's own scores to begin with.
     """
-    from mmmos.data.manifest import preview
     from mmmos.features.source import EncoderSource
+    from mmmos.model.load import load_model
     from mmmos.training import settings
     from mmmos.training.fit import train_folder
     from mmmos.training.lists import HoldOut, read_training_lists
-    from mmmos.training.summary import agreement_lines
 
     chosen = settings.get_preset(preset).replace(dict(map(settings.parse_setting, change)))
     lists = read_training_lists(
@@ -107,7 +116,9 @@ def train(
         strict=strict,
         data_root=data_root,
     )
-    names, clips = tuple(encoders.split(",")), [row.clip for row in (*lists.train, *lists.dev)]
+    options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
+    model = load_model(start, options) if start else None
+    names, clips = _encoders(encoders, model), [row.clip for row in (*lists.train, *lists.dev)]
     checkpoints = (name.partition("=")[2] or None for name in names)
     check_folder(output, [manifest, dev, *checkpoints, *(clip.path for clip in clips)])
     with ConsoleProgress(stderr) as progress:
@@ -115,18 +126,34 @@ def train(
             output,
             lists.train,
             lists.dev,
-            EncoderSource(names, LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))),
+            EncoderSource(names, options),
             chosen,
             cache or output.parent / f"{output.resolve().name}-cache",
             fit=fit,
             label_range=lists.label_range,
             seed=seed,
             primary_dataset=lists.primary_dataset,
+            start=model,
             progress=progress,
         )
+    _report(result, len(clips))
+    print(json.dumps(asdict(result) | {"lists": lists.reports}, allow_nan=False))
+
+
+def _encoders(encoders: str, start: ScoringModel | None) -> tuple[str, ...]:
+    """The named encoders; those of the model that training begins with if none are named."""
+    if start is not None and encoders == ENCODERS:
+        return tuple(f"{spec.name}={spec.checkpoint}" if spec.checkpoint else spec.name for spec in start.encoders)
+    return tuple(encoders.split(","))
+
+
+def _report(result: Fitted, clips: int) -> None:
+    """Log the agreement on held-out clips, and the clips that were left out."""
+    from mmmos.data.manifest import preview
+    from mmmos.training.summary import agreement_lines
+
     for line in agreement_lines(result):
         logger.info(line)
     if lost := len(result.left_out):
-        left = counted(lost, "clip", of=len(clips))
+        left = counted(lost, "clip", of=clips)
         logger.warning("%s %s left out: %s", left, agree(lost, "was"), preview(result.left_out))
-    print(json.dumps(asdict(result) | {"lists": lists.reports}, allow_nan=False))

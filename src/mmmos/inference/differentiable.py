@@ -111,7 +111,7 @@ class DifferentiableScorer(nn.Module):
             return scores.masked_fill(self._unrated.to(scores.device), torch.nan)
 
     def _raw(self, windows: Sequence[WaveWindow], waves: Tensor, rate: int, checkpoint: bool | None) -> Tensor:
-        """Scores before they are bounded and domain probabilities of clips with windows, 0 for others: [B, A + domains]."""
+        """Scores before they are bounded, and domain probabilities, of clips with windows: [B, A + domains]; else 0."""
         rates = {encoder.sample_rate for encoder in self._encoders.values()}
         cut = {own: waves_of(windows, waves, rate, own) for own in rates}
         if checkpoint or (checkpoint is None and any(item.index for item in windows)):

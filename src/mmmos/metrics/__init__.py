@@ -1,10 +1,6 @@
 """Agreement of predictions with ratings: error, correlation and rank correlation, per clip or per system.
 
-<<<<<<< HEAD
-In the order of data flow: ranks, functions, intervals.
-=======
-In the order of data flow: functions, intervals, differences.
->>>>>>> ceef45d (mmmos compare: systems by their scores, without labels; intervals in every output of leaderboard)
+In the order of data flow: ranks, functions, intervals, differences.
 """
 
 from mmmos.metrics.functions import ALL_METRICS as ALL_METRICS

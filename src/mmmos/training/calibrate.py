@@ -19,8 +19,8 @@ from mmmos.model.calibration import Calibration
 from mmmos.model.load import MODELS
 from mmmos.model.system import ScoringModel
 from mmmos.scores import AXES, LabelRange, Scores, scale_name
-from mmmos.training.fit import save_checked
 from mmmos.training.maps import Chosen, Rated, choose_map
+from mmmos.training.saving import save_checked
 from mmmos.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _line(axis: str, chosen: Chosen) -> str:
     )
     if not chosen.informative:
         return (
-            f"{axis} on {on}: {errors}. The scores are no nearer to the ratings than their mean: {axis} gets no score"
+            f"{axis} on {on}: {errors}. The scores are not nearer to the ratings than their mean: {axis} gets no score"
         )
     if not chosen.helps:
         return f"{axis} on {on}: {errors}. Calibration does not help: the scores of {axis} stay as they are, rescaled"

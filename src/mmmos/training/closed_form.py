@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from mmmos.errors import UsageError
 from mmmos.model.quality import ModelConfig, QualityModel, build_model
 from mmmos.model.system import Member, ScoringModel, combine
 from mmmos.scores import AXES, Scale
@@ -46,13 +47,36 @@ def suits(prior: ScoringModel, config: ModelConfig) -> bool:
     return all(reads(member.model.config) == reads(config) for member in prior.members)
 
 
+def check_start(start: ScoringModel, config: ModelConfig, method: str) -> None:
+    """Raise `UsageError` if training cannot begin with a model: its heads are not linear, or it reads other inputs."""
+    if method != "closed_form":
+        raise UsageError(
+            f"only the closed form begins with a model ({start.name}); leave out --from, or --fit gradient"
+        )
+    if start.info.calibration:
+        raise UsageError(f"{start.name} is calibrated: begin with {start.info.calibration.model}")
+    if start.loaded or any(member.model.config.heads.head_layers > 1 for member in start.members):
+        raise UsageError(
+            f"{start.name} does not have linear heads on frozen encoders, so training cannot begin with it"
+        )
+    if not suits(start, config):
+        raise UsageError(
+            f"{start.name} has other encoders or settings: give its own with --encoders, --preset and --set"
+        )
+
+
 def fit_closed_form(
-    table: TrainingSet, config: ModelConfig, primary_dataset: str, prior: ScoringModel | None = None
+    table: TrainingSet,
+    config: ModelConfig,
+    primary_dataset: str,
+    prior: ScoringModel | None = None,
+    warm: bool = False,
 ) -> ClosedForm:
     """Fit every axis for which the primary dataset has labels.
 
-    With a prior, `config` is that of its members. The inputs of the table are reduced for `config`. They are
-    standardised as in the prior, or else on all clips of the table; neither depends on labels.
+    With a prior, `config` is that of its members; a `warm` start corrects its scores rather than replacing them. The
+    inputs of the table are reduced for `config`. They are standardised as in the prior, or else on all clips of the
+    table; neither depends on labels.
     """
     if prior is None:
         model = build_model(config)
@@ -66,7 +90,7 @@ def fit_closed_form(
         members, weights = list(prior.members), prior.weights
         own = [m.scale.to_labels(predict(m.model, table).double().numpy()) for m in members]
         scores = np.asarray(combine(np.stack(own), weights)[0], dtype=np.float64)
-    inputs = _inputs(members[0].model, table)
+    inputs = clip_inputs(members[0].model, table)
     labels = table.labels.double().numpy()
     main = np.array([row.set == primary_dataset for row in table.rows])
     scale = Scale.fit(labels[main])
@@ -75,15 +99,16 @@ def fit_closed_form(
     for i, axis in enumerate(AXES):
         known = np.isfinite(labels[:, i])
         if (known & main).any():
-            sample = _sample(table, inputs, labels[:, i], None if scores is None else scores[:, i], primary_dataset)
-            found[axis], held[axis] = fit_linear(sample.take(known)), cross_validate(sample.take(known))
+            own = None if scores is None else scores[:, i]
+            sample = replace(_sample(table, inputs, labels[:, i], own, primary_dataset), warm=warm).take(known)
+            found[axis], held[axis] = fit_linear(sample), cross_validate(sample)
     figures = {axis: item.figures() for axis, item in held.items()}
     chosen = {axis: {"prior_weight": item.prior_weight, "decay": item.decay} for axis, item in found.items()}
     made = tuple(_with_heads(member, scale, found) for member in members)
     return ClosedForm(made, weights, figures, max(item.folds for item in held.values()), chosen)
 
 
-def _inputs(model: QualityModel, table: TrainingSet) -> Array:
+def clip_inputs(model: QualityModel, table: TrainingSet) -> Array:
     """The inputs of linear heads [N, D], one row per clip: the weighted mean over its crops."""
     count = len(table.inputs.starts) - 1
     with torch.no_grad():

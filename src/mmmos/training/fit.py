@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import check_disjoint
 from mmmos.data.trainable import check_range, check_trainable, find_primary_dataset
-from mmmos.encoders.base import Encoder
 from mmmos.errors import UsageError
 from mmmos.features.cache import Keep, file_digests
 from mmmos.features.extractor import FeatureExtractor
 from mmmos.features.source import EncoderSource
-from mmmos.inference.selfcheck import check_scores
-from mmmos.model.folder import save_ensemble, save_model
 from mmmos.model.info import ModelInfo
 from mmmos.model.load import MODELS, load_model
 from mmmos.model.quality import ModelConfig, build_aggregator
@@ -29,13 +26,14 @@ from mmmos.model.system import Member, ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.training.checkpoint import CHECKPOINT, best_epoch, drop_checkpoint
-from mmmos.training.closed_form import fit_closed_form, suits
+from mmmos.training.closed_form import check_start, fit_closed_form, suits
 from mmmos.training.config import TrainConfig, run_id
 from mmmos.training.dataset import TrainingSet, build_training_set
 from mmmos.training.identity import stable_dict
 from mmmos.training.loop import fit as train_loop
 from mmmos.training.loop import predict
 from mmmos.training.method import choose_fit
+from mmmos.training.saving import save_checked
 from mmmos.training.settings import Settings
 from mmmos.training.summary import Fit, Fitted, card, count_sets, figures_of, rated_axes
 
@@ -68,11 +66,13 @@ def train_folder(
     label_range: LabelRange = LABEL_RANGE,
     seed: int = 42,
     primary_dataset: str = "",
+    start: ScoringModel | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Fitted:
     """Train one model on clips with human labels and save it as a folder.
 
-    The gradient fit stops on `dev`. The closed form needs no `dev`: it reports held-out folds of `train`.
+    The gradient fit stops on `dev`. The closed form needs no `dev`: it reports held-out folds of `train`. It corrects
+    the scores of `start`, a model with the same encoders and settings.
     An interrupted run resumes when it is called again: features are in `cache`, epochs in `folder`. The folder of a
     finished run stays as it is. Clips that are missing or cannot be decoded are left out, logged and listed.
     `progress` gets a stage "encoding" for each part, then "training" of at most all epochs. Raises
@@ -85,14 +85,14 @@ def train_folder(
     _check_clips(train, dev, method, options.primary_dataset, label_range)
     keep: Keep = "frames" if settings.aggregator == "blstm_t" else "pooled"
     extractor = FeatureExtractor.load(source, settings.encoder_options, cache, keep)
-    config, prior = _config(extractor, settings, method)
+    config, prior = _config(extractor, settings, method, start)
     parts, left_out = _training_sets((train, dev), extractor, config, options, method, progress)
-    run = _run_hash(method, label_range, config, parts, options)
+    run = _run_hash(method, label_range, config, parts, options, start)
     if (result := _finished(folder, run)) is not None:
         logger.info("%s holds the finished model of this run already", folder)
         return result
     if method == "closed_form":
-        outcome = _closed_form(parts, config, options.primary_dataset, prior)
+        outcome = _closed_form(parts, config, options.primary_dataset, prior, warm=start is not None)
     else:
         outcome = _gradient(parts, config, options, folder, progress)
     counts = len(parts[0].rows), len(parts[1].rows)
@@ -105,7 +105,7 @@ def train_folder(
         rated_axes(parts[0]),
         clip_output=settings.clip_output,
         label_range=label_range,
-        trained_on=file_digests(row.clip for row in outcome.used),
+        trained_on=(*file_digests(row.clip for row in outcome.used), *(start.info.trained_on if start else ())),
     )
     text = card(folder.name, result, training)
     save_checked(folder, outcome.members, outcome.weights, info, text, extractor.encoders)
@@ -169,15 +169,22 @@ def _run_hash(
     config: ModelConfig,
     parts: tuple[TrainingSet, TrainingSet],
     options: TrainConfig,
+    start: ScoringModel | None,
 ) -> str:
     """Identifies a run: its folder is finished only if its model has the same one."""
     settings = stable_dict(options.settings) | {"seed": options.seed, "main_set": options.primary_dataset}
-    return hashlib.sha256(repr((method, label_range, run_id(config, *parts, settings))).encode()).hexdigest()
+    begins = (start.sha256,) if start else ()  # runs of earlier versions do not have it
+    return hashlib.sha256(repr((method, label_range, run_id(config, *parts, settings), *begins)).encode()).hexdigest()
 
 
-def _config(extractor: FeatureExtractor, settings: Settings, method: Fit) -> tuple[ModelConfig, ScoringModel | None]:
-    """The model's config, and `lite` as the prior of the closed form if it is compatible (see `suits`)."""
+def _config(
+    extractor: FeatureExtractor, settings: Settings, method: Fit, start: ScoringModel | None
+) -> tuple[ModelConfig, ScoringModel | None]:
+    """The model's config, and the prior of the closed form: `start`, or else `lite` if it suits (see `suits`)."""
     config = settings.model(extractor.specs())
+    if start is not None:
+        check_start(start, config, method)
+        return start.members[0].model.config, start
     prior = load_model("lite") if method == "closed_form" else None
     if prior is None or not suits(prior, config):
         return config, None
@@ -185,9 +192,13 @@ def _config(extractor: FeatureExtractor, settings: Settings, method: Fit) -> tup
 
 
 def _closed_form(
-    parts: tuple[TrainingSet, TrainingSet], config: ModelConfig, primary_dataset: str, prior: ScoringModel | None
+    parts: tuple[TrainingSet, TrainingSet],
+    config: ModelConfig,
+    primary_dataset: str,
+    prior: ScoringModel | None,
+    warm: bool,
 ) -> _Outcome:
-    fitted = fit_closed_form(parts[0], config, primary_dataset, prior)
+    fitted = fit_closed_form(parts[0], config, primary_dataset, prior, warm)
     on = f"clips, cross-validated in {fitted.folds} folds that cut no group"
     result: dict[str, Any] = {"agreement": fitted.agreement, "agreement_on": on}
     if any(row.set == primary_dataset for row in parts[1].rows):
@@ -195,7 +206,7 @@ def _closed_form(
         scores, _ = combine(np.stack(own), fitted.weights)
         found = figures_of(scores, *parts, primary_dataset)
         result |= {"dev_srcc": {axis: figures["SRCC"] for axis, figures in found.items()}}
-    training = {"prior": prior.name if prior else None, "chosen": fitted.chosen}
+    training = {"prior": prior.name if prior else None, "warm": warm, "chosen": fitted.chosen}
     return _Outcome(fitted.members, fitted.weights, result, parts[0].rows, training)
 
 
@@ -223,20 +234,3 @@ def _finished(folder: Path, run: str) -> Fitted | None:
     if training.get("run") != run:
         raise UsageError(f"{folder} holds a model with other settings or rows; choose another folder, or delete it")
     return Fitted(**training["result"] | {"folder": str(folder)})
-
-
-def save_checked(
-    folder: Path,
-    members: Sequence[Member],
-    weights: NDArray[np.float64],
-    info: ModelInfo,
-    card: str,
-    encoders: Mapping[str, Encoder],
-) -> None:
-    """Save a model, or an ensemble with weights [M, A], with its own scores of the check clip in its config."""
-    model = ScoringModel(folder.name, tuple(members), weights, info, "", encoders)
-    info = replace(info, check=check_scores(model))
-    if len(members) == 1:
-        save_model(folder, members[0], info, card)
-    else:
-        save_ensemble(folder, members, weights, info, card)

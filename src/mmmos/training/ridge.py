@@ -7,13 +7,18 @@ and of the ridge regression:
 
 `weight` is 1, 0.5 or 0: the first of them whose held-out squared error is within one standard error of the best.
 Thus few labels move the prior's scores onto their scale, and many labels replace these scores.
+
+With a warm start many labels correct these scores instead: the ridge regression is of the difference from the line, so
+that its decay draws the new model towards the prior rather than towards a constant:
+
+    label ≈ slope × prior + constant  +  (1 - weight) × inputs @ direction
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +58,7 @@ class Sample:
     groups: NDArray[np.str_]
     sets: NDArray[np.str_]
     main: str
+    warm: bool = False  # whether the ridge regression corrects the line through the prior
 
     @property
     def is_main(self) -> NDArray[np.bool_]:
@@ -62,7 +68,14 @@ class Sample:
     def take(self, rows: NDArray[np.bool_]) -> Sample:
         """The clips that are True in `rows` [N]."""
         prior = None if self.prior is None else self.prior[rows]
-        return Sample(self.inputs[rows], self.labels[rows], prior, self.groups[rows], self.sets[rows], self.main)
+        return replace(
+            self,
+            inputs=self.inputs[rows],
+            labels=self.labels[rows],
+            prior=prior,
+            groups=self.groups[rows],
+            sets=self.sets[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -165,6 +178,7 @@ class _Candidates:
     inputs_mean: Array  # [D], of the primary dataset
     prior_mean: float
     label_mean: float
+    warm: bool
 
     @classmethod
     def fit(cls, sample: Sample) -> _Candidates:
@@ -175,16 +189,19 @@ class _Candidates:
             slope = float(prior @ labels) / max(float(prior @ prior), 1e-12)
             prior_mean = float(sample.prior[main].mean())
         means = sample.inputs[main].mean(axis=0), prior_mean, float(sample.labels[main].mean())
-        return cls(_ridge(inputs, labels), slope, *means)
+        target = labels - slope * prior if sample.warm else labels
+        return cls(_ridge(inputs, target), slope, *means, sample.warm)
 
     def predict(self, sample: Sample) -> tuple[Array, Array]:
         """Predictions of the ridge regressions [decays, N] and of the line [N]."""
         ridge = self.directions @ (sample.inputs - self.inputs_mean).T + self.label_mean
         prior = np.zeros(len(sample.labels)) if sample.prior is None else sample.prior - self.prior_mean
-        return ridge, self.slope * prior + self.label_mean
+        line = self.slope * prior
+        return ridge + line if self.warm else ridge, line + self.label_mean
 
     def blend(self, decay: int, weight: float) -> Linear:
-        direction, slope = (1 - weight) * self.directions[decay], weight * self.slope
+        direction = (1 - weight) * self.directions[decay]
+        slope = self.slope if self.warm else weight * self.slope
         intercept = self.label_mean - float(self.inputs_mean @ direction) - slope * self.prior_mean
         return Linear(direction, slope, intercept, weight, float(DECAYS[decay]))
 
