@@ -23,7 +23,8 @@ from mmmos.inference.predictor import Predictor
 from mmmos.integrations.batches import score_batch
 from mmmos.integrations.metric import Metric
 from mmmos.integrations.optional import optional_base
-from mmmos.integrations.statistics import audio_quality
+from mmmos.integrations.samples import all_reduced
+from mmmos.integrations.statistics import Sums, audio_quality, statistics
 from mmmos.scores import AXES
 from tests.integrations.batches import DOMAINS, LENGTHS, RATE, clips, toy_scorer
 from tests.sounds import music
@@ -231,6 +232,8 @@ RANK_1 = """
 import sys, datetime, torch
 from mmmos.encoders.table import ENCODERS
 from mmmos.integrations.metric import Metric
+from mmmos.integrations.samples import all_reduced
+from mmmos.integrations.statistics import Sums
 from tests.integrations.batches import LENGTHS, RATE, clips, toy_scorer
 from tests.toys import ToyEncoder
 
@@ -241,6 +244,7 @@ torch.distributed.init_process_group("gloo", init_method=sys.argv[1], rank=1, wo
 metric = Metric(toy_scorer(), sample_rate=RATE)
 metric.update(clips()[4:], LENGTHS[4:])
 print(metric.compute()["clips"].item())
+print(all_reduced(Sums(*(getattr(metric, name) for name in Sums._fields)), torch.device("cpu")).clips.tolist())
 torch.distributed.destroy_process_group()
 """
 
@@ -256,6 +260,8 @@ def test_two_processes_compute_what_one_does(scorer: Predictor, tmp_path: Path) 
         metric.update(clips()[:4], LENGTHS[:4])
         together = metric.compute()
         assert metric.clips[0] == 4  # its own again
+        own = Sums(*(getattr(metric, name) for name in Sums._fields))
+        reduced = all_reduced(own, torch.device("cpu"))
         printed, _ = other.communicate(timeout=300)
     finally:
         other.kill()
@@ -263,4 +269,5 @@ def test_two_processes_compute_what_one_does(scorer: Predictor, tmp_path: Path) 
             torch.distributed.destroy_process_group()
     alone = audio_quality(clips(), LENGTHS, RATE, scorer)
     assert plain(together) == pytest.approx(plain(alone), rel=1e-9)
-    assert printed == "6\n"
+    assert plain(statistics(reduced, DOMAINS)) == pytest.approx(plain(alone), rel=1e-9)
+    assert printed == "6\n[6, 0, 0]\n"
