@@ -1,10 +1,10 @@
-"""Trains the student, a small encoder of full-band audio, on the outputs of published networks.
+"""Trains the student, a small network on FullBand that repeats what published networks say of speech.
 
     python -m recipes.student.clips                            free recordings, with domain and licence
-    python -m recipes.student.teachers --models FOLDER         segments, degraded, with their teachers' outputs
-    python -m recipes.student.train                            the network; resumable, with a learning curve
-    python -m recipes.student.evaluate DATA --models FOLDER    on human ratings that none of this reads
+    python -m recipes.student.teachers --models FOLDER         segments, degraded, with their teachers' scores
+    python -m recipes.student.train                            the network, and its learning curve
+    python -m recipes.student.evaluate DATA --models FOLDER    on listeners' ratings that none of this reads
 
-All write to build/student by default. A shard of 50 segments takes about 10 CPU-seconds, an epoch 0.015 for each
-segment. The first two may run at the same time as the third.
+All write to build/student by default. A shard of 50 segments takes about 12 CPU-seconds, the training two minutes. The
+first two may run at the same time; the third uses the shards that are there.
 """

@@ -1,11 +1,8 @@
-"""Student: FullBand whose last three blocks, and what follows them, learned from published networks.
+"""Student: FullBand as it is, and a perceptron on its frames that repeats what published networks say of speech.
 
-    log-mel [L, 96] ► YAMNet's first five blocks ► three blocks, trained further ► 512 channels of L / 16 × 6
-                                 │                   weighted sum over mels, linear ► 384 values per frame
-       spectrum, three bands as in FullBand               mean and deviation of the frames ► 64 ► scores, domains
-
-The teachers were EfficientAT mn04 and YAMNet (embeddings), NISQA v2, DistillMOS and DNSMOS P.808 (scores), and the kind
-of recording.
+    FullBand's frames [T, 1376] ► mean and deviation over time, 2752 ─┬► 256 ► 256 ─┬► 7 scores, 3 domains
+                                                                      └─────────────┘
+The teachers were NISQA v2, DistillMOS and DNSMOS P.808 (scores), and the kind of recording.
 """
 
 from __future__ import annotations
@@ -14,66 +11,79 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmos.encoders import yamnet
-from mmmos.encoders.fullband import BANDS, BLOCKS, MELS, MIDDLE, STRIDE, FullBand
+from mmmos.encoders.fullband import FullBand
 from mmmos.encoders.weights import load_strictly
 
-WIDTH, HIDDEN = 384, 64  # values per frame, and inside the perceptron of the scores
 SCORES = ("mos", "noisiness", "discontinuity", "coloration", "loudness", "distillmos", "dnsmos")
 DOMAINS = ("speech", "music", "sound")
+POOLED = 2 * FullBand.dim
+HIDDEN = 256
+DROPOUT = 0.3
+CLIP = 6.0  # deviations of an input
 FLOOR = 1e-6  # added to variances over time
+LEAST = 1e-3  # deviation of an input over segments
+
+
+class Perceptron(nn.Module):
+    """`SCORES` in points, as their teachers give them, and logits of `DOMAINS`, of pooled frames: [B, 2752] -> [B, 10].
+
+    Buffers hold the mean and deviation of inputs and of scores over the training segments.
+    """
+
+    input_mean: Tensor
+    input_std: Tensor
+    score_mean: Tensor
+    score_std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        outputs = len(SCORES) + len(DOMAINS)
+        self.first, self.second = nn.Linear(POOLED, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+        self.last, self.direct = nn.Linear(HIDDEN, outputs), nn.Linear(POOLED, outputs, bias=False)
+        nn.init.zeros_(self.direct.weight)
+        self.dropout = nn.Dropout(DROPOUT)
+        for name, size in (("input", POOLED), ("score", len(SCORES))):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_std", torch.ones(size))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[B, 2752] -> [B, 10]."""
+        standard, logits = self.standard(pooled).split([len(SCORES), len(DOMAINS)], dim=1)
+        return torch.cat([standard * self.score_std + self.score_mean, logits], dim=1)
+
+    def standard(self, pooled: Tensor) -> Tensor:
+        """The same with scores in deviations of the training segments."""
+        x = ((pooled - self.input_mean) / self.input_std).clamp(-CLIP, CLIP)
+        hidden = F.gelu(self.first(self.dropout(x)))
+        hidden = hidden + F.gelu(self.second(hidden))
+        result: Tensor = self.last(self.dropout(hidden)) + self.direct(self.dropout(x))
+        return result
 
 
 class Student(FullBand):
-    """Waveforms at 48 kHz to 6.25 frames a second, in four blocks.
+    """Waveforms at 48 kHz to 6.25 frames a second: FullBand's three blocks, and the clip's ten values in every frame.
 
-    They are FullBand's spectrum (96) and middle (768), 384 values of the trained part, and the clip's `SCORES` (in
-    standard deviations of the training segments) and logits of `DOMAINS`, which are the same in every frame.
+    `state` holds the perceptron's weights, as `recipes.student.train` writes them.
     """
 
     name = "student"
-    block_dims = (MELS, BANDS * yamnet.BLOCKS[MIDDLE - 1][0], WIDTH, len(SCORES) + len(DOMAINS))
+    block_dims = (*FullBand.block_dims, len(SCORES) + len(DOMAINS))
     dim = sum(block_dims)
 
     def __init__(self, state: dict[str, Tensor]) -> None:
-        """The trained part's weights, as `recipes.student.train` writes them."""
         super().__init__()
-        channels = yamnet.BLOCKS[BLOCKS - 1][0]
-        self.mels = nn.Parameter(torch.full((channels, MELS // STRIDE), STRIDE / MELS))
-        self.project = nn.Linear(channels, WIDTH)
-        self.rating = nn.Sequential(
-            nn.Linear(2 * WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, len(SCORES) + len(DOMAINS))
-        )
-        fixed = {key: value for key, value in self.state_dict().items() if not is_trained(key)}
-        load_strictly(self, state | fixed, f"{self.name} weights")
+        self.rating = Perceptron()
+        load_strictly(self.rating, state, f"{self.name} weights")
         self.train()
 
     def frames(self, waves: Tensor) -> Tensor:
-        """Waveforms [B, S] in [-1, 1] -> [B, L // 16, 1258]."""
-        log_mel = self.log_mel(waves)
-        middle = self.start(log_mel)
-        values = self.values(middle)
-        ratings = self.rate(values)[:, None].expand(-1, values.shape[1], -1)
-        return torch.cat([*self.lower(log_mel, middle), values, ratings], dim=2)
-
-    def values(self, middle: Tensor) -> Tensor:
-        """The trained part, from the 5th block's output: [B, 256, L // 8, 12] -> [B, L // 16, 384]."""
-        pooled = torch.einsum("bctm,cm->btc", self.blocks[MIDDLE:](middle), self.mels)
-        values: Tensor = F.gelu(self.project(pooled))
-        return values
-
-    def rate(self, values: Tensor) -> Tensor:
-        """`SCORES` and logits of `DOMAINS` of each clip, [B, T, 384] -> [B, 10]."""
-        ratings: Tensor = self.rating(over_time(values))
-        return ratings
+        """Waveforms [B, S] in [-1, 1] -> [B, L // 16, 1386]."""
+        frames = super().frames(waves)
+        with torch.autocast(waves.device.type, enabled=False):  # bfloat16 would round the scores to steps of 1/64
+            ratings = self.rating(over_time(frames.float()))
+        return torch.cat([frames, ratings[:, None].expand(-1, frames.shape[1], -1).to(frames.dtype)], dim=2)
 
 
-def over_time(values: Tensor) -> Tensor:
+def over_time(frames: Tensor) -> Tensor:
     """Mean and deviation, [B, T, D] -> [B, 2 D]."""
-    return torch.cat([values.mean(dim=1), (values.var(dim=1, correction=0) + FLOOR).sqrt()], dim=1)
-
-
-def is_trained(key: str) -> bool:
-    """Whether a tensor is of the trained part."""
-    block = int(key.split(".")[1]) if key.startswith("blocks.") else 0
-    return block >= MIDDLE or key.startswith(("mels", "project.", "rating."))
+    return torch.cat([frames.mean(dim=1), (frames.var(dim=1, correction=0) + FLOOR).sqrt()], dim=1)

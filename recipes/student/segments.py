@@ -2,7 +2,8 @@
 
 Segment number i is the same in every run with the same clips: domains take turns, then packages, then clips, and a
 random generator seeded with i chooses the rest. One in `HELD_OUT` packages is for evaluation only, by the hash of its
-name, and so is one in as many songs and signals of the rated recordings, whose ratings are not read.
+name, and so is one in as many songs and signals of the rated recordings, whose ratings are not read. Of the codec
+clips only the originals are used: the student is evaluated on codecs that it never met.
 """
 
 from __future__ import annotations
@@ -22,13 +23,24 @@ from recipes.lite.chains import SCENES, coded, degrade
 from recipes.lite.corpus import seed
 from recipes.lite.degradations import DEGRADATIONS, Job, Wave
 from recipes.student.codecs import CODECS, transmitted
+from recipes.student.speech import SUPPRESSORS, VOCODERS, Fault
 
 RATE = 48_000  # Hz
 SECONDS = 5
 SIZE = SECONDS * RATE
 DOMAINS = ("speech", "music", "sound")
+TURNS = ("speech", "music", "speech", "sound", "speech", "music")  # of the main source: most teachers know speech
 HELD_OUT = 6  # one in so many packages
 COSTLY = ("chain", "vocoded", "wow")  # left out of the single degradations
+WAYS = {
+    "speech": {"none": 0.12, "vocoder": 0.26, "suppressed": 0.12, "single": 0.2, "scene": 0.18, "band": 0.12},
+    "music": {"none": 0.2, "vocoder": 0.05, "suppressed": 0, "single": 0.3, "scene": 0.33, "band": 0.12},
+    "sound": {"none": 0.25, "vocoder": 0.05, "suppressed": 0, "single": 0.3, "scene": 0.28, "band": 0.12},
+}
+"""Domain of the main source -> way of degrading it -> probability."""
+SLOW = {"rnnoise": 0.2, "deepfilter": 0.1, "world": 0.2}  # how often, next to the others
+REFERENCE = "Reference"  # system of the originals of the codec clips
+CODEC = 0.3  # probability of a codec at the end
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,8 @@ def read_sources(clips: Path, data: Path | None) -> list[Source]:
         for folder, domain, key in (("musdb18_aes", "music", "song"), ("codec_mushra", "speech", "signal")):
             with open(data / folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
                 for row in csv.DictReader(file):
+                    if row.get("system", REFERENCE) != REFERENCE:
+                        continue
                     path = data / folder / row["path"]
                     if folder == "musdb18_aes":
                         path = path.parent.parent / "audio_44k" / path.name
@@ -85,32 +99,66 @@ class Segments:
     def make(self, number: int) -> tuple[Wave, np.ndarray, Source]:
         """Samples [SIZE] at RATE, the fraction of each domain in its power, and the main source."""
         rng = np.random.default_rng(seed("segment", number))
-        domain = DOMAINS[number % len(DOMAINS)]
+        domain = TURNS[number % len(TURNS)]
         source = self.draw(domain, rng)
         x = read(source.path, rng)
         fractions = np.eye(len(DOMAINS))[DOMAINS.index(domain)]
         if rng.random() < 0.3:
             other = self.draw(str(rng.choice(DOMAINS)), rng)
             x, fractions = blend(x, read(other.path, rng), fractions, np.eye(3)[DOMAINS.index(other.domain)], rng)
-        return self.degraded(x, rng), fractions, source
+        return self.degraded(x, domain, rng), fractions, source
 
-    def degraded(self, x: Wave, rng: np.random.Generator) -> Wave:
+    def degraded(self, x: Wave, domain: str, rng: np.random.Generator) -> Wave:
         """None, one or several degradations of any severity."""
-        way = rng.choice(["none", "single", "scene", "band"], p=[0.2, 0.35, 0.3, 0.15])
+        ways = WAYS[domain]
+        way = rng.choice(list(ways), p=list(ways.values()))
         try:
             if way == "scene":
                 x = degrade(x, RATE, rng.random(), str(rng.choice(list(SCENES))), rng)
             elif way == "band":
                 x = banded(x, rng)
+            elif way == "vocoder":
+                x = one_of(VOCODERS, rng)(x, RATE, rng)
+            elif way == "suppressed":
+                x = one_of(SUPPRESSORS, rng)(self.noisy(x, rng), RATE, rng)
             elif way == "single":
-                babble, backing = (read(self.draw(kind, rng).path, rng) for kind in ("speech", "music"))
-                for _ in range(rng.integers(1, 3)):
-                    x = single(x, Job(RATE, RATE // 2, rng, babble, backing), rng)
-            if rng.random() < 0.25:
+                x = self.single(x, rng)
+            if rng.random() < CODEC:
                 x = through_codec(x, rng)
         except (av.FFmpegError, ValueError):  # a codec that refuses a bit rate: the segment stays without it
             pass
-        return at_level(np.resize(x, SIZE))
+        return at_level(np.resize(np.nan_to_num(x), SIZE))
+
+    def single(self, x: Wave, rng: np.random.Generator) -> Wave:
+        """One or two degradations of recipes.lite, between or at their steps."""
+        babble, backing = (read(self.draw(kind, rng).path, rng) for kind in ("speech", "music"))
+        job = Job(RATE, RATE // 2, rng, babble, backing)
+        for _ in range(rng.integers(1, 3)):
+            kind = str(rng.choice([kind for kind in DEGRADATIONS if kind not in COSTLY]))
+            function, steps = DEGRADATIONS[kind]
+            strength = float(np.interp(rng.uniform(-0.5, 3), range(4), steps))
+            x = np.resize(np.nan_to_num(function(x, job, strength)), SIZE)
+        return x
+
+    def noisy(self, x: Wave, rng: np.random.Generator) -> Wave:
+        """With sounds, music or noise at 0 to 30 dB, or as it is."""
+        kind = rng.choice(["sound", "sound", "music", "noise", "none"])
+        if kind == "none":
+            return x
+        noise = pink(rng) if kind == "noise" else read(self.draw(str(kind), rng).path, rng)
+        return at_level(x) + at_level(noise) * 10 ** (-rng.uniform(0, 30) / 20)
+
+
+def one_of(faults: dict[str, Fault], rng: np.random.Generator) -> Fault:
+    """One of them at random, the slow ones rarely."""
+    weights = np.array([SLOW.get(name, 1.0) for name in faults])
+    return faults[str(rng.choice(list(faults), p=weights / weights.sum()))]
+
+
+def pink(rng: np.random.Generator) -> Wave:
+    """Noise [SIZE] whose power falls with frequency, at most to its square."""
+    hz = np.fft.rfftfreq(SIZE, 1 / RATE).clip(min=30)
+    return np.fft.irfft(np.fft.rfft(rng.standard_normal(SIZE)) / hz ** rng.uniform(0, 1), SIZE)
 
 
 def read(path: Path, rng: np.random.Generator) -> Wave:
@@ -143,14 +191,6 @@ def through_codec(x: Wave, rng: np.random.Generator) -> Wave:
         return coded(x / max(float(np.abs(x).max()), 1e-9), RATE, codec, kbps)
     codec = str(rng.choice(list(CODECS)))
     return transmitted(x, RATE, codec, int(rng.choice(CODECS[codec][2])))
-
-
-def single(x: Wave, job: Job, rng: np.random.Generator) -> Wave:
-    """One degradation of recipes.lite, between or at its steps."""
-    kind = str(rng.choice([kind for kind in DEGRADATIONS if kind not in COSTLY]))
-    function, steps = DEGRADATIONS[kind]
-    strength = float(np.interp(rng.uniform(0, 3), range(4), steps))
-    return np.resize(np.nan_to_num(function(x, job, strength)), SIZE)
 
 
 def banded(x: Wave, rng: np.random.Generator) -> Wave:

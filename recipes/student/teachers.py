@@ -2,14 +2,16 @@
 
     python -m recipes.student.teachers --models FOLDER [--work build/student] [--data DATA] [--segments 20000]
 
-FOLDER holds the released weights (`TEACHERS` has their homes and sha256). Writes WORK/shards/train-NNNN.npz and
-held-out-NNNN.npz of `PER_SHARD` segments each; an interrupted run resumes with the next shard.
+FOLDER holds the released weights of NISQA v2 (`NISQA` has their home and sha256); DistillMOS and DNSMOS are in the
+package. Writes WORK/shards/train-NNNN.npz and held-out-NNNN.npz of `PER_SHARD` segments each; an interrupted run
+resumes with the next shard. With `--part I N`, N processes work together.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ import numpy as np
 import soxr
 import torch
 
-from mmmos.encoders import yamnet
 from mmmos.encoders.distillmos import DistillMOS
 from mmmos.encoders.dnsmos import DNSMOS
 from mmmos.encoders.fullband import FullBand
@@ -28,70 +29,62 @@ from recipes.lite.degradations import Wave
 from recipes.student.segments import RATE, Segments, read_sources
 
 PER_SHARD = 50
-HELD_OUT_SHARDS = 8
-TEACHERS = {
-    "efficientat": (
-        "mn04_as_mAP_432.pt",
-        "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt",
-        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
-    ),
-    "nisqa": (
-        "nisqa.tar",
-        "https://github.com/gabrielmittag/NISQA/raw/master/weights/nisqa.tar",
-        "7ec4cf937514dd3f8860b21e66fabd8ca87a168572675ef8d979c4c4ad2e805c",
-    ),
-}
-"""Encoder -> file, home and sha256. The others, YAMNet, DistillMOS and DNSMOS, are in the package."""
+HELD_OUT_SHARDS = 12
+LEAST_SPEECH = 0.3  # of a segment's power, for all teachers to score it
+PART = {"nisqa": 0.15, "distillmos": 0.04, "dnsmos": 0.1}  # of the other segments that a teacher scores
+NISQA = (
+    "nisqa.tar",
+    "https://github.com/gabrielmittag/NISQA/raw/master/weights/nisqa.tar",
+    "7ec4cf937514dd3f8860b21e66fabd8ca87a168572675ef8d979c4c4ad2e805c",
+)
+"""File, home and sha256."""
 
 
 class Teachers:
     """Published networks and what they say of a segment."""
 
     def __init__(self, models: Path) -> None:
-        for file, home, sha256 in TEACHERS.values():
-            if not (models / file).is_file():
-                raise SystemExit(f"{models / file} is missing: download {home}")
-            if hash_file(models / file) != sha256:
-                raise SystemExit(f"{models / file} is not the file of {home}: its sha256 is not {sha256[:16]}...")
-        paths = {name: models / file for name, (file, _, _) in TEACHERS.items()}
-        self.efficientat: Any = load_encoder("efficientat", paths["efficientat"], trust_checkpoint=True)
-        self.nisqa: Any = load_encoder("nisqa", paths["nisqa"], trust_checkpoint=True)
-        self.yamnet = yamnet.YAMNet()
+        file, home, sha256 = NISQA
+        if not (models / file).is_file():
+            raise SystemExit(f"{models / file} is missing: download {home}")
+        if hash_file(models / file) != sha256:
+            raise SystemExit(f"{models / file} is not the file of {home}: its sha256 is not {sha256[:16]}...")
+        self.nisqa: Any = load_encoder("nisqa", models / file, trust_checkpoint=True)
         self.distillmos, self.dnsmos = DistillMOS(), DNSMOS()
         self.front = FullBand()
 
-    @torch.no_grad()
     def targets(self, x: Wave, speech: float, number: int) -> dict[str, np.ndarray]:
-        """Spectrum and targets of a segment [S] at RATE; scores are NaN where a teacher did not run.
+        """Spectrum and scores of a segment [S] at RATE; scores are NaN where a teacher did not run.
 
-        The slower ones score all segments with speech, and a part of the others.
+        All score segments with speech, and each a part of the others.
         """
-        at = {rate: self._at(x, rate) for rate in (16_000, 32_000, 48_000)}
-        maps = self.efficientat.maps(at[32_000])
+        ran = [speech > LEAST_SPEECH or seed(name, number) % 1000 < 1000 * PART[name] for name in PART]
+        return {"log_mel": self.log_mel(x).astype(np.float16), "scores": self.scores(x, ran)}
+
+    @torch.no_grad()
+    def log_mel(self, x: Wave) -> np.ndarray:
+        """FullBand's spectrum of a segment [S] at RATE, [L, 96]."""
+        spectrum: np.ndarray = self.front.log_mel(_at(x, RATE))[0].numpy()
+        return spectrum
+
+    @torch.no_grad()
+    def scores(self, x: Wave, ran: Sequence[bool] = (True, True, True)) -> np.ndarray:
+        """NISQA's five, DistillMOS's and DNSMOS's of a segment [S] at RATE, [7]; NaN of those that do not run."""
         scores = np.full(7, np.nan, np.float32)
-        if speech > 0.3 or seed("nisqa", number) % 3 == 0:
-            scores[:5] = self.nisqa.score(at[48_000])[0]
-        if speech > 0.3 or seed("distillmos", number) % 16 == 0:
-            scores[5] = self.distillmos.score(at[16_000])[0]
-        if speech > 0.3 or number % 9 == 0:
-            scores[6] = self.dnsmos.frames(at[16_000])[0, 0, 0]
-        return {
-            "log_mel": self.front.log_mel(at[48_000])[0].numpy().astype(np.float16),
-            "frames": maps.mean(2)[0].T.numpy().astype(np.float16),
-            "yamnet": self._yamnet(at[16_000]).numpy().astype(np.float16),
-            "scores": scores,
-        }
+        if ran[0]:
+            scores[:5] = self.nisqa.score(_at(x, RATE))[0]
+        narrow = _at(x, self.distillmos.sample_rate)
+        if ran[1]:
+            with torch.autocast("cpu", torch.bfloat16):  # a third of the time, and a hundredth of a point
+                scores[5] = self.distillmos.score(narrow)[0].float()
+        if ran[2]:
+            scores[6] = self.dnsmos.frames(narrow)[0, 0, 0]
+        return scores
 
-    def _yamnet(self, waves: torch.Tensor) -> torch.Tensor:
-        """YAMNet's mean embedding, from patches that do not overlap: [1, S] -> [1024]."""
-        patches = self.yamnet.log_mel(waves)[0].unfold(0, yamnet.PATCH, yamnet.PATCH).transpose(1, 2)
-        mean: torch.Tensor = self.yamnet.embed(patches).mean(0)
-        return mean
 
-    @staticmethod
-    def _at(x: Wave, rate: int) -> torch.Tensor:
-        y = x if rate == RATE else soxr.resample(x, RATE, rate, "HQ")
-        return torch.from_numpy(y.astype(np.float32))[None]
+def _at(x: Wave, rate: int) -> torch.Tensor:
+    y = x if rate == RATE else soxr.resample(x, RATE, rate, "HQ")
+    return torch.from_numpy(y.astype(np.float32))[None]
 
 
 def make_shard(path: Path, segments: Segments, teachers: Teachers, first: int) -> None:
@@ -116,6 +109,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/student"), help="folder with clips/; output folder")
     parser.add_argument("--data", type=Path, help="folder of musdb18_aes and codec_mushra, to add their recordings")
     parser.add_argument("--segments", type=int, default=20_000, help="number of segments for training")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every Nth shard, from I")
     options = parser.parse_args()
     torch.set_num_threads(1)
     shards = options.work / "shards"
@@ -125,7 +119,8 @@ def main() -> None:
     jobs = [("train", i) for i in range(count)]
     for i in range(HELD_OUT_SHARDS):
         jobs.insert(3 * i + 2, ("held-out", i))
-    for kind, i in jobs:
+    first, parts = options.part
+    for kind, i in jobs[first::parts]:
         path = shards / f"{kind}-{i:04}.npz"
         if path.is_file():
             continue

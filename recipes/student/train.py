@@ -1,11 +1,10 @@
-"""Trains the student on the shards of `recipes.student.teachers`.
+"""Trains the student's perceptron on the shards of `recipes.student.teachers`: minutes on one core.
 
-    python -m recipes.student.train [--work build/student] [--epochs 12]
+    python -m recipes.student.train [--work build/student] [--curve 500 1000 2000 4000 8000]
 
-Starts from the first eight blocks of the bundled YAMNet; the first five, whose output is a part of the frames, stay as
-they are. Shards that are added meanwhile are used from the next epoch on. Writes WORK/checkpoint.pt after every epoch,
-from which an interrupted run resumes; WORK/student.safetensors, the moving average of the weights, in float16; and a
-line in WORK/curve.jsonl with the agreement with each teacher on segments of packages that training does not see.
+FullBand's pooled frames of each shard are kept in WORK/pooled. Writes WORK/student.safetensors, the moving average of
+the weights in float16, and for each number of segments a line in WORK/curve.jsonl: the agreement with each teacher on
+segments of packages, songs and signals that training does not see. More shards may be added meanwhile.
 """
 
 from __future__ import annotations
@@ -14,144 +13,125 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from scipy.stats import spearmanr
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
-from recipes.student.learner import Batch, Learner, Scaler, agreement, losses
-from recipes.student.network import is_trained
+from mmmos.encoders.fullband import FullBand
+from recipes.student.network import DOMAINS, LEAST, SCORES, Perceptron, over_time
 
-BATCH = 16
-RATE, TRUNK_RATE, END_RATE = 1e-3, 3e-4, 0.03  # learning rates of new and of YAMNet's layers; their fraction at the end
-DECAY = 0.99  # of the moving average of the weights
+BATCH, STEPS = 64, 1500
+RATE, WARM_UP, END_RATE = 1e-3, 50, 0.01  # learning rate, steps until it is reached, and its fraction at the end
+WEIGHT_DECAY = 0.1
+AVERAGED = 0.99  # decay of the moving average of the weights
+DOMAIN_WEIGHT = 0.3  # of the cross-entropy next to the squared error of the scores
+SURE = 0.8  # fraction of a segment's power from one domain
+AT_ONCE = 10  # segments
+Batch = dict[str, Tensor]
 
 
-def read_shards(paths: list[Path]) -> Batch:
-    """All segments of shards, as tensors."""
-    columns: dict[str, list[Tensor]] = {}
+def read_shards(work: Path, kind: str) -> Batch:
+    """Pooled frames [N, 2752], scores [N, 7] and domains [N, 3] of all segments of a kind, train or held-out."""
+    paths = sorted((work / "shards").glob(f"{kind}-????.npz"))
+    if not paths:
+        raise SystemExit(f"no shards {kind}-*.npz in {work / 'shards'}: make them with recipes.student.teachers")
+    front, found = FullBand(), dict[str, list[Tensor]]()
     for path in paths:
         with np.load(path) as shard:
-            for name in ("log_mel", "frames", "yamnet", "scores", "domain"):
-                columns.setdefault(name, []).append(torch.from_numpy(shard[name]))
-    return {name: torch.cat(values) for name, values in columns.items()}
+            found.setdefault("pooled", []).append(pooled(shard["log_mel"], work / "pooled" / f"{path.stem}.npy", front))
+            for name in ("scores", "domain"):
+                found.setdefault(name, []).append(torch.from_numpy(shard[name]))
+    return {name: torch.cat(values) for name, values in found.items()}
 
 
-def batches(data: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-    """Whole batches in random order."""
-    order = rng.permutation(len(data["scores"]))
-    for start in range(0, len(order) - BATCH + 1, BATCH):
-        rows = torch.from_numpy(order[start : start + BATCH])
-        yield {name: values[rows] for name, values in data.items()}
+@torch.no_grad()
+def pooled(log_mel: np.ndarray, kept: Path, front: FullBand) -> Tensor:
+    """Mean and deviation of the frames of spectra [N, L, 96], [N, 2752], read from a file or written to it."""
+    if not kept.is_file():
+        spectra = torch.from_numpy(log_mel).split(AT_ONCE)
+        made = torch.cat([over_time(front.frames_of(part.float())) for part in spectra])
+        kept.parent.mkdir(exist_ok=True)
+        np.save(kept.with_suffix(".partial.npy"), made.numpy())
+        kept.with_suffix(".partial.npy").rename(kept)
+    return torch.from_numpy(np.load(kept))
 
 
-def optimizer_of(learner: Learner) -> torch.optim.Optimizer:
-    """AdamW with a lower rate for YAMNet's layers."""
-    named = [(key, value) for key, value in learner.named_parameters() if value.requires_grad]
-    trunk = [value for key, value in named if key.startswith("student.blocks.")]
-    rest = [value for key, value in named if not key.startswith("student.blocks.")]
-    return torch.optim.AdamW(
-        [{"params": trunk, "lr": TRUNK_RATE, "base": TRUNK_RATE}, {"params": rest, "lr": RATE, "base": RATE}],
-        weight_decay=1e-2,
-    )
+def fit(data: Batch, steps: int = STEPS, seed: int = 0) -> Perceptron:
+    """A perceptron for segments; scores that are NaN are left out."""
+    torch.manual_seed(seed)
+    rng, network, known = np.random.default_rng(seed), Perceptron(), ~data["scores"].isnan()
+    network.input_mean.copy_(data["pooled"].mean(0))
+    network.input_std.copy_(data["pooled"].std(0) + LEAST)
+    network.score_mean.copy_(data["scores"].nanmean(0))
+    network.score_std.copy_(((data["scores"] - network.score_mean) ** 2).nanmean(0).sqrt())
+    target = ((data["scores"] - network.score_mean) / network.score_std).nan_to_num()
+    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps))
+    average = AveragedModel(network, avg_fn=lambda old, new, n: old.lerp(new, 1 - min(AVERAGED, (n + 1) / (n + 11))))
+    order = np.concatenate([rng.permutation(len(target)) for _ in range(-(-steps * BATCH // len(target)))])
+    for step in range(steps):
+        rows = torch.from_numpy(order[step * BATCH : (step + 1) * BATCH])
+        scores, logits = network.standard(data["pooled"][rows]).split([len(SCORES), len(DOMAINS)], dim=1)
+        error = (scores - target[rows])[known[rows]].square().mean()
+        loss = error + DOMAIN_WEIGHT * F.cross_entropy(logits, data["domain"][rows])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(network)
+    network.load_state_dict(average.module.state_dict())
+    return network.eval().requires_grad_(False)
 
 
-class Run:
-    """A training run that can be interrupted after any epoch."""
+def rate_at(step: int, steps: int) -> float:
+    """Factor of the learning rate: a short rise, then half a cosine down to `END_RATE`."""
+    return min(1.0, (step + 1) / WARM_UP) * (END_RATE + (1 - END_RATE) * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
-    def __init__(self, work: Path, epochs: int) -> None:
-        self.work, self.epochs, self.epoch, self.steps = work, epochs, 0, 0
-        self.learner = Learner()
-        self.average = {key: value.clone() for key, value in self.learner.state_dict().items()}
-        self.optimizer = optimizer_of(self.learner)
-        self.scaler = Scaler(read_shards(self.shards("train")))
-        if (work / "checkpoint.pt").is_file():
-            self._resume(torch.load(work / "checkpoint.pt", weights_only=True))
 
-    def shards(self, kind: str) -> list[Path]:
-        """The shards that are there by now."""
-        found = sorted((self.work / "shards").glob(f"{kind}-????.npz"))
-        if not found:
-            raise SystemExit(
-                f"no shards {kind}-*.npz in {self.work / 'shards'}: make them with recipes.student.teachers"
-            )
-        return found
+def agreement(network: Perceptron, data: Batch) -> dict[str, float]:
+    """Rank correlation with each teacher on segments of speech, and the fraction of domains that are right."""
+    scores, logits = network(data["pooled"]).split([len(SCORES), len(DOMAINS)], dim=1)
+    speech = data["domain"][:, DOMAINS.index("speech")] > SURE
+    found = {}
+    for i, name in enumerate(SCORES):
+        rows = speech & ~data["scores"][:, i].isnan()
+        found[name] = round(float(spearmanr(scores[rows, i], data["scores"][rows, i]).statistic), 4)
+    sure = data["domain"].amax(1) > SURE
+    right = logits.argmax(1) == data["domain"].argmax(1)
+    return found | {"domain": round(right[sure].float().mean().item(), 4)}
 
-    def run(self) -> None:
-        """The epochs that are left."""
-        while self.epoch < self.epochs:
-            print(json.dumps(self.step()), flush=True)
 
-    def step(self) -> dict[str, Any]:
-        """One epoch; returns its line of the curve."""
-        start, data = time.process_time(), read_shards(self.shards("train"))
-        seen = self._train(data)
-        self.epoch += 1
-        self._save()
-        report = self._report() | {"epoch": self.epoch, "steps": self.steps, "segments": len(data["scores"])}
-        report |= {"train": seen, "cpu_s": round(time.process_time() - start)}
-        with open(self.work / "curve.jsonl", "a") as file:
-            file.write(json.dumps(report) + "\n")
-        return report
-
-    def _train(self, data: Batch) -> dict[str, float]:
-        rng, count = np.random.default_rng(self.epoch), len(data["scores"]) // BATCH
-        total: dict[str, float] = {}
-        for i, batch in enumerate(batches(data, rng)):
-            done = (self.epoch + i / count) / self.epochs
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["base"] * (END_RATE + (1 - END_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
-            parts = losses(self.learner(batch["log_mel"].float()), self.scaler.targets(batch), self.scaler)
-            self.optimizer.zero_grad()
-            sum(parts.values()).backward()  # type: ignore[union-attr]
-            nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
-            self.optimizer.step()
-            self.steps += 1
-            decay = min(DECAY, self.steps / (self.steps + 10))
-            for key, value in self.learner.state_dict().items():
-                self.average[key].lerp_(value, 1 - decay)
-            for name, part in parts.items():
-                total[name] = total.get(name, 0.0) + part.item() / count
-        return {name: round(value, 4) for name, value in total.items()}
-
-    def _report(self) -> dict[str, Any]:
-        averaged = Learner()
-        averaged.load_state_dict(self.average)
-        return agreement(averaged, read_shards(self.shards("held-out")), self.scaler)
-
-    def _save(self) -> None:
-        state: dict[str, Any] = {
-            "learner": self.learner.state_dict(),
-            "average": self.average,
-            "stats": self.scaler.stats,
-        }
-        state |= {"optimizer": self.optimizer.state_dict(), "epoch": self.epoch, "steps": self.steps}
-        torch.save(state, self.work / "checkpoint.partial")
-        (self.work / "checkpoint.partial").rename(self.work / "checkpoint.pt")
-        own = {key.removeprefix("student."): value for key, value in self.average.items() if key.startswith("student.")}
-        half = {key: value.half().contiguous() for key, value in own.items() if is_trained(key)}
-        save_file(half, self.work / "student.partial")
-        (self.work / "student.partial").rename(self.work / "student.safetensors")
-
-    def _resume(self, state: dict[str, Any]) -> None:
-        self.learner.load_state_dict(state["learner"])
-        self.average, self.scaler.stats = state["average"], state["stats"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.steps = state["epoch"], state["steps"]
+def first(data: Batch, count: int) -> Batch:
+    """The first segments."""
+    return {name: values[:count] for name, values in data.items()}
 
 
 def main() -> None:
-    """Train."""
+    """Train on more and more segments, and write the network of all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/student"), help="folder with shards/; output folder")
-    parser.add_argument("--epochs", type=int, default=12, help="passes over the shards")
+    parser.add_argument("--curve", type=int, nargs="*", default=(), help="numbers of segments to train on before all")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"batches of {BATCH} segments")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    Run(options.work, options.epochs).run()
+    train, held_out = read_shards(options.work, "train"), read_shards(options.work, "held-out")
+    whole, lines = len(train["scores"]), list[dict[str, Any]]()
+    for count in (*(count for count in sorted(options.curve) if count < whole), whole):
+        start = time.process_time()
+        network = fit(first(train, count), options.steps)
+        line = {"segments": count} | agreement(network, held_out) | {"cpu_s": round(time.process_time() - start)}
+        lines.append(line)
+        print(json.dumps(line), flush=True)
+    (options.work / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    half = {key: value.half().contiguous() for key, value in network.state_dict().items()}
+    save_file(half, options.work / "student.safetensors")
 
 
 if __name__ == "__main__":

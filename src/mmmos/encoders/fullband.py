@@ -76,7 +76,10 @@ class FullBand(Encoder):
 
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] in [-1, 1] -> [B, L // 16, 1376]."""
-        log_mel = self.log_mel(waves)
+        return self.frames_of(self.log_mel(waves))
+
+    def frames_of(self, log_mel: Tensor) -> Tensor:
+        """Spectra [B, L, 96] -> [B, L // 16, 1376]."""
         middle = self.start(log_mel)
         return torch.cat([*self.lower(log_mel, middle), self.finish(middle)], dim=2)
 

@@ -1,25 +1,28 @@
-"""Student: FullBand's part unchanged, the trained part by its formula, our promises."""
+"""Student: FullBand's frames unchanged, the perceptron by its formula, our promises."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import erf
 from torch import Tensor
 
 from mmmos.encoders.fullband import RATE, FullBand
 from mmmos.errors import ModelFormatError
-from recipes.student.learner import start_weights
-from recipes.student.network import DOMAINS, SCORES, WIDTH, Student, is_trained, over_time
+from recipes.student.network import DOMAINS, POOLED, SCORES, Perceptron, Student, over_time
 from tests.encoders.independence import assert_independent
 from tests.sounds import music_tensor, white_noise
+
+RATINGS = len(SCORES) + len(DOMAINS)
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    """The trained part, moved away from YAMNet's weights."""
+    """Random weights and scales."""
     torch.manual_seed(1)
-    start = {key: value for key, value in start_weights().items() if is_trained(key)}
-    return {key: value + 0.01 * torch.randn_like(value) for key, value in start.items()}
+    start = Perceptron().state_dict()
+    return {key: value + 0.05 * torch.randn_like(value).abs() for key, value in start.items()}
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +30,37 @@ def encoder(state: dict[str, Tensor]) -> Student:
     return Student(state)
 
 
-def test_lower_blocks_are_fullband_s(encoder: Student) -> None:
+def test_perceptron_follows_its_formula(state: dict[str, Tensor]) -> None:
+    network, x = Perceptron(), 3 * torch.randn(2, POOLED)
+    network.load_state_dict(state)
+    found = network.eval()(x).detach().numpy()
+    p = {key: value.double().numpy() for key, value in state.items()}
+
+    def gelu(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values * (1 + erf(values / 2**0.5)) / 2)
+
+    z = np.clip((x.double().numpy() - p["input_mean"]) / p["input_std"], -6, 6)
+    hidden = gelu(z @ p["first.weight"].T + p["first.bias"])
+    hidden = hidden + gelu(hidden @ p["second.weight"].T + p["second.bias"])
+    out = hidden @ p["last.weight"].T + p["last.bias"] + z @ p["direct.weight"].T
+    out[:, : len(SCORES)] = out[:, : len(SCORES)] * p["score_std"] + p["score_mean"]
+    np.testing.assert_allclose(found, out, rtol=1e-4, atol=1e-3)
+
+
+def test_frames_are_fullband_s_and_the_ratings_of_the_clip(encoder: Student) -> None:
     wave = music_tensor(1.5, RATE)
     ours, theirs = encoder.encode(wave).frames, FullBand().encode(wave).frames
-    assert torch.equal(ours[..., : 96 + 768], theirs[..., : 96 + 768])
-    assert encoder.block_dims == (96, 768, WIDTH, len(SCORES) + len(DOMAINS))
-
-
-def test_ratings_follow_from_the_values(encoder: Student) -> None:
-    _, _, values, ratings = encoder.encode(music_tensor(1.5, RATE)).frames.split(encoder.block_dims, dim=2)
+    assert encoder.block_dims == (*FullBand.block_dims, RATINGS)
+    assert torch.equal(ours[..., :-RATINGS], theirs)
+    ratings = ours[..., -RATINGS:]
     assert torch.equal(ratings, ratings[:, :1].expand_as(ratings))
-    torch.testing.assert_close(encoder.rating(over_time(values)), ratings[:, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ratings[:, 0], encoder.rating(over_time(theirs)))
 
 
-def test_trained_part_changes_the_values(encoder: Student, state: dict[str, Tensor]) -> None:
-    wave = music_tensor(1.5, RATE)
-    for key in ("blocks.5.depthwise.weight", "mels", "project.bias"):
-        other = Student(state | {key: state[key] + 0.1})
-        assert not torch.allclose(other.encode(wave).frames, encoder.encode(wave).frames, atol=1e-3)
+def test_gain_changes_no_rating(encoder: Student) -> None:
+    wave = music_tensor(1.0, RATE)
+    loud, soft = (encoder.encode(gain * wave).frames[0, 0, -RATINGS:] for gain in (1.0, 0.05))
+    torch.testing.assert_close(loud, soft, atol=2e-3, rtol=1e-4)
 
 
 def test_neighbours_and_padding_change_nothing(encoder: Student) -> None:
@@ -53,14 +69,14 @@ def test_neighbours_and_padding_change_nothing(encoder: Student) -> None:
 
 def test_stays_frozen_with_gradient_to_the_waveform(encoder: Student) -> None:
     waves = music_tensor(1.0, RATE).requires_grad_()
-    encoder(waves).frames.square().mean().backward()
+    encoder(waves).frames[..., -RATINGS:].square().mean().backward()
     assert waves.grad is not None
     assert waves.grad.any()
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
 def test_weights_are_loaded_strictly(state: dict[str, Tensor]) -> None:
-    with pytest.raises(ModelFormatError, match=r"missing project\.bias"):
-        Student({key: value for key, value in state.items() if key != "project.bias"})
+    with pytest.raises(ModelFormatError, match=r"missing last\.bias"):
+        Student({key: value for key, value in state.items() if key != "last.bias"})
     with pytest.raises(ModelFormatError, match=r"unknown head"):
         Student(state | {"head": torch.zeros(1)})

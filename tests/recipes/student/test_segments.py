@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.student.segments import DOMAINS, HELD_OUT, SIZE, Segments, Source, blend, read, read_sources
+from recipes.student.segments import (
+    DOMAINS,
+    HELD_OUT,
+    SIZE,
+    TURNS,
+    WAYS,
+    Segments,
+    Source,
+    blend,
+    one_of,
+    pink,
+    read,
+    read_sources,
+)
 from tests.sounds import noise
 
 LEVEL = 10 ** (-24 / 20)
@@ -34,8 +47,34 @@ def test_make_is_reproducible(sources: list[Source]) -> None:
         assert x.shape == (SIZE,)
         assert np.sqrt(np.mean(x**2)) == pytest.approx(LEVEL, rel=1e-3)
         assert fractions.sum() == pytest.approx(1)
-        assert source.domain == DOMAINS[number % 3]
-        assert fractions.argmax() == number % 3 or fractions.max() < 0.9
+        assert source.domain == TURNS[number]
+        assert DOMAINS[fractions.argmax()] == TURNS[number] or fractions.max() < 0.9
+
+
+def test_ways_are_probabilities_and_half_of_the_turns_are_speech() -> None:
+    assert all(sum(ways.values()) == pytest.approx(1) for ways in WAYS.values())
+    assert set(WAYS) == set(TURNS) == set(DOMAINS)
+    assert 2 * TURNS.count("speech") == len(TURNS)
+
+
+def test_one_of_takes_slow_faults_rarely() -> None:
+    faults = {name: lambda x, rate, rng: x for name in ("webrtc", "deepfilter")}
+    names = {id(fault): name for name, fault in faults.items()}
+    rng = np.random.default_rng(0)
+    taken = [names[id(one_of(faults, rng))] for _ in range(400)]
+    assert 10 < taken.count("deepfilter") < 80
+
+
+def test_noisy_adds_noise_below_the_signal(sources: list[Source]) -> None:
+    segments, x = Segments(sources), LEVEL * np.random.default_rng(0).standard_normal(SIZE)
+    added = [np.std(segments.noisy(x, np.random.default_rng(seed)) - x) / LEVEL for seed in range(8)]
+    assert all(level < 1.001 for level in added)
+    assert max(added) > 0.05
+
+
+def test_pink_noise_falls_with_frequency() -> None:
+    levels = np.abs(np.fft.rfft(pink(np.random.default_rng(3)))) ** 2
+    assert levels[500:5_000].mean() > levels[50_000:].mean()
 
 
 def test_read_repeats_a_short_file(sources: list[Source]) -> None:
@@ -68,10 +107,12 @@ def test_rated_recordings_are_grouped_by_song(tmp_path: Path) -> None:
     for folder, key in (("musdb18_aes", "song"), ("codec_mushra", "signal")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "manifest.csv").write_text(f"path,{key}\naudio/b.flac,S\naudio/c.flac,S\naudio/d.flac,T\n")
+    codecs = "path,signal,system\na.wav,S,Reference\nb.wav,S,AudioDec\nc.wav,T,Reference\n"
+    (tmp_path / "codec_mushra" / "manifest.csv").write_text(codecs)
     sources = read_sources(tmp_path, tmp_path)
     assert [source.group for source in sources] == ["p", *["musdb18_aes S"] * 2, "musdb18_aes T"] + [
-        f"codec_mushra {name}" for name in "SST"
+        f"codec_mushra {name}" for name in "ST"
     ]
     assert sources[1].path == tmp_path / "musdb18_aes" / "audio_44k" / "b.flac"
-    assert [source.domain for source in sources] == ["sound"] + ["music"] * 3 + ["speech"] * 3
+    assert [source.domain for source in sources] == ["sound"] + ["music"] * 3 + ["speech"] * 2
     assert read_sources(tmp_path, None) == sources[:1]
