@@ -11,7 +11,7 @@ versions give the same model.
     3  corpus     free recordings, fetched, and degraded versions of them (corpus.py)
     4  features   every clip encoded once
     5  heads      solved in closed form, each member without a fifth of the clips (heads.py)
-    6  wide       YAMNet and FullBand for the gate, music and sound (wide.py, wide_heads.py)
+    6  wide       YAMNet and FullBand for the gate, music, sound and severities (wide.py, mixes.py, wide_heads.py)
     7  lite       the ensemble, saved with its card
 
 Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow needs Python 3.11
@@ -29,7 +29,6 @@ import math
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +58,9 @@ from mmmos.training.summary import count_sets
 from recipes.lite import wide
 from recipes.lite.corpus import SONGS_LICENCE, make_corpus
 from recipes.lite.heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms
-from recipes.lite.wide_heads import fit_wide, widened
+from recipes.lite.held_out import held_out, residual_std
+from recipes.lite.mixes import inputs_of, make_mixes
+from recipes.lite.wide_heads import Examples, fit_wide, widened
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
@@ -131,13 +132,14 @@ def train_members(table: TrainingSet, config: ModelConfig, norms: dict[str, Norm
     return [fit_member(table, config, norms, part) for part in range(PARTS)]
 
 
-def widen_members(members: Sequence[Member], norms: Norms, data: Path, work: Path) -> list[Member]:
-    """The members with `WIDE_ENCODERS`, each fitted without its part of the groups; `norms` are those of sound."""
+def read_examples(data: Path, work: Path) -> Examples:
+    """All that the heads on `WIDE_ENCODERS` learn from."""
     encoders = [load_encoder(name) for name in WIDE_ENCODERS]
-    rows, inputs = wide.table_of(wide.read_recordings(data, work / "corpus"), work / "corpus", encoders)
+    recordings = wide.read_recordings(data, work / "corpus")
+    rows, inputs = wide.table_of(recordings, work / "corpus", encoders)
+    mixes = make_mixes(recordings)
     specs = [EncoderSpec(encoder.name, encoder.block_dims, encoder.fingerprint()) for encoder in encoders]
-    wides = [fit_wide(rows, inputs, specs, norms, part) for part in range(len(members))]
-    return [widened(member, specs, found) for member, found in zip(members, wides, strict=True)]
+    return Examples(rows, inputs, mixes, inputs_of(mixes, work / "corpus", encoders), specs)
 
 
 def build_encoders(work: Path) -> None:
@@ -175,8 +177,12 @@ def main() -> None:
     else:
         table, config = encode(read_data(options.data.resolve(), options.work), options.work / "cache")
         members, training = train_members(table, config, norms), count_sets(table)
-    members = widen_members(members, norms["sound"], options.data.resolve(), options.work.resolve())
-    info = ModelInfo.of_training(training, basis=BASIS)
+    examples = read_examples(options.data.resolve(), options.work.resolve())
+    wides = [fit_wide(examples, norms, part) for part in range(PARTS)]
+    specs = examples.specs
+    members = [widened(member, specs, found, norms["speech"]) for member, found in zip(members, wides, strict=True)]
+    residual = residual_std(examples.rows, held_out(examples, wides, norms["speech"]), norms)
+    info = replace(ModelInfo.of_training(training, basis=BASIS), residual_std=residual)
     weights = equal_weights(range(len(members)), len(members), len(AXES)).astype(np.float64)
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
     save_ensemble(options.out, members, weights, info, card)

@@ -32,7 +32,7 @@ def degrade(x: Wave, rate: int, severity: float, scene: str, rng: np.random.Gene
 
 def noisy(x: Wave, rate: int, severity: float, rng: np.random.Generator) -> Wave:
     """Samples [S] with noise at a signal-to-noise ratio of 30 dB at severity 0 to -5 dB at 1, at a peak of 0.9."""
-    return _peak(_add(x, _noise(len(x), rate, rng, rng.uniform(0, 2)), 30 - 35 * severity), 0.9)
+    return _peak(add(x, _noise(len(x), rate, rng, rng.uniform(0, 2)), 30 - 35 * severity), 0.9)
 
 
 def _between(good: float, bad: float, severity: float) -> float:
@@ -46,13 +46,15 @@ def _peak(x: Wave, peak: float) -> Wave:
     return x * (peak / max(float(np.abs(x).max()), 1e-9))
 
 
-def _band(x: Wave, rate: int, low: float, high: float, order: int = 4) -> Wave:
+def band(x: Wave, rate: int, low: float, high: float, order: int = 4) -> Wave:
+    """Samples between two frequencies (Hz)."""
     high = min(high, TOP * rate)
     low = min(max(low, 10.0), high / 1.3)
     return np.asarray(sosfilt(butter(order, [low, high], "bandpass", fs=rate, output="sos"), x))
 
 
-def _add(x: Wave, noise: Wave, snr: float) -> Wave:
+def add(x: Wave, noise: Wave, snr: float) -> Wave:
+    """Samples with noise at a signal-to-noise ratio (dB)."""
     return x + noise * np.sqrt(np.mean(x**2) / max(float(np.mean(noise**2)), 1e-12)) * 10 ** (-snr / 20)
 
 
@@ -71,7 +73,7 @@ def _swelling(size: int, rate: int, rng: np.random.Generator, hz: float) -> Wave
 def _room(x: Wave, rate: int, rng: np.random.Generator, seconds: float, wet_db: float) -> Wave:
     t = np.arange(int(seconds * rate)) / rate
     tail = rng.standard_normal(len(t)) * 10 ** (-3 * t / seconds)
-    return _add(x, fftconvolve(x, tail)[: len(x)], -wet_db)
+    return add(x, fftconvolve(x, tail)[: len(x)], -wet_db)
 
 
 def _gain_control(x: Wave, rate: int, strength: float) -> Wave:
@@ -114,36 +116,36 @@ def _fitted(x: Wave, size: int) -> Wave:
 def _phone(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     """A telephone in the room: room, noise, small microphone, gain control, AAC."""
     x = _room(x, rate, rng, _between(0.15, 0.9, s), _between(-18, 3, s))
-    x = _add(x, _noise(len(x), rate, rng, rng.uniform(0, 2)), _between(55, 12, s))
-    x = _gain_control(_band(x, rate, _between(40, 350, s), _between(18_000, 4_500, s)), rate, 0.7 * s)
+    x = add(x, _noise(len(x), rate, rng, rng.uniform(0, 2)), _between(55, 12, s))
+    x = _gain_control(band(x, rate, _between(40, 350, s), _between(18_000, 4_500, s)), rate, 0.7 * s)
     return coded(_peak(x, 0.9), rate, "aac", _between(128, 24, s))
 
 
 def _stage(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     """A concert from the audience: hall, crowd, overdriven input."""
     x = _room(x, rate, rng, _between(0.4, 2.5, s), _between(-15, 6, s))
-    crowd = _band(rng.standard_normal(len(x)), rate, 300, 4_000, 1) * _swelling(len(x), rate, rng, 5)
-    x = _driven(_add(x, crowd, _between(45, 6, s)), _between(0, 18, s), hard=bool(rng.random() < 0.5))
+    crowd = band(rng.standard_normal(len(x)), rate, 300, 4_000, 1) * _swelling(len(x), rate, rng, 5)
+    x = _driven(add(x, crowd, _between(45, 6, s)), _between(0, 18, s), hard=bool(rng.random() < 0.5))
     return coded(_peak(x, 0.9), rate, "aac", _between(128, 32, s))
 
 
 def _radio(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
-    x = _band(x, rate, _between(30, 300, s), _between(16_000, 3_000, s), 6)
+    x = band(x, rate, _between(30, 300, s), _between(16_000, 3_000, s), 6)
     x = _gain_control(x, rate, _between(0.1, 0.9, s))
-    return _add(x, _noise(len(x), rate, rng, 0), _between(50, 10, s))
+    return add(x, _noise(len(x), rate, rng, 0), _between(50, 10, s))
 
 
 def _tape(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     """Old media: flutter, saturation, hiss, crackle, dull."""
     x = _driven(_wow(x, rate, rng, _between(0.02, 1.5, s)), _between(-6, 12, s), hard=False)
-    x = _band(x, rate, _between(20, 200, s), _between(18_000, 3_500, s), 2)
+    x = band(x, rate, _between(20, 200, s), _between(18_000, 3_500, s), 2)
     crackle = rng.standard_normal(len(x)) * (rng.random(len(x)) < 1e-4 + 4e-4 * s)
-    x = _add(x, _noise(len(x), rate, rng, 0.3), _between(60, 16, s))
-    return _add(x, crackle, _between(50, 12, s))
+    x = add(x, _noise(len(x), rate, rng, 0.3), _between(60, 16, s))
+    return add(x, crackle, _between(50, 12, s))
 
 
 def _telephone(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
-    x = _band(x, rate, _between(30, 350, s), _between(17_000, 3_000, s), 8)
+    x = band(x, rate, _between(30, 350, s), _between(17_000, 3_000, s), 8)
     x = _coarse(np.sign(x) * np.abs(x) ** 0.5, rate, _between(14, 5, s), rate)
     return coded(_peak(np.sign(x) * x**2, 0.9), rate, "libopus", _between(96, 6, s))
 
@@ -167,16 +169,16 @@ def _lofi(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
 
 def _wind(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     gusts = _noise(len(x), rate, rng, 2.5) * _swelling(len(x), rate, rng, 2)
-    return _driven(_add(x, gusts, _between(35, -8, s)), _between(-3, 10, s), hard=True)
+    return _driven(add(x, gusts, _between(35, -8, s)), _between(-3, 10, s), hard=True)
 
 
 def _interference(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     """Noise in some band, or mains hum."""
     if rng.random() < 0.3:
         t, base = np.arange(len(x)) / rate, rng.choice([50, 60])
-        return _add(x, np.sum([np.sin(2 * np.pi * base * k * t) / k for k in (1, 2, 3, 5, 7, 11)], axis=0), 40 - 40 * s)
+        return add(x, np.sum([np.sin(2 * np.pi * base * k * t) / k for k in (1, 2, 3, 5, 7, 11)], axis=0), 40 - 40 * s)
     low = 100 * 100 ** rng.random()
-    return _add(x, _band(rng.standard_normal(len(x)), rate, low, low * rng.uniform(1.3, 6)), _between(45, 2, s))
+    return add(x, band(rng.standard_normal(len(x)), rate, low, low * rng.uniform(1.3, 6)), _between(45, 2, s))
 
 
 def _dropouts(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:

@@ -337,8 +337,8 @@ def read_songs(folder: Path) -> Iterator[tuple[str, dict[str, Wave]]]:
     yield from ((song, stems) for song, stems in songs.items() if len(stems) == 5)
 
 
-def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, Any]]:
-    """Vocals separated from their mixture, in four severities of two kinds; sums of one, two and four stems."""
+def remixed_waves(song: str, stems: dict[str, Wave]) -> dict[tuple[str, int], Wave]:
+    """By kind and severity: vocals separated from their mixture, sums of one, two and four stems. All are at RATE."""
     vocals, backing = stems["vocals"], stems["mixture"] - stems["vocals"]
     order = np.random.default_rng(seed("stems", song)).permutation(["bass", "drums", "other", "vocals"])
     made = {(SOURCES, n): sum((stems[str(name)] for name in order[:n]), np.zeros_like(vocals)) for n in (1, 2, 4)}
@@ -347,6 +347,12 @@ def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, A
         for kind, severity in product(("bleed", "separated"), (1, 2, 3, 4)):
             noise = np.random.default_rng(seed(song, kind))
             made[kind, severity] = degrade(vocals, kind, severity, "", Job(RATE, RATE // 2, noise, backing, backing))
+    return made
+
+
+def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, Any]]:
+    """Rows of `remixed_waves`, whose files are written."""
+    made = remixed_waves(song, stems)
     row = {"domain": "music", "package": song, "source": song, "limit": "", "rate": RATE, "bandwidth": RATE // 2}
     rows = []
     for (kind, severity), samples in made.items():

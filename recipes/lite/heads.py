@@ -47,10 +47,13 @@ AES = {"speech": "AES_natural_speech", "sound": "AES_natural_sound"}  # label fi
 
 BASIS = {
     "speech": {"PQ": "distilled-human", "PC": "constructed", "CE": "derived", "CU": "derived"},
-    "music": dict.fromkeys(AXES, "extrapolated"),
+    "music": dict.fromkeys(AXES, "human"),
     "sound": {"PQ": "constructed", "PC": "constructed", "CE": "derived", "CU": "derived"},
 }
-"""Evidence for an axis in a domain: ratings of such clips, order of degradations, or other axes' scores."""
+"""Evidence for an axis in a domain: ratings of such clips, order of degradations, or other axes' scores.
+
+Music that is not similar to the rated songs has "extrapolated" instead (support.py).
+"""
 
 MARGIN = 1.0  # standard deviations between two versions of a recording
 STEP = 0.5  # standard deviations between two steps, of any recording
@@ -95,7 +98,7 @@ RATINGS = Sources(decay=None, music=1.0)  # for CE, CU and PC in music
 
 @dataclass(frozen=True)
 class Norms:
-    """A domain's AES ratings: means and standard deviations of PQ and PC; CE and CU as linear functions of them."""
+    """A domain's AES ratings: means and standard deviations by axis; CE and CU as linear functions of PQ and PC."""
 
     mean: dict[str, float]
     std: dict[str, float]
@@ -152,12 +155,8 @@ def read_norms(labels: Path) -> dict[str, Norms]:
         means = read_ratings(labels / f"{name}.jsonl")[1].mean(axis=2)
         inputs = np.column_stack([np.ones(len(means)), means[:, PQ], means[:, PC]])
         slopes = np.linalg.lstsq(inputs, means[:, [CE, CU]], rcond=None)[0].T
-        axes = {"PQ": PQ, "PC": PC}
-        norms[domain] = Norms(
-            {axis: float(means[:, i].mean()) for axis, i in axes.items()},
-            {axis: float(means[:, i].std()) for axis, i in axes.items()},
-            slopes,
-        )
+        mean, std = (dict(zip(AXES, map(float, part), strict=True)) for part in (means.mean(axis=0), means.std(axis=0)))
+        norms[domain] = Norms(mean, std, slopes)
     return norms
 
 
@@ -335,13 +334,21 @@ def _pairs(
     return list(first), list(second)
 
 
-def fit_gate(x: Array, clips: Sequence[tuple[str, str]], decay: float = GATE_DECAY) -> torch.Tensor:
+def part_of(group: str) -> int:
+    """The part of the groups that a group is in."""
+    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % PARTS
+
+
+def fit_gate(
+    x: Array, clips: Sequence[tuple[str, str]], decay: float = GATE_DECAY, targets: Array | None = None
+) -> torch.Tensor:
     """Logistic regression, sets weighted by the root of their size: weights and biases [domains, D + 1].
 
-    `clips` are pairs of a domain and a set.
+    `clips` are pairs of a domain and a set. `targets` [N, domains] are probabilities; by default the domain has 1.
     """
     inputs = torch.from_numpy(np.column_stack([x, np.ones(len(x))]))
-    target = torch.tensor([DOMAINS.index(domain) for domain, _ in clips])
+    one = torch.tensor([DOMAINS.index(domain) for domain, _ in clips])
+    target = one if targets is None else torch.from_numpy(targets)
     sizes = Counter(clips)
     total = {domain: sum(size**0.5 for (other, _), size in sizes.items() if other == domain) for domain in DOMAINS}
     weight = {kind: GATE_WEIGHT[kind[0]] / total[kind[0]] / size**0.5 for kind, size in sizes.items()}
@@ -367,5 +374,4 @@ def of_set(clips: Sequence[LabelledClip], name: str, without: Collection[str] = 
 
 def _kept(clips: Sequence[LabelledClip], without: int | None) -> list[int]:
     """Rows of the groups that are not of one of `PARTS` parts."""
-    parts = [int(hashlib.sha256(row.group.encode()).hexdigest(), 16) % PARTS for row in clips]
-    return [i for i, part in enumerate(parts) if part != without]
+    return [i for i, row in enumerate(clips) if part_of(row.group) != without]

@@ -1,7 +1,8 @@
 """Markdown tables of how good `lite` is; scripts/docs.py puts them into README.md, docs/ and dev/.
 
 Figures of music, sound and the gate are in recipes/lite/wide_results.json, which recipes/lite/wide_evaluate.py writes.
-Those of speech and of all of version 4 are in recipes/lite/results.json, which recipes/lite/evaluate.py writes.
+Checks on signals are in recipes/lite/check_results.json, which recipes/lite/checks.py writes. Figures of version 4 are
+in recipes/lite/results.json, which recipes/lite/evaluate.py writes.
 """
 
 from __future__ import annotations
@@ -40,14 +41,58 @@ def lite_songs() -> str:
     songs = _wide()["songs"]
     lines = [
         f"| {songs['clips']} clips of {songs['songs']} unseen songs | SRCC | 95 % interval | mean absolute error "
-        "| mean label of the stem | mean label |",
-        "|---|--:|---|--:|--:|--:|",
+        "| 95 % interval | mean label of the stem | mean label | AES-natural's mean of music |",
+        "|---|--:|---|--:|---|--:|--:|--:|",
     ]
     for axis in AXES:
         f = songs[axis]
-        errors = " | ".join(f"{f[name]:.2f}" for name in ("mae", "mae_stem", "mae_constant"))
-        lines.append(f"| {axis} | {f['srcc']:.2f} | {f['low']:.2f} to {f['high']:.2f} | {errors} |")
+        errors = " | ".join(f"{f[name]:.2f}" for name in ("mae_stem", "mae_constant", "mae_natural"))
+        agreement = f"{f['srcc']:.2f} | {f['low']:.2f} to {f['high']:.2f}"
+        error = f"{f['mae']:.2f} | {f['mae_low']:.2f} to {f['mae_high']:.2f}"
+        lines.append(f"| {axis} | {agreement} | {error} | {errors} |")
+    lines += ["", "| mean of a tenth of them | label, worst | score | label, best | score |", "|---|--:|--:|--:|--:|"]
+    for axis in AXES:
+        tenths = [songs[axis][name][kind] for name in ("worst", "best") for kind in ("label", "score")]
+        lines.append(f"| {axis} | {' | '.join(f'{value:.1f}' for value in tenths)} |")
     return "\n".join(lines)
+
+
+def lite_similar() -> str:
+    """How often music has the basis `human`, and labels lie within two standard deviations."""
+    found = _wide()
+    lines = ["| music | basis `human` |", "|---|--:|"]
+    lines += [f"| {name} | {fraction:.0%} |" for name, fraction in found["similar"].items()]
+    lines += ["", f"| label within two `*_std` of the score | {' | '.join(AXES)} |", "|---|--:|--:|--:|--:|"]
+    for name, axes in found["coverage"].items():
+        lines.append(f"| {name} | {' | '.join(f'{axes[axis]:.0%}' for axis in AXES)} |")
+    return "\n".join(lines)
+
+
+def lite_checks() -> str:
+    """Signals whose effect on a score is known without raters."""
+    found = json.loads((RECIPES / "lite" / "check_results.json").read_text())
+    axes = " | ".join(AXES)
+    lines = [f"| largest change, points | {axes} |", "|---|--:|--:|--:|--:|"]
+    rows = {f"{name}, gain of -20 to +6 dB": values for name, values in found["gain"].items()}
+    rows |= {f"crossfade from {name}, a step of 40": values for name, values in found["crossfades"].items()}
+    lines += [f"| {name} | {' | '.join(f'{values[axis]:.2f}' for axis in AXES)} |" for name, values in rows.items()]
+    changes = {"music, hard clipping by 25 dB": found["clipping"]}
+    changes |= {f"{name}, quantisation to 6 bits": values for name, values in found["quantisation"].items()}
+    changes |= {f"music, low pass at {int(hz) // 1000} kHz": values for hz, values in found["low pass"].items()}
+    noisy = found["noise 8-12 kHz"].items()
+    changes |= {f"speech up to 8 kHz, noise from 8 to 12 kHz at {db} dB": values for db, values in noisy}
+    lines += ["", "| change of a clip | PQ falls | by points on average | clips |", "|---|--:|--:|--:|"]
+    for name, f in changes.items():
+        lines.append(f"| {name} | {f['lowered']:.0%} | {f['points']:.2f} | {f['clips']} |")
+    lines += ["", "| excerpts of 1 to 2 s | domain of the whole clip | PQ differs by | clips |", "|---|--:|--:|--:|"]
+    for name, f in found["short"].items():
+        lines.append(f"| {name} | {f['same']:.0%} | {f['points']:.2f} | {f['clips']} |")
+    own = found["separated"]
+    note = (
+        f"Vocals separated from their mixture by worse and worse masks: mean SRCC of PQ within a song "
+        f"{own['srcc']:.2f} ({own['series']} series); {own['music']:.0%} are classified as music."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def lite_degraded() -> str:
@@ -180,7 +225,7 @@ def _results() -> Any:
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
     for part in (
-        *(lite, lite_songs, lite_degraded, lite_domains),
+        *(lite, lite_songs, lite_similar, lite_degraded, lite_domains, lite_checks),
         *(lite_all, lite_order, lite_gate, lite_errors, lite_subsets, third_encoder),
     )
 }

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,12 @@ from recipes.lite.corpus import cut_packages, seed
 from recipes.lite.heads import FREE, MUSIC
 
 Array = NDArray[np.float64]
+Waves = Callable[[], list[tuple[Wave, int]]]
 
 SECONDS = 10.0  # of a clip, at most
 CLIPS = 200  # of free recordings per domain, about
 VOWELS = "vowels"  # a set
+VOCALS = "__vocals"  # end of the names of solo vocals
 VERSIONS = {MUSIC: 5, FREE: 1, VOWELS: 1}  # degraded versions of each clip
 NOISY = 2  # further versions of free speech: noise must not make it sound effects
 EXCERPT = (0.8, 2.0)  # s, of a short excerpt of each free clip and song, for the gate
@@ -71,7 +73,7 @@ def read_recordings(data: Path, work: Path) -> list[Version]:
         )
         for row in songs
     ]
-    for row in _free(work):
+    for row in free_rows(work):
         path = str(work / "corpus" / row["path"])
         unrated = (math.nan,) * len(AXES)
         found.append(Version(path, row["domain"], FREE, row["source"], row["package"], "clean", 0.0, unrated))
@@ -80,7 +82,7 @@ def read_recordings(data: Path, work: Path) -> list[Version]:
     ]
 
 
-def _free(work: Path) -> list[dict[str, Any]]:
+def free_rows(work: Path) -> list[dict[str, Any]]:
     """Rows of the free clips, which are cut once."""
     corpus, table = work / "corpus", work / "clean.csv"
     if not table.is_file():
@@ -93,6 +95,11 @@ def _free(work: Path) -> list[dict[str, Any]]:
         table.with_suffix(".partial").rename(table)
     with open(table, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def is_solo_vocals(row: Version) -> bool:
+    """Whether it is the vocal stem of a rated song."""
+    return row.set == MUSIC and Path(row.clip).stem.endswith(VOCALS)
 
 
 def versions_of(recording: Version) -> list[Version]:
@@ -125,34 +132,45 @@ def samples_of(version: Version) -> tuple[Wave, int]:
     return degrade(x, rate, version.severity, version.scene, rng), rate
 
 
-def encode(version: Version, encoder: Encoder) -> NDArray[np.float32]:
-    """Mean and standard deviation of the encoder's frames, [2 D]."""
-    x, rate = samples_of(version)
+def table_of(recordings: Sequence[Version], work: Path, encoders: Sequence[Encoder]) -> tuple[list[Version], Array]:
+    """All versions and their inputs [N, D], the encoders' one after the other."""
+    versions = [versions_of(recording) for recording in recordings]
+    waves = [
+        (Path(recording.clip).name, lambda group=group: [samples_of(version) for version in group])
+        for recording, group in zip(recordings, versions, strict=True)
+    ]
+    rows = [version for group in versions for version in group]
+    return rows, encoded(waves, work, encoders)
+
+
+def encoded(recordings: Sequence[tuple[str, Waves]], work: Path, encoders: Sequence[Encoder]) -> Array:
+    """Means and standard deviations of the encoders' frames [N, 2 D], computed once and kept in the work folder.
+
+    Each recording is a name and the function that makes its versions.
+    """
+    torch.set_num_threads(1)
+    fingerprints = {encoder.name: encoder.fingerprint() for encoder in encoders}
+    inputs = []
+    for number, (recording, waves) in enumerate(recordings):
+        made: list[tuple[Wave, int]] = []
+        parts = []
+        for encoder in encoders:
+            name = hashlib.sha256(f"{recording} {fingerprints[encoder.name]}".encode()).hexdigest()[:24]
+            kept = work / encoder.name / f"{name}.npy"
+            if not kept.is_file():
+                made = made or waves()
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                np.save(kept.with_suffix(".partial.npy"), np.stack([encode(x, rate, encoder) for x, rate in made]))
+                kept.with_suffix(".partial.npy").rename(kept)
+            parts.append(np.load(kept))
+        inputs.append(np.concatenate(parts, axis=1))
+        if number % 100 == 0:
+            print(f"{number} of {len(recordings)} recordings encoded", flush=True)
+    return np.concatenate(inputs).astype(np.float64)
+
+
+def encode(x: Wave, rate: int, encoder: Encoder) -> NDArray[np.float32]:
+    """Samples [S] -> mean and standard deviation of the encoder's frames, [2 D]."""
     wave = soxr.resample(x, rate, encoder.sample_rate).astype(np.float32)
     wave = np.pad(wave, (0, max(0, encoder.min_samples - len(wave))))
     return torch.cat(pool(encoder.encode(torch.from_numpy(wave)[None])), 1)[0].numpy()
-
-
-def table_of(recordings: Sequence[Version], work: Path, encoders: Sequence[Encoder]) -> tuple[list[Version], Array]:
-    """All versions and their inputs [N, D], the encoders' one after the other."""
-    torch.set_num_threads(1)
-    rows = [version for recording in recordings for version in versions_of(recording)]
-    return rows, np.concatenate([_encoded(recordings, work, encoder) for encoder in encoders], axis=1)
-
-
-def _encoded(recordings: Sequence[Version], work: Path, encoder: Encoder) -> Array:
-    """Means and standard deviations of an encoder's frames, which are computed once and kept in the work folder."""
-    folder, fingerprint = work / encoder.name, encoder.fingerprint()
-    folder.mkdir(parents=True, exist_ok=True)
-    inputs = []
-    for number, recording in enumerate(recordings):
-        name = hashlib.sha256(f"{Path(recording.clip).name} {fingerprint}".encode()).hexdigest()[:24]
-        kept = folder / f"{name}.npy"
-        if not kept.is_file():
-            made = np.stack([encode(version, encoder) for version in versions_of(recording)])
-            np.save(kept.with_suffix(".partial.npy"), made)
-            kept.with_suffix(".partial.npy").rename(kept)
-        inputs.append(np.load(kept))
-        if number % 100 == 0:
-            print(f"{encoder.name}: {number} of {len(recordings)} recordings encoded", flush=True)
-    return np.concatenate(inputs).astype(np.float64)

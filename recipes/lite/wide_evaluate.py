@@ -11,22 +11,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmmos.encoders.base import EncoderSpec
-from mmmos.encoders.table import load_encoder
+from mmmos.data.ratings import read_ratings
 from mmmos.metrics import srcc
 from mmmos.scores import AXES
 from recipes.lite import wide
-from recipes.lite.build import ROOT, WIDE_ENCODERS
+from recipes.lite.build import ROOT, read_examples
 from recipes.lite.chains import SCENES
-from recipes.lite.heads import DOMAINS, MUSIC, PARTS, PQ, read_norms
-from recipes.lite.wide_heads import DROPS, STEEPNESS, THRESHOLD, VOCALS, Wide, fit_wide, part_of, standardised
+from recipes.lite.heads import DOMAINS, FREE, MUSIC, PARTS, PQ, read_norms
+from recipes.lite.held_out import Held, constructed_labels, degraded_songs_of, held_out, residual_std, songs_of
+from recipes.lite.wide_heads import DROPS, fit_wide
 
 Array = NDArray[np.float64]
 RESULTS = Path(__file__).with_name("wide_results.json")
@@ -34,40 +33,12 @@ DRAWS = 1000  # of the bootstrap over songs
 NOTICEABLE = 0.3  # severity
 
 
-@dataclass(frozen=True)
-class Held:
-    """What each row gets from heads that were fitted without its group."""
+def songs(rows: Sequence[wide.Version], scores: Array, natural: Array) -> dict[str, Any]:
+    """Agreement with raters on unseen songs, next to the mean label and that of the stem in the other songs.
 
-    music: Array  # [N, A] points, if it is music
-    sound: Array  # [N, A] points, if it is sound
-    domain: Array  # [N] index of the detected domain
-
-
-def held_out(rows: Sequence[wide.Version], inputs: Array, specs: Sequence[EncoderSpec], labels: Path) -> Held:
-    """Scores and domains of all rows, one part of the groups at a time."""
-    norms = read_norms(labels)["sound"]
-    shape = len(rows), len(AXES)
-    found = Held(np.zeros(shape), np.zeros(shape), np.zeros(len(rows)))
-    parts = np.array([part_of(row.group) for row in rows])
-    for part in range(PARTS):
-        here = parts == part
-        heads = fit_wide(rows, inputs, specs, norms, part)
-        x = standardised(inputs[here], heads.center, heads.factor, specs)
-        found.music[here], found.sound[here] = music_scores(heads, x), heads.sound(x)
-        gate = heads.gate.numpy()
-        found.domain[here] = (x @ gate[:, :-1].T + gate[:, -1]).argmax(1)
-    return found
-
-
-def music_scores(heads: Wide, x: Array) -> Array:
-    """Points [N, A] of music with inputs [N, D]."""
-    drops = STEEPNESS * np.maximum(0, heads.severity(x) - THRESHOLD)
-    return np.asarray(heads.music(x) - drops[:, None] * np.array([DROPS[axis] for axis in AXES]))
-
-
-def songs(rows: Sequence[wide.Version], scores: Array) -> dict[str, Any]:
-    """Agreement with raters on unseen songs, next to the mean label and that of the stem in the other songs."""
-    own = [i for i, row in enumerate(rows) if row.set == MUSIC and row.scene == "clean"]
+    `natural` are the means [A] of all AES-natural ratings of music.
+    """
+    own = songs_of(rows)
     labels = np.array([rows[i].labels for i in own])
     group = np.array([rows[i].group for i in own])
     stem = np.array([Path(rows[i].clip).stem.rsplit("__", 1)[-1] for i in own])
@@ -81,10 +52,44 @@ def songs(rows: Sequence[wide.Version], scores: Array) -> dict[str, Any]:
     for i, axis in enumerate(AXES):
         mine = scores[own, i]
         low, high = np.percentile([srcc(mine[draw], labels[draw, i]) for draw in draws], [2.5, 97.5])
-        errors = {"mae": mine, "mae_stem": by_stem[:, i], "mae_constant": constant[:, i]}
-        found[axis] = {"srcc": srcc(mine, labels[:, i]), "low": low, "high": high} | {
-            name: float(np.abs(values - labels[:, i]).mean()) for name, values in errors.items()
+        error = np.abs(mine - labels[:, i])
+        error_low, error_high = np.percentile([error[draw].mean() for draw in draws], [2.5, 97.5])
+        others_errors = {
+            "mae_stem": by_stem[:, i],
+            "mae_constant": constant[:, i],
+            "mae_natural": np.full(len(own), natural[i]),
         }
+        order = np.argsort(labels[:, i], kind="stable")
+        tenth = max(1, len(own) // 10)
+        found[axis] = {"srcc": srcc(mine, labels[:, i]), "low": low, "high": high}
+        found[axis] |= {"mae": float(error.mean()), "mae_low": error_low, "mae_high": error_high}
+        found[axis] |= {name: float(np.abs(v - labels[:, i]).mean()) for name, v in others_errors.items()}
+        for name, rows_of in (("worst", order[:tenth]), ("best", order[-tenth:])):
+            found[axis][name] = {"label": float(labels[rows_of, i].mean()), "score": float(mine[rows_of].mean())}
+    return found
+
+
+def similarity(rows: Sequence[wide.Version], held: Held) -> dict[str, float]:
+    """By kind of music, the fraction that is similar to the rated songs, whose basis is `human`."""
+    free = [i for i, row in enumerate(rows) if row.set == FREE and row.domain == "music"]
+    kinds = {
+        "unseen songs": songs_of(rows),
+        "their degraded versions, severity up to .3": [i for i in degraded_songs_of(rows) if rows[i].severity <= 0.3],
+        "their degraded versions, severity above .3": [i for i in degraded_songs_of(rows) if rows[i].severity > 0.3],
+        "music, free recordings": [i for i in free if rows[i].scene == "clean"],
+        "music, free recordings, degraded": [i for i in free if rows[i].scene in SCENES],
+    }
+    return {name: float(1 - held.novel[own].mean()) for name, own in kinds.items()}
+
+
+def coverage(rows: Sequence[wide.Version], held: Held, residual: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """By kind and axis, the fraction of labels within two residual standard deviations of the score."""
+    errors = np.abs(held.music - constructed_labels(rows))
+    found = {}
+    for name, own in (("unseen songs", songs_of(rows)), ("their degraded versions", degraded_songs_of(rows))):
+        limits = [[residual["music, novel" if held.novel[i] else "music"][axis] for axis in AXES] for i in own]
+        inside = errors[own] <= 2 * np.array(limits)
+        found[name] = dict(zip(AXES, map(float, inside.mean(axis=0)), strict=True))
     return found
 
 
@@ -126,7 +131,7 @@ def domains(rows: Sequence[wide.Version], detected: Array) -> dict[str, dict[str
 
 def _name(row: wide.Version) -> str:
     if row.set == MUSIC:
-        return "solo vocals" if Path(row.clip).stem.endswith(VOCALS) else "songs without solo vocals"
+        return "solo vocals" if wide.is_solo_vocals(row) else "songs without solo vocals"
     return "sustained vowels" if row.set == wide.VOWELS else "free recordings"
 
 
@@ -136,19 +141,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and labels")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
     options = parser.parse_args()
-    encoders = [load_encoder(name) for name in WIDE_ENCODERS]
-    work = options.work.resolve() / "corpus"
-    rows, inputs = wide.table_of(wide.read_recordings(options.data.resolve(), work), work, encoders)
-    specs = [EncoderSpec(encoder.name, encoder.block_dims, encoder.fingerprint()) for encoder in encoders]
-    found = held_out(rows, inputs, specs, options.data / "labels")
+    examples, norms = read_examples(options.data.resolve(), options.work.resolve()), read_norms(options.data / "labels")
+    wides = [fit_wide(examples, norms, part) for part in range(PARTS)]
+    rows, found = examples.rows, held_out(examples, wides, norms["speech"])
+    natural = read_ratings(options.data / "labels" / "AES_natural_music.jsonl")[1].mean(axis=(0, 2))
+    residual = residual_std(rows, found, norms)
     results = {
-        "songs": songs(rows, found.music),
+        "songs": songs(rows, found.music, natural),
         "degraded": {
             "songs": degraded(rows, found.music, "music", labelled=True),
             "music, free recordings": degraded(rows, found.music, "music", labelled=False),
             "sound, free recordings": degraded(rows, found.sound, "sound", labelled=False),
         },
         "domains": domains(rows, found.domain),
+        "similar": similarity(rows, found),
+        "residual_std": residual,
+        "coverage": coverage(rows, found, residual),
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -22,8 +22,9 @@ from mmmos.encoders.musicnn import (
     MusiCNN,
     _Front,
 )
+from mmmos.encoders.table import load_encoder
 from mmmos.encoders.weights import bundled_state
-from mmmos.errors import AudioError, ModelFormatError
+from mmmos.errors import AudioError, ModelFormatError, UsageError
 from tests.encoders.independence import assert_independent
 from tests.sounds import notes
 
@@ -151,11 +152,24 @@ def test_neighbours_and_padding_change_nothing(encoder):
     assert_independent(encoder, [notes(s, seed)[0] for seed, s in enumerate((0.1, 3.5, 5.0, 5.0))])
 
 
+def test_level_makes_a_gain_irrelevant(encoder):
+    levelled, wave = load_encoder("musicnn", level_db=-26), notes(1.2)
+    expected = levelled.encode(wave).frames
+    torch.testing.assert_close(levelled.encode(0.01 * wave).frames, expected, atol=1e-3, rtol=1e-3)
+    at_level = wave / wave.square().mean().sqrt() * 10 ** (-26 / 20)
+    torch.testing.assert_close(encoder.encode(at_level).frames, expected, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(encoder.encode(0.01 * wave).frames, expected, atol=0.05)
+    assert levelled.fingerprint() != encoder.fingerprint()
+    with pytest.raises(UsageError, match="level_db is a level in dB or None, not nan"):
+        MusiCNN(level_db=float("nan"))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("level_db", [None, -26])
 @pytest.mark.parametrize("level", [0.1, 0.0])
-def test_gradient_reaches_the_waveform(encoder, level):
+def test_gradient_reaches_the_waveform(level, level_db):
     waves = notes(4.5, level=level, clips=2).requires_grad_()
-    encoder(waves).frames.square().mean().backward()
+    MusiCNN(level_db=level_db)(waves).frames.square().mean().backward()
     assert waves.grad.isfinite().all()
     assert bool(waves.grad.any()) == (level > 0)
 

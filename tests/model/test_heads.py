@@ -103,3 +103,28 @@ def test_severity_lowers_scores_above_its_threshold_alone() -> None:
 def test_severity_without_domains_is_refused() -> None:
     with pytest.raises(ValueError, match="need domains"):
         HeadConfig(severity=True)
+
+
+def test_support_measures_distance_along_directions_and_what_is_left() -> None:
+    heads = Heads(4, HeadConfig(domains=("a", "b"), severity=True, support=1, support_inputs=3))
+    assert heads.support is not None
+    assert heads.severity is not None
+    with torch.no_grad():
+        for parameter in (*heads.support.parameters(), *heads.severity.parameters()):
+            parameter.zero_()
+        heads.support.center[0] = 1.0
+        heads.support.directions[0, 0] = 1.0
+        heads.support.precision.fill_(0.5)
+        heads.support.rest.fill_(0.1)
+    x = torch.tensor([[1.0, 0.0, 0.0, 9.0], [3.0, 0.0, 0.0, 0.0], [1.0, 1.0, 2.0, 0.0]])
+    torch.testing.assert_close(heads.novelty(x), torch.tensor([0.0, 2.0, 0.5]))
+    with torch.no_grad():
+        heads.severity.estimate.bias.copy_(torch.tensor([0.3, 5.0]))
+        heads.support.severity[0] = 5.0
+    torch.testing.assert_close(heads.novelty(x), torch.tensor([1.5, 2.0, 1.5]))
+
+
+def test_novelty_is_zero_without_a_support() -> None:
+    assert severe_heads().novelty(torch.ones(2, 3)).tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="need a severity"):
+        HeadConfig(domains=("a",), support=3)

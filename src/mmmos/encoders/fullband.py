@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmmos.encoders import yamnet
 from mmmos.encoders.base import Encoder
+from mmmos.encoders.level import at_level
 from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.weights import bundled_state, load_strictly
 
@@ -32,7 +33,6 @@ FACTOR = RATE // yamnet.RATE
 WINDOW, HOP, FFT = FACTOR * yamnet.WINDOW, FACTOR * yamnet.HOP, FACTOR * yamnet.FFT  # samples
 BELOW, MELS = 4, 96  # mel bands below YAMNet's, and all bands
 LEVEL_DB = -24.0  # RMS in dB of full scale
-QUIETEST = 1e-5  # RMS of full scale that is raised to the level; a quieter clip stays below it
 MIDDLE, BLOCKS = 5, 8  # blocks up to the middle, and all
 BANDS = 3  # of the middle's output: below 1.6 kHz, up to 6.4 kHz, above
 STRIDE = 16  # spectra per frame
@@ -105,8 +105,7 @@ class FullBand(Encoder):
             waves = waves.float()
             if waves.shape[1] < SHORTEST:
                 waves = waves.repeat(1, math.ceil(SHORTEST / waves.shape[1]))[:, :SHORTEST]
-            rms = waves.square().mean(dim=1, keepdim=True).clamp(min=QUIETEST**2).sqrt()
-            waves = waves * (10 ** (LEVEL_DB / 20) / rms)
+            waves = at_level(waves, LEVEL_DB)
             bins = torch.fft.rfft(waves.unfold(1, WINDOW, HOP) * self.window, FFT).abs()
             # A window at 48 kHz has three times the samples of YAMNet's, and so three times the magnitude.
             log_mel: Tensor = (bins @ self.filters.T / FACTOR + yamnet.OFFSET).log()

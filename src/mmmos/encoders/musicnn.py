@@ -13,13 +13,14 @@ bias. The published 753 values per frame are our 212 and 541 constants.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mmmos.encoders.base import Encoder
+from mmmos.encoders.level import at_level, checked_level
 from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.weights import bundled_state, load_strictly
 
@@ -105,6 +106,10 @@ class MusiCNN(Encoder):
     is appended to the patch before, which then has up to 249 frames, and a clip shorter than a patch is
     one patch. Columns 0-211 are those that the published network pools over time, without the constants;
     columns 212-411 are its `penultimate` feature (after the last BatchNorm), repeated over the patch.
+
+    Option `level_db`: brings each clip to this RMS level (dB of full scale) first, so that a gain changes nothing; by
+    default the features depend on the level, as those of the published network do. Raises `UsageError` for a level that
+    is not finite.
     """
 
     name = "musicnn"
@@ -117,9 +122,10 @@ class MusiCNN(Encoder):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, state: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, state: dict[str, Tensor] | None = None, *, level_db: float | None = None) -> None:
         """Weights as recipes/lite/convert_musicnn.py names them; the bundled ones by default."""
         super().__init__()
+        self.level_db = checked_level(level_db)
         self.input = _Affine(1)
         self.front = nn.ModuleList(_Front(channels, 1, mels, frames) for mels, frames, channels in FRONT)
         self.middle = nn.ModuleList(_Context(MIDDLE, inputs, 7) for inputs in (FRONT_DIM, MIDDLE, MIDDLE))
@@ -131,9 +137,13 @@ class MusiCNN(Encoder):
         load_strictly(self, bundled_state(self.name) if state is None else state, f"{self.name} weights")
         self.train(False)
 
+    def settings(self) -> dict[str, Any]:
+        """`level_db`, if there is one."""
+        return {} if self.level_db is None else {"level_db": self.level_db}
+
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] in [-1, 1] -> frames [B, 1 + S // 256, 412]."""
-        log_mel = self.log_mel(waves)
+        log_mel = self.log_mel(waves if self.level_db is None else at_level(waves, self.level_db))
         n_clips, n_frames, _ = log_mel.shape
         n_whole = max(0, n_frames - SHORTEST_TAIL) // PATCH
         whole, tail = log_mel[:, : n_whole * PATCH], log_mel[:, n_whole * PATCH :]

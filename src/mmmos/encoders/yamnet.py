@@ -21,9 +21,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from mmmos.encoders.base import Encoder
+from mmmos.encoders.level import at_level, checked_level
 from mmmos.encoders.mel import mel_filters
 from mmmos.encoders.weights import bundled_state, load_strictly
-from mmmos.errors import UsageError
 
 RATE = 16_000  # Hz
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms every 10 ms
@@ -32,7 +32,6 @@ LOW_HZ, HIGH_HZ = 125.0, 7500.0
 OFFSET = 1e-3  # added to the magnitude in a band before its logarithm
 PATCH, PATCH_HOP = 96, 48  # frames: 0.96 s every 0.48 s
 LEVEL_DB = -24.0  # RMS of full scale: a usual level of recordings
-QUIETEST = 1e-5  # RMS of full scale that is raised to the level; a quieter clip stays below it
 PATCH_SAMPLES = WINDOW + (PATCH - 1) * HOP  # 15600; a shorter clip is repeated
 
 FIRST = 32  # channels of the first convolution
@@ -94,9 +93,7 @@ class YAMNet(Encoder):
     ) -> None:
         """Weights as recipes/lite/convert_yamnet.py names them; the bundled ones by default."""
         super().__init__()
-        if level_db is not None and not math.isfinite(level_db):
-            raise UsageError(f"level_db is a level in dB or None, not {level_db!r}")
-        self.classes, self.level_db = bool(classes), None if level_db is None else float(level_db)
+        self.classes, self.level_db = bool(classes), checked_level(level_db)
         self.block_dims = (DIM, CLASSES) if self.classes else (DIM,)
         self.dim = sum(self.block_dims)
         inputs = (FIRST, *(channels for channels, _ in BLOCKS))
@@ -124,8 +121,7 @@ class YAMNet(Encoder):
 
     def _prepared(self, waves: Tensor) -> Tensor:
         if self.level_db is not None:
-            rms = waves.square().mean(1, keepdim=True).clamp(min=QUIETEST**2).sqrt()
-            waves = waves * (10 ** (self.level_db / 20) / rms)
+            waves = at_level(waves, self.level_db)
         copies = math.ceil(PATCH_SAMPLES / waves.shape[1])
         return waves.repeat(1, copies)[:, :PATCH_SAMPLES] if copies > 1 else waves
 

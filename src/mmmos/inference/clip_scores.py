@@ -19,35 +19,48 @@ COUNTED_PROBABILITY = 0.25
 """Domains with at least this probability, and the most probable one, determine the basis of a score."""
 
 
+@dataclass(frozen=True)
+class WindowResult:
+    """What the members say about a window, or about a clip on average over its windows.
+
+    Shape:
+        - prediction: [M, A] on the label scale
+        - probabilities: [domains], of the model's domains
+    """
+
+    prediction: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    novelty: float = 0.0  # above 1 for what is not similar to rated clips
+
+
 @dataclass
 class PendingClip:
     """A clip in progress, with the results of its windows so far."""
 
     clip: Clip
-    windows: list[tuple[Window, NDArray[np.float64] | None, NDArray[np.float64] | None]] = field(default_factory=list)
+    windows: list[tuple[Window, WindowResult | None]] = field(default_factory=list)
     report: ClipReport | None = None
     error: ClipError | None = None
 
     def __post_init__(self) -> None:
         self._file_state = file_state(self.clip.path)  # before its samples are read
 
-    def add(
-        self,
-        window: Window,
-        prediction: NDArray[np.float64] | None = None,
-        probabilities: NDArray[np.float64] | None = None,
-    ) -> None:
-        """Add the result of a window: predictions [M, A] and domain probabilities, or nothing if it is silent."""
+    def add(self, window: Window, result: WindowResult | None = None) -> None:
+        """Add the result of a window, or nothing if it is silent."""
         # The samples are no longer needed; those of a long clip would fill the memory.
-        self.windows.append((replace(window, waves={}), prediction, probabilities))
+        self.windows.append((replace(window, waves={}), result))
 
-    def mean(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Mean predictions and domain probabilities of the windows with audio, weighted by its amount."""
-        scored = [(window.weight, *found) for window, *found in self.windows if found[0] is not None]
+    def mean(self) -> WindowResult | None:
+        """The mean over the windows with audio, weighted by its amount."""
+        scored = [(window.weight, found) for window, found in self.windows if found is not None]
         if not scored:
-            return None, None
-        weights, predictions, probabilities = zip(*scored, strict=True)
-        return np.average(predictions, axis=0, weights=weights), np.average(probabilities, axis=0, weights=weights)
+            return None
+        weights = [weight for weight, _ in scored]
+        return WindowResult(
+            np.average([found.prediction for _, found in scored], axis=0, weights=weights),
+            np.average([found.probabilities for _, found in scored], axis=0, weights=weights),
+            float(np.average([found.novelty for _, found in scored], weights=weights)),
+        )
 
     def finish(self, model: ScoringModel, provenance: Provenance, segments: bool) -> Iterator[Scores]:
         """The clip's row, or with `segments` one row per window."""
@@ -67,9 +80,9 @@ class PendingClip:
         )
         if not segments:
             scores = replace(scores, end_time=report.end_time, n_windows=len(self.windows))
-            yield with_scores(scores, model, *self.mean())
+            yield with_scores(scores, model, self.mean())
             return
-        for window, prediction, probabilities in sorted(self.windows, key=lambda item: item[0].start_time):
+        for window, result in sorted(self.windows, key=lambda item: item[0].start_time):
             part = replace(
                 scores,
                 start_time=window.start_time,
@@ -77,27 +90,18 @@ class PendingClip:
                 n_windows=1,
                 warnings=tuple(sorted({*report.file_warnings, *window.warnings})),
             )
-            yield with_scores(part, model, prediction, probabilities)
+            yield with_scores(part, model, result)
 
 
-def with_scores(
-    scores: Scores,
-    model: ScoringModel,
-    prediction: NDArray[np.float64] | None,
-    probabilities: NDArray[np.float64] | None,
-) -> Scores:
+def with_scores(scores: Scores, model: ScoringModel, result: WindowResult | None) -> Scores:
     """`scores` with the axes, their spread, the domain and the basis.
 
     A score outside the model's scale is clipped to it, before any calibration, with the warning `out_of_range`.
-    Without a prediction `scores` stays as it is.
-
-    Shape:
-        - prediction: [M, A] on the label scale
-        - probabilities: [domains], of the model's domains
+    Without a result `scores` stays as it is.
     """
-    if prediction is None or probabilities is None:
+    if result is None:
         return scores
-    info = model.info
+    info, prediction = model.info, result.prediction
     rated = np.array([axis in info.rated for axis in AXES])
     bounded = np.clip(prediction, *info.source_range)
     combined = np.where(rated, bounded if info.clip_output else prediction, np.nan)
@@ -107,18 +111,36 @@ def with_scores(
     clipped = (bounded != prediction)[:, rated] if info.clip_output else (inside != mean)[:, rated]
     if clipped.any():
         scores = replace(scores, warnings=tuple(sorted({*scores.warnings, "out_of_range"})))
-    if len(probabilities):
-        domain = model.domains[int(probabilities.argmax())]
-        counted = [
-            model.domains[i] for i in np.flatnonzero(probabilities >= min(COUNTED_PROBABILITY, probabilities.max()))
-        ]
-        named: dict[str, Any] = {f"{axis}_basis": word for axis, word in weakest_basis(info.basis, counted).items()}
-        scores = replace(scores, domain=domain, **named)
+    scores = _with_domain(scores, model, result)
     if info.calibration is None:
-        return scores.with_axes(inside[0], std[0])
+        return scores.with_axes(inside[0], _with_residual(std[0], model, result))
     members = info.calibration.apply(np.clip(combined, *info.source_range), scores.domain)
-    _, std = combine(members[:, None], model.weights)
+    _, std = combine(members[:, None], model.weights)  # residual ones are not known on the calibrated scale
     return scores.with_axes(np.clip(info.calibration.apply(inside[0], scores.domain), *info.label_range), std[0])
+
+
+def _with_domain(scores: Scores, model: ScoringModel, result: WindowResult) -> Scores:
+    """`scores` with the detected domain, and the basis that all counted domains have."""
+    probabilities = result.probabilities
+    if not len(probabilities):
+        return scores
+    lowest = min(COUNTED_PROBABILITY, probabilities.max())
+    counted = [model.domains[i] for i in np.flatnonzero(probabilities >= lowest)]
+    words = weakest_basis(model.info.basis, counted)
+    if result.novelty > 1:
+        words = {axis: "extrapolated" if word == "human" else word for axis, word in words.items()}
+    named: dict[str, Any] = {f"{axis}_basis": word for axis, word in words.items()}
+    return replace(scores, domain=model.domains[int(probabilities.argmax())], **named)
+
+
+def _with_residual(std: NDArray[np.float64], model: ScoringModel, result: WindowResult) -> NDArray[np.float64]:
+    """The members' standard deviations [A], which may be NaN, together with the model's residual ones."""
+    if not model.info.residual_std:
+        return std
+    probabilities = dict(zip(model.domains, map(float, result.probabilities), strict=True))
+    residual = model.info.residual_variance(probabilities, result.novelty > 1)
+    rated = [residual[axis] if axis in model.info.rated else np.nan for axis in AXES]
+    return np.sqrt(np.nan_to_num(std) ** 2 + np.array(rated))
 
 
 def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[str]) -> dict[str, str]:

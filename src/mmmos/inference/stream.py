@@ -13,7 +13,7 @@ from mmmos.audio.windows import ClipReport, Window
 from mmmos.encoders.base import Encoder, Features, encode_windows
 from mmmos.encoders.torch_settings import running
 from mmmos.errors import AudioError
-from mmmos.inference.clip_scores import PendingClip
+from mmmos.inference.clip_scores import PendingClip, WindowResult
 from mmmos.model.system import ScoringModel
 from mmmos.progress import Progress
 from mmmos.scores import AXES, ClipError, Provenance, Scores
@@ -94,19 +94,21 @@ class ClipStream:
         """Score the windows of the batch, add each result to its clip, and empty the batch."""
         if not self.batch:
             return
-        predictions, probabilities = [], []
+        predictions, probabilities, novelty = [], [], []
         with torch.inference_mode(), running(next(iter(self.encoders.values())).device):
             features = self.features([window for _, window in self.batch])
             for member in self.model.members:
-                z, domains = (part.double().cpu().numpy() for part in member.model.predict_with_domains(features))
+                z, domains, far = (part.double().cpu().numpy() for part in member.model.predict(features))
                 predictions.append(member.scale.to_labels(z))
                 probabilities.append(domains[:, : len(self.model.domains)])
+                novelty.append(far)
         rated = [axis in self.model.info.rated for axis in AXES]
         for i, (pending, window) in enumerate(self.batch):
             prediction = np.stack(predictions)[:, i]
             if not np.isfinite(prediction[:, rated]).all():
                 pending.error = ClipError("scoring_failed", "the model's score of the clip is not a finite number")
-            pending.add(window, prediction, np.mean(probabilities, axis=0)[i])
+            found = WindowResult(prediction, np.mean(probabilities, axis=0)[i], float(np.mean(novelty, axis=0)[i]))
+            pending.add(window, found)
         self.progress.windows(len(self.batch))
         self.batch.clear()
 

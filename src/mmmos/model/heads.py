@@ -6,6 +6,8 @@ With a severity, each domain's scores fall with the estimated severity of the cl
     vector ─┬─► gate: softmax over the domains ───────────────────────────────┐
             ├─► head of an axis: a score per domain ─┐                        │
             └─► severity per domain, at least 0 ─────┴─► score - drop × severity ─┴─► mean weighted by the probabilities
+
+With a support, they also measure how far a clip is from the rated clips.
 """
 
 from __future__ import annotations
@@ -35,11 +37,15 @@ class HeadConfig(HeadSettings):
     layer_norm: bool = False  # before each GELU
     domains: tuple[str, ...] = ()  # clip types with an output each; empty: one output for all
     severity: bool = False  # whether each domain's scores fall with a severity of degradation
+    support: int = 0  # number of directions in which the distance from rated clips is measured; 0: it is not
+    support_inputs: int = 0  # number of inputs that it is measured on
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "domains", tuple(self.domains))  # JSON has lists
         if self.severity and not self.domains:
             raise ValueError("heads with a severity need domains")
+        if self.support and not (self.severity and self.support_inputs):
+            raise ValueError("heads with a support need a severity and inputs")
 
 
 class Heads(nn.Module):
@@ -57,6 +63,7 @@ class Heads(nn.Module):
         self.axes = nn.ModuleDict({axis: _head(input_dim, config) for axis in AXES})
         self.gate = nn.Linear(input_dim, len(config.domains)) if config.domains else None
         self.severity = Severity(input_dim, len(config.domains)) if config.severity else None
+        self.support = Support(config) if config.support else None
 
     def forward(self, vectors: Tensor) -> Tensor:
         """[B, H] or [B, A, H] -> [B, A]."""
@@ -74,6 +81,14 @@ class Heads(nn.Module):
             return vectors.new_zeros(len(vectors), 0)
         logits: Tensor = self.gate(vectors)
         return logits.softmax(dim=-1)
+
+    def novelty(self, vectors: Tensor) -> Tensor:
+        """How far clips are from the rated clips, [B, H] -> [B]: above 1 they are not similar; 0 without a support."""
+        if self.support is None or self.severity is None:
+            return vectors.new_zeros(len(vectors))
+        distance: Tensor = self.support(vectors)
+        severity: Tensor = self.severity.estimate(vectors).relu() * self.support.severity
+        return torch.maximum(distance, severity.amax(dim=1))
 
 
 class Severity(nn.Module):
@@ -95,6 +110,38 @@ class Severity(nn.Module):
         """[B, H] -> [B, A, domains]."""
         severity: Tensor = self.estimate(vectors)
         return self.drop * severity.relu().unsqueeze(1)
+
+
+class Support(nn.Module):
+    """Squared distance of inputs from those of rated clips, in units of the largest that counts as similar.
+
+    Along the principal directions of the rated clips, each is weighted by its precision; all that is left has one
+    common precision, `rest`. The severity of degradation has a limit, too.
+
+    Shape:
+        - input: [B, H], of which `columns` count
+        - output: [B]
+    """
+
+    columns: Tensor
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        inputs = config.support_inputs
+        self.register_buffer("columns", torch.arange(inputs))
+        self.center = nn.Parameter(torch.zeros(inputs))
+        # Orthonormal; float16, because these are half of a small model's weights.
+        self.directions = nn.Parameter(torch.zeros(config.support, inputs, dtype=torch.float16))
+        self.precision = nn.Parameter(torch.zeros(config.support))
+        self.rest = nn.Parameter(torch.zeros(()))
+        self.severity = nn.Parameter(torch.zeros(len(config.domains)))  # 1 / limit; 0: without a limit
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[B, H] -> [B]."""
+        moved = vectors[:, self.columns] - self.center
+        along = (moved @ self.directions.to(moved.dtype).T).square()
+        left = moved.square().sum(dim=1) - along.sum(dim=1)
+        return along @ self.precision + self.rest * left
 
 
 def _head(input_dim: int, config: HeadConfig) -> nn.Sequential:

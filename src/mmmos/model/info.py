@@ -12,7 +12,7 @@ from mmmos.model.calibration import Calibration
 from mmmos.scores import AXES, LABEL_RANGE, LabelRange, scale_name
 from mmmos.version import VERSION
 
-LATER_FIELDS = ("label_range", "trained_on", "calibration")
+LATER_FIELDS = ("label_range", "trained_on", "calibration", "residual_std")
 """Fields that folders of earlier versions do not have; they take their defaults."""
 
 WRITTEN_LATER = f"a later version of mmmos wrote it, this is {VERSION}: pip install --upgrade mmmos"
@@ -44,6 +44,7 @@ class ModelInfo:
     label_range: LabelRange = LABEL_RANGE  # lowest and highest rating on the scale of the labels, and so of the scores
     trained_on: tuple[str, ...] = ()  # training files, by `cache.file_digests`
     calibration: Calibration | None = None  # maps from the members' combined scores to the scale of a listening test
+    residual_std: dict[str, dict[str, float]] = field(default_factory=dict)  # see `residual_variance`
 
     def __post_init__(self) -> None:
         low, high = map(float, self.label_range)  # JSON has lists
@@ -104,6 +105,9 @@ class ModelInfo:
             rated=tuple(axis for axis in AXES if all(axis in member.rated for member in members)),
             clip_output=first.clip_output,
             basis=first.basis if all(other.basis == first.basis for other in others) else {},
+            residual_std=first.residual_std
+            if all(other.residual_std == first.residual_std for other in others)
+            else {},
             label_range=first.label_range,
             trained_on=tuple(sorted({digest for member in members for digest in member.trained_on})),
         )
@@ -120,8 +124,9 @@ class ModelInfo:
         return cls(**data)
 
     def stored(self) -> dict[str, Any]:
-        """The fields, as JSON; a calibration only if there is one."""
-        return {name: value for name, value in asdict(self).items() if name != "calibration" or value}
+        """The fields, as JSON; a calibration and residual standard deviations only if there are any."""
+        optional = ("calibration", "residual_std")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
     @property
     def calibrated_on(self) -> str | None:
@@ -132,6 +137,20 @@ class ModelInfo:
     def source_range(self) -> LabelRange:
         """The scale of the members' scores; another one than `label_range` only with a calibration."""
         return self.calibration.source_range if self.calibration else self.label_range
+
+    def residual_variance(self, probabilities: Mapping[str, float], novel: bool) -> dict[str, float]:
+        """By axis, the variance of raters' means around the score, the mean over domains by their probabilities.
+
+        `residual_std` has standard deviations in points by domain and axis; those of clips that are not similar to
+        rated ones may stand under "DOMAIN, novel". An axis without them has 0.
+        """
+        found = dict.fromkeys(AXES, 0.0)
+        for domain, probability in probabilities.items():
+            near = self.residual_std.get(domain, {})
+            known = self.residual_std.get(f"{domain}, novel", near) if novel else near
+            for axis, std in known.items():
+                found[axis] += probability * std**2
+        return found
 
     @property
     def scale(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -17,8 +17,8 @@ from mmmos.model.heads import HeadConfig, Heads
 STORED_NAMES = {"block_dims": "columns", "head_layers": "layers", "head_hidden": "hidden"}
 """Fields that have another name in model folders and run hashes, which keep those of the first version."""
 
-LATER_FIELDS = ("severity",)
-"""Fields that folders and hashes of earlier versions do not have; they are stored unless they are false."""
+LATER_FIELDS = ("severity", "support", "support_inputs")
+"""Fields that folders and hashes of earlier versions do not have; they are stored unless they are false or 0."""
 
 STORED_KEYS = {
     "aggregator.standardizer.mean": "aggregator.standardizer.center",
@@ -48,6 +48,14 @@ class ModelConfig:
         return asdict(self, dict_factory=named)
 
 
+class Prediction(NamedTuple):
+    """What a model says about a batch."""
+
+    scores: Tensor  # [B, A] in z units
+    domains: Tensor  # [B, domains], probabilities
+    novelty: Tensor  # [B], above 1 for clips that are not similar to rated ones
+
+
 class QualityModel(nn.Module):
     """Features in, scores in z units out; `Scale` puts them on the label scale.
 
@@ -68,10 +76,10 @@ class QualityModel(nn.Module):
         """Features of a batch -> [B, A]."""
         return self.from_reduced(self.aggregator.reduce(features))
 
-    def predict_with_domains(self, features: Mapping[str, Features]) -> tuple[Tensor, Tensor]:
-        """Scores [B, A], and the probability of each of the heads' domains [B, domains]."""
+    def predict(self, features: Mapping[str, Features]) -> Prediction:
+        """Scores with the domain probabilities and the novelty."""
         vectors = self.aggregator(features)
-        return self.heads(vectors), self.heads.domain_probabilities(vectors)
+        return Prediction(self.heads(vectors), self.heads.domain_probabilities(vectors), self.heads.novelty(vectors))
 
     def from_reduced(self, reduced: Features) -> Tensor:
         """Scores [B, A] from `aggregator.reduce(features)`, which training computes once for each clip."""

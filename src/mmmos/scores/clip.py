@@ -43,7 +43,7 @@ class Scores:
     """A clip's four scores on the rating scale of the model, and facts about the clip.
 
     Scores are NaN if the clip could not be read (see `error`) or is silent (see `warnings`). `*_std` is the
-    standard deviation over the members of an ensemble, NaN for a single model.
+    standard deviation over the members of an ensemble, of lite also of its known error; NaN where neither is known.
 
     >>> scores = Scores(CE=5.0, CU=5.5, PC=2.0, PQ=7.25, id="a.wav")
     >>> scores.PQ, scores["PQ"], scores.status

@@ -18,7 +18,7 @@ from mmmos.data.trainable import check_range, check_trainable, find_primary_data
 from mmmos.errors import UsageError
 from mmmos.features.cache import Keep, file_digests
 from mmmos.features.extractor import FeatureExtractor
-from mmmos.features.source import EncoderSource
+from mmmos.features.source import EncoderOptions, EncoderSource
 from mmmos.model.info import ModelInfo
 from mmmos.model.load import MODELS, load_model
 from mmmos.model.quality import ModelConfig, build_aggregator
@@ -84,8 +84,9 @@ def train_folder(
     options = TrainConfig(settings, seed, find_primary_dataset([*train, *dev], primary_dataset))
     _check_clips(train, dev, method, options.primary_dataset, label_range)
     keep: Keep = "frames" if settings.aggregator == "blstm_t" else "pooled"
-    extractor = FeatureExtractor.load(source, settings.encoder_options, cache, keep)
-    config, prior = _config(extractor, settings, method, start)
+    prior = start or (load_model("lite") if method == "closed_form" else None)
+    extractor = FeatureExtractor.load(source, _encoder_options(settings, prior), cache, keep)
+    config, prior = _config(extractor, settings, method, prior, start)
     parts, left_out = _training_sets((train, dev), extractor, config, options, method, progress)
     run = _run_hash(method, label_range, config, parts, options, start)
     if (result := _finished(folder, run)) is not None:
@@ -177,15 +178,24 @@ def _run_hash(
     return hashlib.sha256(repr((method, label_range, run_id(config, *parts, settings), *begins)).encode()).hexdigest()
 
 
+def _encoder_options(settings: Settings, prior: ScoringModel | None) -> EncoderOptions:
+    """The options of each encoder: those of the prior, and those of the settings."""
+    known = {spec.name: spec.options for spec in prior.encoders} if prior else {}
+    return lambda name: {**known.get(name, {}), **settings.encoder_options(name)}
+
+
 def _config(
-    extractor: FeatureExtractor, settings: Settings, method: Fit, start: ScoringModel | None
+    extractor: FeatureExtractor,
+    settings: Settings,
+    method: Fit,
+    prior: ScoringModel | None,
+    start: ScoringModel | None,
 ) -> tuple[ModelConfig, ScoringModel | None]:
-    """The model's config, and the prior of the closed form: `start`, or else `lite` if it suits (see `suits`)."""
+    """The model's config, and the prior of the closed form: `start`, or else `prior` if it suits (see `suits`)."""
     config = settings.model(extractor.specs())
     if start is not None:
         check_start(start, config, method)
         return start.members[0].model.config, start
-    prior = load_model("lite") if method == "closed_form" else None
     if prior is None or not suits(prior, config):
         return config, None
     return prior.members[0].model.config, prior

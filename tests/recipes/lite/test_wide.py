@@ -17,12 +17,17 @@ from mmmos.model.quality import ModelConfig, build_model
 from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from recipes.lite import wide
-from recipes.lite.heads import DOMAINS, FREE, MUSIC, Norms
+from recipes.lite.heads import CE, DOMAINS, FREE, MUSIC, PC, PQ, Norms
+from recipes.lite.mixes import Mix
+from recipes.lite.support import FAMILIAR_SEVERITY
 from recipes.lite.wide_heads import (
     DROPS,
+    SPEECH_SPREAD,
     STEEPNESS,
     THRESHOLD,
+    Examples,
     Wide,
+    drops,
     fit_wide,
     mean_columns,
     standardised,
@@ -32,7 +37,10 @@ from tests.sounds import music
 
 D, F = 12, 6  # values per frame of an imaginary YAMNet and of an imaginary FullBand, which has two blocks
 SPECS = (EncoderSpec("yamnet", (D,), "imaginary"), EncoderSpec("fullband", (2, F - 2), "imaginary"))
-NORMS = Norms({"PQ": 5.7, "PC": 3.6}, {"PQ": 1.0, "PC": 0.9}, np.array([[1.0, 0.4, 0.1], [0.5, 0.8, 0.0]]))
+MEANS, STDS = {"CE": 5.0, "CU": 5.0, "PC": 3.6, "PQ": 5.7}, {"CE": 1.0, "CU": 1.0, "PC": 0.9, "PQ": 1.0}
+SOUND = Norms(MEANS, STDS, np.array([[1.0, 0.4, 0.1], [0.5, 0.8, 0.0]]))
+SPEECH = Norms(MEANS | {"PC": 1.4}, STDS, np.array([[0.2, 0.6, 0.3], [0.1, 0.9, 0.1]]))
+NORMS = {"speech": SPEECH, "sound": SOUND}
 UNRATED = (math.nan,) * len(AXES)
 
 
@@ -55,7 +63,7 @@ def made_up(count: int = 400) -> tuple[list[wide.Version], np.ndarray]:
 @pytest.fixture(scope="module")
 def fitted() -> tuple[list[wide.Version], np.ndarray, Wide]:
     rows, inputs = made_up()
-    return rows, inputs, fit_wide(rows, inputs, SPECS, NORMS)
+    return rows, inputs, fit_wide(Examples(rows, inputs, [], np.zeros((0, inputs.shape[1])), SPECS), NORMS)
 
 
 def base() -> Member:
@@ -84,7 +92,7 @@ def test_severity_and_gate_are_learned(fitted: tuple[list[wide.Version], np.ndar
     x = standardised(inputs, found.center, found.factor, SPECS)
     music_rows = [i for i, row in enumerate(rows) if row.domain == "music"]
     severity = np.array([rows[i].severity for i in music_rows])
-    assert np.corrcoef(found.severity(x)[music_rows], severity)[0, 1] > 0.8
+    assert np.corrcoef(found.severity["music"](x)[music_rows], severity)[0, 1] > 0.8
     gate = found.gate.numpy()
     guessed = (x @ gate[:, :-1].T + gate[:, -1]).argmax(1)
     assert np.mean([DOMAINS[i] == row.domain for i, row in zip(guessed, rows, strict=True)]) > 0.95
@@ -97,36 +105,70 @@ def test_sound_falls_with_severity_on_the_scale_of_its_ratings(
     sound = [i for i, row in enumerate(rows) if row.domain == "sound"]
     scores = found.sound(standardised(inputs, found.center, found.factor, SPECS)[sound])
     axis = AXES.index("PQ")
-    assert scores[:, axis].mean() == pytest.approx(NORMS.mean["PQ"])
-    assert scores[:, axis].std() == pytest.approx(0.8 * NORMS.std["PQ"])
+    assert scores[:, axis].mean() == pytest.approx(SOUND.mean["PQ"])
+    assert scores[:, axis].std() == pytest.approx(0.8 * SOUND.std["PQ"])
     assert np.corrcoef(scores[:, axis], [rows[i].severity for i in sound])[0, 1] < -0.8
 
 
-def test_widened_model_keeps_speech_and_scores_music_by_its_own_parts(
+def test_widened_model_keeps_pq_of_speech_and_scores_music_by_its_own_parts(
     fitted: tuple[list[wide.Version], np.ndarray, Wide],
 ) -> None:
     _, inputs, found = fitted
     member, other = base(), np.random.default_rng(1).normal(0, 1, (len(inputs), 6))
-    grown = widened(member, SPECS, found)
+    grown = widened(member, SPECS, found, SPEECH)
     before, after = (scores_of(m, other, inputs, "speech") for m in (member, grown))
-    np.testing.assert_allclose(after, before, atol=1e-4)
     x = standardised(inputs, found.center, found.factor, SPECS)
-    drops = STEEPNESS * np.maximum(0, found.severity(x) - THRESHOLD)[:, None] * [DROPS[axis] for axis in AXES]
-    expected = found.music(x) - drops
+    voice = np.maximum(0, found.severity["speech"](x) - THRESHOLD)[:, None] * drops(SPEECH)["speech"]
+    own = SPEECH_SPREAD * before[:, PQ] + (1 - SPEECH_SPREAD) * SPEECH.mean["PQ"]
+    np.testing.assert_allclose(after[:, PQ], own - voice[:, PQ], atol=1e-3)
+    np.testing.assert_allclose(after[:, PC], found.pc(x), atol=1e-3)
+    np.testing.assert_allclose(after[:, CE], 0.2 + 0.6 * after[:, PQ] + 0.3 * after[:, PC], atol=1e-3)
+    lost = STEEPNESS * np.maximum(0, found.severity["music"](x) - THRESHOLD)[:, None] * [DROPS[axis] for axis in AXES]
+    expected = found.music(x) - lost
     np.testing.assert_allclose(scores_of(grown, other, inputs, "music"), expected, atol=1e-3)
 
 
 def test_each_part_uses_the_means_of_its_encoder(fitted: tuple[list[wide.Version], np.ndarray, Wide]) -> None:
     found, columns = fitted[2], mean_columns(SPECS)
     assert [int(of.sum()) for of in columns.values()] == [D, F]
-    assert np.array_equal(found.severity.weight != 0, columns["fullband"])
+    assert all(np.array_equal(line.weight != 0, columns["fullband"]) for line in found.severity.values())
+    assert np.array_equal(found.nearby.columns, np.flatnonzero(columns["fullband"]))
     assert np.array_equal(found.gate[:, :-1].abs().sum(0).numpy() > 0, columns["yamnet"])
     assert np.array_equal(np.abs(found.music.weight).sum(1) > 0, columns["yamnet"] | columns["fullband"])
 
 
+def test_novelty_of_the_model_is_the_distance_or_the_severity(
+    fitted: tuple[list[wide.Version], np.ndarray, Wide],
+) -> None:
+    _, inputs, found = fitted
+    grown, start = widened(base(), SPECS, found, SPEECH).model, 6
+    x = standardised(inputs, found.center, found.factor, SPECS)
+    vectors = torch.from_numpy(np.concatenate([np.zeros((len(x), start)), x], axis=1)).float()
+    severity = np.maximum(0, found.severity["music"](x) - THRESHOLD) / (FAMILIAR_SEVERITY - THRESHOLD)
+    expected = np.maximum(found.nearby.distance(x), severity)
+    np.testing.assert_allclose(grown.heads.novelty(vectors).numpy(), expected, rtol=1e-3, atol=1e-3)
+    assert 0.05 < np.mean(expected > 1) < 0.95
+
+
+def test_complexity_of_a_mix_lies_between_those_of_its_parts() -> None:
+    rows, inputs = made_up()
+    voices, songs = ([i for i, row in enumerate(rows) if row.domain == name] for name in ("speech", "music"))
+    songs = [i for i in songs if rows[i].set == MUSIC and rows[i].scene == "clean"]
+    pairs = [(voices[k], songs[k % len(songs)]) for k in range(60)]
+    mixes = [Mix(rows[a], rows[b], 0.0) for a, b in pairs]
+    mixed = np.stack([(inputs[a] + inputs[b]) / 2 for a, b in pairs])
+    found = fit_wide(Examples(rows, inputs, mixes, mixed, SPECS), NORMS)
+    voice, mix, song = (
+        found.pc(standardised(part, found.center, found.factor, SPECS)).mean()
+        for part in (inputs[voices], mixed, inputs[songs])
+    )
+    assert voice < mix < song
+
+
 def test_parts_of_the_groups_are_left_out() -> None:
     rows, inputs = made_up()
-    whole, part = fit_wide(rows, inputs, SPECS, NORMS), fit_wide(rows, inputs, SPECS, NORMS, without=2)
+    examples = Examples(rows, inputs, [], np.zeros((0, inputs.shape[1])), SPECS)
+    whole, part = fit_wide(examples, NORMS), fit_wide(examples, NORMS, without=2)
     assert not np.allclose(whole.center, part.center)
 
 

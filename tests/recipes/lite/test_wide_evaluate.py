@@ -22,13 +22,15 @@ def song(number: int, stem: str, quality: float) -> wide.Version:
 def test_songs_compares_with_other_songs_only():
     rows = [song(i, stem, i + 2.0 * (stem == "drums")) for i in range(6) for stem in ("drums", "vocals")]
     scores = np.array([row.labels for row in rows]) + 0.5
-    found = wide_evaluate.songs(rows, scores)
+    found = wide_evaluate.songs(rows, scores, np.full(len(AXES), 2.0))
     assert (found["clips"], found["songs"]) == (12, 6)
     assert found["PQ"]["srcc"] == pytest.approx(1)
     assert found["PQ"]["mae"] == pytest.approx(0.5)
     by_stem = [abs(i - np.mean([j for j in range(6) if j != i])) for i in range(6)]
     assert found["PQ"]["mae_stem"] == pytest.approx(np.mean(by_stem))
     assert found["PQ"]["mae_constant"] > found["PQ"]["mae_stem"]
+    assert found["PQ"]["mae_natural"] == pytest.approx(np.mean([abs(row.labels[PQ] - 2) for row in rows]))
+    assert found["PQ"]["worst"] == pytest.approx({"label": 0.0, "score": 0.5})
 
 
 def test_degraded_compares_with_the_recording():

@@ -3,7 +3,7 @@
 const LISTS = {
   worst: { text: "Worst", note: "Lowest scores first." },
   best: { text: "Best", note: "Highest scores first." },
-  uncertain: { text: "Most uncertain", note: "Largest spread over the members of the ensemble first." },
+  uncertain: { text: "Most uncertain", note: "Largest standard deviation of a score first." },
   degraded: { text: "Most degraded", note: "" },
 };
 const PAGE = 10;

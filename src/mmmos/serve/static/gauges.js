@@ -1,4 +1,4 @@
-// A gauge for each axis: the score on its scale, the spread of the ensemble, and what the score rests on, in words.
+// A gauge for each axis: the score on its scale, its standard deviation, and what the score rests on, in words.
 
 import { element } from "./dom.js";
 
@@ -19,7 +19,7 @@ export function gauge(axis, [name, meaning], row, other, range, bases) {
   );
   if (value === null) return card;
   if (row[`${axis}_std`] !== null) {
-    card.append(element("p", { className: "quiet", textContent: `The models of the ensemble differ by about ${row[`${axis}_std`].toFixed(2)}.` }));
+    card.append(element("p", { className: "quiet", textContent: `The standard deviation of its error is about ${row[`${axis}_std`].toFixed(2)}.` }));
   }
   if (basis) card.append(element("p", { className: "quiet", textContent: `This score ${bases[basis] ?? `is of the kind ${basis}`}.` }));
   if (second !== null) card.append(element("p", { textContent: difference(value, second) }));

@@ -43,7 +43,7 @@ export function facts({ row, file }) {
 export function explained(clip, compared, axes, { scale: [low, high], calibrated }) {
   const { row, curve } = clip;
   const spread = row && axes.some((axis) => row[`${axis}_std`] !== null);
-  const band = spread ? " The framed part of a bar is the range in which the models of the ensemble agree." : "";
+  const band = spread ? " The framed part of a bar is one standard deviation on either side of the score." : "";
   const mark = compared ? " The long mark across a bar is the score of B." : "";
   const loose = calibrated ? "" : " Compare clips of one kind only: the model was not checked against other listeners.";
   return `Scores run from ${low} to ${high}, the scale on which listeners rated.${band}${mark}${lines(row, curve)}${loose}`;
