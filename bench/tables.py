@@ -178,11 +178,26 @@ def _read(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def ratings_curve() -> str:
+    """Learning curves on two rated sets, by bench/ratings.py."""
+    data = _read("ratings")
+    cells = {(row["set"], row["axis"], row["clips"], row["method"]): row for row in data["rows"]}
+    columns = list(dict.fromkeys((row["set"], row["axis"], row["clips"]) for row in data["rows"]))
+    methods = list(dict.fromkeys(row["method"] for row in data["rows"]))
+    lines = [f"| set, axis, clips | {' | '.join(methods)} |", "|---|" + "--:|" * len(methods)]
+    for column in columns:
+        row = [cells[(*column, method)] for method in methods]
+        shown = (f"{item['MSE']:.4g}" + ("" if item["SRCC"] is None else f" ({item['SRCC']:.2f})") for item in row)
+        lines.append(f"| {', '.join(map(str, column))} | {' | '.join(shown)} |")
+    draws = f"; squared error (SRCC), means of {data['draws']} draws"
+    return "\n".join([*lines, "", _source("ratings", data, draws)])
+
+
 def _source(name: str, data: dict[str, Any], conditions: str) -> str:
     return f"`bench/{name}.py` at commit {data['commit']} on {data['machine']}{conditions}."
 
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
-    for part in (bench, bench_encoders, bench_heads, bench_bulk, bench_reward, bench_serve, bulk_scaled)
+    for part in (bench, bench_encoders, bench_heads, bench_bulk, bench_reward, bench_serve, bulk_scaled, ratings_curve)
 }

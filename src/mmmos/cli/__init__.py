@@ -25,6 +25,7 @@ from mmmos.cli.extract import extract
 from mmmos.cli.help import HELP_OPTIONS, Sections
 from mmmos.cli.leaderboard import leaderboard
 from mmmos.cli.push import push
+from mmmos.cli.ratings import ratings
 from mmmos.cli.report import report
 from mmmos.cli.score import score
 from mmmos.cli.serve import serve
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(score, serve, train, calibrate, experiment, ensemble, extract, push),
+    *(score, serve, ratings, train, calibrate, experiment, ensemble, extract, push),
     *(evaluate, compare, leaderboard, report),
     *(verify, merge, doctor, licenses),
 ):

@@ -8,7 +8,7 @@ import typer.core
 
 SECTIONS = {
     "Score": ("score", "serve", "verify", "merge"),
-    "Train": ("train", "calibrate", "experiment", "ensemble", "extract", "push"),
+    "Train": ("ratings", "train", "calibrate", "experiment", "ensemble", "extract", "push"),
     "Evaluate": ("evaluate", "compare", "leaderboard", "report"),
     "Data and installation": ("data", "doctor", "licenses"),
 }

@@ -1,7 +1,7 @@
 """Agreement of scores with human ratings.
 
 In the order of data flow: row_details, predictions, matching, pairing, comparison, agreement, rating_scales, verdict,
-ceiling, listed, list_evaluation, track2, published, leaderboard.
+ceiling, raters, listed, list_evaluation, track2, published, leaderboard.
 """
 
 from typing import TYPE_CHECKING

@@ -1,0 +1,92 @@
+"""`mmmos ratings`: from the answers of a listening test to a list of rated clips."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mmmos.cli.options import OverwriteOption, check_output
+from mmmos.errors import UsageError
+from mmmos.io.atomic import write_text
+
+if TYPE_CHECKING:
+    from mmmos.evaluation.raters import ClipRating, RatingSummary
+
+logger = logging.getLogger(__name__)
+
+
+def ratings(
+    answers: Annotated[
+        Path,
+        typer.Argument(help="A row per rating (path, rater, score), a column per rater, or a test program's file."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Write the rated clips here: .csv.")],
+    scale: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Lowest and highest possible rating, as 1 5.")
+    ],
+    axis: Annotated[Literal["CE", "CU", "PC", "PQ"], typer.Option(help="What was rated.")] = "PQ",
+    form: Annotated[
+        Literal["auto", "long", "wide", "webmushra", "p808_votes", "p808"], typer.Option(help="Seen from the columns.")
+    ] = "auto",
+    paths: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Paths of webMUSHRA's stimuli, as 'audio/{trial}_{stimulus}.wav'."),
+    ] = None,
+    remove_bias: Annotated[
+        bool, typer.Option("--remove-bias", help="Subtract how much higher each rater rates than the others.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Turn raters' answers into a list of rated clips.
+
+    Writes the mean rating of each clip, for calibrate, train and evaluate. Prints how reliable the means are, what
+    agreement perfect scores would have with them, and how many ratings per clip a reliable mean takes.
+    """
+    from mmmos.data.answers import read_answers
+    from mmmos.evaluation.raters import rate
+
+    if output.suffix != ".csv":
+        raise UsageError(f"{output}: rated clips are written as .csv")
+    if not scale[0] < scale[1]:
+        raise UsageError(f"a scale has two numbers, the lower first, not {scale[0]:g} and {scale[1]:g}")
+    check_output(output, [answers], overwrite)
+    clips, summary = rate(read_answers(answers, scale, paths, form), remove_bias)
+    write_text(output, _csv(clips, axis))
+    for line in _lines(summary):
+        logger.info(line)
+    print(json.dumps({"output": str(output), "axis": axis, "scale": list(scale)} | summary.to_json(), allow_nan=False))
+
+
+def _csv(clips: Sequence[ClipRating], axis: str) -> str:
+    named = list(dict.fromkeys(name for clip in clips for name, _ in clip.text))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["path", axis, "n_raters", "std", *named])
+    for clip in clips:
+        text = dict(clip.text)
+        std = f"{clip.std:.4f}" if clip.std == clip.std else ""
+        writer.writerow([clip.clip, f"{clip.mean:.6g}", clip.raters, std, *(text.get(name, "") for name in named)])
+    return file.getvalue()
+
+
+def _lines(found: RatingSummary) -> list[str]:
+    lines = [f"{found.ratings:,} ratings of {found.clips:,} clips by {found.raters:,} raters"]
+    values = found.to_json()
+    if values["reliability"] is None:
+        return [
+            *lines,
+            "no clip has two raters, or the means do not differ: reliability and noise ceiling are undefined",
+        ]
+    needed = ", ".join(f"{target}: {count or 'undefined'}" for target, count in found.raters_needed.items())
+    lines.append(
+        f"reliability of the means {found.reliability:.2f}; perfect scores would have LCC {found.ceiling_lcc:.2f} and"
+        f" MSE {found.ceiling_mse:.2f}; ratings per clip for a reliability of {needed}"
+    )
+    return lines
