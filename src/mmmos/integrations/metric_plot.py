@@ -35,8 +35,9 @@ def plot_results(results: Sequence[Result], axes: Axes | None, label_range: Labe
     panel.set_ylabel("score, points", color=INK)
     panel.grid(axis="y", alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
-    if panel.get_legend_handles_labels()[1]:
-        panel.legend(frameon=False, fontsize="small")
+    if names := panel.get_legend_handles_labels()[1]:
+        # above the data
+        panel.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, fontsize="small", ncols=len(names))
     return panel.figure, panel
 
 
