@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sounds import SAMPLES
+
 PACKAGE = Path(__file__).parent.parent / "src" / "mmmos"
 
 ROWS = (
@@ -101,6 +103,19 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+FIRST_SCORE = """
+import sys
+import mmmos.cli
+before_torch = []
+sys.addaudithook(lambda event, _: before_torch.append("torch" not in sys.modules) if event == "subprocess.Popen" else 0)
+sys.argv[:] = "mmmos", "score", sys.argv[1]
+try:
+    mmmos.cli.main()
+except SystemExit as end:
+    print(end.code, before_torch, *sys.modules, file=sys.stderr)
+"""
+
+
 HEAVY = {"torch", "scipy", "pyarrow", "fsspec", "huggingface_hub", "matplotlib", "transformers"}
 
 
@@ -120,3 +135,23 @@ def test_light_imports_load_nothing_heavy(statement: str):
 def test_predictor_imports_no_optional_dependency():
     optional = {"ray", "fastapi", "fsspec", "transformers", "librosa", "matplotlib", "pyarrow"}
     assert not loaded_by("import mmmos.inference.predictor") & optional
+
+
+@pytest.mark.slow
+def test_commands_start_without_numpy():
+    assert "numpy" not in loaded_by("import mmmos.cli")
+
+
+@pytest.mark.slow
+def test_first_score_loads_only_what_it_needs():
+    words = [sys.executable, "-c", FIRST_SCORE, str(SAMPLES / "speech_noisy.wav")]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=300)
+    status, decoders, *loaded = done.stderr.splitlines()[-1].split()
+    assert done.stdout.count('"status": "ok"') == 1
+    assert status == "0"
+    assert decoders == "[True]"  # one child, which loads its libraries while torch is imported
+    assert not set(loaded) & (HEAVY - {"torch"})
+    packages = {name.split(".")[1] for name in loaded if name.startswith("mmmos.")}
+    assert not packages & {"bulk", "evaluation", "experiments", "integrations", "serve", "training"}
+    assert {name for name in loaded if name.startswith("mmmos.report.")} <= {"mmmos.report.text"}
+    assert "torch._dynamo" not in loaded

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from mmmos.cli.options import check_folder, check_output
-from mmmos.errors import UsageError
+from mmmos.cli.options import check_folder, check_output, open_predictors
+from mmmos.errors import ModelNotFoundError, UsageError
+from mmmos.hub.options import LoadOptions
 
 
 @pytest.fixture
@@ -87,3 +89,15 @@ def test_output_folder_holds_no_input(name: str):
     check_folder(Path("new"), [name])
     with pytest.raises(UsageError, match=r"^in\.csv is a file; name a new folder"):
         check_folder(Path("in.csv"), [])
+
+
+def test_open_predictors_ends_the_decoder_of_a_missing_model(monkeypatch: pytest.MonkeyPatch):
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **options: started.append(popen(*args, **options)) or started[-1]
+    )
+    with pytest.raises(ModelNotFoundError, match="no model 'gone'"):
+        open_predictors("gone", {}, LoadOptions())
+    (child,) = started
+    assert child.poll() is not None

@@ -51,6 +51,10 @@ class SequentialDecoder:
             function = self.isolated.cut if clip.samples is None else _cut_samples
             yield clip, function(clip, rates, min_seconds)
 
+    def start(self) -> None:
+        """Start the child before its first clip, so that it loads while this process does other things."""
+        self.isolated.start()
+
     def peak_bytes(self) -> int:
         """As `Decoder.peak_bytes`."""
         return self.isolated.peak_bytes()

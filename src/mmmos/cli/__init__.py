@@ -5,6 +5,8 @@ stdout carries data only; progress and messages go to stderr.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -79,6 +81,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    atexit.register(gc.freeze)  # else the last collection visits every object of torch, for half a second
     try:
         app()  # leaves by SystemExit: 0, the status of a typer.Exit, or 2 for wrong usage
     except MmmosError as error:

@@ -23,7 +23,6 @@ from mmmos.cli.options import (
 )
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
-from mmmos.report.text import ensemble_table
 
 if TYPE_CHECKING:
     from mmmos.data.manifest import LabelledClip
@@ -62,6 +61,7 @@ def ensemble(
     (Table IV): they rank the models by the SRCC of the mean of the four axes on rated clips, and give the chosen ones
     equal weights. Models must be of the same encoders and rating scale. A window is encoded once for all of them.
     """
+    from mmmos.report.text import ensemble_table
     from mmmos.training.ensembles import make_ensemble
 
     named = _named(models)

@@ -29,7 +29,6 @@ from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import write_text
 from mmmos.io.bad_rows import BadRows
-from mmmos.report.text import agreement_table, comparison_table
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
@@ -119,6 +118,8 @@ def _check_outputs(
 
 def _text(found: ListEvaluation, sources: Sequence[ScoreSource]) -> str:
     """The tables for a terminal."""
+    from mmmos.report.text import agreement_table, comparison_table
+
     text = agreement_table(found.agreement)
     if found.comparison is None:
         return text

@@ -12,7 +12,6 @@ from mmmos.cli.evaluate import write_report
 from mmmos.cli.options import OverwriteOption, StrictOption, check_output
 from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
-from mmmos.report.text import leaderboard_tables, table_markdown, table_text
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +46,7 @@ def leaderboard(
     from mmmos.evaluation.leaderboard import rank_file, to_csv
     from mmmos.report.leaderboard import write_leaderboard
     from mmmos.report.page import check_page
+    from mmmos.report.text import leaderboard_tables, table_markdown, table_text
 
     if output:
         if output.suffix not in LEADERBOARD_SUFFIXES:

@@ -146,10 +146,21 @@ def columns_of(models: Sequence[str]) -> dict[str, str]:
 def open_predictors(
     model: str, others: Mapping[str, str], options: LoadOptions, batch_size: int | None = None
 ) -> Predictors:
-    """The models of several --model, `others` by the start of their columns, with a warning for each as above."""
-    from mmmos.inference.several import Predictors
+    """The models of several --model, `others` by the start of their columns, with a warning for each as above.
 
-    predictors = Predictors.open(model, others, options, batch_size)
+    The decoder's process starts first: it loads its libraries while this process loads torch and the models.
+    """
+    from mmmos.audio.decoder import SequentialDecoder
+
+    decoder = SequentialDecoder()
+    decoder.start()
+    try:
+        from mmmos.inference.several import Predictors  # imports torch
+
+        predictors = Predictors.open(model, others, options, batch_size, decoder)
+    except BaseException:
+        decoder.close()
+        raise
     for name, predictor in ((model, predictors.first), *((others[key], one) for key, one in predictors.others.items())):
         if not predictor.provenance.calibrated:
             warn_uncalibrated(name)

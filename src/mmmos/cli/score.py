@@ -34,13 +34,13 @@ from mmmos.cli.run_folder import (
     folder_of,
     run_in_folder,
 )
-from mmmos.cli.score_output import output_file, rows_to
 from mmmos.errors import ManifestError, UsageError
 from mmmos.hub.options import LoadOptions
 from mmmos.wording import agree, counted
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
+    from mmmos.audio.decoder import Decoder
     from mmmos.inference.several import Predictors
     from mmmos.io.lists import OnBadRow
     from mmmos.scores import Scores
@@ -161,9 +161,9 @@ def _score_to(
     open_models: Callable[[], Predictors],
 ) -> int:
     """Score clips in this process. Returns the number of clips that cannot be scored."""
+    from mmmos.cli.score_output import output_file, rows_to
     from mmmos.data.inputs import named_files
     from mmmos.inference.resume import not_done
-    from mmmos.report.timeline import make_timeline, write_timeline
 
     file, form, segments, resume = target.file, target.form, target.segments, target.resume
     if resume and (file is None or file.suffix not in (".jsonl", ".json") or segments or form != "mmmos"):
@@ -190,7 +190,7 @@ def _score_to(
                 failed += any(one.error is not None for one in (scores, *dict(scores.others).values()))
                 drawn += [scores] if target.plot else []
         if target.plot and not failed:
-            write_timeline(target.plot, make_timeline(clips[0], drawn, models.first.decoder))
+            _draw(target.plot, clips[0], drawn, models.first.decoder)
     if failed:
         logger.warning("%s could not be scored; the rows say why", counted(failed, "clip", of=len(clips)))
     if skipped:
@@ -206,6 +206,13 @@ def _check_plot(plot: Path, clips: Sequence[Clip], others: Iterable[str | Path |
     check_output(plot, others, overwrite)
     if len(clips) != 1:
         raise UsageError(f"--plot draws one clip, not {len(clips)}: name one file")
+
+
+def _draw(plot: Path, clip: Clip, drawn: Sequence[Scores], decoder: Decoder) -> None:
+    """Write the timeline of a clip's segments."""
+    from mmmos.report.timeline import make_timeline, write_timeline
+
+    write_timeline(plot, make_timeline(clip, drawn, decoder))
 
 
 def _left_out(skipped: Sequence[ManifestError]) -> str:
