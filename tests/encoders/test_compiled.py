@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,10 @@ from mmmos.encoders import openvino_networks as networks
 from mmmos.encoders import quantise
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.compiled import noise, part_names, recorded, with_parts
+from mmmos.encoders.m2d import M2D
+from mmmos.encoders.m2d_checkpoint import M2DConfig
+from mmmos.encoders.muq import MuQ
+from mmmos.encoders.muq_checkpoint import MuQConfig
 from mmmos.encoders.openvino_networks import compile_encoder, load_openvino
 from mmmos.encoders.padded import Padded
 from mmmos.encoders.quantise import quantise_encoder
@@ -177,3 +182,22 @@ def test_bundled_encoders_equal_torch(name: str) -> None:
     exact = encoder.encode(wave).frames
     change = (compile_encoder(encoder, "float32").encode(wave).frames - exact).abs().max()
     assert change <= 1e-4 * max(1.0, float(exact.abs().max()))
+
+
+def tiny_m2d() -> Encoder:
+    return M2D(M2DConfig(input_size=(32, 41), patch_size=(16, 4), width=64, depth=1, hidden=64))
+
+
+def tiny_muq() -> Encoder:
+    sizes = {"encoder_dim": 16, "encoder_depth": 1, "num_attention_heads": 2, "intermediate_size": 16, "conv_dim": 4}
+    return MuQ(MuQConfig(**sizes, conv_depthwise_kernel_size=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [tiny_m2d, tiny_muq])
+def test_encoders_of_the_paper_equal_torch(make: Callable[[], Encoder]) -> None:
+    pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
+    encoder = make()
+    wave = music_tensor(3.2, encoder.sample_rate)
+    exact = encoder.encode(wave).frames
+    torch.testing.assert_close(compile_encoder(encoder, "float32").encode(wave).frames, exact, atol=1e-4, rtol=1e-4)

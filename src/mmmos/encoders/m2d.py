@@ -58,6 +58,7 @@ class M2D(Encoder):
     """
 
     name = "m2d"
+    parts = ("transform",)
 
     def __init__(self, config: M2DConfig | None = None) -> None:
         """With random weights; `from_checkpoint` reads trained ones."""
@@ -122,8 +123,13 @@ class M2D(Encoder):
         places = places.view(1, bands, most, -1)[:, :, :steps].flatten(1, 2)
         patches = self.patch_embed["proj"](log_mel[:, None]).flatten(2).transpose(1, 2)  # [B, bands x steps, 768]
         tokens = torch.cat([(self.cls_token + first).expand(len(patches), -1, -1), patches + places], dim=1)
-        encoded: Tensor = self.norm(self.blocks(tokens))[:, 1:].unflatten(1, (bands, steps))
+        encoded = self.transform(tokens)[:, 1:].unflatten(1, (bands, steps))
         return encoded.transpose(1, 2).flatten(2)
+
+    def transform(self, tokens: Tensor) -> Tensor:
+        """The transformer blocks and the norm after them: tokens [B, 1 + bands x steps, 768] -> the same shape."""
+        out: Tensor = self.norm(self.blocks(tokens))
+        return out
 
 
 class _LogMel(nn.Module):

@@ -53,6 +53,7 @@ class MuQ(Encoder):
     """
 
     name = "muq"
+    parts = ("convolve", "conform")
 
     def __init__(self, config: MuQConfig | None = None, muq_sample_rate: int = RATE, muq_via_16k: bool = False) -> None:
         """With random weights; `from_checkpoint` reads trained ones."""
@@ -114,15 +115,24 @@ class MuQ(Encoder):
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] in [-1, 1] -> [B, T, 1024]."""
         parts: Any = self.model
-        stem, conformer = parts["conv"], parts["conformer"]
-        spectra = self.front(waves).to(stem["linear"].weight.dtype)
-        maps = stem["conv"](spectra[:, None])  # [B, channels, 32, T]
-        x: Tensor = stem["linear"](maps.permute(0, 3, 1, 2).flatten(2))
+        x = self.convolve(self.front(waves).to(parts["conv"]["linear"].weight.dtype))
         angles = turns(x.shape[1], self.config).to(x.device)
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        return self.conform(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype)).to(waves.dtype)
+
+    def convolve(self, spectra: Tensor) -> Tensor:
+        """The stem: normalised spectra [B, 128, F] -> [B, T, 1024]."""
+        stem: Any = self.model["conv"]
+        maps = stem["conv"](spectra[:, None])  # [B, channels, 32, T]
+        out: Tensor = stem["linear"](maps.permute(0, 3, 1, 2).flatten(2))
+        return out
+
+    def conform(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The conformer: [B, T, 1024], cosines and sines of `turns` -> [B, T, 1024]."""
+        conformer: Any = self.model["conformer"]
         for layer in conformer["layers"]:
             x = layer(x, cos, sin)
-        return conformer["layer_norm"](x).to(waves.dtype)  # type: ignore[no-any-return]
+        out: Tensor = conformer["layer_norm"](x)
+        return out
 
 
 class _LogMel(nn.Module):
