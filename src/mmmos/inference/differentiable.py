@@ -130,10 +130,11 @@ class DifferentiableScorer(nn.Module):
         """Scores and domain probabilities [W, A + domains] of windows: waves [W, S] and sizes at each rate."""
         with running(self.device):  # again, as the backward pass may call this, too
             features = {name: encoder(*windows[encoder.sample_rate]) for name, encoder in self._encoders.items()}
-            found = [member.predict_with_domains(features) for member in self._members]
-            z = torch.stack([scores for scores, _ in found])
+            found = [member.predict(features) for member in self._members]
+            z = torch.stack([prediction.scores for prediction in found])
             labels = z * self._std.unsqueeze(1) + self._mean.unsqueeze(1)
-            probabilities = torch.stack([own[:, : len(self._domains)].detach() for _, own in found]).mean(0)
+            domains = [prediction.domains[:, : len(self._domains)].detach() for prediction in found]
+            probabilities = torch.stack(domains).mean(0)
             return torch.cat([torch.einsum("mba,ma->ba", labels, self._weights), probabilities], dim=1)
 
     def _most_probable(self, probabilities: Tensor) -> list[str | None]:
