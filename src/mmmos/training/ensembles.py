@@ -162,8 +162,8 @@ def _members_predictions(clips: Sequence[Clip], predictor: Predictor, progress: 
         for pending in stream.clips(cuts):
             if pending.error is not None:
                 logger.warning("%s is left out: %s", pending.clip.id, pending.error.message)
-            mean, _ = pending.mean()
-            yield none if mean is None or pending.error is not None else mean
+            mean = pending.mean()
+            yield none if mean is None or pending.error is not None else mean.prediction
 
 
 def _by_model(predictions: Array, models: Sequence[ScoringModel]) -> Array:
