@@ -86,6 +86,16 @@ def bench_reward() -> str:
     return "\n".join([*lines, "", _source("reward", data, "; lite, one thread, beyond the loaded model")])
 
 
+def bench_startup() -> str:
+    """The first score from a cold start, by bench/startup.py."""
+    data = _read("startup")
+    lines = ["| from a cold start | CPU time, s | wall time, s |", "|---|--:|--:|"]
+    lines += [f"| {row['what']} | {row['cpu_s']:.2f} | {row['wall_s']:.2f} |" for row in data["rows"]]
+    parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in data["stages"].items())
+    load = f"; load average {data['load']:.0f}, medians of {data['rounds']} rounds; compare within the table"
+    return "\n".join([*lines, "", f"CPU seconds by stage: {parts}.", "", _source("startup", data, load)])
+
+
 def _throughput(figures: dict[str, Any]) -> list[str]:
     """Files per second of plain loops and of workers."""
     lines = ["| workers | files/s | fraction of as many plain loops | startup, s |", "|---|--:|--:|--:|"]
@@ -199,5 +209,15 @@ def _source(name: str, data: dict[str, Any], conditions: str) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
-    for part in (bench, bench_encoders, bench_heads, bench_bulk, bench_reward, bench_serve, bulk_scaled, ratings_curve)
+    for part in (
+        bench,
+        bench_encoders,
+        bench_heads,
+        bench_bulk,
+        bench_reward,
+        bench_serve,
+        bench_startup,
+        bulk_scaled,
+        ratings_curve,
+    )
 }
