@@ -110,7 +110,7 @@ def draws(rows: Rows, size: int, count: int) -> Iterator[list[tuple[NDArray[np.i
         yield found
 
 
-def curve(rows: Rows, count: int) -> Iterator[dict[str, float | int | str]]:
+def curve(rows: Rows, count: int) -> Iterator[dict[str, float | int | str | None]]:
     """SRCC and MSE of each method and size, the mean over draws of the figures of all held-out clips."""
     for size in SIZES:
         figures: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
@@ -136,7 +136,7 @@ def read_set(name: str, folder: Path) -> tuple[list[LabelledClip], dict[str, tup
     rows, groups = [], {}
     for row in csv.DictReader((folder / name / "manifest.csv").open(encoding="utf-8")):
         if name == "codec_mushra":
-            labels = (np.nan, np.nan, np.nan, float(row["mushra"]))
+            labels: tuple[float, ...] = (np.nan, np.nan, np.nan, float(row["mushra"]))
             path, keys = folder / name / row["path"], (row["system"].split()[0], row["signal"])
         else:
             labels = tuple(float(row[axis]) for axis in AXES)

@@ -76,8 +76,8 @@ def measure(clip: Path, against: Path | None, rounds: int) -> list[dict[str, obj
             taken = run(*job)
             times[name] += [taken] if number else []
     rows: list[dict[str, object]] = []
-    for name, taken in times.items():
-        cpu, wall = (round(statistics.median(values), 2) for values in zip(*taken, strict=True))
+    for name, measured in times.items():
+        cpu, wall = (round(statistics.median(values), 2) for values in zip(*measured, strict=True))
         rows.append({"what": name, "cpu_s": cpu, "wall_s": wall})
     return rows
 

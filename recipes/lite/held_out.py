@@ -36,9 +36,12 @@ def held_out(examples: Examples, wides: Sequence[Wide], norms: Norms) -> Held:
     """Scores and domains of all rows, each by the `Wide` that goes without its part; `norms` are those of speech."""
     count = len(examples.rows)
     found = Held(
-        *(np.zeros((count, len(AXES))) for _ in range(2)),
-        *(np.zeros(count) for _ in range(3)),
-        np.zeros(count, dtype=bool),
+        music=np.zeros((count, len(AXES))),
+        sound=np.zeros((count, len(AXES))),
+        domain=np.zeros(count),
+        severity=np.zeros(count),
+        voice=np.zeros(count),
+        novel=np.zeros(count, dtype=bool),
     )
     parts = np.array([part_of(row.group) for row in examples.rows])
     for part, heads in enumerate(wides):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soxr
@@ -80,7 +81,7 @@ def make_mixes(recordings: Sequence[wide.Version]) -> list[Mix]:
     return found
 
 
-def inputs_of(mixes: Sequence[Mix], work: wide.Path, encoders: Sequence[Encoder]) -> wide.Array:
+def inputs_of(mixes: Sequence[Mix], work: Path, encoders: Sequence[Encoder]) -> wide.Array:
     """Means and standard deviations of the encoders' frames [N, D]."""
     waves = [(mix.name, lambda mix=mix: [mix.samples()]) for mix in mixes]
     return wide.encoded(waves, work, encoders)

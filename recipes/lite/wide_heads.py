@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -134,7 +134,7 @@ def fit_wide(examples: Examples, norms: Mapping[str, Norms], without: int | None
         here = whole & (domain == name)
         severities[name] = _ridge(x[here] * columns[SEVERITY_INPUTS], severity[here], weight[here], SEVERITY_DECAY)
     sound = _sound(x[whole & (domain == "sound")], severities.pop("sound"), pc, norms["sound"])
-    nearby = fit_nearby(x[songs], [rows[i].group for i in np.flatnonzero(songs)], columns[SEVERITY_INPUTS])
+    nearby = fit_nearby(x[songs], [rows[int(i)].group for i in np.flatnonzero(songs)], columns[SEVERITY_INPUTS])
     gate = _gate(x * columns[GATE_INPUTS], rows, mixed * columns[GATE_INPUTS], kept.mixes)
     return Wide(center, factor, music, sound, severities, gate, nearby)
 
@@ -199,7 +199,7 @@ def levelled(spec: EncoderSpec) -> EncoderSpec:
     """The encoder with its input at the level of `LEVELLED`, if it is there."""
     if spec.name not in LEVELLED:
         return spec
-    options = {"level_db": LEVELLED[spec.name]}
+    options: dict[str, Any] = {"level_db": LEVELLED[spec.name]}
     return replace(spec, options=options, fingerprint=load_encoder(spec.name, **options).fingerprint())
 
 

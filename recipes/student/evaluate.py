@@ -71,7 +71,8 @@ def scored(kept: Path, versions: Callable[[], Versions], models: Path) -> dict[s
             found.setdefault("pooled", []).append(over_time(frames)[0].numpy())
             found.setdefault("scores", []).append(teachers.scores(x))
             found.setdefault("known", []).append(known)
-        np.savez(kept.with_suffix(".partial.npz"), **{name: np.array(values) for name, values in found.items()})
+        arrays: dict[str, Any] = {name: np.array(values) for name, values in found.items()}
+        np.savez(kept.with_suffix(".partial.npz"), **arrays)
         kept.with_suffix(".partial.npz").rename(kept)
     return dict(np.load(kept))
 
@@ -122,9 +123,13 @@ def on_orders(scores: dict[str, Array], known: NDArray[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"pairs": len(better), "pairs of degradations that training left out": int(new.sum())}
     for name, values in scores.items():
         right = values[better] > values[worse]
+
+        def fraction(rows: NDArray[np.int64], right: NDArray[np.bool_] = right) -> float:
+            return float(right[rows].mean())
+
         found[name] = {
             "right": round(float(right.mean()), 3),
-            "interval": interval(lambda rows, right=right: float(right[rows].mean()), recording[worse]),
+            "interval": interval(fraction, recording[worse]),
             "right, left out": round(float(right[new].mean()), 3),
         }
     return found

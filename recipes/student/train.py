@@ -82,7 +82,7 @@ def fit(data: Batch, steps: int = STEPS, seed: int = 0) -> Perceptron:
         error = (scores - target[rows])[known[rows]].square().mean()
         loss = error + DOMAIN_WEIGHT * F.cross_entropy(logits, data["domain"][rows])
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         average.update_parameters(network)

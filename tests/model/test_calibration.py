@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmmos.errors import ModelFormatError, UsageError
-from mmmos.inference.clip_scores import with_scores
+from mmmos.inference.clip_scores import WindowResult, with_scores
 from mmmos.inference.predictor import Predictor
 from mmmos.model.calibration import Calibration, Knots
 from mmmos.model.folder import load_folder, save_ensemble, save_model
@@ -72,13 +72,16 @@ def test_apply_takes_the_map_of_the_domain():
 
 def test_with_scores_maps_the_combined_score():
     model = calibrated(toy_model(toy_member(0), toy_member(1)), calibration())
-    prediction = np.array([[4.0] * 4, [11.0] * 4])  # the second member is clipped for its spread alone
-    found = with_scores(Scores(), model, prediction, np.empty(0))
+    result = WindowResult(
+        np.array([[4.0] * 4, [11.0] * 4]), np.empty(0)
+    )  # the second member is clipped for its spread alone
+    found = with_scores(Scores(), model, result)
     assert (found.PQ, found.PQ_std) == pytest.approx((1 + 0.4 * 7.5, 0.4 * 3))
     assert np.isnan([found.CE, found.CU, found.PC]).all()
     assert "out_of_range" not in found.warnings
-    assert "out_of_range" in with_scores(Scores(), model, prediction + 4, np.empty(0)).warnings
-    assert with_scores(Scores(), model, prediction + 4, np.empty(0)).PQ == 5
+    beyond = with_scores(Scores(), model, replace(result, prediction=result.prediction + 4))
+    assert "out_of_range" in beyond.warnings
+    assert beyond.PQ == 5
 
 
 @pytest.mark.parametrize("members", [1, 2])

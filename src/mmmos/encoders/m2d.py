@@ -123,7 +123,7 @@ class M2D(Encoder):
         places = places.view(1, bands, most, -1)[:, :, :steps].flatten(1, 2)
         patches = self.patch_embed["proj"](log_mel[:, None]).flatten(2).transpose(1, 2)  # [B, bands x steps, 768]
         tokens = torch.cat([(self.cls_token + first).expand(len(patches), -1, -1), patches + places], dim=1)
-        encoded = self.transform(tokens)[:, 1:].unflatten(1, (bands, steps))
+        encoded = torch.unflatten(self.transform(tokens)[:, 1:], 1, (bands, steps))
         return encoded.transpose(1, 2).flatten(2)
 
     def transform(self, tokens: Tensor) -> Tensor:

@@ -97,6 +97,7 @@ class _Traced(nn.Module):
 def convert(encoder: Encoder) -> dict[str, Any]:
     """Each part as a model of OpenVINO, checked on a clip of another length than it was traced with."""
     openvino = load_openvino()
+    failures = RuntimeError, TypeError, ValueError, *_failures(openvino)
     parts, calls = recorded(encoder, (noise(encoder, *sizes) for sizes in SECONDS))
     _, others = recorded(encoder, [noise(encoder, 1, 5.1)])
     models = {}
@@ -105,7 +106,7 @@ def convert(encoder: Encoder) -> dict[str, Any]:
         try:
             with quiet(), torch.no_grad():
                 models[name] = openvino.convert_model(_Traced(part), example_input=calls[name][0], input=shapes)
-        except (RuntimeError, TypeError, ValueError, *_failures(openvino)) as error:
+        except failures as error:
             raise BackendError(f"OpenVINO cannot convert {encoder.name} ({name}): {first_line(error)}") from error
         network = Network(models[name], "float32")
         for inputs in others[name]:
@@ -117,10 +118,10 @@ def convert(encoder: Encoder) -> dict[str, Any]:
     return models
 
 
-def _failures(openvino: Any) -> list[type[Exception]]:
+def _failures(openvino: Any) -> tuple[type[Exception], ...]:
     """Errors of OpenVINO's front end, which have no base class of their own."""
     names = ("GeneralFailure", "InitializationFailure", "NotImplementedFailure", "OpConversionFailure")
-    return [getattr(openvino.frontend, name) for name in (*names, "OpValidationFailure")]
+    return tuple(getattr(openvino.frontend, name) for name in (*names, "OpValidationFailure"))
 
 
 class Network:

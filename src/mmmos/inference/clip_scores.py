@@ -140,7 +140,7 @@ def _with_residual(std: NDArray[np.float64], model: ScoringModel, result: Window
     probabilities = dict(zip(model.domains, map(float, result.probabilities), strict=True))
     residual = model.info.residual_variance(probabilities, result.novelty > 1)
     rated = [residual[axis] if axis in model.info.rated else np.nan for axis in AXES]
-    return np.sqrt(np.nan_to_num(std) ** 2 + np.array(rated))
+    return np.asarray(np.sqrt(np.nan_to_num(std) ** 2 + np.array(rated)))
 
 
 def weakest_basis(basis: Mapping[str, Mapping[str, str]], domains: Collection[str]) -> dict[str, str]:

@@ -46,8 +46,8 @@ class Blstm(nn.Module):
         padded = given.new_zeros(*mask.shape, given.shape[-1]).index_put((mask,), given)
         forward, backward = padded.chunk(2, dim=-1)
         with torch.autocast(given.device.type, enabled=False):  # rounding errors would accumulate over many small steps
-            states = _Recurrence.apply(torch.stack([forward, backward.flip(1)]), self.weight_hh)
-        forward, backward = states
+            steps = torch.stack([forward, backward.flip(1)])
+            forward, backward = _Recurrence.apply(steps, self.weight_hh)  # type: ignore[no-untyped-call]
         return torch.cat([forward, backward.flip(1)], dim=-1)
 
 
@@ -56,7 +56,7 @@ def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if not torch.is_autocast_enabled(rows.device.type) or rows.device.type != "cpu":
         return F.linear(rows, weight, bias)
     dtype = torch.get_autocast_dtype("cpu")
-    product: Tensor = _ProductInParts.apply(rows.to(dtype), weight.to(dtype))
+    product: Tensor = _ProductInParts.apply(rows.to(dtype), weight.to(dtype))  # type: ignore[no-untyped-call]
     return product + bias
 
 
@@ -66,7 +66,7 @@ class _ProductInParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return torch.cat([rows @ part.T for part in weight.split(ROWS)], dim=-1)
+        return torch.cat([rows @ part.T for part in torch.split(weight, ROWS)], dim=-1)
 
     @staticmethod
     @once_differentiable
@@ -103,7 +103,7 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         weight, states, cells, activations = ctx.saved_tensors
-        opened, candidates = activations.split([3 * cells.shape[-1], cells.shape[-1]], dim=-1)
+        opened, candidates = torch.split(activations, [3 * cells.shape[-1], cells.shape[-1]], dim=-1)
         input_gates, forget_gates, output_gates = opened.chunk(3, dim=-1)  # [T, 2, B, H], as are cells and candidates
         outputs = cells.tanh()
         before = torch.cat([torch.zeros_like(cells[:1]), cells[:-1]])

@@ -88,8 +88,8 @@ def fit_closed_form(
         scores = None
     else:
         members, weights = list(prior.members), prior.weights
-        own = [m.scale.to_labels(predict(m.model, table).double().numpy()) for m in members]
-        scores = np.asarray(combine(np.stack(own), weights)[0], dtype=np.float64)
+        by_member = [m.scale.to_labels(predict(m.model, table).double().numpy()) for m in members]
+        scores = np.asarray(combine(np.stack(by_member), weights)[0], dtype=np.float64)
     inputs = clip_inputs(members[0].model, table)
     labels = table.labels.double().numpy()
     main = np.array([row.set == primary_dataset for row in table.rows])
