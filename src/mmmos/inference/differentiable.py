@@ -122,7 +122,7 @@ class DifferentiableScorer(nn.Module):
             found = torch.cat([recomputed(self._predict, part, use_reentrant=False) for part in alone])
         else:
             found = self._predict(cut)
-        weights = torch.tensor([item.weight for item in windows], device=found.device).unsqueeze(1)
+        weights = found.new_tensor([item.weight for item in windows]).unsqueeze(1)
         rows = torch.tensor([item.row for item in windows], device=found.device)
         return found.new_zeros(len(waves), found.shape[1]).index_add(0, rows, weights * found)
 
