@@ -187,7 +187,7 @@ def system_rows(folder: Path, device: torch.device, sizes: Sizes, peer: bool) ->
 
             def prepare(size: int, model: ScoringModel = model, options: LoadOptions = options) -> Job:
                 predictor = Predictor(model, options, batch_size=size)
-                return lambda clips: predictor.score(clips, sample_rate=RATE)
+                return lambda clips: predictor.score([*clips], sample_rate=RATE)
 
             rows += [{"system": name, "dtype": dtype} | row for row in rows_of(prepare, device, sizes)]
     if peer:

@@ -226,7 +226,7 @@ def test_copy_of_a_predictor_keeps_its_options(toys):
     saved = pickle.dumps(Predictor(toys.model, options, batch_size=3, decoder=SequentialDecoder(7)))
     assert b"hf_secret" not in saved
     other = pickle.loads(saved)
-    assert (other.dtype, other.batch_size, other.decoder.isolated.deadline) == (torch.bfloat16, 3, 7)
+    assert (other.running.arithmetic, other.batch_size, other.decoder.isolated.deadline) == (torch.bfloat16, 3, 7)
 
 
 def test_agent_with_the_module_can_be_copied_and_saved(toys):
