@@ -97,7 +97,7 @@ class _Traced(nn.Module):
 def convert(encoder: Encoder) -> dict[str, Any]:
     """Each part as a model of OpenVINO, checked on a clip of another length than it was traced with."""
     openvino = load_openvino()
-    failures = RuntimeError, TypeError, ValueError, *_failures(openvino)
+    failures: tuple[type[Exception], ...] = (RuntimeError, TypeError, ValueError, *_failures(openvino))
     parts, calls = recorded(encoder, (noise(encoder, *sizes) for sizes in SECONDS))
     _, others = recorded(encoder, [noise(encoder, 1, 5.1)])
     models = {}
