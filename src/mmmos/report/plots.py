@@ -62,6 +62,10 @@ def save(path: Path, figure: Figure) -> None:
     import matplotlib
 
     kind = path.suffix.lower()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:  # the layout's last digits differ from call to call, and names in SVG depend on them
+        axes.set_position(tuple(round(value, 6) for value in axes.get_position().bounds))
     # Dates would make the files of two runs differ.
     metadata: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     with matplotlib.rc_context({"svg.hashsalt": "mmmos"}), replacing(path.resolve()) as partial:
