@@ -19,7 +19,7 @@ from mmmos.errors import ManifestError, MissingExtraError, UsageError
 from mmmos.inference.rows import table_schema
 from mmmos.io import lists
 from mmmos.io.bad_rows import BadRows
-from mmmos.io.delimited import not_found, to_float
+from mmmos.io.delimited import finite_number, not_found
 from mmmos.io.remote import is_url
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -131,11 +131,8 @@ def _column(values: Sequence[Any], kind: pyarrow.DataType | None) -> pyarrow.Arr
 
 
 def _real(value: Any) -> float | None:
-    try:
-        number = to_float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    number = finite_number(value)
+    return None if math.isnan(number) else number
 
 
 def _whole(value: Any) -> int | None:

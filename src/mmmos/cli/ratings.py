@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Sequence
@@ -65,15 +63,15 @@ def ratings(
 
 
 def _csv(clips: Sequence[ClipRating], axis: str) -> str:
+    from mmmos.io.delimited import csv_text
+
     named = list(dict.fromkeys(name for clip in clips for name, _ in clip.text))
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["path", axis, "n_raters", "std", *named])
+    rows = []
     for clip in clips:
         text = dict(clip.text)
         std = f"{clip.std:.4f}" if clip.std == clip.std else ""
-        writer.writerow([clip.clip, f"{clip.mean:.6g}", clip.raters, std, *(text.get(name, "") for name in named)])
-    return file.getvalue()
+        rows.append([clip.clip, f"{clip.mean:.6g}", clip.raters, std, *(text.get(name, "") for name in named)])
+    return csv_text(["path", axis, "n_raters", "std", *named], rows)
 
 
 def _lines(found: RatingSummary) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from mmmos.data.columns import ID_COLUMNS, PATH_COLUMNS, RATER_COLUMNS, TEXT_COLUMNS
 from mmmos.errors import ManifestError, UsageError
-from mmmos.io.delimited import to_float
+from mmmos.io.delimited import finite_number
 from mmmos.io.lists import read_rows
 from mmmos.scores import LabelRange, scale_name
 
@@ -81,11 +81,8 @@ def _of_row(form: Form, row: Row, path: Path, line: int, paths: str) -> Iterable
     for clip, rater, score in form(row, paths):
         if score in (None, ""):
             continue
-        try:
-            value = to_float(score)
-        except (TypeError, ValueError, OverflowError):
-            value = math.nan
-        if not math.isfinite(value):
+        value = finite_number(score)
+        if math.isnan(value):
             raise ManifestError(f"{path}, line {line}: the score is not a number: {score!r}")
         if not clip or not rater:
             raise ManifestError(f"{path}, line {line} has no {'clip' if not clip else 'rater'}")

@@ -13,7 +13,7 @@ import numpy as np
 from mmmos.data.columns import AXIS_COLUMNS, ID_COLUMNS, LABEL_NAMES, PATH_COLUMNS
 from mmmos.errors import ManifestError
 from mmmos.evaluation.row_details import details
-from mmmos.io.delimited import described, not_found, to_float
+from mmmos.io.delimited import described, finite_number, not_found
 from mmmos.io.lists import OnBadRow, read_rows, refuse
 from mmmos.scores import AXES, Scores, parse_scale
 from mmmos.wording import counted
@@ -148,10 +148,7 @@ def _number(row: Fields, names: Sequence[str], path: str | Path, line: int) -> f
     value = _given(row, names)
     if value is None:
         return math.nan
-    try:
-        number = to_float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
+    number = finite_number(value)
+    if math.isnan(number):
         raise ManifestError(f"{path}, line {line}: {names[0]} is not a number: {value!r}")
     return number

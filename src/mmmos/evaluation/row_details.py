@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from mmmos.io.delimited import to_float
+from mmmos.io.delimited import finite_number
 from mmmos.scores import AXES, ClipError, Provenance
 
 
@@ -16,7 +16,7 @@ def details(row: Mapping[str, Any]) -> dict[str, Any]:
 
     A value that cannot be read is left out: rows of other programs may use a name otherwise.
     """
-    found: dict[str, Any] = {f"{axis}_std": _number(row.get(f"{axis}_std")) for axis in AXES}
+    found: dict[str, Any] = {f"{axis}_std": finite_number(row.get(f"{axis}_std")) for axis in AXES}
     found |= {name: _text(row.get(name)) for name in ("domain", *(f"{axis}_basis" for axis in AXES))}
     found |= {name: _whole(row.get(name)) for name in ("sample_rate", "channels")}
     found["n_windows"] = _whole(row.get("n_windows")) or 0
@@ -26,16 +26,8 @@ def details(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _number(value: Any) -> float:
-    try:
-        number = to_float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
 def _whole(value: Any) -> int | None:
-    number = _number(value)
+    number = finite_number(value)
     return None if math.isnan(number) else int(number)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -25,6 +23,7 @@ from mmmos.experiments.html import to_html
 from mmmos.experiments.result_tables import Entry, RequestedRows, ResultTable, every_table
 from mmmos.experiments.results import AXIS_TITLES, Result
 from mmmos.experiments.summary import Roles, markdown, summary
+from mmmos.io.delimited import csv_text
 
 
 def paper_tables(
@@ -122,8 +121,6 @@ def _narrow(
 
 def to_csv(tables: Sequence[ResultTable]) -> str:
     """One line per cell, in full precision; empty for a missing value."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     head = (
         "table",
         "axis",
@@ -139,15 +136,15 @@ def to_csv(tables: Sequence[ResultTable]) -> str:
         "rank",
         "converged",
     )
-    writer.writerow(head)
+    lines = []
     for table in tables:
         for name, entries in table.rows:
             for entry, (group, metric) in zip(entries, table.columns, strict=True):
                 key = (table.name, table.axis, name, group.set, group.level, metric)
                 mean, std = (None if math.isnan(x) else x for x in (entry.mean, entry.std))
                 flat = "" if entry.status == "failed" else "yes" if entry.converged else "no"
-                writer.writerow((*key, mean, std, entry.runs, entry.paper, entry.status, entry.rank or None, flat))
-    return out.getvalue()
+                lines.append((*key, mean, std, entry.runs, entry.paper, entry.status, entry.rank or None, flat))
+    return csv_text(head, lines)
 
 
 def _markdown_cell(entry: Entry, metric: str, whole: bool) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from itertools import chain
 from pathlib import Path, PurePath
@@ -149,3 +151,29 @@ def to_float(value: Any) -> float:
     if isinstance(value, str) and "." not in value:
         value = value.replace(",", ".")  # text with two commas is invalid either way
     return float(value)
+
+
+def finite_number(value: Any) -> float:
+    """`to_float`, or NaN for what is not a finite number.
+
+    >>> finite_number("3,5"), finite_number("1e999"), finite_number(None)
+    (3.5, nan, nan)
+    """
+    try:
+        number = to_float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    r"""A table as CSV, a line per row; None is empty.
+
+    >>> csv_text(["path", "PQ"], [["a,b.wav", 5.5], ["c.wav", None]])
+    'path,PQ\n"a,b.wav",5.5\nc.wav,\n'
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return file.getvalue()
