@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mmmos.inference.predictor import Predictor, load
-from mmmos.integrations.batches import score_batch
 from mmmos.integrations.metric_plot import Result, plot_results
 from mmmos.integrations.optional import optional_base
-from mmmos.integrations.statistics import Sums, no_sums, statistics, sums_of
+from mmmos.integrations.statistics import Sums, no_sums, statistics, sums_of_batch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +70,7 @@ class Metric(_Base):  # type: ignore[misc, valid-type, unused-ignore]
             - lengths: B integers, the number of valid samples; all samples by default
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
-        found = sums_of(score_batch(self.scorer, waves, lengths, rate), self.scorer.model.domains, self.strict)
+        found = sums_of_batch(self.scorer, waves, lengths, rate, self.strict)
         for name, part in found._asdict().items():
             setattr(self, name, getattr(self, name) + part.to(self.device))
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from mmmos.inference.predictor import Predictor, load
-from mmmos.integrations.batches import score_batch
-from mmmos.integrations.statistics import Sums, statistics, sums_of
+from mmmos.integrations.statistics import Sums, statistics, sums_of_batch
 
 Generate = Callable[[Any], Tensor | tuple[Tensor, Tensor | Sequence[int]]]
 """From the model that is trained to waves [S], [B, S] or [B, C, S], or to waves and their lengths."""
@@ -43,9 +42,8 @@ class SampleScores:
         with torch.no_grad():
             found = self.generate(model)
         waves, lengths = found if isinstance(found, tuple) else (found, None)
-        domains = self.scorer.model.domains
-        sums = sums_of(score_batch(self.scorer, waves, lengths, self.sample_rate), domains, self.strict)
-        values = statistics(all_reduced(sums, device), domains)
+        sums = sums_of_batch(self.scorer, waves, lengths, self.sample_rate, self.strict)
+        values = statistics(all_reduced(sums, device), self.scorer.model.domains)
         shown = (name for name in values if "/" not in name and not name.endswith("_count"))
         return {f"{self.prefix}{name}": values[name].item() for name in shown}
 

@@ -41,7 +41,18 @@ def no_sums(domains: Sequence[str]) -> Sums:
     return Sums(zeros, zeros.clone(), torch.zeros(shape, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
 
 
-def sums_of(scores: Sequence[Scores], domains: Sequence[str], strict: bool) -> Sums:
+def sums_of_batch(
+    scorer: Predictor,
+    waves: Tensor,
+    lengths: Tensor | Sequence[int] | None,
+    sample_rate: float | None,
+    strict: bool,
+) -> Sums:
+    """The sums over the clips of a batch. Raises as `score_batch`, and with `strict` for clips without a score."""
+    return _sums_of(score_batch(scorer, waves, lengths, sample_rate), scorer.model.domains, strict)
+
+
+def _sums_of(scores: Sequence[Scores], domains: Sequence[str], strict: bool) -> Sums:
     """The sums over these clips. With `strict`, raises `AudioError` for the first clip that could not be scored."""
     result = no_sums(domains)
     for item in scores:
@@ -91,5 +102,4 @@ def audio_quality(
     A model's name or folder is loaded in each call: pass a predictor to call it often.
     """
     predictor = scorer if isinstance(scorer, Predictor) else load(scorer)
-    domains = predictor.model.domains
-    return statistics(sums_of(score_batch(predictor, waves, lengths, sample_rate), domains, strict), domains)
+    return statistics(sums_of_batch(predictor, waves, lengths, sample_rate, strict), predictor.model.domains)
