@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import (
     AcceptOption,
     DataRoot,
@@ -20,9 +19,9 @@ from mmmos.cli.options import (
     StrictOption,
     TrustOption,
     check_folder,
+    score_clips,
 )
 from mmmos.hub.options import LoadOptions
-from mmmos.io.bad_rows import BadRows
 from mmmos.wording import agree, counted
 
 logger = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def calibrate(
     Fits a shift, a line or a monotone map for each axis, for each domain where that helps, chosen by cross-validation,
     and writes a model folder that scores with it. Reports where a map does not help.
     """
-    from mmmos.data.corpora import read_list
+    from mmmos.data.corpora import read_reported
     from mmmos.data.manifest import preview
     from mmmos.data.splits import split_present
     from mmmos.data.trainable import choose_range
@@ -60,10 +59,7 @@ def calibrate(
     from mmmos.inference.predictor import open_predictor
     from mmmos.training.calibrate import calibrate_folder, check_calibratable
 
-    bad = BadRows(ratings, strict)
-    columns = {"group": group} if group else {}
-    rows = read_list(ratings, data_root, columns=columns, label_range=None, on_bad_row=bad)
-    report = bad.report(sum(row.list_rows for row in rows))
+    rows, report = read_reported(ratings, strict, data_root, columns={"group": group} if group else {})
     label_range = choose_range(rows, scale)
     check_folder(output, [ratings, *(row.clip.path for row in rows)])
     present, missing = split_present(rows)
@@ -75,8 +71,6 @@ def calibrate(
     options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
     with open_predictor(model, options) as predictor:
         check_calibratable(predictor.model, output)
-        with ConsoleProgress(stderr) as progress:
-            progress.start("scoring", len(present))
-            scores = list(predictor.stream([row.clip for row in present], progress=progress))
+        scores = score_clips(predictor, [row.clip for row in present])
         result = calibrate_folder(output, present, scores, predictor, str(ratings), label_range)
     print(json.dumps(asdict(result) | {"missing": missing, "list": report}, allow_nan=False))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.evaluate import write_report
 from mmmos.cli.options import (
     AcceptOption,
@@ -23,6 +20,7 @@ from mmmos.cli.options import (
     TrustOption,
     check_output,
     open_predictor,
+    score_clips,
 )
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
@@ -78,9 +76,8 @@ def compare(
     options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
 
     def score(clips: Sequence[Clip]) -> list[Scores]:
-        with open_predictor(model, options) as predictor, ConsoleProgress(stderr) as progress:
-            progress.start("scoring", len(clips))
-            return list(predictor.stream(clips, progress=progress))
+        with open_predictor(model, options) as predictor:
+            return score_clips(predictor, clips)
 
     found = compare_results(read_systems(results, split, strict, score), detect, group)
     if output and output.suffix == ".csv":
@@ -95,9 +92,7 @@ def compare(
 
 
 def _csv(found: SystemComparison) -> str:
+    from mmmos.io.delimited import csv_text
+
     rows = [item.to_json(found.detect) for item in found.differences]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
+    return csv_text(list(rows[0]), (row.values() for row in rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,9 +23,6 @@ from mmmos.cli.options import (
 )
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
-
-if TYPE_CHECKING:
-    from mmmos.data.manifest import LabelledClip
 
 
 def ensemble(
@@ -61,6 +58,7 @@ def ensemble(
     (Table IV): they rank the models by the SRCC of the mean of the four axes on rated clips, and give the chosen ones
     equal weights. Models must be of the same encoders and rating scale. A window is encoded once for all of them.
     """
+    from mmmos.data.corpora import read_reported
     from mmmos.report.text import ensemble_table
     from mmmos.training.ensembles import make_ensemble
 
@@ -68,7 +66,7 @@ def ensemble(
     check_folder(output, [*named.values(), dev, pam])
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise UsageError(f"{output} exists and is not empty; add --overwrite to replace the model in it")
-    lists = {name: _read(path, strict, data_root) for name, path in (("dev", dev), ("pam", pam)) if path}
+    lists = {name: read_reported(path, strict, data_root)[0] for name, path in (("dev", dev), ("pam", pam)) if path}
     options = LoadOptions(device, dtype, trust_checkpoint, tuple(accept_license))
     with ConsoleProgress(stderr) as progress:
         made = make_ensemble(output, named, strategy, options, lists=lists, rule=rule, progress=progress)
@@ -90,13 +88,3 @@ def _named(models: list[str]) -> dict[str, str]:
             raise UsageError(f"two models are called {name}: {found[name]} and {place}; give NAME=MODEL")
         found[name] = place
     return found
-
-
-def _read(path: Path, strict: bool, data_root: Path | None) -> list[LabelledClip]:
-    from mmmos.data.corpora import read_list
-    from mmmos.io.bad_rows import BadRows
-
-    bad = BadRows(path, strict)
-    rows = read_list(path, data_root, label_range=None, on_bad_row=bad)
-    bad.report(sum(row.list_rows for row in rows))
-    return rows

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmmos.cli.console import ConsoleProgress, stderr
 from mmmos.cli.options import (
     AcceptOption,
     BackendOption,
@@ -24,11 +23,11 @@ from mmmos.cli.options import (
     TrustOption,
     check_output,
     open_predictor,
+    score_clips,
 )
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import write_text
-from mmmos.io.bad_rows import BadRows
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
@@ -74,7 +73,7 @@ def evaluate(
     Prints MSE, LCC, SRCC, KTAU and bias, with intervals. With --against it compares two models on the same clips: the
     difference of each metric, with its interval.
     """
-    from mmmos.data.corpora import read_list
+    from mmmos.data.corpora import read_reported
     from mmmos.evaluation.list_evaluation import ScoreSource, evaluate_list
     from mmmos.evaluation.predictions import is_table
     from mmmos.report.plots import plot as draw
@@ -83,9 +82,7 @@ def evaluate(
     named = context.get_parameter_source("model")
     if scores and named and named.name == "COMMANDLINE":
         raise UsageError("--scores stands in place of --model; --against compares two")
-    bad = BadRows(manifest, strict)
-    rows = read_list(manifest, data_root, label_range=None, on_bad_row=bad)
-    labels = bad.report(sum(row.list_rows for row in rows))
+    rows, labels = read_reported(manifest, strict, data_root)
     inputs = [manifest, scores, None if scores else model, against, *(row.clip.path for row in rows)]
     _check_outputs(output, plot, inputs, overwrite)
     sources = [ScoreSource(str(scores or model), scores is not None)]
@@ -136,9 +133,8 @@ def _scorer(options: LoadOptions) -> ScoreClips:
         predictor = open_predictor(name, options)
         digests = predictor.model.info.trained_on
         trained_on = count_used(clips, digests) if digests else None
-        with predictor, ConsoleProgress(stderr) as progress:
-            progress.start("scoring", len(clips))
-            return ModelScores(list(predictor.stream(clips, progress=progress)), trained_on)
+        with predictor:
+            return ModelScores(score_clips(predictor, clips), trained_on)
 
     return score
 

@@ -17,8 +17,10 @@ from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import check_parent
 
 if TYPE_CHECKING:
+    from mmmos.audio.clip import Clip
     from mmmos.inference.predictor import Predictor
     from mmmos.inference.several import Predictors
+    from mmmos.scores import Scores
 
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,15 @@ def open_predictor(model: str, options: LoadOptions, batch_size: int | None = No
     if not predictor.provenance.calibrated:
         warn_uncalibrated(model)
     return predictor
+
+
+def score_clips(predictor: Predictor, clips: Sequence[Clip]) -> list[Scores]:
+    """The scores of clips, with a progress bar."""
+    from mmmos.cli.console import ConsoleProgress, stderr
+
+    with ConsoleProgress(stderr) as progress:
+        progress.start("scoring", len(clips))
+        return list(predictor.stream(clips, progress=progress))
 
 
 def columns_of(models: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmmos.audio.clip import Clip
 from mmmos.audio.decode import probe
@@ -22,6 +23,7 @@ from mmmos.data.labels import no_rows, read_labels
 from mmmos.data.manifest import PLACEHOLDER, LabelledClip
 from mmmos.data.sources import SOURCES, TEST, PamSystem, is_suspect, metadata_from_path
 from mmmos.errors import AudioError, ManifestError
+from mmmos.io.bad_rows import BadRows
 from mmmos.io.delimited import not_found
 from mmmos.io.lists import OnBadRow, refuse
 from mmmos.scores import LABEL_RANGE, LabelRange
@@ -60,6 +62,21 @@ def read_list(
     if not (rows or where or str(name) in LABEL_FILES):
         raise ManifestError(no_rows(path))
     return [_with_metadata(row, _root(data_root)) for row in rows]
+
+
+def read_reported(
+    name: str | Path,
+    strict: bool,
+    data_root: str | Path | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
+    label_range: LabelRange | None = None,
+) -> tuple[list[LabelledClip], dict[str, Any]]:
+    """`read_list`, by default of labels on any scale, and a report: bad rows are left out, or refused if `strict`."""
+    bad = BadRows(name, strict)
+    rows = read_list(name, data_root, columns=columns, where=where, label_range=label_range, on_bad_row=bad)
+    return rows, bad.report(sum(row.list_rows for row in rows))
 
 
 def read_corpus(

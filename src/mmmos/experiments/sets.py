@@ -8,12 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mmmos.data.corpora import read_corpus, read_list
+from mmmos.data.corpora import read_corpus, read_reported
 from mmmos.data.label_files import LABEL_FILES
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import check_disjoint, split_groups, split_stratified, stratum_columns
 from mmmos.errors import UsageError
 from mmmos.io.bad_rows import BadRows
+from mmmos.scores import LABEL_RANGE
 
 CHOICES = {
     "select_on": ("combined", "natural"),
@@ -86,9 +87,7 @@ def _sets_of_list(data: Mapping[str, Any], folder: Path, data_root: str | Path |
     stratify = data.get("stratify", "")
     columns = data.get("columns", {}) | (stratum_columns(stratify) if stratify else {})
     path = _find(data["list"], folder, data_root)
-    bad = BadRows(path, strict)
-    rows = read_list(path, columns=columns, where=data.get("where"), on_bad_row=bad)
-    report = bad.report(sum(row.list_rows for row in rows))
+    rows, report = read_reported(path, strict, columns=columns, where=data.get("where"), label_range=LABEL_RANGE)
     return replace(_split(rows, data["parts"], data.get("parts_seed", 0), stratify), lists=(report,))
 
 

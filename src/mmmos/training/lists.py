@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmmos.data.corpora import read_list
+from mmmos.data.corpora import read_reported
 from mmmos.data.manifest import LabelledClip
 from mmmos.data.splits import split_groups, split_stratified, stratum_columns
 from mmmos.data.trainable import choose_range, find_primary_dataset
 from mmmos.errors import UsageError
-from mmmos.io.bad_rows import BadRows
 from mmmos.scores import LabelRange
 from mmmos.training.method import choose_fit
 from mmmos.training.settings import Settings
@@ -64,11 +63,12 @@ def read_training_lists(
     counted, or refused if `strict`. Raises `ManifestError` and `UsageError`.
     """
     columns = stratum_columns(hold_out.stratify) if hold_out.stratify else {}
-    bad, bad_dev = BadRows(manifest, strict), BadRows(hold_out.dev or "", strict)
-    rows = read_list(manifest, data_root, columns=columns, label_range=None, on_bad_row=bad)
-    dev = read_list(hold_out.dev, data_root, label_range=None, on_bad_row=bad_dev) if hold_out.dev else []
-    reports = [bad.report(sum(row.list_rows for row in rows))]
-    reports += [bad_dev.report(sum(row.list_rows for row in dev))] if hold_out.dev else []
+    rows, report = read_reported(manifest, strict, data_root, columns=columns)
+    dev: list[LabelledClip] = []
+    reports = [report]
+    if hold_out.dev:
+        dev, report = read_reported(hold_out.dev, strict, data_root)
+        reports.append(report)
     primary = find_primary_dataset([*rows, *dev], primary_dataset)
     label_range = choose_range([row for row in (*rows, *dev) if row.set == primary], scale)
     method = choose_fit(fit, settings, len(rows) + len(dev), folder)
