@@ -109,6 +109,7 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
     """A client of a real server in a thread, which is ready."""
     config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None)
     server, listening = uvicorn.Server(config), config.bind_socket()
+    listening.listen()  # requests wait from now on; without this they are refused until the application has started
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
