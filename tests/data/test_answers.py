@@ -80,6 +80,21 @@ def test_read_answers_refuses_bad_rows(text: str, message: str, tmp_path: Path):
         found(tmp_path, text, label_range=(1.0, 5.0))
 
 
+def test_read_answers_leaves_out_bad_rows(tmp_path: Path):
+    bad: list[ManifestError] = []
+    text = LONG + "b.wav,r1,1,y\nb.wav,r2,good,y\nb.wav,,3,y\nb.wav,r3,3,y\n"
+    rows = found(tmp_path, text, label_range=(1.0, 5.0), on_bad_row=bad.append)
+    assert rows == [("a.wav", "r1", 4), ("a.wav", "r2", 5), ("b.wav", "r1", 2), ("b.wav", "r3", 3)]
+    assert [str(error).split("line ", 1)[1].split(":")[0].split(" has")[0] for error in bad] == ["5", "6", "7"]
+    # A wrong scale does not leave ratings out.
+    with pytest.raises(ManifestError, match="line 3: 5 is outside the scale 1-4"):
+        found(tmp_path, LONG, label_range=(1.0, 4.0), on_bad_row=bad.append)
+    with pytest.raises(
+        ManifestError, match=r"no row has a rating \(2 rows left out\); the first: .*line 2 has no rater"
+    ):
+        found(tmp_path, "path,rater,score\na.wav,,1\nb.wav,r1,x\n", on_bad_row=bad.append)
+
+
 def test_read_answers_names_unknown_columns(tmp_path: Path):
     with pytest.raises(UsageError, match="its columns \\(path, mean\\) are not those of ratings"):
         found(tmp_path, "path,mean\na.wav,3\n")

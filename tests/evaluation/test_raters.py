@@ -110,3 +110,9 @@ def test_ratings_command_writes_a_list_of_labels(run_mmmos: Run, monkeypatch: py
     assert (status, "labels.csv exists" in err) == (2, True)
     status, _, err = run_mmmos("ratings", "a.csv", "-o", "b.csv", "--scale", "1", "4")
     assert (status, "5 is outside the scale 1-4" in err) == (2, True)
+    Path("a.csv").write_text("\n".join([*lines, "5.wav,r0,3,s1"]))
+    status, out, err = run_mmmos("ratings", "a.csv", "-o", "b.csv", "--scale", "1", "5")
+    assert (status, json.loads(out)["ratings"], json.loads(out)["list"]["left_out"]) == (0, 18, 1)
+    assert "line 20: r0 has rated 5.wav in line 17: this row is left out" in err
+    status, _, err = run_mmmos("ratings", "a.csv", "-o", "c.csv", "--scale", "1", "5", "--strict")
+    assert (status, "line 20: r0 has rated 5.wav in line 17" in err, Path("c.csv").exists()) == (2, True, False)

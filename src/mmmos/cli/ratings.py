@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmmos.cli.options import OverwriteOption, check_output
+from mmmos.cli.options import OverwriteOption, StrictOption, check_output
 from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
 
@@ -40,6 +40,7 @@ def ratings(
     remove_bias: Annotated[
         bool, typer.Option("--remove-bias", help="Subtract how much higher each rater rates than the others.")
     ] = False,
+    strict: StrictOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Turn raters' answers into a list of rated clips.
@@ -49,17 +50,22 @@ def ratings(
     """
     from mmmos.data.answers import read_answers
     from mmmos.evaluation.raters import rate
+    from mmmos.io.bad_rows import BadRows
 
     if output.suffix != ".csv":
         raise UsageError(f"{output}: rated clips are written as .csv")
     if not scale[0] < scale[1]:
         raise UsageError(f"a scale has two numbers, the lower first, not {scale[0]:g} and {scale[1]:g}")
     check_output(output, [answers], overwrite)
-    clips, summary = rate(read_answers(answers, scale, paths, form), remove_bias)
+    bad = BadRows(answers, strict)
+    found = read_answers(answers, scale, paths, form, bad)
+    report = bad.report(len({answer.line for answer in found}))
+    clips, summary = rate(found, remove_bias)
     write_text(output, _csv(clips, axis))
     for line in _lines(summary):
         logger.info(line)
-    print(json.dumps({"output": str(output), "axis": axis, "scale": list(scale)} | summary.to_json(), allow_nan=False))
+    head = {"output": str(output), "axis": axis, "scale": list(scale)}
+    print(json.dumps(head | summary.to_json() | {"list": report}, allow_nan=False))
 
 
 def _csv(clips: Sequence[ClipRating], axis: str) -> str:

@@ -24,8 +24,9 @@ from typing import Any
 from mmmos.data.columns import ID_COLUMNS, PATH_COLUMNS, RATER_COLUMNS, TEXT_COLUMNS
 from mmmos.errors import ManifestError, UsageError
 from mmmos.io.delimited import finite_number
-from mmmos.io.lists import read_rows
+from mmmos.io.lists import OnBadRow, read_rows, refuse
 from mmmos.scores import LabelRange, scale_name
+from mmmos.wording import counted
 
 SCORE_COLUMNS = ("score", "rating", "vote", "mos")
 """Accepted names of the rating, in long tables."""
@@ -50,14 +51,25 @@ class Answer:
 
 
 def read_answers(
-    path: Path, label_range: LabelRange | None = None, paths: str | None = None, form: str = "auto"
+    path: Path,
+    label_range: LabelRange | None = None,
+    paths: str | None = None,
+    form: str = "auto",
+    on_bad_row: OnBadRow = refuse,
 ) -> list[Answer]:
     """The answers of a file; `form` is seen from its columns by default, `paths` is the pattern for webMUSHRA.
 
-    Raises `ManifestError` with the line for a score that is not a number or not within `label_range`, and for a rater
-    who rates a clip twice; `UsageError` for columns of no known form.
+    `on_bad_row` gets the `ManifestError` of a row with a score that is not a number, without a clip or a rater, or with
+    a rating that its rater has given before; by default it is raised, and so it always is for a score outside
+    `label_range`, as the range may be wrong. Raises `UsageError` for columns of no known form.
     """
-    rows = list(read_rows(path, known=(*_CLIP_COLUMNS, *SCORE_COLUMNS)))
+    bad: list[ManifestError] = []
+
+    def leave_out(error: ManifestError) -> None:
+        on_bad_row(error)
+        bad.append(error)
+
+    rows = list(read_rows(path, on_bad_row=leave_out, known=(*_CLIP_COLUMNS, *SCORE_COLUMNS)))
     if not rows:
         raise ManifestError(f"{path}: there is no answer")
     columns = list(rows[0][1])
@@ -70,14 +82,26 @@ def read_answers(
             if chosen == "webmushra"
             else f"{path}: --paths is for answers of webMUSHRA; these are {chosen}"
         )
-    answers = [answer for line, row in rows for answer in _of_row(FORMS[chosen], row, path, line, paths or "")]
+    answers: dict[tuple[str, str], Answer] = {}
+    for line, row in rows:
+        try:
+            found = _of_row(FORMS[chosen], row, path, line, paths or "")
+            _check_first(found, answers, path)
+        except ManifestError as error:
+            leave_out(error)
+            continue
+        _check_range(found, path, label_range)
+        answers |= {(answer.clip, answer.rater): answer for answer in found}
     if not answers:
-        raise ManifestError(f"{path}: no row has a rating")
-    _check(answers, path, label_range)
-    return answers
+        left_out = f" ({counted(len(bad), 'row')} left out); the first: {bad[0]}" if bad else ""
+        raise ManifestError(f"{path}: no row has a rating{left_out}")
+    return list(answers.values())
 
 
-def _of_row(form: Form, row: Row, path: Path, line: int, paths: str) -> Iterable[Answer]:
+def _of_row(form: Form, row: Row, path: Path, line: int, paths: str) -> list[Answer]:
+    """The answers in a row. Raises `ManifestError` for a bad one."""
+    answers = []
+    text = tuple((name, str(row[name])) for name in TEXT_COLUMNS if row.get(name) not in (None, ""))
     for clip, rater, score in form(row, paths):
         if score in (None, ""):
             continue
@@ -86,22 +110,26 @@ def _of_row(form: Form, row: Row, path: Path, line: int, paths: str) -> Iterable
             raise ManifestError(f"{path}, line {line}: the score is not a number: {score!r}")
         if not clip or not rater:
             raise ManifestError(f"{path}, line {line} has no {'clip' if not clip else 'rater'}")
-        text = tuple((name, str(row[name])) for name in TEXT_COLUMNS if row.get(name) not in (None, ""))
-        yield Answer(clip, rater, value, line, text)
+        answers.append(Answer(clip, rater, value, line, text))
+    return answers
 
 
-def _check(answers: Sequence[Answer], path: Path, label_range: LabelRange | None) -> None:
-    seen: dict[tuple[str, str], int] = {}
-    for answer in answers:
+def _check_first(found: Sequence[Answer], known: Mapping[tuple[str, str], Answer], path: Path) -> None:
+    """Raise `ManifestError` for a clip that its rater has rated before."""
+    in_row: dict[tuple[str, str], Answer] = {}
+    for answer in found:
+        key = answer.clip, answer.rater
+        if earlier := known.get(key) or in_row.get(key):
+            rated = f"{answer.rater} has rated {answer.clip}"
+            raise ManifestError(f"{path}, line {answer.line}: {rated} in line {earlier.line}")
+        in_row[key] = answer
+
+
+def _check_range(found: Sequence[Answer], path: Path, label_range: LabelRange | None) -> None:
+    for answer in found:
         if label_range and not label_range[0] <= answer.score <= label_range[1]:
             scale = scale_name(label_range)
             raise ManifestError(f"{path}, line {answer.line}: {answer.score:g} is outside the scale {scale}")
-        key = answer.clip, answer.rater
-        if key in seen:
-            raise ManifestError(
-                f"{path}, line {answer.line}: {answer.rater} has rated {answer.clip} in line {seen[key]}"
-            )
-        seen[key] = answer.line
 
 
 def _form_of(columns: Sequence[str], path: Path) -> str:
