@@ -23,7 +23,9 @@ from mmmos.encoders.openvino_networks import compile_encoder, load_openvino
 from mmmos.encoders.padded import Padded
 from mmmos.encoders.quantise import quantise_encoder
 from mmmos.encoders.table import load_encoder
+from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import BackendError, MissingExtraError
+from recipes.paper.random_weights import TINY_WAVLM
 from tests.sounds import music_tensor
 from tests.toys import PartedToy
 
@@ -193,8 +195,12 @@ def tiny_muq() -> Encoder:
     return MuQ(MuQConfig(**sizes, conv_depthwise_kernel_size=3))
 
 
+def tiny_wavlm() -> Encoder:
+    return WavLM(TINY_WAVLM, "all", pad_seconds=4.0)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [tiny_m2d, tiny_muq])
+@pytest.mark.parametrize("make", [tiny_m2d, tiny_muq, tiny_wavlm])
 def test_encoders_of_the_paper_equal_torch(make: Callable[[], Encoder]) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     encoder = make()

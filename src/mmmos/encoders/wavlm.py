@@ -54,6 +54,7 @@ class WavLM(Encoder):
 
     name = "wavlm"
     sample_rate = RATE
+    parts = ("convolve", "transform")
 
     def __init__(self, config: WavLMConfig | None = None, layers: Layers = "last", pad_seconds: float = 0) -> None:
         """With random weights; `from_checkpoint` reads trained ones.
@@ -70,9 +71,7 @@ class WavLM(Encoder):
         self.block_dims = (config.width,) * (config.depth + 1 if layers == "all" else 1)
         self.dim = sum(self.block_dims)
         self.rate_hz = RATE / math.prod(stride for *_, stride in config.convs)
-        self.min_samples = 1  # then back from one frame to the samples that it covers:
-        for _, kernel, stride in reversed(config.convs):
-            self.min_samples = (self.min_samples - 1) * stride + kernel
+        self.min_samples = _inputs(1, config.convs)
         self.conv0 = NormalisedConv(*config.convs[0])
         self.convs = nn.ModuleList(
             nn.Conv2d(n, m, (1, kernel), (1, stride), bias=False)
@@ -146,41 +145,49 @@ class WavLM(Encoder):
 
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [B, S] in [-1, 1] -> [B, T, 768], or [B, T, 13 × 768]."""
-        missing = round(self.pad_seconds * RATE) - waves.shape[1]
-        if missing <= 0:
-            states, valid = self.states(waves), None
-        else:
-            lengths = torch.full((len(waves),), waves.shape[1], device=waves.device)
-            padded = F.pad(waves, (0, missing))
-            states, valid = self.states(padded, lengths), math.ceil(waves.shape[1] * self.rate_hz / RATE)
-        if isinstance(self.layers, tuple):
-            weighted = (weight * state for weight, state in zip(self.layers, states, strict=True))
-            mixed = sum(weighted, start=waves.new_zeros(()))
-        else:
-            mixed = torch.cat(tuple(deque(states, maxlen=len(self.block_dims))), dim=-1)
-        return mixed[:, :valid].to(waves.dtype)
+        x = self._embed(waves)
+        return self.transform(x, self._bias(x.shape[1])).to(waves.dtype)
 
-    def states(self, waves: Tensor, lengths: Tensor | None = None) -> Iterator[Tensor]:
-        """The input of the first block and the output of each: [B, S] -> 13 times [B, T, 768].
+    def states(self, waves: Tensor) -> Iterator[Tensor]:
+        """The input of the first block and the output of each: [B, S] -> 13 times [B, T, 768]."""
+        x = self._embed(waves)
+        return self._states(x, self._bias(x.shape[1]))
 
-        With `lengths` [B] only the frames of `valid_frames` are attended to, as in the audiobox model, which
-        pads clips with zeros; its GroupNorm includes the zeros.
+    def _embed(self, waves: Tensor) -> Tensor:
+        """[B, S] -> [B, T, 768], before the positions.
+
+        Padding enters the GroupNorm and the convolutions of the last frames, as published. The published network
+        masks the other frames of the padding, so that no frame of the clip depends on them: here they are cut.
         """
-        x = self.conv0(waves).to(self.project.weight.dtype)  # [B, T, 512]
-        x = x.transpose(1, 2).unsqueeze(2)  # [B, 512, 1, T], not moved in memory: "channels last"
+        samples, padded = waves.shape[1], max(waves.shape[1], round(self.pad_seconds * RATE))
+        first = self.conv0(F.pad(waves, (0, padded - samples))).to(self.project.weight.dtype)
+        if padded > samples:
+            frames = 1 + math.floor((padded - self.min_samples) * self.rate_hz / RATE)
+            first = first[:, : _inputs(valid_frames(samples, padded, frames), self.config.convs[1:])]
+        return self.convolve(first)
+
+    def convolve(self, first: Tensor) -> Tensor:
+        """The other convolutions and the projection: output of the first [B, T of it, 512] -> [B, T, 768]."""
+        x = first.transpose(1, 2).unsqueeze(2)  # [B, 512, 1, T], not moved in memory: "channels last"
         for conv in self.convs:
             x = F.gelu(conv(x))
-        x = self.project(self.norm(x.squeeze(2).transpose(1, 2)))
-        frames, invalid = x.shape[1], None
-        if lengths is not None:
-            invalid = ~valid_frames(lengths, waves.shape[1], frames)[:, None, None]
-            x = x.masked_fill(invalid[:, 0, 0, :, None], 0)
-        positions = self.pos_conv(x.transpose(1, 2))[..., :frames]  # an even kernel gives an extra frame
+        projected: Tensor = self.project(self.norm(x.squeeze(2).transpose(1, 2)))
+        return projected
+
+    def transform(self, x: Tensor, bias: Tensor) -> Tensor:
+        """The positions and the blocks: [B, T, 768], [heads, T, T] of `_bias` -> the layers as `frames` gives them."""
+        states = self._states(x, bias)
+        if isinstance(self.layers, tuple):
+            weighted = (weight * state for weight, state in zip(self.layers, states, strict=True))
+            return sum(weighted, start=x.new_zeros(()))
+        return torch.cat(tuple(deque(states, maxlen=len(self.block_dims))), dim=-1)
+
+    def _states(self, x: Tensor, bias: Tensor) -> Iterator[Tensor]:
+        positions = self.pos_conv(x.transpose(1, 2))[..., : x.shape[1]]  # an even kernel gives an extra frame
         x = self.pos_conv_norm(x + F.gelu(positions).transpose(1, 2))
         yield x
-        bias = self._bias(frames)
         for block in self.blocks:
-            x = block(x, bias, invalid)
+            x = block(x, bias)
             yield x
 
     def _bias(self, frames: int) -> Tensor:
@@ -189,3 +196,10 @@ class WavLM(Encoder):
         index = buckets(distance, self.config.buckets, self.config.max_distance).to(self.bias.device)
         # A sliding window over one row of all distances, starting one earlier for each later q.
         return self.bias[index].T.unfold(1, frames, 1).flip(1)
+
+
+def _inputs(frames: int, convs: Sequence[tuple[int, int, int]]) -> int:
+    """How many inputs convolutions (channels, kernel, stride) need for so many outputs."""
+    for _, kernel, stride in reversed(convs):
+        frames = (frames - 1) * stride + kernel
+    return frames

@@ -70,14 +70,12 @@ class Block(nn.Module):
         self.down = nn.Linear(config.hidden, config.width)
         self.norm2 = nn.LayerNorm(config.width, config.eps)
 
-    def forward(self, x: Tensor, bias: Tensor, invalid: Tensor | None) -> Tensor:
-        """`bias` [heads, T, T] of each pair of frames; `invalid` frames [B, 1, 1, T] are not attended to."""
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """`bias` [heads, T, T] of each pair of frames."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, T, 64]
         # The gate's input is the head's slice of x itself, not q.
         a, b = self.gate(x.view(*x.shape[:2], self.heads, -1)).sigmoid().transpose(1, 2).split(1, dim=-1)
         logits = (a * (b * self.gate_scale - 1) + 2) * bias
-        if invalid is not None:
-            logits = logits.masked_fill(invalid, -torch.inf)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=logits.to(q.dtype))
         x = self.norm1(x + self.out(attended.transpose(1, 2).flatten(2)))
         out: Tensor = self.norm2(x + self.down(F.gelu(self.up(x))))
@@ -113,15 +111,15 @@ def buckets(distance: Tensor, count: int, far: int) -> Tensor:
     return steps.where(steps < near, near + wide.long()).clamp(max=half - 1) + half * (distance > 0)
 
 
-def valid_frames(lengths: Tensor, samples: int, frames: int) -> Tensor:
-    """Whether a frame of a padded clip is valid, by the published rule: lengths [B] -> [B, frames] bool.
+def valid_frames(samples: int, padded: int, frames: int) -> int:
+    """Valid frames of a clip of so many samples that is padded to `padded`, which give `frames`: the published rule.
 
     The rule gives every frame the same number of samples and drops the rest.
 
-    >>> valid_frames(torch.tensor([160_000, 16_000, 400]), 160_000, 499).sum(dim=1)
-    tensor([499,  50,   2])
+    >>> [valid_frames(samples, 160_000, 499) for samples in (160_000, 16_000, 400)]
+    [499, 50, 2]
     """
-    return torch.arange(frames, device=lengths.device) * (samples // frames) < lengths[:, None]
+    return min(frames, math.ceil(samples / (padded // frames)))
 
 
 def named_parameters_of(name: str, module: nn.Linear | nn.LayerNorm) -> dict[str, Tensor]:
