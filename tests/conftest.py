@@ -1,4 +1,7 @@
-"""Fixtures of all tests: files of sound, the command in this process, the bundled scorer, a bucket."""
+"""Fixtures of all tests: files of sound, the command in this process, the bundled scorer, a bucket.
+
+What is slow to import is imported in the fixtures: pytest-xdist's controller, which runs no test, also loads this file.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,48 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
-import numpy as np
 import pytest
-import soundfile
-import torch
 
-from mmmos import cli
-from mmmos.audio.isolated import IsolatedDecoder
-from mmmos.encoders.base import Encoder
-from mmmos.encoders.table import ENCODERS
-from mmmos.features.cache import FeatureCache
-from mmmos.features.extractor import FeatureExtractor
-from mmmos.inference.predictor import Predictor, from_pretrained
-from tests.sounds import music
-from tests.toys import SlowToy, ToyEncoder
+if TYPE_CHECKING:
+    from mmmos.audio.isolated import IsolatedDecoder
+    from mmmos.encoders.base import Encoder
+    from mmmos.features.cache import FeatureCache
+    from mmmos.features.extractor import FeatureExtractor
+    from mmmos.inference.predictor import Predictor
+    from tests.toys import ToyEncoder
 
-# Test processes share the cores; more threads than cores make each of them slower.
-torch.set_num_threads(1)
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A busy machine does not fail a test.
 hypothesis.settings.register_profile("mmmos", deadline=None)
 hypothesis.settings.load_profile("mmmos")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Test processes share the cores: more threads than cores make each of them slower."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     """A test draws the same numbers whichever tests ran before it."""
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def make_file(tmp_path: Path) -> Callable[..., Path]:
     """`make_file("a.wav", seconds=2.0, rate=16_000, channels=1)` writes such a file and gives its path."""
+    import numpy as np
+    import soundfile
+
+    from tests.sounds import music
 
     def make(name: str, seconds: float = 2.0, rate: int = 16_000, channels: int = 1, **options: str) -> Path:
         path = tmp_path / name
@@ -58,6 +69,7 @@ def run_mmmos(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """`run_mmmos("score", "a.wav")` runs `mmmos score a.wav` in this process: exit status, stdout and stderr."""
+    from mmmos import cli
 
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mmmos", *map(str, words)])
@@ -78,6 +90,8 @@ def run_mmmos(
 @pytest.fixture(scope="session")
 def decoder_process() -> Iterator[IsolatedDecoder]:
     """One decoder for all tests that share it: to start one takes longer than most tests."""
+    from mmmos.audio.isolated import IsolatedDecoder
+
     with IsolatedDecoder() as decoder:
         yield decoder
 
@@ -91,6 +105,8 @@ def shared_decoder(decoder_process: IsolatedDecoder, monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="session")
 def scorer() -> Iterator[Predictor]:
     """The bundled model on the CPU."""
+    from mmmos.inference.predictor import from_pretrained
+
     predictor = from_pretrained("lite", device="cpu")
     yield predictor
     predictor.close()
@@ -99,6 +115,9 @@ def scorer() -> Iterator[Predictor]:
 @pytest.fixture
 def toy_encoder(monkeypatch: pytest.MonkeyPatch) -> ToyEncoder:
     """A `ToyEncoder`, which `load_encoder("toy")` finds as long as the test lasts."""
+    from mmmos.encoders.table import ENCODERS
+    from tests.toys import ToyEncoder
+
     monkeypatch.setitem(ENCODERS, "toy", ToyEncoder)
     return ToyEncoder().train()
 
@@ -138,16 +157,22 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def cache(tmp_path: Path) -> FeatureCache:
     """An empty cache."""
+    from mmmos.features.cache import FeatureCache
+
     return FeatureCache(tmp_path / "cache")
 
 
 @pytest.fixture
 def toys() -> dict[str, Encoder]:
     """Two small encoders, of different frame rates."""
+    from tests.toys import SlowToy, ToyEncoder
+
     return {"toy": ToyEncoder().train(), "slow": SlowToy().train()}
 
 
 @pytest.fixture
 def extractor(toys: dict[str, Encoder], cache: FeatureCache) -> FeatureExtractor:
     """The toys and the empty cache."""
+    from mmmos.features.extractor import FeatureExtractor
+
     return FeatureExtractor(toys, cache)

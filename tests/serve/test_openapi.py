@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import hypothesis
 import pytest
-import schemathesis
 from starlette.testclient import TestClient
 
 from mmmos.serve.app import create_app
@@ -37,6 +36,8 @@ def test_document_names_the_token_where_one_is_needed(client_of: Callable[..., T
 @pytest.mark.slow
 @pytest.mark.parametrize(("path", "mode"), [*((path, "positive") for path in ROUTES), ("/v1/score", "negative")])
 def test_generated_requests_get_documented_answers(toy: GatedPredictor, path: str, mode: str):
+    import schemathesis  # slow to import
+
     with served(create_app(toy, decoders=1)) as client:
         schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
         (operation,) = [found.ok() for found in schema.include(path=path).get_all_operations()]
