@@ -108,17 +108,19 @@ def value_and_gradient(name: str, options: dict, prediction: Tensor, target: Ten
     return loss.detach(), gradient(loss, prediction)
 
 
-# Values on a grid of 1/64, so that sums and shifts of them are exact and a clip never crosses a threshold by rounding.
-grid = st.integers(-256, 256).map(lambda k: k / 64)
+# Values on a grid of 1/32, so that sums and shifts of them are exact and a clip never crosses a threshold by rounding.
+grid = st.integers(-128, 127).map(lambda k: k / 32)
 
 
 @st.composite
-def batches(draw: st.DrawFn, min_clips: int = 1, labels: st.SearchStrategy[float] = grid) -> tuple[Tensor, Tensor]:
-    """Predictions and targets [B, 4], float64."""
-    clips = draw(st.integers(min_clips, 7))
-    prediction = draw(st.lists(grid, min_size=4 * clips, max_size=4 * clips))
-    target = draw(st.lists(labels, min_size=4 * clips, max_size=4 * clips))
-    return vector(prediction).view(clips, 4), vector(target).view(clips, 4)
+def batches(draw: st.DrawFn, min_clips: int = 1, missing: bool = False) -> tuple[Tensor, Tensor]:
+    """Predictions and targets [B, 4] on the grid, float64; with `missing`, about a quarter of the targets are NaN."""
+    size = 4 * draw(st.integers(min_clips, 7))
+    prediction, target = (  # bytes: one draw for all values
+        torch.from_numpy(np.frombuffer(draw(st.binary(min_size=size, max_size=size)), np.int8) / 32).view(-1, 4)
+        for _ in range(2)
+    )
+    return prediction, torch.where(target < -2, math.nan, target) if missing else target
 
 
 # --- worked values
@@ -261,7 +263,6 @@ def test_gradcheck(name, options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), BLIND_TO_OFFSETS)
-@settings(deadline=None, max_examples=40)
 @given(batch=batches(), shift=grid)
 def test_an_offset_goes_unseen(name, options, batch, shift):
     p, t = batch
@@ -275,8 +276,8 @@ def test_an_offset_goes_unseen(name, options, batch, shift):
 
 @pytest.mark.slow
 @every_config
-@settings(deadline=None, max_examples=20)
-@given(batch=batches(labels=grid | st.just(math.nan)), data=st.data())
+@settings(max_examples=10)
+@given(batch=batches(missing=True), data=st.data())
 def test_order_of_clips_does_not_matter(name, options, batch, data):
     p, t = batch
     order = data.draw(st.permutations(range(len(p))))
@@ -287,8 +288,8 @@ def test_order_of_clips_does_not_matter(name, options, batch, data):
 
 
 @every_config
-@settings(deadline=None, max_examples=20)
-@given(batch=batches(labels=grid | st.just(math.nan)))
+@settings(max_examples=10)
+@given(batch=batches(missing=True))
 def test_a_clip_without_a_label_is_as_if_it_were_not_there(name, options, batch):
     p, t = batch
     loss, slope = value_and_gradient(name, options, p, t)
@@ -330,7 +331,7 @@ def test_no_label_at_all_gives_a_zero_that_can_be_backpropagated(name, options, 
 
 
 @every_config
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=10)
 @given(batch=batches())
 def test_axes_are_averaged(name, options, batch):
     p, t = batch
@@ -343,7 +344,6 @@ def test_axes_are_averaged(name, options, batch):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
 @given(batch=batches(min_clips=2))
 def test_zero_at_a_perfect_prediction(batch):
     _, t = batch
@@ -355,7 +355,6 @@ def test_zero_at_a_perfect_prediction(batch):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
 @given(batch=batches())
 def test_ranges(batch):
     p, t = batch
@@ -368,7 +367,7 @@ def test_ranges(batch):
 
 @pytest.mark.slow
 @every_config
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=10)
 @given(batch=batches(min_clips=2))
 def test_float32_agrees_and_keeps_its_dtype(name, options, batch):
     p, t = batch

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torchmetrics.functional import kendall_rank_corrcoef, pearson_corrcoef, spearman_corrcoef
 
@@ -63,7 +63,6 @@ def test_toy():
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100)
 @given(pair=pairs)
 def test_against_scipy(pair):
     p, t = pair
@@ -75,7 +74,6 @@ def test_against_scipy(pair):
     assert mse(p, t) == pytest.approx(np.square(np.subtract(p, t)).mean(), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=50)
 @given(pair=pairs)
 def test_tau_b_by_its_definition(pair):
     p, t = np.array(pair[0]), np.array(pair[1])
@@ -170,7 +168,6 @@ def grouped(values: list[float], systems: list[str]) -> list[float]:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
 @given(pair=pairs, data=st.data())
 def test_system_metrics_are_those_of_the_means(pair, data):
     p, t = pair
@@ -314,6 +311,7 @@ def test_paired_is_the_bootstrap_of_the_difference():
             assert found[name].better == np.mean(apart > 0)
 
 
+@pytest.mark.slow
 def test_what_two_models_share_does_not_widen_the_interval():
     a, b, t = two_models()
     paired = paired_bootstrap({"LCC": lcc}, a, b, t)["LCC"]
@@ -366,6 +364,7 @@ def test_shortfall_is_zero_for_a_perfect_model_alone(name):
     assert math.isnan(distance_from_best(name, math.nan))
 
 
+@pytest.mark.slow
 def test_importing_metrics_does_not_import_scipy_stats():
     code = "import sys, mmmos.metrics; sys.exit('scipy.stats' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -99,7 +99,6 @@ def test_a_row_has_the_documented_columns_in_their_order():
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(), min_size=11, max_size=11))
 def test_a_row_is_json_whatever_the_numbers(numbers):
     *axes, start, end, duration = numbers
@@ -123,7 +122,6 @@ def test_silence_is_no_error():
     assert (row["status"], row["error"], row["warnings"], row["PQ"]) == ("ok", None, ["silent"], None)
 
 
-@settings(deadline=None, max_examples=50)
 @given(labels)
 def test_a_scale_is_the_mean_and_deviation_of_the_labels(values):
     scale = Scale.fit(values)
@@ -133,7 +131,6 @@ def test_a_scale_is_the_mean_and_deviation_of_the_labels(values):
         assert deviation == pytest.approx(expected or 1.0)
 
 
-@settings(deadline=None, max_examples=50)
 @given(labels)
 def test_labels_come_back_from_z_units(values):
     scale = Scale.fit(values)

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
@@ -354,7 +354,6 @@ def test_files_open_whatever_their_name(folder, tmp_path, monkeypatch, kind, nam
     assert len(read(path, end=0.1)[0]) == RATE // 10
 
 
-@settings(deadline=None, max_examples=50)
 @given(rate=st.integers(1, 400_000), seconds=st.floats(0, 3), start=st.floats(0, 3), length=st.none() | st.floats(0, 3))
 def test_samples_in_memory_are_a_source_at_any_rate(rate, seconds, start, length):
     samples = np.arange(round(rate * seconds), dtype=np.float32)[:, None]

@@ -290,6 +290,7 @@ def test_damage_that_an_mp3_decoder_only_mutters_about_is_told(decoder, make_fil
         assert ("decode_warnings" in report.warnings) == warned
 
 
+@pytest.mark.slow
 def test_decoder_messages_on_other_formats_are_not_warnings(decoder, tmp_path):
     (tmp_path / "a.mp3").write_bytes((SAMPLES / "music_tabla.m4a").read_bytes())
     *_, report = decoder.cut(Clip("a", str(tmp_path / "a.mp3")), RATES, 0.1)

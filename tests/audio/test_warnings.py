@@ -176,7 +176,7 @@ def test_statistics_do_not_depend_on_the_size_of_blocks(seconds):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 60_000), max_size=4), st.sampled_from(["upsampled", "clipped", "phase_cancel"]))
 def test_merge_is_as_if_all_had_been_taken_in_at_once(edges, fault):
     wave, rate = FAULTY[fault]

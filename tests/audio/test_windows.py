@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip, to_clip
@@ -54,7 +54,6 @@ def test_windows_equal_the_whole_signal_resampled_at_once(rate):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
 @given(
     samples=st.integers(400, 180_000) | st.sampled_from([40_000, 80_000, 80_001, 80_399]), start=st.integers(0, 90_000)
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
@@ -44,7 +44,6 @@ NAMES = st.lists(st.sampled_from(["a", "b.wav", "empty", "kills", "raises"]), ma
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
 @given(
     names=NAMES,
     shard=st.integers(1, 5),

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pyarrow
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -48,7 +48,6 @@ CLIPS = st.builds(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30)
 @given(st.lists(CLIPS, max_size=12), st.integers(1, 5), st.integers(1, 3))
 def test_what_was_listed_is_kept_whatever_the_sizes(tmp_path_factory, clips, size, in_a_file):
     store = open_store(tmp_path_factory.mktemp("run"))

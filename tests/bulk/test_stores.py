@@ -25,7 +25,7 @@ from mmmos.cli.run_folder import RunOptions, run_in_folder
 from mmmos.errors import MissingExtraError, UsageError
 from tests.bulk_toys import ToyTask, clips_named
 
-KINDS = ("local", "memory", "s3")
+KINDS = ("local", "memory", pytest.param("s3", marks=pytest.mark.slow))  # its server takes 2 s to import
 
 
 @pytest.fixture(params=KINDS)
@@ -81,7 +81,7 @@ STEPS = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=9)), max_size=1
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["local", "memory"], indirect=True)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_store_holds_what_a_dictionary_would(store: Store, steps: list[tuple[str, bytes | None]]):
     check_as_dictionary(open_store(f"{store.url}/{secrets.token_hex(4)}"), steps)
@@ -89,7 +89,7 @@ def test_a_store_holds_what_a_dictionary_would(store: Store, steps: list[tuple[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["s3"], indirect=True)
-@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_and_so_does_one_of_objects(store: Store, steps: list[tuple[str, bytes | None]]):
     check_as_dictionary(open_store(f"{store.url}/{secrets.token_hex(4)}"), steps)
@@ -255,6 +255,7 @@ def test_a_path_is_a_folder_wherever_the_worker_stands(tmp_path: Path, monkeypat
 # ── objects below an address
 
 
+@pytest.mark.slow
 def test_an_address_stays_as_it_was_given(s3: str):
     assert open_store(f"{s3}/a/b/") == ObjectStore(f"{s3}/a/b")
     store = open_store(s3)  # a bucket of its own
@@ -262,6 +263,7 @@ def test_an_address_stays_as_it_was_given(s3: str):
     assert store.names("") == ["part"]
 
 
+@pytest.mark.slow
 def test_objects_need_no_lock_and_leave_nothing_half_written(s3: str):
     store = open_store(f"{s3}/run")
     with store.lock(), store.lock():
@@ -270,6 +272,7 @@ def test_objects_need_no_lock_and_leave_nothing_half_written(s3: str):
     assert store.names("") == ["a"]
 
 
+@pytest.mark.slow
 def test_missing_bucket_is_an_os_error_with_its_address(s3: str):
     with pytest.raises(OSError, match=rf"bucket does not exist.*{s3}-none/run/a"):
         open_store(f"{s3}-none/run").publish("a", b"1")
@@ -283,6 +286,7 @@ def test_missing_server_is_an_os_error_with_its_address(s3: str):
     assert done.stderr.splitlines()[-1].startswith("OSError: s3://bucket/run/a: Could not connect")
 
 
+@pytest.mark.slow
 def test_a_package_that_is_missing_is_named():
     code = "import sys; sys.modules['s3fs'] = None\nfrom mmmos.bulk.stores import *\nopen_store('s3://bucket/run')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -19,7 +19,7 @@ from unittest import mock
 
 import pyarrow
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -183,7 +183,6 @@ def test_damage_of_each_kind_is_found_and_named(store: Store, kind: str):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_no_byte_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     store = open_store(tmp_path_factory.mktemp("run"))

@@ -58,6 +58,7 @@ def test_compare_on_a_terminal_begins_with_a_sentence(run: Run, monkeypatch: pyt
     assert all(line.split()[-2] == "<.001" for line in lines[5:])
 
 
+@pytest.mark.slow
 def test_compare_writes_csv(run: Run, tmp_path: Path):
     assert run("compare", "a.csv", "b.csv", "-o", "c.csv")[:2] == (0, "")
     rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))

@@ -220,6 +220,7 @@ def test_a_model_cannot_take_the_name_of_a_bundled_one(run, make_file, tmp_path,
     assert "comes with mmmos" in err
 
 
+@pytest.mark.slow
 def test_train_fills_no_folder_of_its_inputs(run, make_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("out").mkdir()

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -86,7 +86,6 @@ NAMES = st.text() | st.binary().map(os.fsdecode) | st.text("日本語🎵é/e\u0
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100)
 @given(NAMES, NAMES, st.sampled_from([40, 60, 80, 120]), st.booleans(), st.booleans())
 @example("あ" * 40 + ".wav", "a.wav", 60, True, True)
 def test_every_line_fits_the_terminal_and_cells_are_aligned(name, other, columns, part, marked):

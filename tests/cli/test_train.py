@@ -326,6 +326,7 @@ def test_experiment_with_failed_runs_exits_1_with_tables(run: Run, clips: list[P
     assert run("score", clips[0], "--model", model)[0] == 0
 
 
+@pytest.mark.slow
 def test_an_experiment_finds_its_data_below_the_data_root(
     run: Run, clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,6 +359,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> list[Sets]:
     return seen
 
 
+@pytest.mark.slow
 def test_experiment_leaves_out_bad_rows_unless_strict(
     run: Run, clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +381,7 @@ def test_experiment_leaves_out_bad_rows_unless_strict(
     assert "ratings.csv, line 4" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mine.toml", "ratings.csv", "0.wav"])
 def test_experiment_refuses_a_folder_with_an_input(
     run: Run, clips: list[Path], monkeypatch: pytest.MonkeyPatch, name: str

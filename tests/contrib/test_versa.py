@@ -37,6 +37,7 @@ def test_functions_have_versas_names_and_arguments(plugin: ModuleType):
     assert all(each.default is not inspect.Parameter.empty for each in setup.values())
 
 
+@pytest.mark.slow
 def test_metric_gives_the_scores_of_the_package(plugin: ModuleType, scorer: Predictor):
     samples = music(1.0, 22_050).astype(np.float32)
     expected = scorer.score(samples, sample_rate=22_050)

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
@@ -159,7 +159,6 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(make_list, name, lines, e
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
 @given(
     st.lists(
         st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"]), min_size=1, max_size=9),
@@ -420,7 +419,6 @@ def groups_of(rows: list[LabelledClip]) -> set[str]:
 shares, seeds = st.integers(0, 100).map(lambda percent: percent / 100), st.integers(0, 2**32)
 
 
-@settings(deadline=None, max_examples=50)
 @given(row_lists(), shares, seeds)
 def test_split_keeps_rows_in_order_and_groups_whole(rows, share, seed):
     first, second = split_groups(rows, share, seed)
@@ -432,7 +430,6 @@ def test_split_keeps_rows_in_order_and_groups_whole(rows, share, seed):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
 @given(row_lists(), shares, seeds, st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, share, seed, random):
     shuffled = random.sample(rows, len(rows))
@@ -440,7 +437,6 @@ def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, share, seed, ran
         assert {row.clip.id for row in one} == {row.clip.id for row in other}
 
 
-@settings(deadline=None, max_examples=50)
 @given(row_lists(sets=("",)), shares, seeds)
 def test_the_second_part_has_its_share_give_or_take_a_group(rows, share, seed):
     _, second = split_groups(rows, share, seed)
@@ -449,7 +445,6 @@ def test_the_second_part_has_its_share_give_or_take_a_group(rows, share, seed):
     assert len(second) <= share * len(rows) + largest
 
 
-@settings(deadline=None, max_examples=50)
 @given(row_lists(), shares, seeds)
 def test_every_set_has_its_share(rows, share, seed):
     _, second = split_groups(rows, share, seed)
@@ -457,7 +452,6 @@ def test_every_set_has_its_share(rows, share, seed):
         assert sum(row.set == name for row in second) >= share * sum(row.set == name for row in rows) - 1e-9
 
 
-@settings(deadline=None, max_examples=50)
 @given(row_lists(sets=("",)), st.integers(0, 40), shares, seeds)
 def test_rows_added_later_move_groups_at_the_border_only(rows, count, share, seed):
     before = groups_of(split_groups(rows[:count], share, seed)[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
@@ -39,7 +39,6 @@ def row_lists(draw: st.DrawFn, crossed: bool = True) -> list[LabelledClip]:
     return [row(f"{i}.wav", s, g and (g if crossed else s + g)) for i, (s, g) in enumerate(drawn)]
 
 
-@settings(deadline=None, max_examples=60)
 @given(row_lists(), fractions, seeds, st.randoms(use_true_random=False))
 def test_split_keeps_rows_once_and_groups_whole_in_any_order(rows, fraction, seed, random):
     first, second = split_stratified(rows, fraction, seed, "system")
@@ -51,7 +50,6 @@ def test_split_keeps_rows_once_and_groups_whole_in_any_order(rows, fraction, see
     ]
 
 
-@settings(deadline=None, max_examples=60)
 @given(row_lists(crossed=False), fractions, seeds)
 def test_split_divides_every_system_to_half_of_a_group(rows, fraction, seed):
     _, second = split_stratified(rows, fraction, seed, "system")

@@ -100,6 +100,7 @@ def test_noise_lowers_the_score(encoder: DNSMOS, wave: torch.Tensor) -> None:
     assert clean > noisy > noisier
 
 
+@pytest.mark.slow
 def test_neighbours_and_padding_change_nothing(encoder: DNSMOS) -> None:
     assert_independent(encoder, [white_noise(s, seed)[0] for seed, s in enumerate((0.1, 3.5, 9.5, 9.5))])
 

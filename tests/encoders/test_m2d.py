@@ -176,6 +176,7 @@ def test_silence_lies_under_the_mean_and_padding_on_it(encoder: M2D) -> None:
     torch.testing.assert_close(encoder._chunk(log_mel), encoder._chunk(F.pad(log_mel, (0, 1))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "fft", "mels", "low", "high"), [(16_000, 400, 80, 50, 8_000), (24_000, 2048, 128, 0, None)]
 )

@@ -43,6 +43,7 @@ def encoder(released: Path) -> NISQA:
     return load_encoder("nisqa", released, trust_checkpoint=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1.0, 1e-4])
 def test_log_mel_equals_librosa_s(reference: Reference, encoder: NISQA, gain: float) -> None:
     wave = gain * music_tensor(0.5, RATE)
@@ -51,6 +52,7 @@ def test_log_mel_equals_librosa_s(reference: Reference, encoder: NISQA, gain: fl
     torch.testing.assert_close(ours, reference.log_mel(wave[0]), atol=1e-2, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.14, 0.5, 1.0])
 def test_frames_and_scores_equal_the_published_network_s(reference: Reference, encoder: NISQA, seconds: float) -> None:
     wave = music_tensor(seconds, RATE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.encoders.mel import mel_filters
@@ -37,7 +37,6 @@ def test_frames_are_the_levels_that_numpy_finds(spectrum: Spectrum) -> None:
 
 
 @given(st.integers(1025, 6000))
-@settings(max_examples=30, deadline=None)
 def test_there_are_50_frames_a_second(samples: int) -> None:
     features = Spectrum().encode(music_tensor(0.3, RATE)[:, :samples])
     assert features.frames.shape == (1, 1 + samples // HOP, 64)

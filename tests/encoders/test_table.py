@@ -37,7 +37,6 @@ class WideToy(ToyEncoder):
 
 @pytest.mark.slow
 @given(st.lists(st.integers(160, 900), max_size=6), st.integers(0, 300))
-@settings(max_examples=40, deadline=None)
 def test_features_do_not_depend_on_neighbours_or_padding(sizes: list[int], padding: int) -> None:
     toy_encoder = WideToy().train()
     clips = [torch.randn(size, generator=torch.Generator().manual_seed(i)) for i, size in enumerate(sizes)]
@@ -352,7 +351,7 @@ def test_options_reach_the_class_and_unknown_ones_are_refused(toy_encoder: ToyEn
 
 
 @given(st.lists(st.integers(160, 3000), min_size=1, max_size=4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_silence_after_a_clip_counts_as_audio(sizes: list[int]) -> None:
     plain = WideToy().train()
     padded = Padded(plain, 0.125)  # 2000 samples

@@ -110,6 +110,7 @@ def test_neighbours_and_padding_change_nothing(encoder: YAMNet) -> None:
     assert_independent(encoder, [notes(s, seed)[0] for seed, s in enumerate((0.1, 1.2, 2.0, 2.0))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1e-3, 0.1, 2.0])
 def test_level_makes_a_gain_irrelevant(gain: float) -> None:
     encoder, wave = load_encoder("yamnet"), notes(1.5)

@@ -281,6 +281,7 @@ def test_places_rank_a_system_among_all_eleven():
 # --- as text
 
 
+@pytest.mark.slow
 def test_all_of_it_as_json_and_csv():
     results, rows = judged(), published()
     limits = {("CE", "utterance", "LCC"): (0.5, 0.7)}

@@ -131,6 +131,7 @@ def full() -> list[Result]:
     ]
 
 
+@pytest.mark.slow
 def test_markdown_renders_as_narrow_tables_of_equal_rows() -> None:
     text = paper_tables(full(), NOTE)["tables.md"]
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
@@ -64,7 +64,6 @@ def test_frames_come_back_within_float16(cache: FeatureCache, level: float) -> N
 
 @pytest.mark.slow
 @given(st.integers(1, 30), st.integers(1, 5), st.sampled_from([1e-3, 1.0, 300.0]))
-@settings(max_examples=30, deadline=None)
 def test_mean_and_deviation_are_torchs_of_the_frames_given(
     tmp_path_factory: pytest.TempPathFactory, count: int, dim: int, level: float
 ) -> None:

@@ -54,6 +54,7 @@ def writable(online: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
     return online
 
 
+@pytest.mark.slow
 def test_pushed_model_is_loaded_with_the_same_scores(folder: Path, writable: HubServer) -> None:
     url = push_to_hub(folder, REPO, license="cc-by-4.0", token=TOKEN)
     assert url == f"{writable.url}/{REPO}/commit/{COMMIT}"
@@ -70,6 +71,7 @@ def test_pushed_model_is_loaded_with_the_same_scores(folder: Path, writable: Hub
         from_pretrained(REPO, revision="v9")
 
 
+@pytest.mark.slow
 def test_second_push_replaces_the_files(folder: Path, writable: HubServer) -> None:
     push_to_hub(folder, REPO, license="cc-by-4.0", token=TOKEN, private=True)
     assert writable.private == {REPO}
@@ -174,6 +176,7 @@ def refusal(folder: Path, repository: str = REPO, **options: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_hub_that_refuses_is_one_message(folder: Path, writable: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = refusal(folder, token="hf_other")
     assert refused.startswith(f"{REPO}: nothing was pushed: ")
@@ -192,6 +195,7 @@ def test_hub_that_cannot_be_reached_is_one_message(folder: Path, writable: HubSe
     assert refusal(folder, token=TOKEN).startswith(f"{REPO}: nothing was pushed: ")
 
 
+@pytest.mark.slow
 def test_command_pushes_and_prints_the_commit(
     folder: Path, writable: HubServer, run_mmmos: Callable[..., tuple[int, str, str]]
 ) -> None:

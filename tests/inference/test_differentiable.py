@@ -429,6 +429,7 @@ def kept_bytes(toys: Predictor, waves: torch.Tensor, checkpoint: bool | None) ->
     return sum(kept.values()), scores.detach(), slope
 
 
+@pytest.mark.slow
 def test_checkpoint_keeps_less_and_gives_the_same_gradients(toys: Predictor) -> None:
     less, scores, slope = kept_bytes(toys, long_clips(), checkpoint=None)
     more, plain, plain_slope = kept_bytes(toys, long_clips(), checkpoint=False)

@@ -58,6 +58,7 @@ def test_doctor_reports_a_broken_encoder_and_checks_the_rest(
     assert list(checks)[-1] == "MMMOS_DATA"
 
 
+@pytest.mark.slow
 def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     requested = []
 
@@ -70,6 +71,7 @@ def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert requested == [(name, LoadOptions(local_files_only=True)) for name in ENCODERS if name in PUBLISHED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("off", "ok"), [(0.002, True), (-0.02, False), (float("nan"), False)])
 def test_check_scores_that_have_moved_are_told(off: float, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("lite")
@@ -88,6 +90,7 @@ def test_a_model_without_check_scores_is_not_sound(monkeypatch: pytest.MonkeyPat
     assert not found()["model lite"].ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False])
 def test_data_folder_must_be_one(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path if there else tmp_path / "nosuch"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pyarrow.json
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -56,7 +56,6 @@ def flat(scores: Scores) -> dict:
     return row | {f"error_{key}": value for key, value in error.items()}
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.floats(), min_size=9, max_size=9),
     st.sampled_from(["a.wav", 'a,"b"\n\r\u2028☃.wav', NOT_UTF8]),

@@ -94,6 +94,7 @@ def test_a_folder_at_an_address_is_walked_in_the_order_of_names(request, kind):
     assert paths(f"{root}/b.wav", f"{root}/notes.md") == [f"{root}/b.wav", f"{root}/notes.md"]
 
 
+@pytest.mark.slow
 def test_what_is_not_at_its_address_is_a_file_that_is_missing(s3):
     missing = [f"{s3}/none.wav", f"{s3}/none", f"{s3}/no*.wav", f"{s3}-none/a.wav"]
     assert paths(*missing) == missing

@@ -333,6 +333,7 @@ def test_mean_and_deviation_of_a_block_share_its_say() -> None:
     assert [block.sum().item() for block in power.split((7, 1, 7, 1, 3, 3))] == pytest.approx([0.5] * 6, rel=0.02)
 
 
+@pytest.mark.slow
 def test_state_and_config_make_the_same_aggregator_again() -> None:
     parts = features([1.0, 0.5, 1.5])
     for fitted in every_kind():

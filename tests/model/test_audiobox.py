@@ -246,6 +246,7 @@ def test_short_tail_is_left_out_unlike_the_package(tiny: Any, folder: Path) -> N
     np.testing.assert_allclose(whole, (head + 0.001 * tail) / 1.001, atol=ATOL, rtol=0)
 
 
+@pytest.mark.slow
 def test_silent_windows_are_left_out_unlike_the_package(tiny: Any, folder: Path) -> None:
     heard, silence = music_and_sweep(10.0), np.zeros(10 * RATE, dtype=np.float32)
     predictor = Predictor(load_audiobox("audiobox", folder), CPU)
@@ -292,6 +293,7 @@ def test_padding_to_ten_seconds_keeps_own_frames() -> None:
     assert padding.fingerprint() != plain.fingerprint()
 
 
+@pytest.mark.slow
 def test_rows_say_which_model_it_was_and_what_it_may_be_used_for(folder: Path) -> None:
     info = ModelInfo(calibrated=True, commercial_use=True)
     predictor = Predictor(load_audiobox("audiobox", folder, info=info), CPU)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -14,7 +14,6 @@ from tests.references.lstm_cell import cells, step_by_step
 
 @pytest.mark.slow
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
 def test_lstm_equals_torchs_cell_clip_by_clip(lengths: list[int], dim: int, hidden: int, seed: int) -> None:
     torch.manual_seed(seed)
     blstm = Blstm(dim, hidden)

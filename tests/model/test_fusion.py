@@ -43,7 +43,6 @@ def fuse(parts: Mapping[str, Features], config: FusionConfig) -> torch.Tensor:
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 999), st.sampled_from([1e-3, 1.0, 1e3]))
-@settings(max_examples=40, deadline=None)
 def test_pooling_equals_numpy_on_the_real_frames(clips: int, dim: int, seed: int, level: float) -> None:
     given_features = features(clips, dim, seed, level)
     means, deviations = pool(given_features)
@@ -108,7 +107,7 @@ def aligned_by_numpy(
 
 @pytest.mark.slow
 @given(st.sampled_from(ALIGN), st.integers(1, 60), st.integers(1, 60), st.sampled_from([0.125, 0.3, 0.5, 1, 2.3, 8]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_alignment_equals_numpy(align: str, wanted: int, count: int, step: float) -> None:
     frames = np.random.default_rng(wanted + 100 * count).normal(size=(count, 3))
     found = align_weights(align, wanted, count, step).numpy() @ frames
@@ -117,7 +116,7 @@ def test_alignment_equals_numpy(align: str, wanted: int, count: int, step: float
 
 @pytest.mark.slow
 @given(st.sampled_from(ALIGN), st.integers(1, 70), st.integers(1, 70), st.floats(0.05, 20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_aligned_frames_are_means_of_frames(align: str, wanted: int, count: int, step: float) -> None:
     weights = align_weights(align, wanted, count, step)
     assert (weights >= 0).all()
@@ -160,7 +159,6 @@ def test_ten_seconds_of_the_papers_encoders(options: dict[str, Any], frames: int
     st.sampled_from([None, 2.0, 11.0]),
     st.lists(st.floats(0.2, 4.0), min_size=1, max_size=5),
 )
-@settings(max_examples=40, deadline=None)
 def test_an_aligned_clip_does_not_depend_on_its_neighbours(
     align: str, norm: str, rate_hz: float | None, seconds: list[float]
 ) -> None:

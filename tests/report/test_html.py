@@ -64,6 +64,7 @@ def test_write_report_holds_every_row(tmp_path: Path):
     assert data["comparisons"] == []
 
 
+@pytest.mark.slow
 def test_write_report_compares_systems_and_pairs_their_clips(tmp_path: Path):
     write_report(tmp_path / "r.html", [system("a", clips(12)), system("b", clips(12, -0.5)[::-1])])
     data = data_of(tmp_path / "r.html")

@@ -73,6 +73,7 @@ def test_leaderboard_in_a_browser(tmp_path: Path):
     assert text.count('title="Sort by this column"') == 2 * 8
 
 
+@pytest.mark.slow
 def test_intervals_draw_whole_systems():
     rng = np.random.default_rng(0)
     names = [f"audiomos2025-track2-sys{i:05d}-utt{j:06d}" for i in range(12) for j in range(5)]

@@ -55,6 +55,7 @@ def test_a_panel_an_axis_and_one_of_the_composite():
     assert figure.get_suptitle() == "a title"
 
 
+@pytest.mark.slow
 def test_dots_are_clips_and_systems_and_the_line_is_equality():
     rows, scores = case()
     panel = panels(scatter(rows, scores, ""))["Production Quality"]

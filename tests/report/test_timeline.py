@@ -98,6 +98,7 @@ def test_picture_needs_the_same_memory_for_long_clips():
     assert peak(60) < 1.1 * peak(6)
 
 
+@pytest.mark.slow
 def test_make_timeline_covers_the_windows(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", music(12), 16_000)
     clip = Clip("a.wav", str(tmp_path / "a.wav"), hop=2.0)
@@ -115,6 +116,7 @@ def test_timeline_data_holds_the_spectrum():
     assert found["warnings"][0]["segments"] == [(0, 10)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_write_timeline_draws_a_picture(tmp_path: Path, suffix: str):
     found = timeline(window(0, 10, 4, "clipped"), window(10, 20, math.nan, "silent"), window(20, 30, 6))

@@ -65,6 +65,7 @@ def metric(client: TestClient, name: str) -> float:
     return float(line.split()[-1])
 
 
+@pytest.mark.slow
 def test_metrics_count_clips_windows_and_requests(client_of: Callable[..., TestClient]):
     client = client_of()
     before = metric(client, "mmmos_windows_total")
@@ -89,6 +90,7 @@ def test_metrics_do_not_grow_with_paths_and_methods(client: TestClient):
 WRONG = (None, "", "Bearer", "Bearer wrong", "Basic secret", "Bearer secret2", "Bearer ü")
 
 
+@pytest.mark.slow
 def test_token_is_required(client_of: Callable[..., TestClient]):
     client = client_of(token="secret")
     for path, method in (("/v1/score", "POST"), ("/v1/about", "GET"), ("/metrics", "GET")):
@@ -134,6 +136,7 @@ def test_large_body_is_refused_after_draining(toy: GatedPredictor, body: bytes |
         assert client.post("/v1/score", content=wav(), headers=RAW).status_code == 200
 
 
+@pytest.mark.slow
 def test_client_that_asks_first_need_not_send(toy: GatedPredictor):
     """With `Expect: 100-continue` a body that is too large is refused before any of it is sent."""
     with served(create_app(toy, Limits(body_bytes=100), decoders=1)) as client:

@@ -25,6 +25,7 @@ def test_document_lists_every_route(client: TestClient):
             assert operation["description"]
 
 
+@pytest.mark.slow
 def test_document_names_the_token_where_one_is_needed(client_of: Callable[..., TestClient]):
     document = client_of(token="secret").get("/openapi.json").json()
     needed = {

@@ -60,6 +60,7 @@ def test_segments_have_a_row_per_window(client: TestClient, toy: GatedPredictor)
         assert row[axis] == pytest.approx(mean, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_hop_gives_the_rows_of_overlapping_windows(client: TestClient, toy: GatedPredictor):
     (row,) = client.post("/v1/score", params={"hop": 4.0}, content=wav(15.0), headers=WAV).json()["rows"]
     expected = toy.segments(wav(15.0), hop=4.0)
@@ -148,6 +149,7 @@ def test_wrong_request_is_refused_with_reason(client: TestClient, status: int, c
     assert len(response.json()["error"]["message"]) > 20
 
 
+@pytest.mark.slow
 def test_more_files_than_places_are_refused(client_of: Callable[..., TestClient]):
     client = client_of(Limits(queue=2))
     files = [("file", (f"{i}.wav", wav(0.2))) for i in range(3)]
@@ -155,6 +157,7 @@ def test_more_files_than_places_are_refused(client_of: Callable[..., TestClient]
     assert len(client.post("/v1/score", files=files[:2]).json()["rows"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "file"),
     [

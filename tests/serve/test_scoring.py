@@ -74,6 +74,7 @@ def test_places_are_taken_all_or_none(toy: GatedPredictor):
     assert queue.accepted == 0
 
 
+@pytest.mark.slow
 def test_close_scores_what_was_accepted(toy: GatedPredictor, tmp_path: Path):
     jobs = [job(tmp_path, f"{i}.wav") for i in range(3)]
     with started(toy) as queue:
@@ -83,6 +84,7 @@ def test_close_scores_what_was_accepted(toy: GatedPredictor, tmp_path: Path):
     assert queue.accepted == 0
 
 
+@pytest.mark.slow
 def test_failure_of_the_model_affects_one_batch(toy: GatedPredictor, tmp_path: Path):
     class Failing(ClipStream):
         def score_batch(self) -> None:
@@ -104,6 +106,7 @@ def test_failure_of_the_model_affects_one_batch(toy: GatedPredictor, tmp_path: P
     assert rows[1]["error"] == {"code": "scoring_failed", "message": "RuntimeError: out of memory"}
 
 
+@pytest.mark.slow
 def test_cancelled_clip_gives_its_place_back(toy: GatedPredictor, tmp_path: Path):
     toy.gate.clear()
     first, second = job(tmp_path, "a.wav", 60.0), job(tmp_path, "b.wav")

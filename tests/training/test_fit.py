@@ -266,6 +266,7 @@ def test_a_disk_without_room_is_told_before_anything_is_encoded(
         train("another", settings=replace(SETTINGS, loss="ccc"), cache=cache)  # all of it is there already
 
 
+@pytest.mark.slow
 def test_extraction_logs_large_features(
     toy_encoder: ToyEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.audio.clip import Clip
@@ -364,7 +364,6 @@ def test_the_scale_is_that_of_the_primary_dataset() -> None:
 
 @pytest.mark.slow
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 16), st.integers(0, 99))
-@settings(max_examples=80, deadline=None)
 def test_batches_never_mix_sets_and_have_no_rest_of_one(sizes: list[int], batch_size: int, seed: int) -> None:
     names = [name for name, size in zip("abcd", sizes, strict=False) for _ in range(size)]
     clips = make(np.zeros((len(names), DIM)), np.zeros((len(names), 4)), names)

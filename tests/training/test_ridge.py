@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmmos.training.ridge import (
@@ -108,7 +108,6 @@ def test_both_gram_matrices_solve_the_normal_equations(shape: tuple[int, int]) -
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40), st.integers(2, 6))
 def test_folds_cut_no_group_and_depend_on_names_alone(groups: list[str], count: int) -> None:
     folds = group_folds(groups, np.full(len(groups), True), count)

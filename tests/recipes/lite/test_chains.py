@@ -41,6 +41,7 @@ def test_scene_keeps_length_and_peak_at_any_rate(scene: str, rate: int) -> None:
     assert np.array_equal(y, again)
 
 
+@pytest.mark.slow
 def test_codec_of_many_bits_changes_little() -> None:
     x = music(1.0, 44_100).astype(np.float64)
     for codec in ("libmp3lame", "aac", "libopus"):
