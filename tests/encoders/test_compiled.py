@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmmos.encoders import network_cache, quantise
 from mmmos.encoders import openvino_networks as networks
-from mmmos.encoders import quantise
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.compiled import noise, part_names, recorded, with_parts
 from mmmos.encoders.m2d import M2D
@@ -173,6 +173,30 @@ def test_int8_part_that_is_too_inexact_stays_bfloat16(monkeypatch: pytest.Monkey
     quantise_encoder(toy, [wave], "ranges")
     ours, half = (compile_encoder(toy, kind, "ranges").frames(wave) for kind in ("int8", "bfloat16"))
     assert torch.equal(ours, half)
+
+
+class Outliers(PartedToy):
+    """Of its two layers, the second has an input with a large value that it does not use: 8 bits lose the others."""
+
+    def project(self, windows: Tensor) -> Tensor:
+        once = super().project(windows)
+        mixing = torch.eye(once.shape[-1])
+        mixing[0] = 0
+        return torch.cat([once[..., :1] * 0 + 1e4, once[..., 1:]], dim=-1) @ mixing
+
+
+@pytest.mark.slow
+def test_int8_leaves_out_the_layer_that_is_too_inexact() -> None:
+    pytest.importorskip("nncf", reason="the extra mmmos[fast] is not installed")
+    toy, wave = Outliers(), noise(PartedToy(), 1, 1.0)
+    quantise_encoder(toy, [wave], "ranges")
+    (folder,) = (folder for folder in network_cache.cache_folder().glob("networks/*int8*"))
+    network = load_openvino().Core().read_model(folder / "network.xml")
+    products = [op for op in network.get_ordered_ops() if op.get_type_name() == "MatMul"]
+    rounded = [op.input_value(0).get_node().get_type_name() == "FakeQuantize" for op in products]
+    assert rounded == [True, False]
+    ours, exact = compile_encoder(toy, "int8", "ranges").frames(wave), toy.frames(wave)
+    assert 1e-4 < (ours - exact).square().mean().sqrt() / exact.std() < quantise.MAX_NOISE
 
 
 @pytest.mark.slow

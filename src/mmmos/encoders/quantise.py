@@ -87,22 +87,31 @@ class _Quantiser:
         return quantised if noise <= MAX_NOISE else self.model
 
     def _quantised(self, left_out: Sequence[str]) -> Any:
-        nncf = self.nncf
-        arrays = [[tensor.numpy() for tensor in inputs] for inputs in self.calls]
-        data = nncf.Dataset([inputs if len(inputs) > 1 else inputs[0] for inputs in arrays])
-        ranges = nncf.quantization.range_estimator.RangeEstimatorParametersSet.HISTOGRAM
+        """The model in int8 with ranges from histograms, or from extremes where a tensor is nearly constant."""
+        sets = self.nncf.quantization.range_estimator.RangeEstimatorParametersSet
         with quiet():
             try:
-                return nncf.quantize(
-                    self.model.clone(),
-                    data,
-                    subset_size=len(arrays),
-                    preset=nncf.QuantizationPreset.MIXED,
-                    ignored_scope=nncf.IgnoredScope(names=list(left_out)) if left_out else None,
-                    advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
-                )
+                return self._quantised_in(sets.HISTOGRAM, left_out)
+            except (RuntimeError, TypeError, ValueError):
+                pass
+            try:
+                return self._quantised_in(sets.MINMAX, left_out)
             except (RuntimeError, TypeError, ValueError) as error:
                 raise BackendError(f"NNCF cannot quantise a network: {first_line(error)}") from error
+
+    def _quantised_in(self, ranges: Any, left_out: Sequence[str]) -> Any:
+        nncf = self.nncf
+        arrays = [[tensor.numpy() for tensor in inputs] for inputs in self.calls]
+        attention = any(op.get_type_name() == _ATTENTION for op in self.model.get_ops())
+        return nncf.quantize(
+            self.model.clone(),
+            nncf.Dataset([inputs if len(inputs) > 1 else inputs[0] for inputs in arrays]),
+            subset_size=len(arrays),
+            preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER if attention else None,
+            ignored_scope=nncf.IgnoredScope(names=list(left_out)) if left_out else None,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
+        )
 
     def _noise(self, model: Any) -> float:
         """RMS change of the outputs, as a fraction of their standard deviation."""
@@ -116,3 +125,5 @@ class _Quantiser:
 
 
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
+_ATTENTION = "ScaledDotProductAttention"
+"""Networks with it have outliers of single channels, which are moved to the weights: those have a range per channel."""
