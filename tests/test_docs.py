@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import av
 import pytest
 import soundfile
 
@@ -35,16 +36,28 @@ def commands(path: Path) -> list[str]:
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
+def copy_start(source: Path, target: Path) -> None:
+    """Copy the first half second of packets of a file that libsndfile does not write."""
+    with av.open(str(source)) as file, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(file.streams.audio[0])
+        for packet in file.demux(file.streams.audio[0]):
+            if packet.dts is not None and packet.dts * packet.time_base < 0.5:
+                packet.stream = stream
+                out.mux(packet)
+
+
 @pytest.fixture(scope="module")
 def short_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The samples, cut to one second where libsndfile writes the format: their scores are tested elsewhere."""
+    """The samples, cut to half a second: their scores are tested elsewhere."""
     folder = tmp_path_factory.mktemp("short") / "samples"
     folder.mkdir()
     for path in (ROOT / "samples").iterdir():
         if path.suffix in (".flac", ".wav", ".mp3", ".opus"):
             form = soundfile.info(path)
-            samples, rate = soundfile.read(path, frames=form.samplerate)
+            samples, rate = soundfile.read(path, frames=form.samplerate // 2)
             soundfile.write(folder / path.name, samples, rate, form.subtype, format=form.format)
+        elif path.suffix == ".m4a":
+            copy_start(path, folder / path.name)
         else:
             (folder / path.name).symlink_to(path)
     return folder
@@ -93,6 +106,8 @@ def test_commands_run(
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
     found = commands(ROOT / document)
     assert len(found) > 8
+    if document != "README.md":  # what it says, too, and what leaves no file for later commands
+        found = [command for command in found if " -o " in command or command not in commands(ROOT / "README.md")]
     for command in found:
         if "|" in command:
             done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
@@ -246,8 +247,10 @@ EDGE_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 44_101, 48_000, 96_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", EDGE_RATES)
-@pytest.mark.parametrize("kind", ["array", "tensor", "wav", "flac", "m4a", "segment"])
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [*product(("array", "wav"), EDGE_RATES), *product(("tensor", "flac", "m4a", "segment"), (8_000, 44_101, 48_000))],
+)
 def test_sound_that_stops_at_the_edge_of_a_window_leaves_silence(tmp_path, kind, rate):
     if kind == "tensor":
         torch = pytest.importorskip("torch")

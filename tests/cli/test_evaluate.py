@@ -13,6 +13,7 @@ import pytest
 
 from mmmos.cli.evaluate import write_report
 from mmmos.evaluation import agreement as evaluate
+from mmmos.evaluation import ceiling, leaderboard
 from mmmos.scores import AXES, AXIS_NAMES
 from tests.browser import data_of
 
@@ -22,6 +23,8 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "BOOTSTRAP_SAMPLES", 10)
+    monkeypatch.setattr(leaderboard, "INTERVAL_SAMPLES", 10)
+    monkeypatch.setattr(ceiling, "DRAWS", 5)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import nn
 
@@ -29,11 +31,11 @@ from mmmos.inference.predictor import Predictor
 from mmmos.model.fusion import FusionConfig
 from mmmos.model.heads import HeadConfig
 from mmmos.scores import AXES, Scores
-from tests.sounds import SAMPLES, music
+from tests.sounds import music
 from tests.toys import CPU, ToyEncoder, toy_config, toy_member, toy_model
 
 RATE = 44_100
-WAVE = music(1.0, RATE)
+WAVE = music(0.5, RATE)
 
 
 @contextmanager
@@ -88,19 +90,26 @@ def gradient(scorer: Predictor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def expected(scorer: Predictor) -> tuple[list[float], list[float], torch.Tensor]:
+def short_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "short.wav"
+    soundfile.write(path, WAVE, RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(scorer: Predictor, short_file: Path) -> tuple[list[float], list[float], torch.Tensor]:
     """Scores of an array and a file, and the gradient, under torch's own settings."""
-    array, file = scorer.score(WAVE, sample_rate=RATE), scorer.score(SAMPLES / "speech_phone.wav")
+    array, file = scorer.score(WAVE, sample_rate=RATE), scorer.score(short_file)
     return axes(array), axes(file), gradient(scorer)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("name", SETTINGS)
-def test_scoring_is_the_same_under(name, scorer, expected):
+def test_scoring_is_the_same_under(name, scorer, expected, short_file):
     with SETTINGS[name]():
         assert axes(scorer.score(WAVE, sample_rate=RATE)) == expected[0]
-        assert axes(scorer.score(SAMPLES / "speech_phone.wav")) == expected[1]
+        assert axes(scorer.score(short_file)) == expected[1]
 
 
 @pytest.mark.slow
@@ -134,7 +143,7 @@ def test_networks_are_built_in_float32(make):
 
 
 @pytest.mark.slow
-def test_loading_and_scoring_leave_global_state_alone():
+def test_loading_and_scoring_leave_global_state_alone(short_file):
     def state() -> list[object]:
         return [
             *(torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()),
@@ -146,7 +155,7 @@ def test_loading_and_scoring_leave_global_state_alone():
 
     before = state()
     with mmmos.load(device="cpu") as scorer:
-        scorer.score(SAMPLES / "speech_phone.wav")
+        scorer.score(short_file)
         gradient(scorer)
         assert state() == before
 
@@ -214,9 +223,9 @@ def test_what_is_done_to_a_parent_changes_no_score(change, toys):
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["deepcopy", "pickle"]
 )
-def test_copy_of_a_predictor_scores_the_same(copied, scorer, expected):
+def test_copy_of_a_predictor_scores_the_same(copied, scorer, expected, short_file):
     with copied(scorer) as other:
-        assert axes(other.score(SAMPLES / "speech_phone.wav")) == expected[1]
+        assert axes(other.score(short_file)) == expected[1]
         assert other.decoder.isolated.process is not scorer.decoder.isolated.process
         assert torch.equal(gradient(other), expected[2])
 

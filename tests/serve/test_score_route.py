@@ -29,8 +29,10 @@ def error_of(response) -> str:
 
 @pytest.mark.slow
 def test_rows_equal_those_of_the_predictor(scorer: Predictor):
-    """Every sample, next to a broken file, in one form."""
-    paths = sorted(path for path in SAMPLES.iterdir() if path.suffix != ".md")
+    """A sample of each container, next to a broken file, in one form."""
+    paths = [
+        SAMPLES / name for name in ("music_lowrate.mp3", "music_tabla.m4a", "sound_clean.opus", "speech_phone.wav")
+    ]
     files = [("file", (path.name, path.read_bytes())) for path in paths]
     files.insert(2, ("file", ("broken.wav", b"RIFF and so on")))
     with TestClient(create_app(scorer)) as client:

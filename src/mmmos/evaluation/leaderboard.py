@@ -17,6 +17,7 @@ from mmmos.evaluation.predictions import read_predictions
 from mmmos.evaluation.published import Published, published
 from mmmos.evaluation.rating_scales import scores_scale
 from mmmos.evaluation.track2 import (
+    INTERVAL_SAMPLES,
     Interval,
     Result,
     Truth,
@@ -93,7 +94,7 @@ def rank_file(
         found = make_leaderboard(
             truth, given, str(predictions), others, partial=partial, bad_rows=None if strict else len(bad.reasons)
         )
-    return replace(found, lists=lists, intervals=intervals(truth, align(truth, given)[0]))
+    return replace(found, lists=lists, intervals=intervals(truth, align(truth, given)[0], INTERVAL_SAMPLES))
 
 
 def make_leaderboard(

@@ -134,9 +134,12 @@ def evaluate_track2(truth: Truth, predictions: NDArray[np.float64], seed: int = 
 
 Interval = tuple[float, float]
 
+INTERVAL_SAMPLES = 300
+"""Bootstrap resamples of an interval of a leaderboard."""
+
 
 def intervals(
-    truth: Truth, predictions: NDArray[np.float64], samples: int = 300, seed: int = 0
+    truth: Truth, predictions: NDArray[np.float64], samples: int = INTERVAL_SAMPLES, seed: int = 0
 ) -> dict[tuple[str, str, str], Interval]:
     """95 % bootstrap intervals of a model's figures by axis, level and metric; NaN where a figure is undefined.
 
