@@ -70,6 +70,8 @@ GENERATED = re.compile(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", re.DOTALL)
 _BOUNDARY = r"(?<![A-Za-z]){}(?![A-Za-z])"
 PATTERNS = [(re.compile(_BOUNDARY.format(f"(?:{word})"), re.IGNORECASE), use) for word, use in WORDS.items()]
 PATTERNS += [(re.compile(_BOUNDARY.format(name)), use) for name, use in NAMES.items()]
+ANY = re.compile(_BOUNDARY.format("(?:" + "|".join([*WORDS, *NAMES]) + ")"), re.IGNORECASE)
+"""Matches wherever one of them does: most lines are searched once."""
 
 
 def files(paths: list[Path]) -> Iterator[Path]:
@@ -93,6 +95,8 @@ def findings(text: str) -> Iterator[tuple[int, str, str]]:
         for allowed in ALLOWED:
             line = line.replace(allowed, "")
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", line) if re.search(r"[a-z][A-Z]", line) else line
+        if not (ANY.search(line) or ANY.search(words)):
+            continue
         for pattern, use in PATTERNS:
             match = pattern.search(line) or pattern.search(words)
             if match:
