@@ -95,6 +95,12 @@ def test_an_ensemble_comes_back_to_the_bit(ensemble: Path) -> None:
     np.testing.assert_array_equal(loaded.weights, WEIGHTS)
 
 
+def test_single_model_takes_the_place_of_an_ensemble(ensemble: Path) -> None:
+    save_model(ensemble, member(5), ModelInfo(), "One.\n")
+    (loaded,) = load_folder("one", ensemble).members
+    assert_same(loaded, member(5))
+
+
 def test_a_loaded_model_is_frozen_and_in_evaluation_mode(single: Path) -> None:
     model = load_model(single).members[0].model
     assert not any(module.training for module in model.modules())

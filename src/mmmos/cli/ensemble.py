@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from mmmos.cli.options import (
 )
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
+from mmmos.io.named_paths import split_name
 
 
 def ensemble(
@@ -81,10 +81,9 @@ def _named(models: list[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for model in models:
-        given = re.fullmatch(r"([^/=]+)=(.+)", model)
-        name, place = given.groups() if given and not os.path.exists(model) else ("", model)
-        name = name or os.path.basename(os.path.normpath(place))
+        name, path = split_name(model)
+        name = name or os.path.basename(os.path.normpath(path))
         if name in found:
-            raise UsageError(f"two models are called {name}: {found[name]} and {place}; give NAME=MODEL")
-        found[name] = place
+            raise UsageError(f"two models are called {name}: {found[name]} and {path}; give NAME=MODEL")
+        found[name] = path
     return found

@@ -15,6 +15,7 @@ import typer
 from mmmos.errors import UsageError
 from mmmos.hub.options import LoadOptions
 from mmmos.io.atomic import check_parent
+from mmmos.io.named_paths import split_name
 
 if TYPE_CHECKING:
     from mmmos.audio.clip import Clip
@@ -143,9 +144,9 @@ def columns_of(models: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for model in models[1:]:
-        given = re.fullmatch(r"([A-Za-z][A-Za-z0-9_]*)=(.+)", model)
-        if given and not os.path.exists(model):
-            start, model = given.groups()
+        start, path = split_name(model)
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", start):
+            model = path
         else:
             start = re.sub(r"\W+", "_", os.path.basename(os.path.normpath(model)), flags=re.ASCII).strip("_")
         if not start or start in found:

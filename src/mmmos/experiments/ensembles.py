@@ -22,7 +22,8 @@ from mmmos.experiments.results import Result, results_of
 from mmmos.experiments.single_run import Array, Run, read_predictions
 from mmmos.model.folder import load_folder
 from mmmos.model.system import combine
-from mmmos.training.ensembles import join_models, save_joined
+from mmmos.training.ensembles import join_models
+from mmmos.training.saving import save_checked, short_card
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def _save_ensemble(folder: Path, runs: Sequence[Run], weights: NDArray[np.float6
     loaded = [load_folder(runs[i].folder.name, runs[i].folder) for i in used]
     try:
         model = join_models(folder.name, loaded, weights[used])
-        save_joined(folder, replace(model, loaded=plan.extractors[0].encoders), "An ensemble of an experiment")
+        card = short_card(folder.name, "An ensemble of an experiment", model.info)
+        save_checked(folder, replace(model, loaded=plan.extractors[0].encoders), card)
     except UsageError as error:
         logger.warning("%s is not saved: %s", folder.name, error)

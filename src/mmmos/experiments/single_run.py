@@ -26,8 +26,8 @@ from mmmos.scores import AXES, LABEL_RANGE
 from mmmos.training.checkpoint import best_epoch, drop_checkpoint
 from mmmos.training.config import TrainConfig
 from mmmos.training.dataset import TrainingSet
-from mmmos.training.ensembles import card
 from mmmos.training.loop import fit, predict
+from mmmos.training.saving import short_card
 from mmmos.training.settings import Settings
 from mmmos.training.summary import rated_axes
 
@@ -75,7 +75,7 @@ def train_run(run: Run, tables: Mapping[str, TrainingSet]) -> None:
         label_range=LABEL_RANGE,
         trained_on=run.trained_on,
     )
-    save_model(run.folder, member, info, card(run.folder.name, "One run of an experiment", info))
+    save_model(run.folder, member, info, short_card(run.folder.name, "One run of an experiment", info))
     with replacing(run.folder / PREDICTIONS) as partial, open(partial, "wb") as file:
         np.savez(file, allow_pickle=False, **predictions)
     drop_checkpoint(run.folder)

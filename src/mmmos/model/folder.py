@@ -45,7 +45,8 @@ T = TypeVar("T")
 def save_model(folder: Path, member: Member, info: ModelInfo, card: str) -> None:
     """Write one model as a folder; `config.json` is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)  # of an earlier model in this folder, which must not stay in part
+    for name in ("config.json", "ensemble.json"):  # of an earlier model in this folder, which must not stay in part
+        (folder / name).unlink(missing_ok=True)
     with replacing(folder / "model.safetensors") as partial:
         save_file(dict(sorted(stored_state(member.model).items())), partial)
     (folder / "README.md").write_text(card, encoding="utf-8")

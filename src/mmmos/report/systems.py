@@ -10,6 +10,7 @@ from typing import Any
 
 from mmmos.data.columns import TEXT_COLUMNS
 from mmmos.errors import UsageError
+from mmmos.io.named_paths import split_name
 from mmmos.scores import Scores
 
 Row = tuple[Scores, Mapping[str, Any]]
@@ -41,7 +42,7 @@ def named(results: Sequence[str]) -> list[tuple[str, str]]:
     >>> named(["a/scores.jsonl", "b/scores.jsonl", "old=c.csv"])
     [('a/scores', 'a/scores.jsonl'), ('b/scores', 'b/scores.jsonl'), ('old', 'c.csv')]
     """
-    pairs = [_split(result) for result in results]
+    pairs = [split_name(result) for result in results]
     parts = [PurePath(os.path.splitext(path)[0]).parts for _, path in pairs]
     names = []
     for (name, path), own in zip(pairs, parts, strict=True):
@@ -53,11 +54,6 @@ def named(results: Sequence[str]) -> list[tuple[str, str]]:
         if sum(name == other for other, _ in names) > 1:
             raise UsageError(f"two results are called {name}: name them, as first={names[0][1]}")
     return names
-
-
-def _split(result: str) -> tuple[str, str]:
-    name, equals, path = result.partition("=")
-    return (name, path) if equals and name and path and not os.path.exists(result) else ("", result)
 
 
 def column_of(system: System, column: str) -> list[str]:

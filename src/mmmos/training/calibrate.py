@@ -168,9 +168,8 @@ def _save(
         trained_on=tuple(sorted(digests)),
         training={"calibrated_from": model.name, "training": model.info.training},
     )
-    folder.mkdir(parents=True, exist_ok=True)
     card = "".join(f"{line}\n" for line in _card(folder.name, calibration, info.scale))
-    save_checked(folder, model.members, model.weights, info, card, predictor.encoders)
+    save_checked(folder, replace(model, info=info, loaded=predictor.encoders), card)
 
 
 def _card(name: str, calibration: Calibration, scale: str) -> Iterator[str]:

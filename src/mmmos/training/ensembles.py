@@ -21,13 +21,12 @@ from mmmos.errors import ModelFormatError, UsageError
 from mmmos.features.cache import count_used
 from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 from mmmos.inference.predictor import Predictor
-from mmmos.inference.selfcheck import check_scores
-from mmmos.model.folder import save_ensemble
 from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_model
 from mmmos.model.system import ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
 from mmmos.scores import AXES
+from mmmos.training.saving import save_checked, short_card
 from mmmos.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -83,11 +82,8 @@ def make_ensemble(
     weights = STRATEGIES[strategy](*dev, names=[*loaded], pam=found.get("pam"), rule=rule).astype(np.float64)
     used = [i for i, row in enumerate(weights) if row.any()]
     model = join_models(folder.name, [[*loaded.values()][i] for i in used], weights[used])
-    save_joined(
-        folder,
-        replace(model, loaded=predictor.encoders),
-        f"An ensemble of {', '.join([*loaded][i] for i in used)} ({strategy})",
-    )
+    what = f"An ensemble of {', '.join([*loaded][i] for i in used)} ({strategy})"
+    save_checked(folder, replace(model, loaded=predictor.encoders), short_card(folder.name, what, model.info))
     return Combined(
         folder=str(folder),
         strategy=strategy,
@@ -112,20 +108,6 @@ def join_models(name: str, models: Sequence[ScoringModel], weights: Array) -> Sc
     except ModelFormatError as error:
         raise UsageError(f"{error}; combine models that were trained on the same encoders") from error
     return joined
-
-
-def save_joined(folder: Path, model: ScoringModel, what: str) -> None:
-    """Save an ensemble with its check scores and a card."""
-    info = replace(model.info, check=check_scores(model))
-    folder.mkdir(parents=True, exist_ok=True)
-    save_ensemble(folder, model.members, model.weights, info, card(folder.name, what, info))
-
-
-def card(name: str, what: str, info: ModelInfo) -> str:
-    """The README.md of a model that was made from others or in an experiment."""
-    unrated = [axis for axis in AXES if axis not in info.rated]
-    missing = f" {', '.join(unrated)}: not rated in training, so without a score." if unrated else ""
-    return f"# {name}\n\n{what}: {', '.join(info.rated)} on the scale {info.scale}.{missing} Not calibrated.\n"
 
 
 def _load(name: str, model: str, options: LoadOptions) -> ScoringModel:

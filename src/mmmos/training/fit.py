@@ -108,8 +108,8 @@ def train_folder(
         label_range=label_range,
         trained_on=(*file_digests(row.clip for row in outcome.used), *(start.info.trained_on if start else ())),
     )
-    text = card(folder.name, result, training)
-    save_checked(folder, outcome.members, outcome.weights, info, text, extractor.encoders)
+    model = ScoringModel(folder.name, outcome.members, outcome.weights, info, "", extractor.encoders)
+    save_checked(folder, model, card(folder.name, result, training))
     drop_checkpoint(folder)
     return result
 

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mmmos.encoders.base import Encoder
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble, save_model
 from mmmos.model.info import ModelInfo
-from mmmos.model.system import Member, ScoringModel
+from mmmos.model.system import ScoringModel
+from mmmos.scores import AXES
 
 
-def save_checked(
-    folder: Path,
-    members: Sequence[Member],
-    weights: NDArray[np.float64],
-    info: ModelInfo,
-    card: str,
-    encoders: Mapping[str, Encoder],
-) -> None:
-    """Save a model, or an ensemble with weights [M, A], with its own scores of the check clip in its config."""
-    model = ScoringModel(folder.name, tuple(members), weights, info, "", encoders)
-    info = replace(info, check=check_scores(model))
-    if len(members) == 1:
-        save_model(folder, members[0], info, card)
+def save_checked(folder: Path, model: ScoringModel, card: str) -> None:
+    """Save a model, or an ensemble, with its scores of the check clip by its loaded encoders in its config."""
+    info = replace(model.info, check=check_scores(model))
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(model.members) == 1:
+        save_model(folder, model.members[0], info, card)
     else:
-        save_ensemble(folder, members, weights, info, card)
+        save_ensemble(folder, model.members, model.weights, info, card)
+
+
+def short_card(name: str, what: str, info: ModelInfo) -> str:
+    """The README.md of a model that was made from others or in an experiment."""
+    unrated = [axis for axis in AXES if axis not in info.rated]
+    missing = f" {', '.join(unrated)}: not rated in training, so without a score." if unrated else ""
+    return f"# {name}\n\n{what}: {', '.join(info.rated)} on the scale {info.scale}.{missing} Not calibrated.\n"
