@@ -145,14 +145,14 @@ def test_ray_workers_follow_machines_that_leave_and_join(machines: Machines, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["long", "hangs"])
 def test_a_long_clip_goes_on_and_a_hung_one_is_found(machines: Machines, tmp_path: Path, name: str):
-    store, task = open_store(tmp_path), ToyTask(seconds=15.0 if name == "long" else 0, windows=50)
+    store, task = open_store(tmp_path), ToyTask(seconds=9.0 if name == "long" else 0, windows=30)
     plan = make_plan(store, clips_named(name), task.describe())
     with closing(RayWorkers(store, plan, task, machines.address, 1, heartbeat_seconds=1.0)) as workers:
         if name == "long":
-            assert run_shards(store, plan, workers, stall_s=10.0).failures == 0
+            assert run_shards(store, plan, workers, stall_s=6.0).failures == 0
         else:
             with pytest.raises(BulkError, match="no window of audio was finished"):
-                run_shards(store, plan, workers, stall_s=10.0)
+                run_shards(store, plan, workers, stall_s=6.0)
     assert store.names("_run/deaths") == ([] if name == "long" else ["00000.json"])
 
 

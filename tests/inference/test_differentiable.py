@@ -87,10 +87,10 @@ def ascend(scorer: Predictor, wave: torch.Tensor, steps: int, rate: float, bound
 
 
 @pytest.mark.slow
-def test_twenty_steps_uphill_stay_within_the_scale(scorer: Predictor) -> None:
+def test_bounded_ascent_stays_within_the_scale(scorer: Predictor) -> None:
     wave = torch.from_numpy(music(0.5))[None]
-    assert max(ascend(scorer, wave, 30, 2.0, bounded=False)) > 10
-    bounded = ascend(scorer, wave, 20, 2.0, bounded=True)
+    assert max(ascend(scorer, wave, 15, 3.0, bounded=False)) > 10
+    bounded = ascend(scorer, wave, 12, 3.0, bounded=True)
     assert max(bounded) <= 10
     assert bounded[-1] > bounded[0] + 0.5
 

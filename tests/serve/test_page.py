@@ -178,8 +178,9 @@ class TestInBrowser:
     def test_table_sorts_by_any_column(self, page: Any, address: str, scorer: Predictor):
         clips = [*PAIR, SAMPLES / "music_lowrate.mp3"]
         scored(page, address, clips)
+        expected = dict(zip(clips, scorer.score(clips), strict=True))
         for axis in ("PQ", "PC", "CE", "CU"):
-            best = sorted(clips, key=lambda path: -scorer.score(path)[axis])
+            best = sorted(clips, key=lambda path: -expected[path][axis])
             head = page.locator(f"th[data-column={axis}]")
             head.get_by_role("button").click()
             assert head.get_attribute("aria-sort") == "descending"
