@@ -153,6 +153,25 @@ class TestInBrowser:
             page.locator("#status", has_text="1 of 1 scored").wait_for()
             assert page.locator(".waiting").count() == 0
 
+    def test_cancel_ends_the_scoring_of_a_clip(self, page: Any, toy: GatedPredictor, tmp_path: Path):
+        """The next clip gets its place in the queue, and it counts as neither scored nor failed."""
+        clip = tmp_path / "long.wav"
+        clip.write_bytes(wav(40.0, 8_000))
+        with served(create_app(toy, Limits(queue=1), decoders=1)) as client:
+            scored(page, str(client.base_url), [])
+            toy.gate.clear()
+            page.set_input_files("#files", clip)
+            page.locator(".waiting", has_text="Scored up to").wait_for()
+            page.get_by_role("button", name="Cancel").click()
+            assert page.locator("#clip").is_hidden()
+            toy.gate.set()
+            page.set_input_files("#files", PAIR)
+            page.locator("#status", has_text="2 of 2 scored").wait_for()
+            assert 'mmmos_clips_total{result="ok"} 2.0' in client.get("/metrics").text
+            page.get_by_role("button", name="Remove", exact=True).click()
+            assert page.locator("#clip-title").text_content() == PAIR[1].name
+            assert page.locator("#list").is_hidden()
+
     def test_click_on_the_wave_plays_from_there(self, page: Any, address: str):
         scored(page, address, PAIR[:1])
         wave = page.get_by_role("slider", name="Position in speech_clean.flac")

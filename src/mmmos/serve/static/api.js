@@ -23,8 +23,8 @@ async function send(path, options = {}, read = (response) => response.json()) {
     let response;
     try {
       response = await fetch(path, { ...options, headers });
-    } catch {
-      throw new Error("The service cannot be reached. Is it still running?");
+    } catch (error) {
+      throw options.signal?.aborted ? error : new Error("The service cannot be reached. Is it still running?");
     }
     if (response.status === 401) {
       if (used === token) await askForToken();
@@ -33,6 +33,7 @@ async function send(path, options = {}, read = (response) => response.json()) {
     if (response.status === 429 || (response.status === 503 && path.startsWith("v1/score"))) {
       const seconds = Number(response.headers.get("retry-after")) || 1;
       await new Promise((done) => setTimeout(done, seconds * 1000));
+      options.signal?.throwIfAborted();
       continue;
     }
     if (!response.ok) throw new Error(await reason(response));
@@ -76,16 +77,18 @@ async function reason(response) {
 
 export const about = () => send("v1/about");
 
-async function post(name, file, options, read) {
+async function post(name, file, options, read, signal) {
   const query = new URLSearchParams({ name: name.slice(0, 1000), ...options });
   const headers = { "content-type": "application/octet-stream" };
-  const answer = await send(`v1/score?${query}`, { method: "POST", body: file, headers }, read);
+  const answer = await send(`v1/score?${query}`, { method: "POST", body: file, headers, signal }, read);
   return answer.rows[0];
 }
 
-// The row of a file. `progressed` gets {seconds, duration}: the time up to which it is scored, and its length.
-export const score = (name, file, progressed) =>
-  post(name, file, { segments: "true", outline: "true", progress: "true" }, (response) => lastLine(response, progressed));
+// The row of a file. `progressed` gets {seconds, duration}: the time up to which it is scored, and its length. `signal`
+// ends the request, and with it the scoring.
+export const score = (name, file, progressed, signal) =>
+  post(name, file, { segments: "true", outline: "true", progress: "true" }, (response) => lastLine(response, progressed), signal);
 
 // The rows of overlapping windows, one every `hop` seconds.
-export const overlapping = async (name, file, hop) => (await post(name, file, { hop })).segments;
+export const overlapping = async (name, file, hop, signal) =>
+  (await post(name, file, { hop }, undefined, signal)).segments;

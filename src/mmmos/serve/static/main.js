@@ -12,7 +12,7 @@ import { Wave } from "./wave.js";
 import { explained, facts, failureOf, note, progressOf } from "./words.js";
 
 const AT_A_TIME = 3;
-const clips = []; // {name, file, progress, row, curve, failure, url, cell}
+const clips = []; // {name, file, stop, progress, row, curve, failure, url, cell}
 const waiting = [];
 let service = null;
 let selected = null;
@@ -32,7 +32,7 @@ function say(text) {
 
 function add(found) {
   say(found.length ? "" : "There is no audio file in it.");
-  const made = found.map(({ name, file }) => ({ name, file }));
+  const made = found.map(({ name, file }) => ({ name, file, stop: new AbortController() }));
   clips.push(...made);
   waiting.push(...made);
   if (!selected && made.length) select(made[0]);
@@ -45,7 +45,7 @@ async function next() {
   if (!clip) return;
   running += 1;
   try {
-    clip.row = await score(clip.name, clip.file, (found) => progressed(clip, found));
+    clip.row = await score(clip.name, clip.file, (found) => progressed(clip, found), clip.stop.signal);
   } catch (error) {
     clip.failure = error.message;
   }
@@ -54,8 +54,8 @@ async function next() {
     draw();
     if (clip === selected || clip === compared) drawClip();
   }
-  if (waiting.length) next();
-  else refine();
+  next();
+  refine();
 }
 
 function progressed(clip, found) {
@@ -64,13 +64,13 @@ function progressed(clip, found) {
   waves.find((wave) => wave.clip === clip)?.wait();
 }
 
-// Replace the steps of a short clip by a curve, when all scores are there. Without it, the steps stay.
+// Replace the steps of a short clip by a curve, when the scores of all but long clips are there. Without it, the steps stay.
 async function refine() {
   const clip = [selected, compared].find((one) => one && !one.curve && !one.coarse && hopOf(one.row));
-  if (!clip || drawing || running) return;
+  if (!clip || drawing || clips.some((one) => !one.row && !one.failure && !one.progress?.long)) return;
   drawing = true;
   try {
-    clip.curve = await overlapping(clip.name, clip.file, hopOf(clip.row));
+    clip.curve = await overlapping(clip.name, clip.file, hopOf(clip.row), clip.stop.signal);
   } catch {
     clip.coarse = true;
   }
@@ -114,6 +114,7 @@ function drawClip() {
   const { row } = selected;
   const failure = failureOf(selected, service.phrases);
   byId("clip-title").textContent = selected.name;
+  byId("remove").textContent = row || selected.failure ? "Remove" : "Cancel";
   byId("facts").textContent = facts(selected);
   byId("failure").textContent = failure ? `${failure} The clip has no scores.` : "";
   byId("failure").hidden = !failure;
@@ -202,7 +203,8 @@ function listen() {
   const rows = () => clips.filter((clip) => clip.row).map((clip) => clip.row);
   byId("csv").addEventListener("click", () => save("scores.csv", "text/csv", toCsv(rows())));
   byId("json").addEventListener("click", () => save("scores.json", "application/json", toJson(rows())));
-  byId("clear").addEventListener("click", clear);
+  byId("clear").addEventListener("click", () => remove([...clips]));
+  byId("remove").addEventListener("click", () => remove([selected]));
   document.addEventListener("keydown", keyed);
 }
 
@@ -220,15 +222,19 @@ async function record() {
   }
 }
 
-function clear() {
+// Take clips off the page; what is not scored yet is not scored.
+function remove(gone) {
   player.close();
-  clips.forEach((clip) => clip.url && URL.revokeObjectURL(clip.url));
-  clips.length = 0;
-  waiting.length = 0;
-  selected = null;
-  compared = null;
+  for (const list of [clips, waiting]) list.splice(0, list.length, ...list.filter((clip) => !gone.includes(clip)));
+  for (const clip of gone) {
+    clip.stop.abort();
+    if (clip.url) URL.revokeObjectURL(clip.url);
+  }
+  if (gone.includes(compared)) compared = null;
+  if (gone.includes(selected)) selected = clips[0] ?? null;
   draw();
-  byId("choose").focus();
+  if (selected) drawClip();
+  byId(selected ? "clip-title" : "choose").focus();
 }
 
 // Space plays, A and B switch, unless a control or a field has the key.

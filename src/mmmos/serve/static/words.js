@@ -3,6 +3,8 @@
 import { hopOf } from "./curve.js";
 import { clock } from "./dom.js";
 
+const LONG = 60; // s; of a longer clip, it is shown how long the rest takes
+
 const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 // Why a clip has no scores; empty if it has them, or is not scored yet.
@@ -22,11 +24,12 @@ export function note(clip, waits, phrases) {
 // What is shown of {seconds, duration}: the part that is scored, in words, too. `now` is in milliseconds.
 export function progressOf(before, { seconds, duration }, now) {
   const fraction = duration ? Math.min(1, seconds / duration) : 0;
+  const long = duration > LONG;
   const start = before?.start ?? (fraction ? { now, fraction } : undefined);
-  if (!duration) return { start, fraction, words: "Reading the file" };
-  const known = start && duration > 60 && fraction > start.fraction;
+  if (!duration) return { start, fraction, long, words: "Reading the file" };
+  const known = start && long && fraction > start.fraction;
   const left = known ? `, ${timeLeft(((now - start.now) * (1 - fraction)) / (fraction - start.fraction) / 1000)}` : "";
-  return { start, fraction, words: `Scored up to ${clock(seconds)} of ${clock(duration)}${left}` };
+  return { start, fraction, long, words: `Scored up to ${clock(seconds)} of ${clock(duration)}${left}` };
 }
 
 const timeLeft = (seconds) => (seconds < 50 ? "less than a minute left" : `about ${Math.round(seconds / 60)} min left`);
