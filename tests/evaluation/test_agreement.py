@@ -115,8 +115,10 @@ def test_what_nobody_was_asked_or_nothing_scored_is_said() -> None:
     assert missing_axes(unasked, silent) == [
         "no clip has a label of CE",
         "no clip has a score of PC",
-        "no clip has a label or a score of composite",
+        "the composite is not evaluated: no clip has labels and scores of all four axes",
     ]
+    only_pq = [replace(row, labels=(math.nan,) * 3 + row.labels[3:]) for row in rows]
+    assert missing_axes(only_pq, scores, AXES) == ["no clip has a label of CE or CU or PC"]
     assert missing_axes(unasked, silent, ("CU", "PC")) == ["no clip has a score of PC"]
     half = [replace(row, labels=(*row.labels[:3], math.nan if i % 2 else 5.0)) for i, row in enumerate(rows)]
     other = [item if i % 2 else Scores() for i, item in enumerate(scores)]

@@ -46,7 +46,7 @@ def doctor(
         checks = examine_precisions(precision, list(expand(clips or [])), options)
     healthy = True
     for check in checks:
-        print(f"{'ok ' if check.ok else 'BAD'}  {check.name:<18} {check.finding}")
+        print(f"{'ok ' if check.ok else 'BAD'}  {check.name:<20} {check.finding}")
         healthy &= check.ok
     raise typer.Exit(0 if healthy else 3)
 

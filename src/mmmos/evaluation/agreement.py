@@ -168,17 +168,21 @@ def labelled(rows: Sequence[LabelledClip]) -> list[str]:
 def missing_axes(
     rows: Sequence[LabelledClip], scores: Sequence[Scores], axes: Sequence[str] = EVALUATED_AXES
 ) -> list[str]:
-    """A sentence for each axis without labels or scores, as no other result mentions it."""
-    labels, predictions = with_composite(label_array(rows)), with_composite(_score_array(scores))
-    sentences = []
-    for axis in axes:
-        i = EVALUATED_AXES.index(axis)
+    """Sentences on the axes without labels or scores, as no other result mentions them."""
+    labels, predictions = label_array(rows), _score_array(scores)
+    missing: dict[str, list[str]] = {}
+    for i, axis in enumerate(AXES):
         known = {"label": np.isfinite(labels[:, i]), "score": np.isfinite(predictions[:, i])}
-        missing = [what for what, present in known.items() if not present.any()]
-        if missing:
-            sentences.append(f"no clip has a {' or a '.join(missing)} of {axis}")
+        absent = [what for what, present in known.items() if not present.any()]
+        if absent:
+            missing.setdefault(f"a {' or a '.join(absent)}", []).append(axis)
         elif not (known["label"] & known["score"]).any():
-            sentences.append(f"no clip has both a label and a score of {axis}")
+            missing.setdefault("both a label and a score", []).append(axis)
+    wanted = {what: [axis for axis in found if axis in axes] for what, found in missing.items()}
+    sentences = [f"no clip has {what} of {' or '.join(found)}" for what, found in wanted.items() if found]
+    complete = np.isfinite(labels).all(axis=1) & np.isfinite(predictions).all(axis=1)
+    if "composite" in axes and not complete.any():
+        sentences.append("the composite is not evaluated: no clip has labels and scores of all four axes")
     return sentences
 
 

@@ -25,6 +25,7 @@ from mmmos.inference.predictor import open_predictor
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.load import load_model
 from mmmos.version import VERSION
+from mmmos.wording import counted
 
 CHECK_TOLERANCE = 0.01
 """Points by which the check clip's scores may differ from those in the config: rounding depends on the processor."""
@@ -55,11 +56,11 @@ def check_lite() -> str:
 def examine(check_model: Callable[[], str] = check_lite) -> Iterator[Check]:
     """Check versions, device, encoders and the bundled model, in that order."""
     yield Check("mmmos", True, f"{VERSION} on Python {platform.python_version()}, {platform.platform()}")
-    yield Check("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Check("torch", True, f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')}")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; scoring runs on the CPU"
     yield Check("gpu", True, gpu)
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
-    decoders = f"{soundfile.__libsndfile_version__}, libavcodec {ffmpeg}, soxr {soxr.__libsoxr_version__}"
+    decoders = f"libsndfile {soundfile.__libsndfile_version__}, libavcodec {ffmpeg}, soxr {soxr.__libsoxr_version__}"
     yield Check("decoders", True, decoders)
     for name in ENCODERS:
         yield _attempt(f"encoder {name}", lambda name=name: _look_at(name))  # type: ignore[misc]
