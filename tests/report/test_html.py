@@ -7,11 +7,13 @@ import hashlib
 import html
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mmmos.evaluation.verdict import compare_scores
 from mmmos.inference.rows import open_rows
 from mmmos.report.html import write_report
 from mmmos.report.page import page
@@ -69,10 +71,17 @@ def test_write_report_compares_systems_and_pairs_their_clips(tmp_path: Path):
     write_report(tmp_path / "r.html", [system("a", clips(12)), system("b", clips(12, -0.5)[::-1])])
     data = data_of(tmp_path / "r.html")
     assert {(item["paired"], item["n"], item["difference"]) for item in data["comparisons"]} == {(True, 11, 0.5)}
+    assert data["sentence"] == compare_scores({"a": clips(12), "b": clips(12, -0.5)}).sentence
     ids = data["rows"]["id"]
     assert data["reference"][:12] == [None] * 12
     assert all(ids[row] == ids[other] for row, other in enumerate(data["reference"]) if other is not None)
     assert sum(row is not None for row in data["reference"]) == 12
+
+
+def test_write_report_has_no_sentence_on_scores_of_several_models(tmp_path: Path):
+    others = [replace(item, provenance=replace(MODEL, model_sha256="other")) for item in clips(12, -0.5)]
+    write_report(tmp_path / "r.html", [system("a", clips(12)), system("b", others)])
+    assert data_of(tmp_path / "r.html")["sentence"] == ""
 
 
 def test_page_loads_nothing_from_elsewhere(tmp_path: Path):
@@ -175,5 +184,6 @@ def test_report_in_a_browser(tmp_path: Path, make_file: Callable[..., Path]):
     assert "<img" not in text
     assert "first &lt;b&gt;" in text
     assert "47.4 min of 47.4 min" in text
+    assert "second scores higher than first &lt;b&gt; on PQ (+0.30)" in text
     assert "\u22120.30" in text  # a minus sign
     assert text.count("<circle") >= 8 + 4  # medians of two systems on four axes, and four differences

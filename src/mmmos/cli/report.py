@@ -47,4 +47,4 @@ def report(
     systems = read_systems(results, split, strict)
     rows = sum(len(system.rows) for system in systems)
     played = write_report(output, systems, title=title, root=audio_root, embedded=embed)
-    logger.info("%s: %s, the audio of %d can be played", output, counted(rows, "row"), played)
+    logger.info("%s: %s, the audio of %s can be played", output, counted(rows, "row"), f"{played:,}")

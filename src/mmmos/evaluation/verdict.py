@@ -35,7 +35,7 @@ class SystemComparison:
     @property
     def sentence(self) -> str:
         """Which system has the higher scores, on all clips."""
-        return _of_two(self.differences) if len(self.systems) == 2 else _of_several(self.systems, self.differences)
+        return sentence_of(self.systems, self.differences)
 
     def __str__(self) -> str:
         return self.sentence
@@ -119,6 +119,11 @@ def _notes(systems: Mapping[str, Sequence[Scores]], found: Sequence[SystemDiffer
                 yield f"{item.first} and {item.second}: {counted(item.n, 'pair')} of {sizes[0]:,} and {sizes[1]:,} rows"
             if not item.paired:
                 yield f"{item.first} and {item.second} have different clips: a difference may be that of the clips"
+
+
+def sentence_of(systems: Sequence[str], found: Sequence[SystemDifference]) -> str:
+    """Which of two or more systems has the higher scores, on all clips; `found` has every two of them."""
+    return _of_two(found) if len(systems) == 2 else _of_several(systems, found)
 
 
 def _of_two(found: Sequence[SystemDifference]) -> str:

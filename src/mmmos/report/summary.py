@@ -11,6 +11,7 @@ from mmmos.audio.warnings import WARNINGS
 from mmmos.errors import AUDIO_ERROR_CODES
 from mmmos.evaluation.comparison import SystemDifference, compare_systems
 from mmmos.evaluation.pairing import pair_clips
+from mmmos.evaluation.verdict import sentence_of
 from mmmos.report.systems import System, groupings
 from mmmos.scores import AXIS_NAMES, BASES, LABEL_RANGE, SHOWN, Scores, parse_scale
 
@@ -25,6 +26,7 @@ def report_data(title: str, systems: Sequence[System], sources: Sequence[str | N
     scores = [item for system in systems for item in system.scores]
     warnings, errors = _codes(w for s in scores for w in s.warnings), _codes(s.error.code for s in scores if s.error)
     low, high = scale_of(scores)
+    compared = _compare(systems)
     return {
         "title": title,
         "axes": [{"key": axis, "name": AXIS_NAMES[axis]} for axis in SHOWN if any(_known(s[axis]) for s in scores)],
@@ -49,7 +51,8 @@ def report_data(title: str, systems: Sequence[System], sources: Sequence[str | N
         "reference": _reference_rows(systems),
         "warnings": [{"name": name, "meaning": WARNINGS.get(name, "")} for name in warnings],
         "errors": [{"name": name, "meaning": AUDIO_ERROR_CODES.get(name, "")} for name in errors],
-        "comparisons": [_comparison(item) for item in _compare(systems)],
+        "comparisons": [_comparison(item) for item in compared],
+        "sentence": _sentence(systems, compared),
         "models": _models(systems),
         "evidence": _evidence(systems),
         "bases": BASES,
@@ -80,6 +83,14 @@ def _compare(systems: Sequence[System]) -> list[SystemDifference]:
     if len(by_name) <= COMPARED:
         return compare_systems(by_name)
     return compare_systems(by_name, pairs=[(other, first) for other in others])
+
+
+def _sentence(systems: Sequence[System], compared: Sequence[SystemDifference]) -> str:
+    """Which system has the higher scores; empty if not every two are compared, or if several models scored them."""
+    models = {item.provenance.model_sha256 for system in systems for item in system.scores if item.provenance}
+    if not compared or len(systems) > COMPARED or len(models) > 1:
+        return ""
+    return sentence_of([system.name for system in systems], compared)
 
 
 def _comparison(item: SystemDifference) -> dict[str, Any]:

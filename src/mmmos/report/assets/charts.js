@@ -20,7 +20,7 @@ const byId = id => document.getElementById(id);
 const color = code => `var(--c${Math.min(code, 7)})`;
 const cssColor = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const fixed = (value, digits = 2) => (value === null || !isFinite(value) ? "–" : value.toFixed(digits));
-const signed = value => (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(2);
+const signed = value => (Math.abs(value) < 0.005 ? "" : value > 0 ? "+" : "−") + Math.abs(value).toFixed(2);
 const thousands = value => value.toLocaleString("en");
 
 /** Seconds as "3:05" or "1:02:03". */

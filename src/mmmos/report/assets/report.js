@@ -109,6 +109,7 @@ function startComparison() {
   const pairs = new Set(data.comparisons.map(item => JSON.stringify([item.first, item.second]))).size;
   if (!pairs) return;
   byId("comparison").hidden = false;
+  byId("comparison-sentence").textContent = data.sentence;
   const show = axis => drawComparison(data.comparisons.filter(item => !axis || item.axis === axis));
   const chosen = pairs > ALL_AXES_PAIRS ? axes[0] : "";
   byId("comparison-controls").replaceChildren(select("axis", [["", "all axes"], ...axisOptions()], chosen, show));
