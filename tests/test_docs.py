@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import doctest
+import inspect
 import json
 import os
 import pkgutil
@@ -15,11 +17,14 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 import soundfile
 
+import mmmos
+from mmmos.inference.predictor import Predictor
 from mmmos.training.settings import PRESETS, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +51,12 @@ def copy_start(source: Path, target: Path) -> None:
                 out.mux(packet)
 
 
+def commands_of(*names: str) -> list[str]:
+    """The commands of pages, each once."""
+    pages = [ROOT / name if name == "README.md" else ROOT / "docs" / name for name in names]
+    return list(dict.fromkeys(command for page in pages for command in commands(page)))
+
+
 @pytest.fixture(scope="module")
 def short_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The samples, cut to half a second: their scores are tested elsewhere."""
@@ -69,6 +80,8 @@ MOS = (
     ("music_clean.flac", 2.7),
 )
 """Ratings of the samples from 1 to 5, made up."""
+RATERS = (("anna", -0.1), ("ben", 0.1))
+"""Raters, and what they add to those ratings."""
 
 
 @pytest.fixture
@@ -80,10 +93,30 @@ def workplace(short_samples: Path, tmp_path: Path) -> Path:
     for name, part in (("ratings.csv", rows[:6]), ("unseen.csv", rows[6:])):
         with open(tmp_path / name, "w", newline="") as file:
             csv.writer(file).writerows([("path", "PQ", "CE", "group"), *part])
-    (tmp_path / "listening.csv").write_text("\n".join(["path,PQ", *(f"samples/{name},{mos}" for name, mos in MOS)]))
+    answers = [f"samples/{name},{rater},{mos + shift}" for name, mos in MOS for rater, shift in RATERS]
+    (tmp_path / "answers.csv").write_text("\n".join(["path,rater,score", *answers]))
+    stimuli = [f"{rater},s,{name},{20 * mos}" for name, mos in MOS for rater, _ in RATERS]
+    (tmp_path / "mushra.csv").write_text("\n".join(["session_uuid,trial_id,rating_stimulus,rating_score", *stimuli]))
     lines = [json.dumps({"path": clip, "start_time": 0, "end_time": 0.5}) for clip in clips[:2]]
     (tmp_path / "list.jsonl").write_text("\n".join(lines))
     return tmp_path
+
+
+@pytest.fixture
+def results(workplace: Path) -> Path:
+    """The same folder with scores of the rated clips, and two versions of two clips."""
+    clips = [line.split(",")[0] for line in (workplace / "ratings.csv").read_text().splitlines()[1:]]
+    for name, shift in (("rows.jsonl", 0.0), ("new.jsonl", 0.3), ("old.jsonl", 0.1)):
+        rows = [{"path": clip, "PQ": 4 + i * 0.5 + shift, "CE": 5 - i * 0.1} for i, clip in enumerate(clips)]
+        (workplace / name).write_text("\n".join(map(json.dumps, rows)))
+    (workplace / "other.csv").write_text("\n".join(["path,PQ,CE", *(f"{clip},5,{i}" for i, clip in enumerate(clips))]))
+    lines = [f"{codec}/{song}.wav,{song},{codec},{song + ord(codec) % 2}" for codec in "ab" for song in range(6)]
+    (workplace / "rows.csv").write_text("\n".join(["path,song,codec,PQ", *lines]))
+    for version, samples in (("v1", ("speech_noisy.wav", "sound_lowbit.wav")), ("v2", ("speech_phone.wav",) * 2)):
+        (workplace / "outputs" / version).mkdir(parents=True)
+        for i, sample in enumerate(samples):
+            (workplace / "outputs" / version / f"{i}.wav").symlink_to((workplace / "samples" / sample).resolve())
+    return workplace
 
 
 @pytest.mark.slow
@@ -93,21 +126,17 @@ def test_generated_parts_are_current():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/QUICKSTART.md"])
 def test_commands_run(
-    document: str,
     workplace: Path,
     run_mmmos: Callable[..., tuple[int, str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Commands run in this process, those with a pipe in a shell."""
+    """Commands of README, and those that QUICKSTART adds, run in this process, those with a pipe in a shell."""
     monkeypatch.chdir(workplace)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-    found = commands(ROOT / document)
-    assert len(found) > 8
-    if document != "README.md":  # what it says, too, and what leaves no file for later commands
-        found = [command for command in found if " -o " in command or command not in commands(ROOT / "README.md")]
+    found = commands_of("README.md", "QUICKSTART.md")
+    assert len(found) > 16
     for command in found:
         if "|" in command:
             done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
@@ -130,6 +159,50 @@ def test_commands_of_page_run(
     for command in found:
         status, stdout, stderr = run_mmmos(*shlex.split(command)[1:])
         assert status == 0, f"{command}\n{stdout}{stderr}"
+
+
+@pytest.mark.slow
+def test_commands_of_evaluation_run(
+    results: Path, run_mmmos: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    """But for those that run above, and those that need the raters' file (tests/evaluation/test_leaderboard.py)."""
+    monkeypatch.chdir(results)
+    above = commands_of("README.md", "QUICKSTART.md")
+    found = [line for line in commands_of("EVALUATION.md") if line not in above and "leaderboard" not in line]
+    assert len(found) == 5
+    for command in found:
+        status, stdout, stderr = run_mmmos(*shlex.split(command)[1:])
+        assert status == 0, f"{command}\n{stdout}{stderr}"
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("docs/*.md")), ids=lambda path: path.name)
+def test_python_of_page_calls_what_exists(document: Path):
+    """Names of mmmos in code that no doctest runs, and the arguments that they are called with."""
+    for block in re.findall(r"```python\n(.*?)```", document.read_text(), flags=re.DOTALL):
+        if ">>>" in block:
+            continue
+        tree = ast.parse(block)
+        known: dict[str, Any] = {"mmmos": mmmos, "scorer": Predictor}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("mmmos"):
+                known |= {name.name: pkgutil.resolve_name(f"{node.module}:{name.name}") for name in node.names}
+        for node in ast.walk(tree):
+            called = resolved(node.func, known) if isinstance(node, ast.Call) else None
+            if called is not None and not any(isinstance(given, ast.Starred) for given in node.args):
+                this = (
+                    [None]
+                    if isinstance(node.func, ast.Attribute) and resolved(node.func.value, known) is Predictor
+                    else []
+                )
+                inspect.signature(called).bind(*this, *node.args, **{one.arg: one.value for one in node.keywords})
+
+
+def resolved(node: ast.expr, known: dict[str, Any]) -> Any:
+    """What `name` or `name.attribute` stands for; None if it is not of mmmos. Raises AttributeError."""
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    owner = resolved(node.value, known) if isinstance(node, ast.Attribute) else None
+    return None if owner is None else getattr(owner, node.attr)
 
 
 @pytest.mark.slow
