@@ -58,7 +58,7 @@ def scored(page: Any, address: str, files: list[Path]) -> None:
     page.wait_for_selector("body[data-ready]")
     if files:
         page.set_input_files("#files", files)
-        page.locator("#status", has_text=f"{len(files)} of {len(files)} scored").wait_for(timeout=180_000)
+        page.wait_for_selector("#status[data-left='0']", timeout=180_000)
 
 
 def compare(page: Any) -> None:

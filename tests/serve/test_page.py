@@ -107,9 +107,12 @@ class TestInBrowser:
 
     def test_sample_is_one_click_away(self, page: Any, address: str):
         scored(page, address, [])
+        shown = page.locator("#axes dt").all_text_contents()
+        assert shown == ["Production Quality", "Production Complexity", "Content Enjoyment", "Content Usefulness"]
         page.get_by_role("button", name="A drum").click()
         page.locator("#status", has_text="1 of 1 scored").wait_for()
         assert page.locator("#facts").text_content().startswith("classified as music")
+        assert page.locator("#meanings").is_hidden()
 
     def test_nothing_moves_when_scores_arrive(self, page: Any, toy: GatedPredictor):
         with served(create_app(toy, decoders=1)) as client:
@@ -229,7 +232,7 @@ class TestInBrowser:
         broken.write_bytes(b"no audio")
         silent.write_bytes(wav()[:44] + bytes(16_000))
         scored(page, address, [broken, silent, PAIR[0]])
-        assert page.locator("#status").text_content() == "3 of 3 scored; 1 could not be scored"
+        assert page.locator("#status").text_content() == "2 of 3 scored; 1 could not be scored"
         assert (
             page.locator("#failure").text_content().startswith("This is not an audio file, or its format is not known.")
         )

@@ -8,6 +8,9 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+// A name, which may break after its separators.
+export const breakable = (name) => name.split(/(?<=[_./ -])/).flatMap((part) => [part, element("wbr")]);
+
 export function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);

@@ -2,7 +2,7 @@
 
 import { about, overlapping, score } from "./api.js";
 import { hopOf } from "./curve.js";
-import { byId, clock, element } from "./dom.js";
+import { breakable, byId, clock, element } from "./dom.js";
 import { save, toCsv, toJson } from "./download.js";
 import { fromDrop, fromFolder, named, toggleRecording } from "./files.js";
 import { gauge } from "./gauges.js";
@@ -81,10 +81,12 @@ async function refine() {
 }
 
 function draw() {
-  const done = clips.filter((clip) => clip.row || clip.failure).length;
+  const left = clips.filter((clip) => !clip.row && !clip.failure).length;
   const failed = clips.filter((clip) => failureOf(clip, service.phrases)).length;
   const failures = failed ? `; ${failed} could not be scored` : "";
-  byId("status").textContent = clips.length ? `${done} of ${clips.length} scored${failures}` : "";
+  byId("status").textContent = clips.length ? `${clips.length - left - failed} of ${clips.length} scored${failures}` : "";
+  byId("status").dataset.left = left;
+  byId("meanings").hidden = clips.length > 0;
   byId("list").hidden = clips.length < 2;
   byId("clip").hidden = !selected;
   for (const name of ["csv", "json"]) byId(name).disabled = !clips.some((clip) => clip.row);
@@ -113,7 +115,7 @@ function select(clip) {
 function drawClip() {
   const { row } = selected;
   const failure = failureOf(selected, service.phrases);
-  byId("clip-title").textContent = selected.name;
+  byId("clip-title").replaceChildren(...breakable(selected.name));
   byId("remove").textContent = row || selected.failure ? "Remove" : "Cancel";
   byId("facts").textContent = facts(selected);
   byId("failure").textContent = failure ? `${failure} The clip has no scores.` : "";
@@ -146,7 +148,8 @@ function showPosition() {
   if (!selected) return;
   byId("play").textContent = player.playing ? "Pause" : "Play";
   byId("play").setAttribute("aria-pressed", player.playing);
-  byId("time").textContent = `${clock(player.position)} / ${clock(selected.row?.duration)}`;
+  const length = selected.row?.duration ?? player.duration;
+  byId("time").textContent = `${clock(player.position)} / ${clock(length)}`;
   waves.forEach((wave, i) => {
     wave.show(Math.min(player.position, wave.duration || player.position));
     wave.node.classList.toggle("off", i !== player.active);
@@ -167,6 +170,11 @@ function remark() {
 async function addSample(name) {
   const response = await fetch(`static/samples/${name}`);
   add([{ name, file: new File([await response.blob()], name) }]);
+}
+
+function drawMeanings() {
+  byId("axes").replaceChildren(...Object.entries(axes()).map(([axis, [name, meaning]]) =>
+    element("div", { className: axis }, element("dt", { textContent: name }), element("dd", { textContent: meaning }))));
 }
 
 function drawSamples(names) {
@@ -257,6 +265,7 @@ async function main() {
   }
   drawHeads(byId("heads"), axes(), draw);
   drawSamples(service.samples);
+  drawMeanings();
   const { name, version, commercial_use: commercial } = service.model;
   byId("model").textContent = `Model ${name}, MMMOS ${version}${commercial ? "" : ", for non-commercial use"}.`;
   listen();

@@ -19,7 +19,7 @@ export class Player {
       sound.preload = "auto";
       sound.src = clip.url ??= URL.createObjectURL(clip.file);
       sound.volume = this.gain(clip, clips);
-      for (const name of ["play", "pause", "ended", "seeked", "timeupdate"]) sound.addEventListener(name, () => this.changed());
+      for (const name of ["loadedmetadata", "play", "pause", "ended", "seeked", "timeupdate"]) sound.addEventListener(name, () => this.changed());
       sound.addEventListener("error", () => {
         this.failed = true;
         this.changed();
@@ -55,6 +55,11 @@ export class Player {
 
   get position() {
     return this.sound?.currentTime ?? 0;
+  }
+
+  // Seconds; 0 if not known.
+  get duration() {
+    return Number.isFinite(this.sound?.duration) ? this.sound.duration : 0;
   }
 
   get playing() {

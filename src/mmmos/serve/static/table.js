@@ -1,6 +1,6 @@
 // The table of clips: one row each, sorted by any column. Clips without the value come last.
 
-import { element } from "./dom.js";
+import { breakable, element } from "./dom.js";
 
 const state = { column: null, down: true };
 
@@ -43,8 +43,7 @@ export function drawRows(heads, body, clips, selected, { axes, range, note, sele
 }
 
 function drawRow(clip, current, { axes, range, note, select }) {
-  const parts = clip.name.split(/(?<=[_./ -])/).flatMap((part) => [part, element("wbr")]); // where a long name may break
-  const button = element("button", { type: "button", title: clip.name }, ...parts);
+  const button = element("button", { type: "button", title: clip.name }, ...breakable(clip.name));
   button.addEventListener("click", () => select(clip));
   const cells = Object.keys(axes).map((axis) => score(clip.row?.[axis] ?? null, axis, range));
   const failed = clip.failure || clip.row?.error ? "failed" : "";
