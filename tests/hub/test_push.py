@@ -192,7 +192,7 @@ def test_hub_that_refuses_is_one_message(folder: Path, writable: HubServer, monk
 @pytest.mark.slow
 def test_hub_that_cannot_be_reached_is_one_message(folder: Path, writable: HubServer) -> None:
     writable.stop()
-    assert refusal(folder, token=TOKEN).startswith(f"{REPO}: nothing was pushed: ")
+    assert refusal(folder, token=TOKEN).startswith(f"{REPO}: nothing was pushed: the hub cannot be reached (")
 
 
 @pytest.mark.slow

@@ -127,6 +127,14 @@ def test_strategies_refuse_what_they_cannot_choose_by(folders, tmp_path, strateg
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
+def test_make_ensemble_names_axes_that_it_loses(folders, tmp_path, caplog: pytest.LogCaptureFixture):
+    save_model(tmp_path / "pq", toy_member(5, CONFIG), replace(INFO, rated=("PQ",)), "")
+    make_ensemble(tmp_path / "both", {"a": str(folders["a"]), "pq": str(tmp_path / "pq")}, options=CPU, lists={})
+    assert caplog.messages == ["pq has no score of PC or CE, so the ensemble has none either"]
+    assert set(load_model(tmp_path / "both").info.rated) == {"PQ"}
+
+
 def test_models_that_cannot_be_combined_are_refused(folders):
     a, b = load_model(folders["a"]), load_model(folders["b"])
     other_spec = replace(CONFIG, encoders=(replace(SPEC, fingerprint="0" * 64),))

@@ -93,7 +93,10 @@ def reason(error: Exception) -> str:
         "EntryNotFoundError": "it has no such file",
     }
     kind = type(error).__name__
-    return known.get(kind.removeprefix("Remote")) or " ".join(str(error).split()) or kind
+    text = " ".join(str(error).split()) or kind
+    if kind in ("ConnectError", "ConnectTimeout"):
+        return f"the hub cannot be reached ({text}); check the network, and HF_ENDPOINT if it is set"
+    return known.get(kind.removeprefix("Remote")) or text
 
 
 def _arguments(options: LoadOptions) -> dict[str, Any]:

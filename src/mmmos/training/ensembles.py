@@ -25,7 +25,7 @@ from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_model
 from mmmos.model.system import ScoringModel, combine
 from mmmos.progress import NO_PROGRESS, Progress
-from mmmos.scores import AXES
+from mmmos.scores import AXES, SHOWN
 from mmmos.training.saving import save_checked, short_card
 from mmmos.wording import counted
 
@@ -82,6 +82,7 @@ def make_ensemble(
     weights = STRATEGIES[strategy](*dev, names=[*loaded], pam=found.get("pam"), rule=rule).astype(np.float64)
     used = [i for i, row in enumerate(weights) if row.any()]
     model = join_models(folder.name, [[*loaded.values()][i] for i in used], weights[used])
+    _warn_of_lost_axes({name: one.info.rated for i, (name, one) in enumerate(loaded.items()) if i in used})
     what = f"An ensemble of {', '.join([*loaded][i] for i in used)} ({strategy})"
     save_checked(folder, replace(model, loaded=predictor.encoders), short_card(folder.name, what, model.info))
     return Combined(
@@ -90,6 +91,13 @@ def make_ensemble(
         weights={name: dict(zip(AXES, row.tolist(), strict=True)) for name, row in zip(loaded, weights, strict=True)},
         figures={name: _figures([*loaded], weights[used], used, *values) for name, values in found.items()},
     )
+
+
+def _warn_of_lost_axes(rated: Mapping[str, Sequence[str]]) -> None:
+    """Say which axes the ensemble has no score of, as not all of its models have one; `rated` are those of each."""
+    for name, axes in rated.items():
+        if lost := [axis for axis in SHOWN if axis not in axes and any(axis in other for other in rated.values())]:
+            logger.warning("%s has no score of %s, so the ensemble has none either", name, " or ".join(lost))
 
 
 def join_models(name: str, models: Sequence[ScoringModel], weights: Array) -> ScoringModel:
