@@ -50,7 +50,7 @@ def test_curve_of_single_windows_is_steps():
 
 def test_curve_of_overlapping_windows_is_at_their_middle():
     found = timeline(window(0, 10), window(2, 12), window(4, 13))
-    assert [time for time, _, _ in found.curve("PQ")] == [5, 7, 8.5]
+    assert [time for time, _, _ in found.curve("PQ")] == [0, 5, 7, 8.5, 13]  # and to the ends of the clip
 
 
 def test_warnings_of_touching_windows_are_one_segment():

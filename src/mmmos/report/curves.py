@@ -25,11 +25,17 @@ class Timeline:
         return any(b.start_time < a.end_time - 1e-6 for a, b in zip(self.windows, self.windows[1:], strict=False))
 
     def curve(self, axis: str) -> list[tuple[float, float, float]]:
-        """Time in s, score and spread; NaN in silence. A window without overlap is a step of two points."""
+        """Time in s, score and spread; NaN in silence.
+
+        A window without overlap is a step of two points. Windows that overlap are points at their middles; the first
+        and the last one also reach to the ends of the clip.
+        """
         points = []
-        for item in self.windows:
+        for i, item in enumerate(self.windows):
             value, spread = item[axis], getattr(item, f"{axis}_std")
-            times = [(item.start_time + item.end_time) / 2] if self.overlaps else [item.start_time, item.end_time]
+            at_start, at_end = not self.overlaps or i == 0, not self.overlaps or i == len(self.windows) - 1
+            middle = [(item.start_time + item.end_time) / 2] if self.overlaps else []
+            times = [item.start_time] * at_start + middle + [item.end_time] * at_end
             points += [(time, value, 0.0 if math.isnan(spread) else spread) for time in times]
         return points
 

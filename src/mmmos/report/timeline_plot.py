@@ -41,6 +41,7 @@ def draw(timeline: Timeline) -> Figure:
         panel.tick_params(labelsize=8, colors=INK, length=2)
         for side in ("top", "right", "left"):
             panel.spines[side].set_visible(False)
+    figure.align_ylabels(panels[:3])
     panels[-1].set_xlim(timeline.sound.start, timeline.sound.end)
     panels[-1].xaxis.set_major_formatter(lambda seconds, _: clock(seconds))
     panels[-1].set_xlabel("time", fontsize=8, color=INK)
@@ -94,8 +95,6 @@ def _scores(panel: Axes, timeline: Timeline) -> None:
         if np.isnan(values).all():
             continue
         panel.plot(times, values, color=colour, linewidth=1.6, label=f"{axis} {AXIS_NAMES[axis]}")
-        if len(times) == 1:
-            panel.plot(times, values, "o", color=colour, markersize=4)
         panel.fill_between(times, values - spread, values + spread, color=colour, alpha=0.18, linewidth=0)
     for number, (start, end) in enumerate(timeline.silence()):
         panel.axvspan(start, end, color=GREY, alpha=0.25, linewidth=0, label="silence" if not number else None)
