@@ -1,11 +1,11 @@
-"""Names of the GPUs that a process may use."""
+"""Names of the GPUs that a process may use, and what the CPU is fast in."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from mmmos.encoders.device import visible_gpus
+from mmmos.encoders.device import has_fast_bfloat16, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,24 @@ def test_visible_gpus_are_those_cuda_counts(
     if variable is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     assert visible_gpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_fast_bfloat16_needs_its_instructions(
+    capabilities: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_fast_bfloat16() == expected
+
+
+def test_bfloat16_is_not_fast_where_torch_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not has_fast_bfloat16()

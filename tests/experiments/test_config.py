@@ -12,6 +12,7 @@ import pytest
 from mmmos.encoders.table import ENCODERS
 from mmmos.ensemble import STRATEGIES
 from mmmos.errors import ManifestError, UsageError
+from mmmos.experiments import config
 from mmmos.experiments.config import Experiment, bundled_experiments, find_experiment, read_experiment
 from mmmos.experiments.row_names import LABELS
 from mmmos.experiments.sets import Sets, read_sets
@@ -63,7 +64,8 @@ def test_paper_has_7_subsets_16_configurations_6_ensembles() -> None:
     assert paper.ensembles.strategies == ROWS["IV"]
     assert paper.compare_to_paper
     for row in paper.grid:
-        assert row.settings.replace({"aggregator": "mlp", "loss": "ut"}) == PRESETS["paper"]
+        common = {"aggregator": "mlp", "loss": "ut", "precision": "float32"}
+        assert row.settings.replace(common) == PRESETS["paper"]
         if row.table == "II":
             assert (row.settings.aggregator, row.settings.loss) == ("mlp", "ut")
         else:
@@ -171,6 +173,21 @@ def test_settings_precedence_preset_file_grid_command_line(
     text = 'preset = "small"\n' + PLAIN + GRID + "lr = 0.5\ndropout = 0.5\n[settings]\nlr = 0.25\nepochs = 7\n"
     (row,) = read(text, dropout=0.125).grid
     assert row.settings == PRESETS["small"].replace({"epochs": 7, "lr": 0.5, "dropout": 0.125})
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_is_what_the_processor_is_fast_in(
+    fast: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "has_fast_bfloat16", lambda: fast)
+    for name in ("paper", "musdb18", "presets", "random"):
+        chosen = {
+            (row.settings.aggregator, row.settings.precision) for row in read_experiment(find_experiment(name)).grid
+        }
+        assert chosen == {("mlp", "float32"), ("blstm_h", "float32"), ("blstm_t", expected)}
+    for given in ("float32", "bfloat16"):
+        grid = read_experiment(find_experiment("paper"), {"precision": given}).grid
+        assert {row.settings.precision for row in grid} == {given}
 
 
 def test_presets_can_be_tried_one_by_one(read: Callable[..., Experiment]) -> None:

@@ -24,6 +24,15 @@ def pick_device(device: str) -> torch.device:
     return resolved
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 (AVX-512 BF16 or AMX); others convert every number, and are slower for it.
+
+    False where torch does not say.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, object])()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
     count = torch.cuda.device_count()
