@@ -146,7 +146,7 @@ def test_model_based_on_lite_is_not_pushed_for_commercial_use(tmp_path: Path, wr
 
 
 @pytest.mark.parametrize("name", ["m2d", "muq"])
-def test_model_on_restricted_encoder_is_refused_before_any_request(
+def test_push_refuses_restricted_encoder_before_any_request(
     toy_encoder: ToyEncoder, tmp_path: Path, writable: HubServer, name: str
 ) -> None:
     config = toy_config()

@@ -89,7 +89,7 @@ def repr_of(scores: Scores) -> str:
     return json.dumps(scores.row())
 
 
-def test_a_sound_above_the_band_of_one_model_is_silent_for_it_alone(three):
+def test_sound_above_the_band_of_one_model_is_silent_for_it(three):
     (scores,) = together(three).stream([tone(3, 7000)])
     assert "silent" not in scores.warnings
     assert "silent" in dict(scores.others)["slow"].warnings

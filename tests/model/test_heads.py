@@ -105,7 +105,7 @@ def test_severity_without_domains_is_refused() -> None:
         HeadConfig(severity=True)
 
 
-def test_support_measures_distance_along_directions_and_what_is_left() -> None:
+def test_support_measures_distance_along_directions_and_rest() -> None:
     heads = Heads(4, HeadConfig(domains=("a", "b"), severity=True, support=1, support_inputs=3))
     assert heads.support is not None
     assert heads.severity is not None

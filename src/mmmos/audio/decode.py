@@ -115,8 +115,8 @@ def check_readable(path: str | Path) -> None:
         elif not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # a pipe can be opened only once
     except PermissionError as error:
-        remedy = "give this user read access to the file and its folders"
-        raise AudioError("not_readable", f"{path} cannot be opened: {error.strerror}; {remedy}") from error
+        fix = "give this user read access to the file and its folders"
+        raise AudioError("not_readable", f"{path} cannot be opened: {error.strerror}; {fix}") from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null byte in the name
         raise AudioError("not_found", f"no such file: {path}") from error
     except OSError as error:

@@ -63,13 +63,13 @@ def off_scale(peak: float) -> str:
     >>> off_scale(1e20)
     'samples reach 1e+20, not 1: divide them by 1e+20, their peak'
     """
-    remedy = f"divide them by {peak:g}, their peak"
+    fix = f"divide them by {peak:g}, their peak"
     if peak < HOT_PEAK:
-        remedy += ", or by 32768 if they were 16-bit integers"
+        fix += ", or by 32768 if they were 16-bit integers"
     else:
         for bits in (16, 24, 32):
             full_scale = 2 ** (bits - 1)
             if peak <= OVERSHOOT * full_scale:
-                remedy = f"divide them by {full_scale}, the full scale of {bits}-bit integers"
+                fix = f"divide them by {full_scale}, the full scale of {bits}-bit integers"
                 break
-    return f"samples reach {peak:g}, not 1: {remedy}"
+    return f"samples reach {peak:g}, not 1: {fix}"

@@ -1,4 +1,4 @@
-"""Agreement of scores with human ratings.
+"""Agreement of scores, which `inference` computes, with human ratings; the formulas are in `metrics`.
 
 In the order of data flow: row_details, predictions, matching, pairing, comparison, agreement, rating_scales, verdict,
 ceiling, raters, listed, list_evaluation, track2, published, leaderboard.

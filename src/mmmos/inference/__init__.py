@@ -1,4 +1,4 @@
-"""Audio in, scores out.
+"""Scoring: audio in, scores out.
 
 In the order of data flow: predictor, stream, clip_scores, several, rows, resume, differentiable, selfcheck, doctor.
 """

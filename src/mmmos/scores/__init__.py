@@ -1,4 +1,4 @@
-"""The four axes and their order, the scores of a clip, and their scale.
+"""The four axes and their order, the scores of a clip, and their scale: values, which `inference` computes.
 
 In the order of data flow: axes, scale, clip.
 """

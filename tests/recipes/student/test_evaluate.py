@@ -36,7 +36,7 @@ def test_codecs_report_the_better_sum() -> None:
     assert low <= found["student, mos"]["srcc"] <= high
 
 
-def test_orders_compare_versions_of_one_recording_and_degradation() -> None:
+def test_orders_compare_versions_of_one_degraded_recording() -> None:
     known = np.array([("0", "clean", "0"), ("0", "white", "1"), ("0", "white", "4"), ("1", "clean", "0")])
     known = np.concatenate([known, [("1", COSTLY[0], "2")]])
     right, wrong = np.array([5.0, 4, 3, 1, 0]), np.array([5.0, 4, 4.5, 0, 1])

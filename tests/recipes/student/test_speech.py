@@ -35,7 +35,7 @@ def test_fault_keeps_length(name: str) -> None:
     assert not np.allclose(y, x, atol=1e-3)
 
 
-def test_by_frames_passes_every_sample_on_and_takes_back_the_result() -> None:
+def test_by_frames_passes_samples_on_and_returns_the_result() -> None:
     x = swelling_tones(0.5, 16_000).astype(float)
     sizes = []
 
