@@ -171,6 +171,7 @@ class TestInBrowser:
             page.set_input_files("#files", PAIR)
             page.locator("#status", has_text="2 of 2 scored").wait_for()
             assert 'mmmos_clips_total{result="ok"} 2.0' in client.get("/metrics").text
+            assert page.evaluate("document.getElementById('files').value") == ""  # a file can be chosen again
             page.get_by_role("button", name="Remove", exact=True).click()
             assert page.locator("#clip-title").text_content() == PAIR[1].name
             assert page.locator("#list").is_hidden()

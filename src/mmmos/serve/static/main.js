@@ -85,7 +85,7 @@ function draw() {
   const failed = clips.filter((clip) => failureOf(clip, service.phrases)).length;
   const failures = failed ? `; ${failed} could not be scored` : "";
   byId("status").textContent = clips.length ? `${clips.length - left - failed} of ${clips.length} scored${failures}` : "";
-  byId("status").dataset.left = left;
+  byId("status").dataset.left = clips.length ? left : "";
   byId("meanings").hidden = clips.length > 0;
   byId("list").hidden = clips.length < 2;
   byId("clip").hidden = !selected;
@@ -198,8 +198,8 @@ function listen() {
   document.addEventListener("drop", async (event) => add(await fromDrop(event.dataTransfer)));
   byId("choose").addEventListener("click", () => byId("files").click());
   byId("choose-folder").addEventListener("click", () => byId("folder").click());
-  byId("files").addEventListener("change", (event) => add([...event.target.files].map(named)));
-  byId("folder").addEventListener("change", (event) => add(fromFolder(event.target.files)));
+  byId("files").addEventListener("change", (event) => chosen(event, [...event.target.files].map(named)));
+  byId("folder").addEventListener("change", (event) => chosen(event, fromFolder(event.target.files)));
   byId("record").addEventListener("click", record);
   byId("play").addEventListener("click", () => player.toggle());
   byId("use-a").addEventListener("click", () => player.use(0));
@@ -214,6 +214,11 @@ function listen() {
   byId("clear").addEventListener("click", () => remove([...clips]));
   byId("remove").addEventListener("click", () => remove([selected]));
   document.addEventListener("keydown", keyed);
+}
+
+function chosen(event, found) {
+  event.target.value = ""; // so that the same file can be chosen again
+  add(found);
 }
 
 async function record() {
