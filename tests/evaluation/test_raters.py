@@ -116,3 +116,21 @@ def test_ratings_command_writes_a_list_of_labels(run_mmmos: Run, monkeypatch: py
     assert "line 20: r0 has rated 5.wav in line 17: this row is left out" in err
     status, _, err = run_mmmos("ratings", "a.csv", "-o", "c.csv", "--scale", "1", "5", "--strict")
     assert (status, "line 20: r0 has rated 5.wav in line 17" in err, Path("c.csv").exists()) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["a.wav,r1,3", "b.wav,r1,4"], "2 ratings of 2 clips by 1 rater\nmmmos: no clip has two raters: reliability"),
+        (
+            ["a.wav,r1,3", "a.wav,r2,3", "b.wav,r1,3"],
+            "by 2 raters\nmmmos: the means of the clips do not differ: reliab",
+        ),
+    ],
+    ids=["one_rater", "constant"],
+)
+def test_ratings_command_says_why_there_is_no_ceiling(rows: list[str], words: str, run_mmmos: Run, tmp_path: Path):
+    (tmp_path / "a.csv").write_text("\n".join(["path,rater,score", *rows]))
+    status, out, err = run_mmmos("ratings", tmp_path / "a.csv", "-o", tmp_path / "b.csv", "--scale", "1", "5")
+    assert (status, json.loads(out)["reliability"]) == (0, None)
+    assert words in err

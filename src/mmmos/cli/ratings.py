@@ -13,6 +13,7 @@ import typer
 from mmmos.cli.options import OverwriteOption, StrictOption, check_output
 from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
+from mmmos.wording import counted
 
 if TYPE_CHECKING:
     from mmmos.evaluation.raters import ClipRating, RatingSummary
@@ -81,13 +82,12 @@ def _csv(clips: Sequence[ClipRating], axis: str) -> str:
 
 
 def _lines(found: RatingSummary) -> list[str]:
-    lines = [f"{found.ratings:,} ratings of {found.clips:,} clips by {found.raters:,} raters"]
+    counts = [counted(*pair) for pair in ((found.ratings, "rating"), (found.clips, "clip"), (found.raters, "rater"))]
+    lines = ["{} of {} by {}".format(*counts)]
     values = found.to_json()
     if values["reliability"] is None:
-        return [
-            *lines,
-            "no clip has two raters, or the means do not differ: reliability and noise ceiling are undefined",
-        ]
+        why = "no clip has two raters" if values["ceiling_mse"] is None else "the means of the clips do not differ"
+        return [*lines, f"{why}: reliability and noise ceiling are undefined"]
     needed = ", ".join(f"{target}: {count or 'undefined'}" for target, count in found.raters_needed.items())
     lines.append(
         f"reliability of the means {found.reliability:.2f}; perfect scores would have LCC {found.ceiling_lcc:.2f} and"

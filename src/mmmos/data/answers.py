@@ -128,8 +128,8 @@ def _check_first(found: Sequence[Answer], known: Mapping[tuple[str, str], Answer
 def _check_range(found: Sequence[Answer], path: Path, label_range: LabelRange | None) -> None:
     for answer in found:
         if label_range and not label_range[0] <= answer.score <= label_range[1]:
-            scale = scale_name(label_range)
-            raise ManifestError(f"{path}, line {answer.line}: {answer.score:g} is outside the scale {scale}")
+            outside = f"{answer.score:g} is outside the scale {scale_name(label_range)}; does the test have another?"
+            raise ManifestError(f"{path}, line {answer.line}: {outside}")
 
 
 def _form_of(columns: Sequence[str], path: Path) -> str:

@@ -65,7 +65,9 @@ def compare_scores(
     scales or of several models, and for systems without a common axis.
     """
     if len(systems) < 2:
-        raise UsageError("a comparison needs at least two systems; name two results, or a column that divides one")
+        raise UsageError(
+            "a comparison needs at least two systems; name two results, or the column that divides one (--split)"
+        )
     scale = _common_scale(systems)
     _check_models(systems)
     low, high = (parse_scale(scale) if scale else None) or LABEL_RANGE
