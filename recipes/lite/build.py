@@ -1,66 +1,51 @@
 """Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
 
-    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders] [--speech FOLDER]
+    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders]
 
 DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
 Steps whose results are in the work folder already are skipped, so an interrupted build resumes; the same data and
 versions give the same model.
 
-    1  wheels     fetched by name and version, their sha256 checked                    (--encoders)
-    2  encoders   converted to float16, three of them via TensorFlow and ONNX   (--encoders)
-    3  corpus     free recordings, fetched, and degraded versions of them (corpus.py)
-    4  features   every clip encoded once
-    5  heads      solved in closed form, each member without a fifth of the clips (heads.py)
-    6  wide       YAMNet and FullBand for the gate, music, sound and severities (wide.py, mixes.py, wide_heads.py)
-    7  lite       the ensemble, saved with its card
+    1  wheels     fetched by name and version, their sha256 checked                                   (--encoders)
+    2  encoders   converted to float16, three of them via TensorFlow and ONNX                         (--encoders)
+    3  corpus     free recordings, fetched and cut (corpus.py)
+    4  features   recordings, versions, mixes (versions.py, separated.py, mixes.py, spoken.py), each encoded once
+    5  heads      solved in closed form, each member without a fifth of the groups (fit.py, speech.py, member.py)
+    6  lite       the ensemble, saved with its card
 
-Steps 1 and 2 make the files in `src/mmmos/bundled/` that are committed, and TensorFlow needs Python 3.11
-and half a gigabyte; without --encoders the committed ones are used. With --speech, steps 4 and 5 are left
-out, and the speech heads are those of a model folder of version 4.
+Steps 1 and 2 make files in `src/mmmos/bundled/` that are committed, and TensorFlow needs Python 3.11 and half a
+gigabyte; without --encoders the committed ones are used. The student's weights are those of `recipes/student`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import logging
-import math
 import subprocess
 import sys
 import venv
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
-from mmmos.audio.clip import Clip
-from mmmos.data.labels import read_labels
-from mmmos.data.manifest import LabelledClip
 from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.table import load_encoder
 from mmmos.ensemble import equal_weights
-from mmmos.features.extractor import FeatureExtractor
-from mmmos.features.source import EncoderSource
-from mmmos.hub.options import LoadOptions
 from mmmos.inference.selfcheck import check_scores
 from mmmos.model.folder import save_ensemble
-from mmmos.model.heads import HeadConfig
 from mmmos.model.info import ModelInfo
 from mmmos.model.load import load_model
-from mmmos.model.quality import ModelConfig, build_aggregator
-from mmmos.model.system import Member
-from mmmos.scores import AXES
-from mmmos.training.dataset import TrainingSet, build_training_set
-from mmmos.training.settings import PRESETS
-from mmmos.training.summary import count_sets
-from recipes.lite import wide
-from recipes.lite.corpus import SONGS_LICENCE, make_corpus
-from recipes.lite.heads import BASIS, CODEC, DOMAINS, FREE, MUSIC, PARTS, REMIXED, Norms, fit_member, read_norms
-from recipes.lite.held_out import held_out, residual_std
+from mmmos.scores import AXES, Scale
+from recipes.lite import separated, spoken, versions
+from recipes.lite.fit import Examples, fit_parts
+from recipes.lite.heads import BASIS, CODEC, PARTS, read_norms
+from recipes.lite.held_out import held_out, residual_std, songs_of
+from recipes.lite.member import make_member
 from recipes.lite.mixes import inputs_of, make_mixes
-from recipes.lite.wide_heads import Examples, fit_wide, widened
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
@@ -73,73 +58,33 @@ WHEELS = {
 TENSORFLOW = ["tensorflow-cpu==2.15.1"]  # the last with the layers that musicnn's graph was written in
 ONNX = ["librosa==0.11.0", "onnx==1.23.2", "onnxruntime==1.32.0", "requests==2.34.2", "safetensors==0.8.0"]
 
-ENCODERS = ("distillmos", "musicnn", "spectrum", "dnsmos")  # of the speech heads
-WIDE_ENCODERS = ("yamnet", "fullband")  # of the gate, music and sound
-SETTINGS = PRESETS["small"]
-HEADS = HeadConfig(domains=DOMAINS)
-
-
-def encode(rows: list[LabelledClip], cache: Path) -> tuple[TrainingSet, ModelConfig]:
-    """All clips as a table, and the config of a model for it; lite is built from all clips or not at all."""
-    torch.set_num_threads(1)  # with more, the seventh digit depends on how many there are
-    source = EncoderSource(ENCODERS, LoadOptions("cpu"))
-    extractor = FeatureExtractor.load(source, SETTINGS.encoder_options, cache, keep="pooled")
-    missing = [row.clip.path for row in rows if not Path(str(row.clip.path)).is_file()]
-    if missing:
-        raise SystemExit(f"{len(missing)} clips are missing, {missing[0]} first; lite is built from all or not at all")
-    extracted = extractor.prepare([row.clip for row in rows], "windows")
-    if left_out := extracted.left_out:
-        print(f"{len(left_out)} clips are silent or broken and left out: {', '.join(left_out)}")
-    config = replace(SETTINGS.model(extractor.specs()), heads=HEADS)
-    return build_training_set(rows, extracted.plans, extractor, build_aggregator(config)), config
-
-
-def read_data(data: Path, work: Path) -> list[LabelledClip]:
-    """All sets as rows: songs, signals and recordings are groups, MUSHRA is PQ on a scale of its own.
-
-    What the free recordings come from is their source: packages, and songs that were taken apart.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    corpus = make_corpus(work.resolve() / "corpus", data / "musdb18_aes")
-    table = work / "manifest.csv"
-    with open(table, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", *AXES, "set", "domain", "group", "system"])
-        for row in _read_csv(data / "musdb18_aes" / "manifest.csv"):
-            if row["label_suspect"] == "0":
-                path = data / "musdb18_aes" / row["path"]
-                writer.writerow([path, *(row[axis] for axis in AXES), MUSIC, "music", row["song"], row["stem"]])
-        for row in _read_csv(data / "codec_mushra" / "manifest.csv"):
-            path, quality = data / "codec_mushra" / row["path"], float(row["mushra"]) / 10
-            writer.writerow([path, "", "", "", quality, CODEC, "speech", row["signal"], row["system"]])
-    free = [
-        LabelledClip(
-            Clip(row["path"], str(corpus / row["path"])),
-            (math.nan,) * len(AXES),
-            system=f"{row['kind']} {row['severity']}",
-            domain=row["domain"],
-            group=row["source"],
-            set=REMIXED if row["licence"] == SONGS_LICENCE else FREE,
-            source=row["package"],
-        )
-        for row in _read_csv(corpus / "manifest.csv")
-    ]
-    return read_labels(table) + free
-
-
-def train_members(table: TrainingSet, config: ModelConfig, norms: dict[str, Norms]) -> list[Member]:
-    """One model without each part of the groups."""
-    return [fit_member(table, config, norms, part) for part in range(PARTS)]
+ENCODERS = ("yamnet", "student")
 
 
 def read_examples(data: Path, work: Path) -> Examples:
-    """All that the heads on `WIDE_ENCODERS` learn from."""
-    encoders = [load_encoder(name) for name in WIDE_ENCODERS]
-    recordings = wide.read_recordings(data, work / "corpus")
-    rows, inputs = wide.table_of(recordings, work / "corpus", encoders)
+    """All that the heads learn from; clips are encoded once."""
+    encoders, corpus = [load_encoder(name) for name in ENCODERS], work / "corpus"
+    recordings = versions.read_recordings(data, corpus)
+    rows, inputs = versions.table_of(recordings, corpus, encoders)
+    vocals, vocal_inputs = separated.table_of(data, corpus, encoders)
     mixes = make_mixes(recordings)
+    voices, voice_inputs = spoken.table_of(spoken.read_speech(data, corpus), corpus, encoders)
     specs = [EncoderSpec(encoder.name, encoder.block_dims, encoder.fingerprint()) for encoder in encoders]
-    return Examples(rows, inputs, mixes, inputs_of(mixes, work / "corpus", encoders), specs)
+    return Examples(
+        *([*rows, *vocals], np.concatenate([inputs, vocal_inputs])),
+        *(mixes, inputs_of(mixes, corpus, encoders)),
+        *(voices, voice_inputs),
+        specs,
+    )
+
+
+def training_of(examples: Examples) -> dict[str, Any]:
+    """What the model folder says of its training: the number of clips by set, and of ratings by axis."""
+    clips = Counter([*(row.set for row in examples.rows), *(voice.set for voice in examples.voices)])
+    clips["mixes"] = len(examples.mixes)
+    labels = dict.fromkeys(AXES, len(songs_of(examples.rows)))
+    labels["PQ"] += sum(voice.set == CODEC for voice in examples.voices)
+    return {"clips": dict(sorted(clips.items())), "labels": labels}
 
 
 def build_encoders(work: Path) -> None:
@@ -161,39 +106,27 @@ def build_encoders(work: Path) -> None:
 def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes and codec_mushra")
+    parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes, codec_mushra and labels")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
     parser.add_argument("--encoders", action="store_true", help="also convert the encoders again")
-    parser.add_argument("--speech", type=Path, help="model folder of version 4, for its speech heads")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.encoders:
         build_encoders(options.work)
     norms = read_norms(options.data / "labels")
-    if options.speech:
-        earlier = load_model(options.speech)
-        members, training = list(earlier.members), earlier.info.training
-    else:
-        table, config = encode(read_data(options.data.resolve(), options.work), options.work / "cache")
-        members, training = train_members(table, config, norms), count_sets(table)
     examples = read_examples(options.data.resolve(), options.work.resolve())
-    wides = [fit_wide(examples, norms, part) for part in range(PARTS)]
-    specs = examples.specs
-    members = [widened(member, specs, found, norms["speech"]) for member, found in zip(members, wides, strict=True)]
-    residual = residual_std(examples.rows, held_out(examples, wides, norms["speech"]), norms)
-    info = replace(ModelInfo.of_training(training, basis=BASIS), residual_std=residual)
+    parts = [fit_parts(examples, norms, part) for part in range(PARTS)]
+    scale = Scale.fit(np.array([examples.rows[i].labels for i in songs_of(examples.rows)]))
+    members = [make_member(own, examples.specs, scale) for own in parts]
+    residual = residual_std(examples.rows, held_out(examples, parts), norms)
+    info = replace(ModelInfo.of_training(training_of(examples), basis=BASIS), residual_std=residual)
     weights = equal_weights(range(len(members)), len(members), len(AXES)).astype(np.float64)
     card = "The model `lite`: what it rests on and what it must not be used for stands in docs/MODEL_CARD.md.\n"
     save_ensemble(options.out, members, weights, info, card)
     checked = replace(info, check=check_scores(load_model(options.out)))
     save_ensemble(options.out, members, weights, checked, card)
     print(f"{options.out}: {load_model(options.out).sha256}")
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
 
 
 def _fetch(requirement: str, sha256: str, folder: Path) -> Path:

@@ -9,7 +9,7 @@
     noise 8-12 kHz   on speech that ends at 8 kHz: does not raise PQ
     short            excerpts of 1 to 2 s: keep the domain of the clip
     separated        vocals out of mixtures by worse and worse masks: PQ falls
-    crossfades       between two domains in `STEPS` steps: no score jumps
+    crossfades       between two domains, in steps of 2 dB: no score jumps
 
 The clips are the rated songs at full bandwidth and free recordings. Most were in the training data of some members;
 what is checked here is not learned from labels.
@@ -34,11 +34,12 @@ from scipy.signal import butter, sosfiltfilt
 import mmmos
 from mmmos.metrics import srcc
 from mmmos.scores import AXES, Scores
-from recipes.lite import chains, wide
+from recipes.lite import chains, versions
 from recipes.lite.build import ROOT
-from recipes.lite.corpus import read_songs, remixed_waves, seed
+from recipes.lite.corpus import seed
 from recipes.lite.degradations import RATE
-from recipes.lite.heads import DOMAINS
+from recipes.lite.heads import CLEAN, DOMAINS
+from recipes.lite.separated import KINDS, read_vocals
 
 Wave = NDArray[np.float64]
 Array = NDArray[np.float64]
@@ -55,8 +56,9 @@ LOW_PASS_HZ = (11_000, 8_000, 5_000, 3_000)
 NOISE_DB = (20.0, 10.0)  # signal-to-noise ratios
 VOICE_HZ, NOISE_HZ = 8_000, 12_000  # upper edges of the speech and of the noise above it
 SHORT = (1.0, 2.0)  # s
+FADE_DB = 40.0  # level of one clip above the other, at the start of a crossfade and, negative, at its end
 STEPS = 40  # of a crossfade
-CROSSFADES = 1  # pairs of clips
+CROSSFADES = 3  # pairs of clips
 
 
 def gain(score: Score, clips: Mapping[str, Sequence[Clip]]) -> dict[str, dict[str, float]]:
@@ -127,22 +129,21 @@ def short(score: Score, clips: Mapping[str, Sequence[Clip]]) -> dict[str, dict[s
     return found
 
 
-def separated(score: Score, songs: Path) -> dict[str, float]:
-    """Mean over songs of the SRCC of PQ with how well vocals are separated from their mixture."""
-    found: list[float] = []
+def separated(score: Score, songs: Path) -> dict[str, Any]:
+    """Mean over songs of the SRCC of PQ with how well vocals are separated from their mixture, by kind of fault."""
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     music: list[bool] = []
-    for song, stems in itertools.islice(read_songs(songs), CLIPS):
-        made = remixed_waves(song, stems)
-        for kind in ("bleed", "separated"):
-            steps = {step: score(x, RATE) for (name, step), x in made.items() if name in (kind, "clean")}
-            if len(steps) > 1:
-                found.append(srcc(np.array([item.PQ for item in steps.values()]), -np.array(list(steps))))
-                music += [item.domain == "music" for item in steps.values()]
-    return {"srcc": float(np.mean(found)), "music": float(np.mean(music)), "series": len(found)}
+    for _, made in itertools.islice(read_vocals(songs), CLIPS):
+        scores = {step: score(x, RATE) for step, x in made.items()}
+        for kind, own in found.items():
+            steps = {step: item.PQ for (name, step), item in scores.items() if name in (kind, CLEAN)}
+            own.append(srcc(np.array(list(steps.values())), -np.array(list(steps))))
+        music += [item.domain == "music" for item in scores.values()]
+    return {kind: float(np.mean(own)) for kind, own in found.items()} | {"music": float(np.mean(music)), "songs": CLIPS}
 
 
 def crossfades(score: Score, clips: Mapping[str, Sequence[Clip]]) -> dict[str, dict[str, float]]:
-    """The largest step of each axis, and of two clips next to each other, for each two domains."""
+    """The largest step of each axis, for each two domains."""
     found = {}
     for one, other in itertools.combinations(DOMAINS, 2):
         pairs = list(zip(clips[one], clips[other], strict=False))[:CROSSFADES]
@@ -151,12 +152,13 @@ def crossfades(score: Score, clips: Mapping[str, Sequence[Clip]]) -> dict[str, d
 
 
 def crossfade(score: Score, one: Clip, other: Clip) -> Array:
-    """The largest step of each axis [A] as one clip fades into another at constant power."""
+    """The largest step of each axis [A] as one clip fades into another at constant power, in equal steps in dB."""
     rate = max(one[1], other[1])
     waves = [soxr.resample(x, own, rate) for x, own in (one, other)]
     size = min(map(len, waves))
     first, second = (x[:size] / max(float(np.sqrt(np.mean(x[:size] ** 2))), 1e-9) * 0.05 for x in waves)
-    mixed = [np.sqrt(1 - part) * first + np.sqrt(part) * second for part in np.linspace(0, 1, STEPS + 1)]
+    parts = 1 / (1 + 10 ** (np.linspace(FADE_DB, -FADE_DB, STEPS + 1) / 10))
+    mixed = [np.sqrt(1 - part) * first + np.sqrt(part) * second for part in parts]
     return np.abs(np.diff([points(score(x, rate)) for x in mixed], axis=0)).max(axis=0)
 
 
@@ -176,7 +178,7 @@ def read_clips(data: Path, work: Path) -> dict[str, list[Clip]]:
         songs = [row["path"] for row in csv.DictReader(file) if row["label_suspect"] == "0"]
     paths = {"music": [data / "musdb18_aes" / "audio_44k" / Path(path).name for path in songs]}
     for domain in ("speech", "sound"):
-        free = [row["path"] for row in wide.free_rows(work) if row["domain"] == domain]
+        free = [row["path"] for row in versions.free_rows(work) if row["domain"] == domain]
         paths[domain] = [work / "corpus" / path for path in free]
     chosen = {name: sorted(own, key=lambda path: seed("check", path.name))[:CLIPS] for name, own in paths.items()}
     return {name: [_read(path) for path in chosen[name]] for name in DOMAINS}

@@ -1,26 +1,13 @@
-"""Free recordings with a known domain, and versions of them with degradations in a known order.
+"""Free recordings with a known domain, cut from Debian packages, and degradations of known order.
 
-    python -m recipes.lite.corpus [--work build/lite/corpus] [--songs DATA/musdb18_aes]
-
-Writes WORK/corpus/*.flac and WORK/corpus/manifest.csv:
-
-    path, domain (speech, music, sound), package, source (the first file of the clip; a source's clips are
-    one group), kind ("clean", a degradation, or "sources"), severity (0 clean, then 1-4; only comparable within a
-    source and kind; of "sources" the number of simultaneous sources), limit ("3400 before": low-pass filtered there
-    before the degradation, or after), rate, bandwidth (Hz; often less than half the rate), licence
-
-With --songs, also versions of those songs: vocals separated worse and worse, and sums of stems.
-
-Needs a Debian system: packages are fetched with `apt-get download` and unpacked, not installed; 1.6 GB. Two
-speech synthesisers are run if they are installed (`espeak-ng`, `flite`) and left out with a note if not. Short
-files of one folder are joined to 3-5 s. An interrupted run resumes; the same packages give the same clips. There are no
-human ratings here: only the order of degradations is known.
+Packages are fetched with `apt-get download` and unpacked, not installed; 1.6 GB. Two speech synthesisers are run if
+they are installed (`espeak-ng`, `flite`) and left out with a note if not. Short files of one folder are joined to
+3-5 s. An interrupted run resumes; the same packages give the same clips. There are no human ratings here: only the
+order of degradations is known.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import hashlib
 import re
 import shutil
@@ -39,9 +26,7 @@ import soxr
 
 from recipes.lite.degradations import DEGRADATIONS, RATE, Job, Wave, level, limited
 
-ROOT = Path(__file__).resolve().parents[2]
 SHORTEST, LONGEST = 3.0, 4.5  # s
-SOURCES = "sources"  # kind of a clip with several simultaneous sources
 LIMITS = (
     "3400 before",
     "3400 after",
@@ -49,7 +34,6 @@ LIMITS = (
     "7000 after",
 )  # Hz, and whether the filter comes before or after the degradation
 LIMITED_FRACTION = 0.4
-SONGS_LICENCE = "MUSDB18, academic use"
 SUFFIXES = (".wav", ".ogg", ".opus", ".flac", ".g722")
 
 
@@ -220,34 +204,13 @@ def bandwidth(x: Wave, rate: int) -> int:
     return int((np.flatnonzero(bands > 1e-7 * bands.max()).max() + 1) / 100 * rate / 2)
 
 
-def make_corpus(work: Path, songs: Path | None, clips: int = 300, most: int = 145) -> Path:
-    """Fetch, cut and degrade clips; existing ones are kept. Returns the folder of clips and manifest.
-
-    - clips: approximate number of clean clips per domain
-    - most: number of them that also get other versions
-    """
-    corpus = work / "corpus"
-    if (corpus / "manifest.csv").is_file():
-        return corpus
-    corpus.mkdir(parents=True, exist_ok=True)
-    clean = sorted(cut_packages(work, corpus, clips), key=lambda row: seed("order", row["path"]))
-    rows = list(clean)
-    for domain in ("speech", "music", "sound"):
-        for row in [row for row in clean if row["domain"] == domain][:most]:
-            rows += degraded_versions(row, corpus, clean) + combined_sources(row, corpus, clean)
-    if songs:
-        rows += [row for name, stems in read_songs(songs) for row in remixed(name, stems, corpus)]
-    partial = corpus / "manifest.partial"
-    with open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: seed("order", row["package"], row["source"])))
-    print(f"{len(rows)} clips in {corpus}")
-    return partial.rename(corpus / "manifest.csv").parent
-
-
 def cut_packages(work: Path, corpus: Path, clips: int) -> list[dict[str, Any]]:
-    """Clean clips of every package."""
+    """Write about `clips` clips of each domain to the folder `corpus`. Returns a row for each.
+
+    - path, domain (speech, music, sound), package, licence
+    - source: the first file of the clip; a source's clips are one group
+    - rate, and bandwidth (Hz), which is often less than half the rate
+    """
     rows: list[dict[str, Any]] = []
     for pick in PICKS:
         total = sum(other.weight for other in PICKS if other.domain == pick.domain)
@@ -255,35 +218,10 @@ def cut_packages(work: Path, corpus: Path, clips: int) -> list[dict[str, Any]]:
         for source, samples, rate in islice(runs(pick, unpack(pick.package, work)), count):
             name = f"{pick.domain}-{seed(pick.package, source):016x}"
             rows.append({"path": f"{name}.flac", "domain": pick.domain, "package": pick.package, "source": source})
-            rows[-1] |= {"kind": "clean", "severity": 0, "limit": "", "rate": rate}
-            rows[-1] |= {"bandwidth": bandwidth(samples, rate), "licence": pick.licence}
+            rows[-1] |= {"rate": rate, "bandwidth": bandwidth(samples, rate), "licence": pick.licence}
             write(corpus / f"{name}.flac", samples, rate)
             found += 1
         print(f"{pick.domain} {pick.package}: {found} of {count}", flush=True)
-    return rows
-
-
-def degraded_versions(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Three kinds of degradation, each in two severities that are two or three steps apart."""
-    rng = np.random.default_rng(seed("damage", row["path"]))
-    rate, x = load(row, corpus)
-    babble = sum(others(row, corpus, clean, "speech", 4, rng), np.zeros_like(x))
-    (backing,) = others(row, corpus, clean, "sound" if row["domain"] == "sound" else "music", 1, rng)
-    rows = []
-    for kind in map(str, rng.choice(list(DEGRADATIONS), 3, replace=False)):
-        limit = str(
-            rng.choice(["", *LIMITS], p=[1 - LIMITED_FRACTION, *[LIMITED_FRACTION / len(LIMITS)] * len(LIMITS)])
-        )
-        for severity in [(1, 3), (2, 4), (1, 4)][rng.integers(3)]:
-            path = f"{Path(row['path']).stem}-{kind.replace(' ', '')}-{severity}.flac"
-            rows.append(row | {"path": path, "kind": kind, "severity": severity, "limit": limit})
-            if not (corpus / path).is_file():
-                noise = np.random.default_rng(seed(row["path"], kind))  # the same noise in both severities
-                write(
-                    corpus / path,
-                    degrade(x, kind, severity, limit, Job(rate, row["bandwidth"], noise, babble, backing)),
-                    rate,
-                )
     return rows
 
 
@@ -294,83 +232,3 @@ def degrade(x: Wave, kind: str, severity: int, limit: str, job: Job) -> Wave:
     x = limited(x, job.rate, float(edge)) if when == "before" else x
     x = function(x, job, steps[severity - 1])
     return limited(x, job.rate, float(edge)) if when == "after" else x
-
-
-def combined_sources(row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mixtures of two and four recordings of the domain, all equally loud."""
-    rate, x = load(row, corpus)
-    more = others(row, corpus, clean, row["domain"], 3, np.random.default_rng(seed("sources", row["path"])))
-    rows = []
-    for count in (2, 4):
-        path = f"{Path(row['path']).stem}-sources-{count}.flac"
-        rows.append(row | {"path": path, "kind": SOURCES, "severity": count})
-        if not (corpus / path).is_file():
-            write(corpus / path, sum(more[: count - 1], start=x), rate)
-    return rows
-
-
-def others(
-    row: dict[str, Any], corpus: Path, clean: list[dict[str, Any]], domain: str, count: int, rng: np.random.Generator
-) -> list[Wave]:
-    """Clean clips of that domain from other sources, at the rate, length and level of a row's clip."""
-    rate, x = load(row, corpus)
-    names = [other for other in clean if other["domain"] == domain and other["path"] != row["path"]]
-    found = [load(names[i], corpus) for i in rng.choice(len(names), count, replace=False)]
-    level = np.sqrt(np.mean(x**2))
-    waves = [np.resize(soxr.resample(wave, own, rate), len(x)) for own, wave in found]
-    return [wave * level / max(np.sqrt(np.mean(wave**2)), 1e-9) for wave in waves]
-
-
-def load(row: dict[str, Any], corpus: Path) -> tuple[int, Wave]:
-    """Rate and samples of a row's clip."""
-    samples, rate = soundfile.read(corpus / row["path"])
-    return rate, samples
-
-
-def read_songs(folder: Path) -> Iterator[tuple[str, dict[str, Wave]]]:
-    """Songs that have all five stems, each stem by its name."""
-    songs: dict[str, dict[str, Wave]] = {}
-    with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            samples, rate = soundfile.read(folder / row["path"])
-            songs.setdefault(row["song"], {})[row["stem"]] = soxr.resample(samples, rate, RATE)
-    yield from ((song, stems) for song, stems in songs.items() if len(stems) == 5)
-
-
-def remixed_waves(song: str, stems: dict[str, Wave]) -> dict[tuple[str, int], Wave]:
-    """By kind and severity: vocals separated from their mixture, sums of one, two and four stems. All are at RATE."""
-    vocals, backing = stems["vocals"], stems["mixture"] - stems["vocals"]
-    order = np.random.default_rng(seed("stems", song)).permutation(["bass", "drums", "other", "vocals"])
-    made = {(SOURCES, n): sum((stems[str(name)] for name in order[:n]), np.zeros_like(vocals)) for n in (1, 2, 4)}
-    if np.mean(vocals**2) > 0.01 * np.mean(stems["mixture"] ** 2):  # the excerpt has vocals
-        made["clean", 0] = vocals
-        for kind, severity in product(("bleed", "separated"), (1, 2, 3, 4)):
-            noise = np.random.default_rng(seed(song, kind))
-            made[kind, severity] = degrade(vocals, kind, severity, "", Job(RATE, RATE // 2, noise, backing, backing))
-    return made
-
-
-def remixed(song: str, stems: dict[str, Wave], corpus: Path) -> list[dict[str, Any]]:
-    """Rows of `remixed_waves`, whose files are written."""
-    made = remixed_waves(song, stems)
-    row = {"domain": "music", "package": song, "source": song, "limit": "", "rate": RATE, "bandwidth": RATE // 2}
-    rows = []
-    for (kind, severity), samples in made.items():
-        path = f"song-{seed(song):016x}-{kind}-{severity}.flac"
-        rows.append(row | {"path": path, "kind": kind, "severity": severity, "licence": SONGS_LICENCE})
-        if not (corpus / path).is_file():
-            write(corpus / path, samples, RATE)
-    return rows
-
-
-def main() -> None:
-    """Make only the corpus."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite" / "corpus", help="output folder")
-    parser.add_argument("--songs", type=Path, help="folder of musdb18_aes, for its stems")
-    options = parser.parse_args()
-    make_corpus(options.work.resolve(), options.songs)
-
-
-if __name__ == "__main__":
-    main()

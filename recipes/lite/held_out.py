@@ -1,4 +1,4 @@
-"""What the heads of `wide_heads.py` say about clips of groups that they were not fitted to, and how wrong that is."""
+"""Scores of clips by heads that were not fitted to their groups, and how wrong these are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from mmmos.scores import AXES
 from recipes.lite.chains import SCENES
-from recipes.lite.heads import MUSIC, Norms, part_of
+from recipes.lite.fit import DROPS, STEEPNESS, THRESHOLD, Examples, Parts, standardised
+from recipes.lite.heads import DOMAINS, MUSIC, PQ, Array, Norms, part_of
 from recipes.lite.support import FAMILIAR_SEVERITY
-from recipes.lite.wide import Version
-from recipes.lite.wide_heads import DROPS, THRESHOLD, Examples, Wide, drops, standardised
-
-Array = NDArray[np.float64]
+from recipes.lite.versions import Version
 
 COVERED = 0.95  # fraction of raters' means within two standard deviations
 
@@ -24,35 +22,39 @@ COVERED = 0.95  # fraction of raters' means within two standard deviations
 class Held:
     """What each row gets from heads that were fitted without its group."""
 
-    music: Array  # [N, A] points, if it is music
-    sound: Array  # [N, A] points, if it is sound
+    scores: dict[str, Array]  # by domain, [N, A] points, if the row is of that domain
     domain: Array  # [N] index of the detected domain
     severity: Array  # [N] of music
-    voice: Array  # [N] severity of speech
     novel: NDArray[np.bool_]  # [N] whether it is not similar to the rated songs
+    voices: Array  # [M] PQ of `Examples.voices`
 
 
-def held_out(examples: Examples, wides: Sequence[Wide], norms: Norms) -> Held:
-    """Scores and domains of all rows, each by the `Wide` that goes without its part; `norms` are those of speech."""
+def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
+    """Scores and domains of all rows, each by the `Parts` that were fitted without its part of the groups."""
     count = len(examples.rows)
     found = Held(
-        music=np.zeros((count, len(AXES))),
-        sound=np.zeros((count, len(AXES))),
+        scores={name: np.zeros((count, len(AXES))) for name in DOMAINS},
         domain=np.zeros(count),
         severity=np.zeros(count),
-        voice=np.zeros(count),
         novel=np.zeros(count, dtype=bool),
+        voices=np.zeros(len(examples.voices)),
     )
-    parts = np.array([part_of(row.group) for row in examples.rows])
-    for part, heads in enumerate(wides):
-        here = parts == part
-        x = standardised(examples.inputs[here], heads.center, heads.factor, examples.specs)
-        severity, gate = heads.severity["music"](x), heads.gate.numpy()
-        lowered = np.maximum(0, severity - THRESHOLD)[:, None] * drops(norms)["music"]
-        found.music[here], found.sound[here] = heads.music(x) - lowered, heads.sound(x)
+    of_rows, of_voices = (np.array([part_of(x.group) for x in items]) for items in (examples.rows, examples.voices))
+    for part, heads in enumerate(parts):
+        here, spoken = of_rows == part, of_voices == part
+        x, voiced = (
+            standardised(inputs, heads.center, heads.factor, examples.specs)
+            for inputs in (examples.inputs[here], examples.voice_inputs[spoken])
+        )
+        severity, gate = heads.severity(x), heads.gate.numpy()
+        for name, line in heads.scores.items():
+            found.scores[name][here] = line(x)
+        lost = STEEPNESS * np.maximum(0, severity - THRESHOLD)[:, None]
+        found.scores["music"][here] -= lost * [DROPS[axis] for axis in AXES]
         found.domain[here] = (x @ gate[:, :-1].T + gate[:, -1]).argmax(axis=1)
-        found.severity[here], found.voice[here] = severity, heads.severity["speech"](x)
+        found.severity[here] = severity
         found.novel[here] = (heads.nearby.distance(x) > 1) | (severity > FAMILIAR_SEVERITY)
+        found.voices[spoken] = heads.scores["speech"](voiced)[:, PQ]
     return found
 
 
@@ -79,7 +81,7 @@ def residual_std(rows: Sequence[Version], held: Held, norms: Mapping[str, Norms]
     Of speech and sound nothing is rated: it is the standard deviation of the domain's ratings, that of a model without
     any knowledge.
     """
-    errors = np.abs(held.music - constructed_labels(rows))
+    errors = np.abs(held.scores["music"] - constructed_labels(rows))
     novel = [i for i in degraded_songs_of(rows) if held.novel[i]]
     found = {name: known.std for name, known in norms.items()}
     for name, chosen in (("music", songs_of(rows)), ("music, novel", novel)):

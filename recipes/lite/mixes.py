@@ -14,14 +14,14 @@ import numpy as np
 import soxr
 
 from mmmos.encoders.base import Encoder
-from recipes.lite import wide
 from recipes.lite.chains import Wave
 from recipes.lite.corpus import seed
 from recipes.lite.heads import DOMAINS, PARTS, part_of
+from recipes.lite.versions import VOWELS, Array, Version, encoded, is_solo_vocals, samples_of
 
 COUNTS = {("speech", "music"): 200, ("speech", "sound"): 100, ("music", "sound"): 100}
 RANGE_DB = 20.0  # of the level of the first recording above the second, either way
-SCALE_DB = 5.0  # of the logistic function
+SCALE_DB = 8.0  # of the logistic function
 SECONDS = 3.0  # at most
 
 
@@ -29,8 +29,8 @@ SECONDS = 3.0  # at most
 class Mix:
     """Two recordings and the level of the first above the second (dB)."""
 
-    first: wide.Version
-    second: wide.Version
+    first: Version
+    second: Version
     level_db: float
 
     @property
@@ -56,7 +56,7 @@ class Mix:
 
     def samples(self) -> tuple[Wave, int]:
         """Its samples [S] and their rate (Hz)."""
-        (x, own), (y, other) = (wide.samples_of(version) for version in (self.first, self.second))
+        (x, own), (y, other) = (samples_of(version) for version in (self.first, self.second))
         rate = max(own, other)
         x, y = soxr.resample(x, own, rate), soxr.resample(y, other, rate)
         size = min(len(x), len(y), int(SECONDS * rate))
@@ -65,11 +65,11 @@ class Mix:
         return mixed * (0.9 / float(np.abs(mixed).max())), rate
 
 
-def make_mixes(recordings: Sequence[wide.Version]) -> list[Mix]:
+def make_mixes(recordings: Sequence[Version]) -> list[Mix]:
     """`COUNTS` mixes of recordings, without vowels and solo vocals, whose domain is hard to name as it is."""
-    by_part: dict[tuple[str, int], list[wide.Version]] = {}
+    by_part: dict[tuple[str, int], list[Version]] = {}
     for row in recordings:
-        if row.set != wide.VOWELS and not wide.is_solo_vocals(row):
+        if row.set != VOWELS and not is_solo_vocals(row):
             by_part.setdefault((row.domain, part_of(row.group)), []).append(row)
     rng = np.random.default_rng(seed("mixes"))
     found = []
@@ -81,7 +81,7 @@ def make_mixes(recordings: Sequence[wide.Version]) -> list[Mix]:
     return found
 
 
-def inputs_of(mixes: Sequence[Mix], work: Path, encoders: Sequence[Encoder]) -> wide.Array:
+def inputs_of(mixes: Sequence[Mix], work: Path, encoders: Sequence[Encoder]) -> Array:
     """Means and standard deviations of the encoders' frames [N, D]."""
     waves = [(mix.name, lambda mix=mix: [mix.samples()]) for mix in mixes]
-    return wide.encoded(waves, work, encoders)
+    return encoded(waves, work, encoders)

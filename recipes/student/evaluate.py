@@ -24,10 +24,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from mmmos.encoders.student import DOMAINS, SCORES, Perceptron, over_time
 from mmmos.metrics import srcc
 from recipes.lite.corpus import seed
 from recipes.lite.degradations import DEGRADATIONS, Job, Wave
-from recipes.student.network import DOMAINS, SCORES, Perceptron, over_time
 from recipes.student.segments import COSTLY, RATE, SIZE, Segments, at_level, read, read_sources
 from recipes.student.teachers import Teachers
 

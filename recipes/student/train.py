@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from mmmos.encoders.fullband import FullBand
-from recipes.student.network import DOMAINS, LEAST, SCORES, Perceptron, over_time
+from mmmos.encoders.student import DOMAINS, SCORES, Perceptron, over_time
 
 BATCH, STEPS = 64, 1500
 RATE, WARM_UP, END_RATE = 1e-3, 50, 0.01  # learning rate, steps until it is reached, and its fraction at the end
@@ -33,6 +33,7 @@ WEIGHT_DECAY = 0.1
 AVERAGED = 0.99  # decay of the moving average of the weights
 DOMAIN_WEIGHT = 0.3  # of the cross-entropy next to the squared error of the scores
 SURE = 0.8  # fraction of a segment's power from one domain
+LEAST = 1e-3  # deviation of an input over segments
 AT_ONCE = 10  # segments
 Batch = dict[str, Tensor]
 

@@ -34,7 +34,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, as lr=1e-3 or loss=ccc."),
 ]
 EncodersOption = Annotated[str, typer.Option(help="Names, comma-separated; NAME=PATH for a checkpoint.")]
-ENCODERS = "distillmos,musicnn,spectrum,dnsmos,yamnet,fullband"  # those of lite
+ENCODERS = "yamnet,student"  # those of lite
 
 
 def train(

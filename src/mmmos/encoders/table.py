@@ -18,6 +18,7 @@ from mmmos.encoders.musicnn import MusiCNN
 from mmmos.encoders.nisqa import NISQA
 from mmmos.encoders.padded import Padded
 from mmmos.encoders.spectrum import Spectrum
+from mmmos.encoders.student import Student
 from mmmos.encoders.torch_settings import building
 from mmmos.encoders.wavlm import WavLM
 from mmmos.encoders.yamnet import YAMNet
@@ -33,6 +34,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "spectrum": Spectrum,
     "yamnet": YAMNet,
     "fullband": FullBand,
+    "student": Student,
     # The paper's
     "wavlm": WavLM,
     "muq": MuQ,

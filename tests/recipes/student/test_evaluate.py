@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmmos.encoders.student import SCORES
 from recipes.student.evaluate import columns, interval, on_codecs, on_orders, scored
-from recipes.student.network import SCORES
 from recipes.student.segments import COSTLY
 
 

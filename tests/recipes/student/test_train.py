@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from mmmos.encoders.fullband import FullBand
-from recipes.student.network import POOLED, SCORES, Student, over_time
+from mmmos.encoders.student import POOLED, SCORES, Student, over_time
 from recipes.student.train import Batch, agreement, first, fit, main, rate_at, read_shards
 
 COUNT = 192

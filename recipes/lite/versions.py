@@ -1,13 +1,14 @@
-"""What YAMNet and FullBand add to `lite`: the gate, scores of music and sound, and the severity of their degradations.
-
-The speech heads stay those of `heads.py`. All parts here are linear functions of means of the two encoders' frames, at
-one level, so they depend neither on the gain nor on how many frames a clip has.
+"""What the heads learn from besides speech of known order: recordings, excerpts and degraded versions of them.
 
 - The rated songs are the good end of music. Each gets degraded versions (`chains.py`) of known severity s, whose scores
   are those of the song minus `DROPS` × s. One linear function for both would lose the songs, so there are two: a head
   of the songs alone, minus a severity that is zero below a threshold.
+- Vocals that were separated from their mixture (`separated.py`) are further degraded versions.
 - Sound has no rated audio: its quality is the severity, on the scale of AES-natural's ratings of sound.
 - The gate also learns excerpts of 0.8 to 2 s, degraded versions and sustained vowels (`vowels.py`).
+
+All heads are linear functions of means of the encoders' frames, at one level, so they depend neither on the gain nor on
+how many frames a clip has.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     FullBand's frames [T, 1376] ► mean and deviation over time, 2752 ─┬► 256 ► 256 ─┬► 7 scores, 3 domains
                                                                       └─────────────┘
-The teachers were NISQA v2, DistillMOS and DNSMOS P.808 (scores), and the kind of recording.
+The teachers were NISQA v2 (CC BY-NC-SA 4.0, and so are these weights), DistillMOS and DNSMOS P.808; the domains are
+those of the recordings. `recipes/student` made the file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmos.encoders.fullband import FullBand
-from mmmos.encoders.weights import load_strictly
+from mmmos.encoders.weights import bundled_state, load_strictly
 
 SCORES = ("mos", "noisiness", "discontinuity", "coloration", "loudness", "distillmos", "dnsmos")
 DOMAINS = ("speech", "music", "sound")
@@ -21,7 +22,6 @@ HIDDEN = 256
 DROPOUT = 0.3
 CLIP = 6.0  # deviations of an input
 FLOOR = 1e-6  # added to variances over time
-LEAST = 1e-3  # deviation of an input over segments
 
 
 class Perceptron(nn.Module):
@@ -63,17 +63,17 @@ class Perceptron(nn.Module):
 class Student(FullBand):
     """Waveforms at 48 kHz to 6.25 frames a second: FullBand's three blocks, and the clip's ten values in every frame.
 
-    `state` holds the perceptron's weights, as `recipes.student.train` writes them.
+    `state` holds the perceptron's weights, as `recipes.student.train` writes them; the bundled ones by default.
     """
 
     name = "student"
     block_dims = (*FullBand.block_dims, len(SCORES) + len(DOMAINS))
     dim = sum(block_dims)
 
-    def __init__(self, state: dict[str, Tensor]) -> None:
+    def __init__(self, state: dict[str, Tensor] | None = None) -> None:
         super().__init__()
         self.rating = Perceptron()
-        load_strictly(self.rating, state, f"{self.name} weights")
+        load_strictly(self.rating, bundled_state(self.name) if state is None else state, f"{self.name} weights")
         self.train()
 
     def frames(self, waves: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from scipy.special import erf
 from torch import Tensor
 
 from mmmos.encoders.fullband import RATE, FullBand
+from mmmos.encoders.student import DOMAINS, POOLED, SCORES, Perceptron, Student, over_time
 from mmmos.errors import ModelFormatError
-from recipes.student.network import DOMAINS, POOLED, SCORES, Perceptron, Student, over_time
 from tests.encoders.independence import assert_independent
 from tests.sounds import music_tensor, white_noise
 

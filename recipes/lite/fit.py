@@ -1,0 +1,239 @@
+"""Fits all parts of `lite`: the gate, speech, music, sound, severity, complexity, and the region of the rated songs.
+
+The gate uses YAMNet, which was trained to name sounds. Quality of speech and severities use the student, whose features
+contain how clips were recorded and coded. Scores of music and complexity use both. PC is one function for all domains,
+so that it does not jump where the gate does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmmos.encoders.base import EncoderSpec
+from mmmos.encoders.student import DOMAINS as LOGITS
+from mmmos.encoders.student import SCORES
+from mmmos.model.layers import CLIP_STDS
+from mmmos.scores import AXES
+from recipes.lite.heads import CE, CU, DOMAINS, FREE, MUSIC, PC, PQ, Array, Norms, fit_gate, part_of
+from recipes.lite.mixes import Mix
+from recipes.lite.speech import PRIOR, fit_quality
+from recipes.lite.spoken import Spoken
+from recipes.lite.support import Nearby, fit_nearby
+from recipes.lite.versions import VOWELS, Version, is_solo_vocals
+
+GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "student"
+RATINGS = len(SCORES) + len(LOGITS)  # the student's own values of a clip
+DROPS = {"CE": 3.0, "CU": 5.0, "PC": 0.0, "PQ": 5.0}
+"""Points that a version of music of severity 1 has less than its recording."""
+THRESHOLD = 0.25  # severity up to which nothing is subtracted from scores
+STEEPNESS = 1.25  # of the drops above the threshold: an estimate varies less than what it estimates
+CLEAN_WEIGHT = 3.0  # of recordings next to one degraded version
+DECAY, SEVERITY_DECAY = 1.0, 0.75  # of the heads and the severities
+PC_DECAY = 0.5
+PC_WEIGHT = {"clean": 0.3, "mix": 0.2}  # of an unrated recording and of a mix next to a rated song
+SPREAD = {"speech": 0.9, "sound": 0.8}  # of PQ, in standard deviations of the ratings
+USUAL = 0.5  # severity up to which degraded speech is among what people rate
+
+
+@dataclass(frozen=True)
+class Line:
+    """x @ weight + bias, for inputs [N, D]."""
+
+    weight: Array  # [D] or [D, A]
+    bias: Array
+
+    def __call__(self, x: Array) -> Array:
+        """[N, D] -> [N], or [N, A]."""
+        return np.asarray(x @ self.weight + self.bias)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that is fitted, on inputs [N, D] as `standardised` makes them.
+
+    Shape:
+        - center, factor: [D], mean and 1 / standard deviation of each input
+        - gate: [domains, D + 1]
+    """
+
+    center: Array
+    factor: Array
+    scores: dict[str, Line]  # [A] points by domain, of music without its severity
+    severity: Line  # of music
+    gate: torch.Tensor
+    nearby: Nearby  # the rated songs
+
+
+@dataclass(frozen=True)
+class Examples:
+    """All clips with their inputs [N, D], means and standard deviations of the encoders' frames."""
+
+    rows: Sequence[Version]
+    inputs: Array
+    mixes: Sequence[Mix]
+    mix_inputs: Array
+    voices: Sequence[Spoken]
+    voice_inputs: Array
+    specs: Sequence[EncoderSpec]
+
+    def without(self, part: int | None) -> Examples:
+        """Those of all groups but one of `PARTS` parts of them."""
+
+        def kept(items: Sequence[Version] | Sequence[Mix] | Sequence[Spoken]) -> list[int]:
+            return [i for i, item in enumerate(items) if part_of(item.group) != part]
+
+        rows, mixes, voices = kept(self.rows), kept(self.mixes), kept(self.voices)
+        return Examples(
+            *([self.rows[i] for i in rows], self.inputs[rows]),
+            *([self.mixes[i] for i in mixes], self.mix_inputs[mixes]),
+            *([self.voices[i] for i in voices], self.voice_inputs[voices]),
+            self.specs,
+        )
+
+
+def standardisation(inputs: Array) -> tuple[Array, Array]:
+    """Mean of each input [D], and 1 / its standard deviation, 0 for one that does not vary."""
+    center, std = inputs.mean(axis=0), inputs.std(axis=0)
+    return center, np.where(std > 1e-4 * (1 + np.abs(center)), 1 / std.clip(min=1e-12), 0)
+
+
+def standardised(inputs: Array, center: Array, factor: Array, specs: Sequence[EncoderSpec]) -> Array:
+    """Means and standard deviations of the encoders' frames [N, D] as the aggregator of a model scales them, [N, D]."""
+    scales = [np.full(width, (2 * width) ** -0.5) for spec in specs for width in 2 * spec.block_dims]
+    return np.asarray(((inputs - center) * factor).clip(-CLIP_STDS, CLIP_STDS) * np.concatenate(scales))
+
+
+def mean_columns(specs: Sequence[EncoderSpec]) -> dict[str, NDArray[np.bool_]]:
+    """Which of D inputs are means of an encoder's frames, [D] of bool by its name; the others have no weight."""
+    sizes = [sum(spec.block_dims) for spec in specs]
+    columns = np.repeat(np.arange(2 * len(sizes)), np.repeat(sizes, 2))
+    return {spec.name: columns == 2 * i for i, spec in enumerate(specs)}
+
+
+def rating_columns(specs: Sequence[EncoderSpec]) -> NDArray[np.bool_]:
+    """Which of D inputs are means of the student's ten values of a clip, [D] of bool: the last of its means."""
+    found = mean_columns(specs)[SEVERITY_INPUTS]
+    return found & (np.cumsum(found) > found.sum() - RATINGS)
+
+
+def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | None = None) -> Parts:
+    """Fit to all examples, or to those of all groups but one of `PARTS` parts of them."""
+    kept = examples.without(without)
+    rows, specs = kept.rows, kept.specs
+    center, factor = standardisation(kept.inputs)
+    x, mixed, voiced = (
+        standardised(part, center, factor, specs) for part in (kept.inputs, kept.mix_inputs, kept.voice_inputs)
+    )
+    columns = mean_columns(specs)
+    tags, faults = columns[GATE_INPUTS], columns[SEVERITY_INPUTS]
+    plain = (tags | faults) & ~rating_columns(specs)  # ratings of speech say nothing of music
+    songs = np.array([row.set == MUSIC and row.scene == "clean" for row in rows])
+    labels = np.array([row.labels for row in rows])
+    music = _ridge(x[songs] * plain, labels[songs], np.ones(songs.sum()), DECAY)
+    pc = _complexity(x * plain, rows, mixed * plain, kept.mixes, norms)
+    music.weight[:, PC], music.bias[PC] = pc.weight, pc.bias
+    own = {name: _whole(rows, name) for name in DOMAINS}
+    severity = {name: _severity(x[own[name]] * faults, [rows[i] for i in own[name]]) for name in ("music", "sound")}
+    speech = speech_quality(voiced, kept.voices, faults)
+    usual = [i for i in own["speech"] if rows[i].severity < USUAL]
+    return Parts(
+        center,
+        factor,
+        {
+            "speech": _on_scale(x[usual], speech, pc, norms["speech"], SPREAD["speech"]),
+            "music": music,
+            "sound": _on_scale(x[own["sound"]], -severity["sound"].weight, pc, norms["sound"], SPREAD["sound"]),
+        },
+        severity["music"],
+        _gate(x * tags, rows, mixed * tags, kept.mixes),
+        fit_nearby(x[songs], [rows[int(i)].group for i in np.flatnonzero(songs)], faults),
+    )
+
+
+def _whole(rows: Sequence[Version], domain: str) -> list[int]:
+    """Rows of a domain without excerpts and vowels."""
+    return [i for i, row in enumerate(rows) if row.domain == domain and row.scene != "excerpt" and row.set != VOWELS]
+
+
+def _severity(x: Array, rows: Sequence[Version]) -> Line:
+    severity = np.array([row.severity for row in rows])
+    return _ridge(x, severity, np.where(severity > 0, 1.0, CLEAN_WEIGHT), SEVERITY_DECAY)
+
+
+def speech_quality(x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_]) -> Array:
+    """The direction [D] of rising quality of speech, fitted to inputs [N, D], of which `faults` count."""
+    found = np.zeros(x.shape[1])
+    found[faults] = fit_quality(x[:, faults], voices, _prior(int(faults.sum())))
+    return found
+
+
+def _prior(size: int) -> Array:
+    """The direction of `PRIOR` in the means [D] of the student's frames."""
+    found = np.zeros(size)
+    for name, weight in PRIOR.items():
+        found[size - RATINGS + SCORES.index(name)] = weight * (2 * RATINGS) ** 0.5  # `standardised` divides by it
+    return found
+
+
+def _gate(x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix]) -> torch.Tensor:
+    """The gate [domains, D + 1] of inputs [N, D] of rows and mixes."""
+    targets = np.array([[float(row.domain == name) for name in DOMAINS] for row in rows])
+    in_mixes = np.array([mix.probabilities for mix in mixes]).reshape(-1, len(DOMAINS))
+    clips = [(row.domain, kind_of(row)) for row in rows]
+    clips += [(DOMAINS[int(found.argmax())], "mixes") for found in in_mixes]
+    return fit_gate(np.concatenate([x, mixed]), clips, np.concatenate([targets, in_mixes]))
+
+
+def _complexity(
+    x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix], norms: Mapping[str, Norms]
+) -> Line:
+    """PC of all domains: rated songs, the mean of the ratings for recordings of speech and sound, and mixes of these.
+
+    A mix with an unrated recording of music is left out.
+    """
+
+    def label(row: Version) -> float:
+        return row.labels[PC] if row.domain == "music" else norms[row.domain].mean["PC"]
+
+    own = [i for i, row in enumerate(rows) if row.scene == "clean" and row.set in (MUSIC, FREE)]
+    own = [i for i in own if np.isfinite(label(rows[i]))]
+    targets = [mix.fraction * label(mix.first) + (1 - mix.fraction) * label(mix.second) for mix in mixes]
+    rated = np.flatnonzero(np.isfinite(targets))
+    y = [*(label(rows[i]) for i in own), *(targets[i] for i in rated)]
+    weight = [1.0 if rows[i].set == MUSIC else PC_WEIGHT["clean"] for i in own] + [PC_WEIGHT["mix"]] * len(rated)
+    return _ridge(np.concatenate([x[own], mixed[rated]]), np.array(y), np.array(weight), PC_DECAY)
+
+
+def kind_of(row: Version) -> str:
+    """The set of a row; solo vocals are one of their own, so that the gate gives them weight."""
+    return "vocals" if is_solo_vocals(row) else row.set
+
+
+def _ridge(x: Array, y: Array, weight: Array, decay: float) -> Line:
+    """Weighted ridge regression; the decay is that of rows of weight 1. Columns of zeros get no weight."""
+    mean, centre = np.average(x, axis=0, weights=weight), np.average(y, axis=0, weights=weight)
+    root = weight[:, None] ** 0.5
+    inputs, targets = root * (x - mean), root * (y - centre).reshape(len(y), -1)
+    solved = inputs.T @ np.linalg.solve(inputs @ inputs.T + decay * np.eye(len(x)), targets)
+    solved = solved[:, 0] if y.ndim == 1 else solved
+    return Line(solved, centre - mean @ solved)
+
+
+def _on_scale(x: Array, quality: Array, pc: Line, norms: Norms, spread: float) -> Line:
+    """Scores from a direction of quality [D]: PQ of clips [N, D] has the mean of the ratings and `spread` times theirs.
+
+    CE and CU follow from PQ and PC.
+    """
+    weight, bias = np.zeros((x.shape[1], len(AXES))), np.zeros(len(AXES))
+    weight[:, PQ] = quality * (spread * norms.std["PQ"] / (x @ quality).std())
+    bias[PQ] = norms.mean["PQ"] - (x @ weight[:, PQ]).mean()
+    weight[:, PC], bias[PC] = pc.weight, pc.bias
+    for axis, (constant, on_pq, on_pc) in zip((CE, CU), norms.slopes, strict=True):
+        weight[:, axis] = on_pq * weight[:, PQ] + on_pc * weight[:, PC]
+        bias[axis] = constant + on_pq * bias[PQ] + on_pc * bias[PC]
+    return Line(weight, bias)

@@ -1,0 +1,56 @@
+"""PQ of speech: a direction from ratings, known orders and a prior, on numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recipes.lite import speech
+from recipes.lite.heads import CODEC, FREE
+from recipes.lite.speech import fit_quality, ordered_pairs
+from recipes.lite.spoken import Spoken
+
+D = 40
+NONE = np.zeros(D)
+
+
+def free(group: str, kind: str = "clean", step: int = 0) -> Spoken:
+    return Spoken(f"{group}.flac", FREE, group, "package", kind, step)
+
+
+def codec(number: int, rating: float) -> Spoken:
+    return Spoken(f"{number}.wav", CODEC, f"signal {number}", CODEC, "Lyra 3", rating=rating)
+
+
+def test_pairs_are_of_one_recording_and_one_kind():
+    clips = [free("a", *made) for made in [("clean", 0), ("hum", 1), ("hum", 3), ("mp3", 2)]]
+    clips += [free("b"), free("b", "hum", 4), codec(0, 5.0)]
+    found = {(i, j) for i, j in zip(*ordered_pairs(clips), strict=True)}
+    assert found == {(0, 1), (0, 2), (1, 2), (0, 3), (4, 5)}
+
+
+def test_direction_without_evidence_is_the_prior():
+    prior = np.arange(D, dtype=float)
+    np.testing.assert_allclose(fit_quality(np.zeros((0, D)), [], prior), prior)
+
+
+def test_ratings_of_codecs_are_found_on_unseen_signals():
+    rng = np.random.default_rng(0)
+    x, truth = rng.standard_normal((200, D)) / 6, rng.standard_normal(D)
+    clips = [codec(i, float(5 + x[i] @ truth)) for i in range(100)]
+    direction = fit_quality(x[:100], clips, NONE)
+    assert np.corrcoef(x[100:] @ direction, x[100:] @ truth)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("only", ["pairs", "levels"])
+def test_order_of_degradations_is_found_in_unseen_recordings(only: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(speech, "WEIGHTS", dict.fromkeys(speech.WEIGHTS, 1e-9) | {only: 1.0})
+    rng = np.random.default_rng(0)
+    fault = rng.standard_normal(D)
+    clips = [free(f"r{i}", *made) for i in range(40) for made in [("clean", 0), ("hum", 1), ("hum", 3)]]
+    level = np.array([clip.step for clip in clips])
+    x = rng.standard_normal((120, D)) / 10 + 0.05 * level[:, None] * fault
+    direction = fit_quality(x[:60], clips[:60], NONE)
+    better, worse = ordered_pairs(clips)
+    unseen = [(i, j) for i, j in zip(better, worse, strict=True) if i >= 60]
+    assert np.mean([x[i] @ direction > x[j] @ direction for i, j in unseen]) > 0.9
