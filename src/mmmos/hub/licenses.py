@@ -66,8 +66,8 @@ LICENSES = (
         "student: bundled encoder of speech quality, on fullband",
         "CC BY-NC-SA 4.0",
         "no",
-        "Trained here to repeat NISQA v2 (Gabriel Mittag and others, CC BY-NC-SA 4.0), DistillMOS and DNSMOS P.808 (MIT, "
-        "Microsoft Corporation) on free recordings.",
+        "Trained here to repeat NISQA v2 (Gabriel Mittag and others, CC BY-NC-SA 4.0), DistillMOS and DNSMOS P.808 "
+        "(MIT, Microsoft Corporation) on free recordings.",
         "bundled",
     ),
     License(
