@@ -84,7 +84,7 @@ class Examples:
     def without(self, part: int | None) -> Examples:
         """Those of all groups but one of `PARTS` parts of them."""
 
-        def kept(items: Sequence[Version] | Sequence[Mix] | Sequence[Spoken]) -> list[int]:
+        def kept(items: Sequence[Version | Mix | Spoken]) -> list[int]:
             return [i for i, item in enumerate(items) if part_of(item.group) != part]
 
         rows, mixes, voices = kept(self.rows), kept(self.mixes), kept(self.voices)

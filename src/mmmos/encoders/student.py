@@ -48,8 +48,9 @@ class Perceptron(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[B, 2752] -> [B, 10]."""
-        standard, logits = self.standard(pooled).split([len(SCORES), len(DOMAINS)], dim=1)
-        return torch.cat([standard * self.score_std + self.score_mean, logits], dim=1)
+        values = self.standard(pooled)
+        scores = values[:, : len(SCORES)] * self.score_std + self.score_mean
+        return torch.cat([scores, values[:, len(SCORES) :]], dim=1)
 
     def standard(self, pooled: Tensor) -> Tensor:
         """The same with scores in deviations of the training segments."""
