@@ -9,6 +9,8 @@ seconds. Memory is measured in a separate process per system.
     float32          the reference
     autocast         --dtype bfloat16: weights stay float32 and are cast on use
     bfloat16         weights are cast once, in advance
+    openvino ...     --backend openvino in each precision, int8 with ranges of this clip; needs the extra fast.
+                     Fractions of the peak are of bfloat16's, also in int8
     audiobox-...     the published predictor, which always computes in float32
 
 The packages `audiobox-aesthetics` and `transformers` must be installed; torchaudio is not used.
@@ -33,16 +35,17 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import cast
 from unittest import mock
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from bench.backends import openvino_predictors, with_openvino
 from bench.score import ROOT, machine
 from mmmos.encoders.base import Encoder
-from mmmos.hub.options import LoadOptions
+from mmmos.hub.options import LoadOptions, Precision
 from mmmos.inference.predictor import Predictor
 from mmmos.inference.selfcheck import check_clip
 from mmmos.model.load import load_encoders, load_model
@@ -92,16 +95,22 @@ def published() -> types.ModuleType:
     return module
 
 
+def clips() -> dict[int, np.ndarray]:
+    """By the sample rates of the encoders."""
+    return {rate: clip(rate) for rate in (16_000, 24_000)}
+
+
 def load_ours(path: Path) -> dict[str, Predictor]:
-    """A model in the three precisions; the first two share their encoders."""
+    """A model in torch's three precisions, and in OpenVINO's; the first two share their encoders."""
     model = load_model(path, LoadOptions(trust_checkpoint=True))
     model = replace(model, loaded=load_encoders(model))
-    cast = load_model(path, LoadOptions(trust_checkpoint=True))
-    cast = replace(cast, loaded={name: each.to(torch.bfloat16) for name, each in load_encoders(cast).items()})
+    half = load_model(path, LoadOptions(trust_checkpoint=True))
+    half = replace(half, loaded={name: each.to(torch.bfloat16) for name, each in load_encoders(half).items()})
     return {
         "float32": Predictor(model, LoadOptions("cpu")),
         "autocast": Predictor(model, LoadOptions("cpu", "bfloat16")),
-        "bfloat16": Predictor(cast, LoadOptions("cpu")),
+        "bfloat16": Predictor(half, LoadOptions("cpu")),
+        **openvino_predictors(model, clips(), path.with_name("networks")),
     }
 
 
@@ -184,6 +193,9 @@ def system_job(folder: Path, system: str, dtype: str) -> Job:
         config = replace(model.members[0].model.config, encoders=specs)
         model = replace(model, members=(replace(model.members[0], model=build_model(config)),))
         model = replace(model, weights=np.ones((1, len(AXES))))
+    library, _, precision = dtype.rpartition(" ")
+    if library:
+        model = with_openvino(model, cast(Precision, precision), clips(), folder / "networks")
     encoders = load_encoders(model)
     if dtype == "bfloat16":
         for encoder in encoders.values():
@@ -191,8 +203,8 @@ def system_job(folder: Path, system: str, dtype: str) -> Job:
     if wanted:
         (encoder,) = encoders.values()
         return encoder_job(encoder, dtype == "autocast")
-    precision: Literal["bfloat16", "float32"] = "bfloat16" if dtype == "autocast" else "float32"
-    return score_job(Predictor(replace(model, loaded=encoders), LoadOptions("cpu", precision)))
+    arithmetic: Precision = "bfloat16" if dtype == "autocast" else "float32"
+    return score_job(Predictor(replace(model, loaded=encoders), LoadOptions("cpu", arithmetic)))
 
 
 def memory(folder: Path, system: str, dtype: str, threads: int) -> tuple[float, float]:
@@ -223,7 +235,7 @@ def change_of_scores(predictors: dict[str, Predictor]) -> dict[str, dict[str, fl
     for predictor in predictors.values():
         predictor.close()
     changes = {}
-    for dtype in ("autocast", "bfloat16"):
+    for dtype in set(scores) - {"float32"}:
         change = abs(scores[dtype] - scores["float32"])
         changes[dtype] = {"mean": float(change.mean()), "max": float(change.max())}
     changes["float32"] = {"std_over_clips": float(scores["float32"].std(axis=0).mean())}
@@ -274,7 +286,7 @@ def bench(folder: Path, threads: int, rounds: int) -> dict[str, object]:
         taken = times[f"{system}|{dtype}"]
         seconds = statistics.median(taken)
         ratios = [ours / theirs for ours, theirs in zip(taken, times[f"{PEER}|float32"], strict=True)]
-        best = max(peak["float32" if dtype == "float32" else "bfloat16"].values())
+        best = max(peak["float32" if dtype.endswith("float32") else "bfloat16"].values())
         highest, held = memory(folder, system, dtype, threads)
         row = {"system": system, "dtype": dtype, "seconds": round(seconds, 3)}
         row |= {"ratio_to_peer": round(statistics.median(ratios), 3)}

@@ -3,8 +3,8 @@
     python -m bench.score
 
 - start to end: the command on the sample clips, process start and model load included
-- one core: files in, scores out, in a process that is up, with one thread for the networks; in bfloat16, too, and how
-  far that moves the scores of the sample clips
+- one core: files in, scores out, in a process that is up, with one thread for the networks; in bfloat16, too, and with
+  OpenVINO if the extra fast is installed, and how far that moves the scores of the sample clips
 - the encoder that takes most of it, ours against its published package, in one process, interleaved
 - memory, which does not grow with a file
 
@@ -22,6 +22,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def main() -> None:
     )
 
     torch.set_num_threads(1)
+    from bench.backends import openvino_predictors
     from mmmos.encoders.table import load_encoder
     from mmmos.inference.predictor import from_pretrained
     from mmmos.inference.selfcheck import check_clip
@@ -88,25 +90,37 @@ def main() -> None:
     minute.parent.mkdir(exist_ok=True)
     soundfile.write(minute, np.tile(clip, 15), rate)
     soundfile.write(longer, np.tile(clip, 300), rate)
-    scorer, half = (from_pretrained("lite", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    scorer = from_pretrained("lite", device="cpu")
+    clips = {one: np.tile(clip, -(-10 * one // len(clip)))[: 10 * one] for one in scorer.rates}
+    others = {
+        "`--dtype bfloat16`": from_pretrained("lite", device="cpu", dtype="bfloat16"),
+        **openvino_predictors(scorer.model, clips, ROOT / "build" / "networks"),
+    }
     ours, theirs = load_encoder("distillmos"), published_distillmos()
     wave = torch.from_numpy(np.tile(clip, 3)[: 10 * rate]).unsqueeze(0)
     with torch.no_grad():
-        on_one_core, in_half, lean, published = median_seconds(
-            lambda: scorer.score(minute), lambda: half.score(minute), lambda: ours.encode(wave), lambda: theirs(wave)
+        on_one_core, lean, published, *faster = median_seconds(
+            lambda: scorer.score(minute),
+            lambda: ours.encode(wave),
+            lambda: theirs(wave),
+            *(partial(other.score, minute) for other in others.values()),
         )
-    exact, near = (
-        np.array([[one[axis] for axis in AXES] for one in p.score([*map(str, files)])]) for p in (scorer, half)
+    exact, *near = (
+        np.array([[one[axis] for axis in AXES] for one in p.score([*map(str, files)])])
+        for p in (scorer, *others.values())
     )
-    moved = np.abs(exact - near)
-    scorer.close()
-    half.close()
+    changes = [np.abs(exact - scores) for scores in near]
+    for predictor in (scorer, *others.values()):
+        predictor.close()
     figures = {
         f"`mmmos score samples` from start to end, {seconds:.0f} s of audio": f"{command:.1f} s, "
         f"{seconds / command:.0f} times faster than real time",
         "lite on one core, a one-minute file": f"{60 / on_one_core:.0f} times faster than real time",
-        "the same with `--dtype bfloat16`": f"{60 / in_half:.0f} times; scores of the samples move by "
-        f"{moved.mean():.3f} points, at most {moved.max():.3f}",
+        **{
+            f"the same with {name}": f"{60 / seconds:.0f} times; scores of the samples move by "
+            f"{change.mean():.3f} points, at most {change.max():.3f}"
+            for name, seconds, change in zip(others, faster, changes, strict=True)
+        },
         "DistillMOS on 10 s, one core, against its published package": f"{published / lean:.1f} times faster",
         "`import mmmos`, beyond starting Python": f"{package - bare:.2f} s",
         "peak memory on a file of one minute, of 20 minutes": f"{peak_mebibytes(minute):.0f} MiB, "
