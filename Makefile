@@ -1,7 +1,7 @@
 # make score   set up, then score the sample clips with the bundled model, offline
 # make test    set up, then run every gate: what CI runs
 # make check   the same without the slow tests
-# make coverage  run every test and report which lines of mmmos ran (subprocesses are not counted)
+# make coverage  run every test; fails if less than 94 % of mmmos ran in this process
 # make lite    build the bundled model again from DATA (see docs/MODEL_CARD.md)
 # make docs    write the generated parts of README, docs and dev
 # make clean   remove what the others made

@@ -109,8 +109,8 @@ def test_hanging_worker_ends_the_run_at_last(tmp_path):
         closing(LocalWorkers(store, plan, task, 2)) as workers,
         pytest.raises(BulkError, match="no window of audio was finished"),
     ):
-        run_shards(store, plan, workers, stall_s=2.0)
-    assert sorted(committed(store)) == [1, 2] or sorted(committed(store)) == [1]  # one may have waited behind it
+        run_shards(store, plan, workers, stall_s=3.0)
+    assert set(committed(store)) <= {1, 2}  # one may have waited behind it, on a busy machine both
     assert store.names("_run/deaths") == ["00000.json"]  # which is not held against that one
 
 
