@@ -274,7 +274,8 @@ def test_model_refused_by_the_hub_is_one_message(toy_hub: HubServer, monkeypatch
     assert "is not a model folder: it has no config.json" in refusal("some/code")
     toy_hub.cut = ["ensemble.json"] * 40
     assert refusal(TOY).startswith(f"no model {TOY!r}: {begin}: ")
-    assert refusal("some/other", local_files_only=True).startswith(f"no model 'some/other': {begin}: ")
+    local = refusal("some/other", local_files_only=True)
+    assert local.startswith(f"no model 'some/other': {begin}: it is not in the cache, and the network is not used (")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     toy_hub.requests.clear()
     assert "HF_HUB_OFFLINE" in refusal("some/other")

@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import ModelCard, constants
 
 from mmmos.errors import LicenseError, ModelFormatError, ModelNotFoundError, UsageError
+from mmmos.hub.options import LoadOptions
 from mmmos.hub.terms import LICENSES, NON_COMMERCIAL, check_terms
 from mmmos.inference.predictor import Predictor, from_pretrained
 from mmmos.model.folder import load_folder, save_ensemble, save_model
@@ -190,9 +191,11 @@ def test_hub_that_refuses_is_one_message(folder: Path, writable: HubServer, monk
 
 
 @pytest.mark.slow
-def test_hub_that_cannot_be_reached_is_one_message(folder: Path, writable: HubServer) -> None:
+def test_hub_that_cannot_be_reached_is_one_message(folder: Path, writable: HubServer, tmp_path: Path) -> None:
     writable.stop()
-    assert refusal(folder, token=TOKEN).startswith(f"{REPO}: nothing was pushed: the hub cannot be reached (")
+    with pytest.raises(ModelNotFoundError, match="cannot be reached, and it is not in the cache; check the network"):
+        load_model("some/model", LoadOptions(cache_dir=tmp_path / "cache"))
+    assert refusal(folder, token=TOKEN).startswith(f"{REPO}: nothing was pushed: the hub cannot be reached; ")
 
 
 @pytest.mark.slow

@@ -94,8 +94,11 @@ def reason(error: Exception) -> str:
     }
     kind = type(error).__name__
     text = " ".join(str(error).split()) or kind
-    if kind in ("ConnectError", "ConnectTimeout"):
-        return f"the hub cannot be reached ({text}); check the network, and HF_ENDPOINT if it is set"
+    if kind == "LocalEntryNotFoundError" and "outgoing traffic has been disabled" in text:
+        return "it is not in the cache, and the network is not used (HF_HUB_OFFLINE=1, or only local files)"
+    if kind in ("ConnectError", "ConnectTimeout", "LocalEntryNotFoundError"):
+        cached = ", and it is not in the cache" if kind == "LocalEntryNotFoundError" else ""
+        return f"the hub cannot be reached{cached}; check the network, and HF_ENDPOINT if it is set"
     return known.get(kind.removeprefix("Remote")) or text
 
 
