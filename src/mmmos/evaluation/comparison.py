@@ -75,6 +75,13 @@ class SystemDifference:
         }
 
 
+def lowest_p(item: SystemDifference) -> float:
+    """The lowest p value that the test of a difference can have with so many clips, before it is corrected."""
+    if item.paired:
+        return 2.0 ** (1 - item.n)
+    return 2 / math.comb(item.n + item.n_second, item.n)
+
+
 def compare_systems(
     systems: Mapping[str, Sequence[Scores]],
     axes: Sequence[str] = SHOWN,

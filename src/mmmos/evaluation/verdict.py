@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from mmmos.errors import UsageError
-from mmmos.evaluation.comparison import ALL, SystemDifference, compare_systems
+from mmmos.evaluation.comparison import ALL, SystemDifference, compare_systems, lowest_p
 from mmmos.evaluation.pairing import repeated
 from mmmos.evaluation.rating_scales import scores_scale
 from mmmos.scores import AXES, LABEL_RANGE, SHOWN, Scores, parse_scale
@@ -121,6 +121,11 @@ def _notes(systems: Mapping[str, Sequence[Scores]], found: Sequence[SystemDiffer
                 yield f"{item.first} and {item.second}: {counted(item.n, 'pair')} of {sizes[0]:,} and {sizes[1]:,} rows"
             if not item.paired:
                 yield f"{item.first} and {item.second} have different clips: a difference may be that of the clips"
+            tests = [other for other in found if other.part == ALL]
+            seen = any((o.first, o.second) == (item.first, item.second) and o.p_holm < SIGNIFICANT for o in tests)
+            if lowest_p(item) * len(tests) >= SIGNIFICANT and not seen:
+                what = "pairs" if item.paired else "clips"
+                yield f"{item.first} and {item.second}: too few {what} for any test to find a difference; score more"
 
 
 def sentence_of(systems: Sequence[str], found: Sequence[SystemDifference]) -> str:
