@@ -100,7 +100,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
     labels = ("PQ, points", *["NISQA (1-5)"] * compared, "distance to the\noriginal, dB")
     for panel, label in zip(grid[:, 0], labels, strict=True):
         panel.set_ylabel(label)
-    grid[0, 0].legend(frameon=False, fontsize=9, loc="upper left")
+    grid[0, -1].legend(frameon=False, fontsize=9, loc="center right")
     for panel in grid.flat:
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
@@ -108,11 +108,8 @@ def draw(results: Mapping[str, Any]) -> Figure:
 
 
 def _draw_scores(panel: Axes, steps: Sequence[Mapping[str, float]], original: float) -> None:
-    reward, held_out, spread = ([step[name] for step in steps] for name in ("reward", "held_out", "spread"))
-    low, high = ([x + sign * s for x, s in zip(reward, spread, strict=True)] for sign in (-1, 1))
-    panel.fill_between(range(len(steps)), low, high, color=COLOURS[0], alpha=0.2, lw=0, label="spread of the members")
-    panel.plot(reward, color=COLOURS[0], label="reward")
-    panel.plot(held_out, color=COLOURS[1], label="held-out member")
+    panel.plot([step["reward"] for step in steps], color=COLOURS[0], label="reward")
+    panel.plot([step["held_out"] for step in steps], color=COLOURS[1], label="held-out member")
     panel.axhline(original, color=GREY, ls="--", lw=1, label="the original")
 
 

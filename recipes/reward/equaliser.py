@@ -74,7 +74,6 @@ class Step:
 
     reward: float  # mean PQ of the members that are climbed, points
     held_out: float  # PQ of the member that is not, points
-    spread: float  # standard deviation of PQ over all members, points
     start_distance: float  # square root of the generator's `distance`
     original_distance: float  # log-spectral distance to the original, dB
     other: float | None = None  # score by another predictor
@@ -116,11 +115,9 @@ def ascend(
     for step in range(steps + 1):
         wave = generator(start, rate)
         reward = climbed.module(wave, sample_rate=rate)[0, PQ]
-        scores = scorer.score(wave, sample_rate=rate)
         yield Step(
             reward.item(),
             held_out.score(wave, sample_rate=rate).PQ,
-            scores.PQ_std,
             generator.distance().sqrt().item(),
             spectral_distance(wave.detach(), original),
             None if other is None else other(wave.detach()),
