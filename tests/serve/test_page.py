@@ -172,7 +172,9 @@ class TestInBrowser:
             page.locator("#status", has_text="2 of 2 scored").wait_for()
             assert 'mmmos_clips_total{result="ok"} 2.0' in client.get("/metrics").text
             assert page.evaluate("document.getElementById('files').value") == ""  # a file can be chosen again
+            page.select_option("#compare", label=PAIR[1].name)
             page.get_by_role("button", name="Remove", exact=True).click()
+            assert page.locator("#ab").is_hidden()  # the clip that is left is not compared with itself
             assert page.locator("#clip-title").text_content() == PAIR[1].name
             assert page.locator("#list").is_hidden()
 

@@ -238,13 +238,14 @@ async function record() {
 // Take clips off the page; what is not scored yet is not scored.
 function remove(gone) {
   player.close();
+  const place = clips.indexOf(selected);
   for (const list of [clips, waiting]) list.splice(0, list.length, ...list.filter((clip) => !gone.includes(clip)));
   for (const clip of gone) {
     clip.stop.abort();
     if (clip.url) URL.revokeObjectURL(clip.url);
   }
-  if (gone.includes(compared)) compared = null;
-  if (gone.includes(selected)) selected = clips[0] ?? null;
+  if (gone.includes(selected)) selected = clips[Math.min(place, clips.length - 1)] ?? null;
+  if (gone.includes(compared) || compared === selected) compared = null;
   draw();
   if (selected) drawClip();
   byId(selected ? "clip-title" : "choose").focus();
