@@ -175,6 +175,37 @@ def test_int8_part_that_is_too_inexact_stays_bfloat16(monkeypatch: pytest.Monkey
     assert torch.equal(ours, half)
 
 
+@pytest.mark.slow
+def test_int8_conformer_takes_any_length() -> None:
+    pytest.importorskip("nncf", reason="the extra mmmos[fast] is not installed")
+    muq = tiny_muq()
+    quantise_encoder(muq, [noise(muq, 1, 3.0)], "ranges")
+    (conform,) = network_cache.cache_folder().glob("networks/muq-conform-int8-*")
+    assert "FakeQuantize" in (conform / "network.xml").read_text()
+    compiled = compile_encoder(muq, "int8", "ranges")
+    for seconds in (0.5, 6.3):
+        exact = muq.frames(noise(muq, 1, seconds))
+        change = (compiled.frames(noise(muq, 1, seconds)) - exact).square().mean().sqrt()
+        assert change / exact.std() < 0.2
+
+
+class OneLength(PartedToy):
+    """A convolution per channel after a transpose: NNCF gives its input one range per time."""
+
+    def project(self, windows: Tensor) -> Tensor:
+        mixed = super().project(windows).transpose(1, 2)
+        return torch.nn.functional.conv1d(mixed, torch.ones(4, 1, 3), padding=1, groups=4).transpose(1, 2)
+
+
+@pytest.mark.slow
+def test_int8_network_of_one_length_stays_bfloat16() -> None:
+    pytest.importorskip("nncf", reason="the extra mmmos[fast] is not installed")
+    toy, wave = OneLength(), noise(PartedToy(), 1, 1.0)
+    quantise_encoder(toy, [wave], "ranges")
+    ours, half = (compile_encoder(toy, kind, "ranges").frames(wave) for kind in ("int8", "bfloat16"))
+    assert torch.equal(ours, half)
+
+
 class Outliers(PartedToy):
     """Of its two layers, the second has an input with a large value that it does not use: 8 bits lose the others."""
 

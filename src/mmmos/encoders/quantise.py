@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from mmmos.encoders.compiled import Inputs, recorded
+from mmmos.encoders.compiled import Inputs, noise, recorded
 from mmmos.encoders.network_cache import is_saved
 from mmmos.encoders.openvino_networks import (
     Network,
@@ -38,6 +39,9 @@ MOST_LAYERS = 12
 SECONDS = 3.0
 """Length of a calibration window: ranges of longer ones are the same, and take longer."""
 
+OTHER_SECONDS = 5.1
+"""Length of a clip that shows whether a network takes other lengths, too."""
+
 
 def quantise_encoder(encoder: Encoder, waves: Iterable[Tensor], calibration: str) -> None:
     """Make the int8 networks of an encoder's parts, with ranges from waveforms [B, S] at its sample rate.
@@ -47,20 +51,22 @@ def quantise_encoder(encoder: Encoder, waves: Iterable[Tensor], calibration: str
     load_openvino()
     fingerprint, floats = encoder.fingerprint(), dict[str, Any]()
     parts, calls = recorded(encoder, (wave[:, : round(SECONDS * encoder.sample_rate)] for wave in waves))
+    _, others = recorded(encoder, [noise(encoder, 1, OTHER_SECONDS)])
     for name in parts:
         key = network_key(encoder, fingerprint, name, "int8", calibration)
         if not is_saved(key):
             floats = floats or convert(encoder)
-            save_network(_Quantiser(floats[name], calls[name]).best(), key)
+            save_network(_Quantiser(floats[name], calls[name], others[name]).best(), key)
 
 
 class _Quantiser:
-    """Quantises one model with the inputs of calls of its part."""
+    """Quantises one model with the inputs of calls of its part, and tries it on `others`, of another length."""
 
-    def __init__(self, model: Any, calls: Sequence[Inputs]) -> None:
-        self.model, self.calls = model, calls
+    def __init__(self, model: Any, calls: Sequence[Inputs], others: Sequence[Inputs]) -> None:
+        self.model, self.calls, self.others = model, calls, others
         exact = Network(model, "float32")
         self.expected = [exact(*inputs) for inputs in calls]
+        self.shapes = [exact(*inputs).shape for inputs in others]
         with quiet():
             try:
                 self.nncf = importlib.import_module("nncf")
@@ -73,7 +79,7 @@ class _Quantiser:
         layers = [op.get_friendly_name() for op in self.model.get_ops() if op.get_type_name() in _LAYERS]
         quantised = self._quantised(())
         noise = self._noise(quantised)
-        if noise > MAX_NOISE and len(layers) <= MOST_LAYERS:
+        if MAX_NOISE < noise < math.inf and len(layers) <= MOST_LAYERS:
             gains = {layer: noise**2 - self._noise(self._quantised((layer,))) ** 2 for layer in layers}
             left_out: list[str] = []
             remaining = noise**2  # errors of layers are nearly independent: their squares add up
@@ -103,6 +109,8 @@ class _Quantiser:
         nncf = self.nncf
         arrays = [[tensor.numpy() for tensor in inputs] for inputs in self.calls]
         attention = any(op.get_type_name() == _ATTENTION for op in self.model.get_ops())
+        # Axis 1 is time there, and NNCF takes it for that of the channels: its ranges would fit one length only.
+        one_range = nncf.quantization.advanced_parameters.QuantizationParameters(per_channel=False)
         return nncf.quantize(
             self.model.clone(),
             nncf.Dataset([inputs if len(inputs) > 1 else inputs[0] for inputs in arrays]),
@@ -110,12 +118,21 @@ class _Quantiser:
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if attention else None,
             ignored_scope=nncf.IgnoredScope(names=list(left_out)) if left_out else None,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=ranges,
+                activations_quantization_params=one_range if attention else None,
+            ),
         )
 
     def _noise(self, model: Any) -> float:
-        """RMS change of the outputs, as a fraction of their standard deviation."""
+        """RMS change of the outputs, as a fraction of their standard deviation; infinite if another length fails."""
         near = Network(model, "int8")
+        try:
+            shapes = [near(*inputs).shape for inputs in self.others]
+        except RuntimeError:  # of OpenVINO, where dimensions do not fit together
+            return math.inf
+        if shapes != self.shapes:
+            return math.inf
         change = sum(
             float((near(*inputs) - expected).square().sum())
             for inputs, expected in zip(self.calls, self.expected, strict=True)
