@@ -32,6 +32,7 @@ def test_build_gives_the_bundled_model(tmp_path: Path) -> None:
     assert built.info.check == pytest.approx(bundled.info.check, abs=0.01)
 
 
+@pytest.mark.slow
 def test_bundled_files_take_at_most_20_mb_of_a_wheel() -> None:
     files = [path for path in (ROOT / "src" / "mmmos" / "bundled").rglob("*") if path.is_file()]
     assert sum(len(zlib.compress(path.read_bytes())) for path in files) <= 20_000_000

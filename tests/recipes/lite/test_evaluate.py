@@ -19,6 +19,7 @@ def song(number: int, stem: str, quality: float) -> versions.Version:
     return versions.Version(f"/songs/{number}__{stem}.flac", "music", MUSIC, str(number), "x", "clean", 0.0, labels)
 
 
+@pytest.mark.slow
 def test_songs_compares_with_other_songs_only():
     rows = [song(i, stem, i + 2.0 * (stem == "drums")) for i in range(6) for stem in ("drums", "vocals")]
     scores = np.array([row.labels for row in rows]) + 0.5

@@ -29,6 +29,7 @@ def made_up() -> Examples:
     return Examples([row] * len(voices), inputs, [], np.zeros((0, WIDTH)), voices, inputs, SPECS)
 
 
+@pytest.mark.slow
 def test_figures_of_speech_are_those_of_clips_that_were_left_out():
     examples = made_up()
     found = study.evaluate_speech(examples, examples.voice_inputs[:, 6])
