@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -134,3 +135,14 @@ def test_ratings_command_says_why_there_is_no_ceiling(rows: list[str], words: st
     status, out, err = run_mmmos("ratings", tmp_path / "a.csv", "-o", tmp_path / "b.csv", "--scale", "1", "5")
     assert (status, json.loads(out)["reliability"]) == (0, None)
     assert words in err
+
+
+def test_ratings_command_prints_a_sentence_on_a_terminal(
+    run_mmmos: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout", terminal)
+    (tmp_path / "a.csv").write_text("path,rater,score\na.wav,r1,3\na.wav,r2,4\n")
+    assert run_mmmos("ratings", tmp_path / "a.csv", "-o", tmp_path / "b.csv", "--scale", "1", "5")[0] == 0
+    assert terminal.getvalue() == f"{tmp_path}/b.csv: 1 clip with a mean rating of PQ\n"

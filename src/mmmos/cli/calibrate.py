@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mmmos.cli.evaluate import write_report
 from mmmos.cli.options import (
     AcceptOption,
     DataRoot,
@@ -73,4 +73,5 @@ def calibrate(
         check_calibratable(predictor.model, output)
         scores = score_clips(predictor, [row.clip for row in present])
         result = calibrate_folder(output, present, scores, predictor, str(ratings), label_range)
-    print(json.dumps(asdict(result) | {"missing": missing, "list": report}, allow_nan=False))
+    text = f"{output}: {model} on the scale of the ratings of {counted(len(present), 'clip')}"
+    write_report(asdict(result) | {"missing": missing, "list": report}, text, None)

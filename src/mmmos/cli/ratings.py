@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mmmos.cli.evaluate import write_report
 from mmmos.cli.options import OverwriteOption, StrictOption, check_output
 from mmmos.errors import UsageError
 from mmmos.io.atomic import write_text
@@ -66,7 +66,8 @@ def ratings(
     for line in _lines(summary):
         logger.info(line)
     head = {"output": str(output), "axis": axis, "scale": list(scale)}
-    print(json.dumps(head | summary.to_json() | {"list": report}, allow_nan=False))
+    text = f"{output}: {counted(len(clips), 'clip')} with a mean rating of {axis}"
+    write_report(head | summary.to_json() | {"list": report}, text, None)
 
 
 def _csv(clips: Sequence[ClipRating], axis: str) -> str:

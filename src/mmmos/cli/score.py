@@ -180,7 +180,10 @@ def _score_to(
                 return 0
         models = open_models()
         if resume and file:
+            listed = len(clips)
             clips = not_done(clips, file, models.first.provenance, models.provenance_of_others)
+            if kept := listed - len(clips):
+                logger.info("%s %s a score in %s", counted(kept, "clip", of=listed), agree(kept, "has"), file)
         failed, label_range = 0, models.first.model.info.label_range
         drawn: list[Scores] = []
         with models, rows_to(file, form, resume, clips, label_range, segments, models.others) as (write, progress):

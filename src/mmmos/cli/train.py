@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mmmos.cli.console import ConsoleProgress, stderr
+from mmmos.cli.evaluate import write_report
 from mmmos.cli.options import (
     AcceptOption,
     DataRoot,
@@ -137,7 +137,8 @@ def train(
             progress=progress,
         )
     _report(result, len(clips))
-    print(json.dumps(asdict(result) | {"lists": lists.reports}, allow_nan=False))
+    text = f"{output}: a model trained on {counted(result.train_clips, 'clip')}"
+    write_report(asdict(result) | {"lists": lists.reports}, text, None)
 
 
 def _encoders(encoders: str, start: ScoringModel | None) -> tuple[str, ...]:
