@@ -209,8 +209,8 @@ def system_job(folder: Path, system: str, dtype: str) -> Job:
 
 def memory(folder: Path, system: str, dtype: str, threads: int) -> tuple[float, float]:
     """Peak of a process that loads a system and runs it twice, and what it holds between runs, GiB."""
-    words = [sys.executable, __file__, "--threads", str(threads), "--alone", str(folder), system, dtype]
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "bench.encoders", "--threads", str(threads), "--alone", str(folder), system, dtype]
+    done = subprocess.run(words, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     peak, held = map(float, done.stdout.split())
     return peak, held
 
