@@ -30,7 +30,7 @@ from tests.bulk_toys import tiny_model
 from tests.sounds import chord
 from tests.toys import CPU
 
-FILES = int(os.environ.get("MMMOS_BULK_FILES", "1500"))
+FILES = int(os.environ.get("MMMOS_BULK_FILES", "1000"))
 BROKEN = FILES // 20
 DISTINCT = 100  # good files; the others are links to them
 SUFFIXES = ("wav", "flac", "mp3", "ogg", "opus", "aiff", "m4a")
