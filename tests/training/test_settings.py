@@ -211,6 +211,8 @@ def test_encoders_are_asked_for_what_the_settings_say() -> None:
         ({"early_stop_patience": "never"}, "patience cannot be 'never'; it is a whole number above 0 or none"),
         ({"align_rate_hz": "slow"}, "align_rate_hz cannot be 'slow'; it is a number not below 0 or none"),
         ({"eval_crop": ["random"]}, "eval_crop cannot be .*; it is random or windows or first"),
+        ({"dropout": 1.0}, "dropout must be below 1, not 1.0"),
+        ({"wavlm_output": "weighted_per_axis", "aggregator": "blstm_t"}, "is for the aggregator mlp, not blstm_t"),
     ],
 )
 def test_what_there_is_not_is_refused_with_what_there_is(change: dict[str, Any], words: str) -> None:
