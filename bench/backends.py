@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,12 @@ WINDOWS = 3
 """Windows that int8 ranges are taken from; time does not depend on them."""
 
 
-def openvino_predictors(model: ScoringModel, clips: Mapping[int, np.ndarray], cache: Path) -> dict[str, Predictor]:
+def openvino_predictors(
+    model: ScoringModel,
+    clips: Mapping[int, np.ndarray],
+    cache: Path,
+    precisions: Sequence[Precision] = get_args(Precision),
+) -> dict[str, Predictor]:
     """Predictors by the name of their precision; none without the extra `fast`.
 
     `clips` has a clip of 9 s or more at each of the encoders' sample rates (Hz); networks are kept in `cache`.
@@ -33,7 +38,7 @@ def openvino_predictors(model: ScoringModel, clips: Mapping[int, np.ndarray], ca
         return {}
     return {
         f"openvino {precision}": Predictor(with_openvino(model, precision, clips, cache), LoadOptions("cpu"))
-        for precision in get_args(Precision)
+        for precision in precisions
         if precision != "int8" or find_spec("nncf")
     }
 

@@ -92,9 +92,13 @@ def main() -> None:
     soundfile.write(longer, np.tile(clip, 300), rate)
     scorer = from_pretrained("lite", device="cpu")
     clips = {one: np.tile(clip, -(-10 * one // len(clip)))[: 10 * one] for one in scorer.rates}
+    folder = ROOT / "build" / "networks"
     others = {
         "`--dtype bfloat16`": from_pretrained("lite", device="cpu", dtype="bfloat16"),
-        **openvino_predictors(scorer.model, clips, ROOT / "build" / "networks"),
+        **{
+            f"`--backend openvino --dtype {name.split()[1]}`": predictor
+            for name, predictor in openvino_predictors(scorer.model, clips, folder, ("float32", "bfloat16")).items()
+        },
     }
     ours, theirs = load_encoder("distillmos"), published_distillmos()
     wave = torch.from_numpy(np.tile(clip, 3)[: 10 * rate]).unsqueeze(0)
