@@ -186,22 +186,21 @@ def test_python_of_page_calls_what_exists(document: Path):
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("mmmos"):
                 known |= {name.name: pkgutil.resolve_name(f"{node.module}:{name.name}") for name in node.names}
-        for node in ast.walk(tree):
-            called = resolved(node.func, known) if isinstance(node, ast.Call) else None
-            if called is not None and not any(isinstance(given, ast.Starred) for given in node.args):
-                this = (
-                    [None]
-                    if isinstance(node.func, ast.Attribute) and resolved(node.func.value, known) is Predictor
-                    else []
-                )
-                inspect.signature(called).bind(*this, *node.args, **{one.arg: one.value for one in node.keywords})
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            called = resolved(call.func, known)
+            if called is not None and not any(isinstance(given, ast.Starred) for given in call.args):
+                is_method = isinstance(call.func, ast.Attribute) and resolved(call.func.value, known) is Predictor
+                this = [None] if is_method else []
+                inspect.signature(called).bind(*this, *call.args, **{one.arg: one.value for one in call.keywords})
 
 
 def resolved(node: ast.expr, known: dict[str, Any]) -> Any:
     """What `name` or `name.attribute` stands for; None if it is not of mmmos. Raises AttributeError."""
     if isinstance(node, ast.Name):
         return known.get(node.id)
-    owner = resolved(node.value, known) if isinstance(node, ast.Attribute) else None
+    if not isinstance(node, ast.Attribute):
+        return None
+    owner = resolved(node.value, known)
     return None if owner is None else getattr(owner, node.attr)
 
 
