@@ -147,7 +147,7 @@ def _name(row: versions.Version) -> str:
         return "solo vocals" if versions.is_solo_vocals(row) else "songs without solo vocals"
     if row.set == REMIXED:
         return "separated vocals"
-    return "sustained vowels" if row.set == versions.VOWELS else "free recordings"
+    return {versions.VOWELS: "sustained vowels", versions.NOISES: "noises and tones"}.get(row.set, "free recordings")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from recipes.lite.mixes import Mix
 from recipes.lite.speech import PRIOR, fit_quality
 from recipes.lite.spoken import Spoken
 from recipes.lite.support import Nearby, fit_nearby
-from recipes.lite.versions import VOWELS, Version, is_solo_vocals
+from recipes.lite.versions import SYNTHETIC, Version, is_solo_vocals
 
 GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "student"
 RATINGS = len(SCORES) + len(LOGITS)  # the student's own values of a clip
@@ -156,8 +156,10 @@ def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | Non
 
 
 def _whole(rows: Sequence[Version], domain: str) -> list[int]:
-    """Rows of a domain without excerpts and vowels."""
-    return [i for i, row in enumerate(rows) if row.domain == domain and row.scene != "excerpt" and row.set != VOWELS]
+    """Rows of a domain without excerpts and synthetic signals."""
+    return [
+        i for i, row in enumerate(rows) if row.domain == domain and row.scene != "excerpt" and row.set not in SYNTHETIC
+    ]
 
 
 def _severity(x: Array, rows: Sequence[Version]) -> Line:

@@ -17,7 +17,7 @@ from mmmos.encoders.base import Encoder
 from recipes.lite.chains import Wave
 from recipes.lite.corpus import seed
 from recipes.lite.heads import DOMAINS, PARTS, part_of
-from recipes.lite.versions import VOWELS, Array, Version, encoded, is_solo_vocals, samples_of
+from recipes.lite.versions import SYNTHETIC, Array, Version, encoded, is_solo_vocals, samples_of
 
 COUNTS = {("speech", "music"): 200, ("speech", "sound"): 100, ("music", "sound"): 100}
 RANGE_DB = 20.0  # of the level of the first recording above the second, either way
@@ -66,10 +66,10 @@ class Mix:
 
 
 def make_mixes(recordings: Sequence[Version]) -> list[Mix]:
-    """`COUNTS` mixes of recordings, without vowels and solo vocals, whose domain is hard to name as it is."""
+    """`COUNTS` mixes of recordings; not of synthetic signals and solo vocals, whose domain is hard to name as it is."""
     by_part: dict[tuple[str, int], list[Version]] = {}
     for row in recordings:
-        if row.set != VOWELS and not is_solo_vocals(row):
+        if row.set not in SYNTHETIC and not is_solo_vocals(row):
             by_part.setdefault((row.domain, part_of(row.group)), []).append(row)
     rng = np.random.default_rng(seed("mixes"))
     found = []

@@ -5,7 +5,8 @@
   of the songs alone, minus a severity that is zero below a threshold.
 - Vocals that were separated from their mixture (`separated.py`) are further degraded versions.
 - Sound has no rated audio: its quality is the severity, on the scale of AES-natural's ratings of sound.
-- The gate also learns excerpts of 0.8 to 2 s, degraded versions and sustained vowels (`vowels.py`).
+- The gate also learns excerpts of 0.8 to 2 s, degraded versions, sustained vowels (`vowels.py`) and noises
+  (`noises.py`).
 
 All heads are linear functions of means of the encoders' frames, at one level, so they depend neither on the gain nor on
 how many frames a clip has.
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from mmmos.encoders.base import Encoder
 from mmmos.model.fusion import pool
 from mmmos.scores import AXES
-from recipes.lite import vowels
+from recipes.lite import noises, vowels
 from recipes.lite.chains import SCENES, Wave, degrade, noisy
 from recipes.lite.corpus import cut_packages, seed
 from recipes.lite.heads import FREE, MUSIC
@@ -40,9 +41,9 @@ Waves = Callable[[], list[tuple[Wave, int]]]
 
 SECONDS = 10.0  # of a clip, at most
 CLIPS = 200  # of free recordings per domain, about
-VOWELS = "vowels"  # a set
+VOWELS, NOISES = SYNTHETIC = "vowels", "noises"  # sets
 VOCALS = "__vocals"  # end of the names of solo vocals
-VERSIONS = {MUSIC: 5, FREE: 1, VOWELS: 1}  # degraded versions of each clip
+VERSIONS = {MUSIC: 5, FREE: 1, VOWELS: 1, NOISES: 0}  # degraded versions of each clip
 NOISY = 2  # further versions of free speech: noise must not make it sound effects
 EXCERPT = (0.8, 2.0)  # s, of a short excerpt of each free clip and song, for the gate
 
@@ -78,8 +79,11 @@ def read_recordings(data: Path, work: Path) -> list[Version]:
         path = str(work / "corpus" / row["path"])
         unrated = (math.nan,) * len(AXES)
         found.append(Version(path, row["domain"], FREE, row["source"], row["package"], "clean", 0.0, unrated))
+    kinds = (("speech", VOWELS, vowels.NAMES), ("sound", NOISES, noises.NAMES))
     return found + [
-        Version(name, "speech", VOWELS, name, VOWELS, "clean", 0.0, (math.nan,) * len(AXES)) for name in vowels.NAMES
+        Version(name, domain, kind, name, kind, "clean", 0.0, (math.nan,) * len(AXES))
+        for domain, kind, names in kinds
+        for name in names
     ]
 
 
@@ -117,6 +121,8 @@ def samples_of(version: Version) -> tuple[Wave, int]:
     """Its samples [S] and their rate (Hz)."""
     if version.set == VOWELS:
         rate, x = vowels.RATE, vowels.vowel(version.clip, np.random.default_rng(seed("vowel", version.clip)))
+    elif version.set == NOISES:
+        rate, x = noises.RATE, noises.noise(version.clip, np.random.default_rng(seed("noise", version.clip)))
     else:
         with soundfile.SoundFile(version.clip) as file:
             rate = file.samplerate

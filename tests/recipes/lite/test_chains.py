@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import stft
 
-from recipes.lite import vowels
+from recipes.lite import noises, vowels
 from recipes.lite.chains import SCENES, coded, degrade
 from tests.sounds import music
 
@@ -58,3 +58,11 @@ def test_vowel_has_its_pitch_and_ends_in_silence(name: str) -> None:
     lags = np.arange(vowels.RATE // 300, vowels.RATE // 70)
     similar = [np.corrcoef(part[:-lag], part[lag:])[0, 1] for lag in lags]
     assert vowels.RATE / lags[int(np.argmax(similar))] == pytest.approx(float(name.split()[1]), rel=0.05)
+
+
+@pytest.mark.parametrize("name", noises.NAMES[::6])
+def test_noise_is_as_loud_as_a_recording(name: str) -> None:
+    x = noises.noise(name, np.random.default_rng(0))
+    assert 1.5 <= len(x) / noises.RATE <= 6
+    assert np.isfinite(x).all()
+    assert 0.1 < np.abs(x).max() < 0.7
