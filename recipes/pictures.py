@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def main(words: list[str] | None = None) -> None:
 
 def run(*words: str, folder: Path = ROOT) -> None:
     """Run `mmmos` in a folder, by default at the root of the repository."""
-    subprocess.run([shutil.which("mmmos") or "mmmos", *words], check=True, cwd=folder)
+    subprocess.run([sys.executable, "-m", "mmmos", *words], check=True, cwd=folder)
 
 
 def join_samples(path: Path) -> None:
