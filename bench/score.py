@@ -5,7 +5,7 @@
 - start to end: the command on the sample clips, process start and model load included
 - one core: files in, scores out, in a process that is up, with one thread for the networks; in bfloat16, too, and with
   OpenVINO if the extra fast is installed, and how far that moves the scores of the sample clips
-- the encoder that takes most of it, ours against its published package, in one process, interleaved
+- an encoder, ours against its published package, in one process, interleaved
 - memory, which does not grow with a file
 
 The package `distillmos` must be installed for the last; its torchaudio is not used.
