@@ -23,7 +23,7 @@ check: $(VENV)/test.stamp
 	@scripts/check --fast
 
 coverage: $(VENV)/test.stamp
-	@HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -n 2 --dist worksteal --cov=mmmos --cov-report=term:skip-covered
+	@HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal --cov=mmmos --cov-report=term:skip-covered
 
 lite: $(VENV)/test.stamp
 	$(BIN)/python -m recipes.lite.build --data $(DATA)
