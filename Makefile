@@ -28,7 +28,6 @@ coverage: $(VENV)/test.stamp
 lite: $(VENV)/test.stamp
 	$(BIN)/python -m recipes.lite.build --data $(DATA)
 	$(BIN)/python -m recipes.lite.evaluate --data $(DATA)
-	$(BIN)/python -m recipes.lite.wide_evaluate --data $(DATA)
 	$(BIN)/python -m recipes.lite.checks --data $(DATA)
 	$(BIN)/python scripts/docs.py
 
