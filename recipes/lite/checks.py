@@ -18,7 +18,6 @@ what is checked here is not learned from labels.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
 import mmmos
+from mmmos.io.lists import read_rows
 from mmmos.metrics import srcc
 from mmmos.scores import AXES, Scores
 from recipes.lite import chains, versions
@@ -174,8 +174,8 @@ def by_axis(values: Array) -> dict[str, float]:
 
 def read_clips(data: Path, work: Path) -> dict[str, list[Clip]]:
     """`CLIPS` of each domain: songs of different groups, and free recordings of speech and sound."""
-    with open(data / "musdb18_aes" / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-        songs = [row["path"] for row in csv.DictReader(file) if row["label_suspect"] == "0"]
+    rows = read_rows(data / "musdb18_aes" / "manifest.csv")
+    songs = [row["path"] for _, row in rows if row["label_suspect"] == "0"]
     paths = {"music": [data / "musdb18_aes" / "audio_44k" / Path(path).name for path in songs]}
     for domain in ("speech", "sound"):
         free = [row["path"] for row in versions.free_rows(work) if row["domain"] == domain]

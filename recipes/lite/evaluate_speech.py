@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def evaluate_speech(examples: Examples, unseen: Array) -> dict[str, Any]:
 
     values = examples.voice_inputs[:, rating_columns(examples.specs)]
     copies = {f"copy of {who} alone": values[:, SCORES.index(name)] for name, who in COPIES.items()}
-    by_package = scores(lambda voice: part_of(voice.source) if voice.set == FREE else None)
+    by_package = scores(package_of)
     codecs = {
         "unseen signals": unseen,
         "unseen codec families": scores(lambda voice: voice.kind.split()[0] if voice.set == CODEC else None),
@@ -63,13 +63,23 @@ def evaluate_speech(examples: Examples, unseen: Array) -> dict[str, Any]:
     }
 
 
-def cross_score(x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_], fold_of: Fold) -> Array:
-    """Scores [N] of inputs [N, D] by directions that were fitted without a clip's fold; NaN where there is no fold."""
+def package_of(voice: Spoken) -> int | None:
+    """The fold of a free recording's package."""
+    return part_of(voice.source) if voice.set == FREE else None
+
+
+def cross_score(
+    x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_], fold_of: Fold, without: Collection[str] = ()
+) -> Array:
+    """Scores [N] of inputs [N, D] by directions that were fitted without a clip's fold; NaN for a clip of none.
+
+    The fit also goes without degradations of the kinds `without`.
+    """
     folds, found = [fold_of(voice) for voice in voices], np.full(len(voices), np.nan)
     for fold in sorted({str(name) for name in folds if name is not None}):
         held = np.array([str(name) == fold and name is not None for name in folds])
-        seen = [voice for voice, left_out in zip(voices, held, strict=True) if not left_out]
-        found[held] = x[held] @ speech_quality(x[~held], seen, faults)
+        seen = [i for i, voice in enumerate(voices) if not held[i] and voice.kind not in without]
+        found[held] = x[held] @ speech_quality(x[seen], [voices[i] for i in seen], faults)
     return found
 
 
@@ -114,12 +124,7 @@ def unseen_degradations(x: Array, voices: Sequence[Spoken], faults: NDArray[np.b
         own = [(i, j) for i, j in zip(better, worse, strict=True) if voices[j].kind in kinds]
         if not own:
             continue
-        kept = [i for i, voice in enumerate(voices) if voice.kind not in kinds]
-        scores = np.full(len(voices), np.nan)
-        for part in sorted({part_of(voice.source) for voice in voices if voice.set == FREE}):
-            seen = [i for i in kept if voices[i].set == CODEC or part_of(voices[i].source) != part]
-            held = [i for i, voice in enumerate(voices) if voice.set == FREE and part_of(voice.source) == part]
-            scores[held] = x[held] @ speech_quality(x[seen], [voices[i] for i in seen], faults)
+        scores = cross_score(x, voices, faults, package_of, kinds)
         found[name] = [float(np.mean([scores[i] > scores[j] for i, j in own])), len(own)]
     return found
 

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmmos.encoders.base import EncoderSpec
-from mmmos.encoders.student import DOMAINS as LOGITS
-from mmmos.encoders.student import SCORES
+from mmmos.encoders.student import RATINGS, SCORES
 from mmmos.model.layers import CLIP_STDS
 from mmmos.scores import AXES
 from recipes.lite.heads import CE, CU, DOMAINS, FREE, MUSIC, PC, PQ, Array, Norms, fit_gate, part_of
@@ -27,11 +26,12 @@ from recipes.lite.support import Nearby, fit_nearby
 from recipes.lite.versions import SYNTHETIC, Version, is_solo_vocals
 
 GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "student"
-RATINGS = len(SCORES) + len(LOGITS)  # the student's own values of a clip
 DROPS = {"CE": 3.0, "CU": 5.0, "PC": 0.0, "PQ": 5.0}
 """Points that a version of music of severity 1 has less than its recording."""
 THRESHOLD = 0.25  # severity up to which nothing is subtracted from scores
 STEEPNESS = 1.25  # of the drops above the threshold: an estimate varies less than what it estimates
+DROP_RATES = STEEPNESS * np.array([DROPS[axis] for axis in AXES])
+"""Points [A] per unit of estimated severity above the threshold."""
 CLEAN_WEIGHT = 3.0  # of recordings next to one degraded version
 DECAY, SEVERITY_DECAY = 1.0, 0.75  # of the heads and the severities
 PC_DECAY = 0.5

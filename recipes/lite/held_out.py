@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmmos.scores import AXES
 from recipes.lite.chains import SCENES
-from recipes.lite.fit import DROPS, STEEPNESS, THRESHOLD, Examples, Parts, standardised
+from recipes.lite.fit import DROP_RATES, DROPS, THRESHOLD, Examples, Parts, standardised
 from recipes.lite.heads import DOMAINS, MUSIC, PQ, Array, Norms, part_of
 from recipes.lite.support import FAMILIAR_SEVERITY
 from recipes.lite.versions import Version
@@ -49,8 +49,7 @@ def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
         severity, gate = heads.severity(x), heads.gate.numpy()
         for name, line in heads.scores.items():
             found.scores[name][here] = line(x)
-        lost = STEEPNESS * np.maximum(0, severity - THRESHOLD)[:, None]
-        found.scores["music"][here] -= lost * [DROPS[axis] for axis in AXES]
+        found.scores["music"][here] -= np.maximum(0, severity - THRESHOLD)[:, None] * DROP_RATES
         found.domain[here] = (x @ gate[:, :-1].T + gate[:, -1]).argmax(axis=1)
         found.severity[here] = severity
         found.novel[here] = (heads.nearby.distance(x) > 1) | (severity > FAMILIAR_SEVERITY)

@@ -16,7 +16,7 @@ from mmmos.model.quality import QualityModel, build_model
 from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from mmmos.training.settings import PRESETS
-from recipes.lite.fit import DROPS, STEEPNESS, THRESHOLD, Parts
+from recipes.lite.fit import DROP_RATES, THRESHOLD, Parts
 from recipes.lite.heads import DOMAINS
 from recipes.lite.support import FAMILIAR_SEVERITY
 
@@ -56,8 +56,7 @@ def _set_severity(model: QualityModel, parts: Parts, scale: Scale) -> None:
     assert part is not None
     part.estimate.weight[MUSIC] = torch.from_numpy(parts.severity.weight).float()
     part.estimate.bias[MUSIC] = float(parts.severity.bias) - THRESHOLD
-    drop = STEEPNESS * np.array([DROPS[axis] for axis in AXES])
-    part.drop[:, MUSIC] = torch.from_numpy(drop / np.array(scale.std)).float()
+    part.drop[:, MUSIC] = torch.from_numpy(DROP_RATES / np.array(scale.std)).float()
 
 
 def _set_gate(model: QualityModel, parts: Parts) -> None:

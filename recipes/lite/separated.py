@@ -6,7 +6,6 @@ background, at four levels.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -16,6 +15,7 @@ import soundfile
 import soxr
 
 from mmmos.encoders.base import Encoder
+from mmmos.io.lists import read_rows
 from mmmos.scores import AXES
 from recipes.lite.chains import Wave
 from recipes.lite.corpus import degrade, seed
@@ -30,8 +30,7 @@ AUDIBLE = 0.01  # fraction of the mixture's power in the vocals, for an excerpt 
 
 def read_vocals(folder: Path) -> Iterator[tuple[str, dict[tuple[str, int], Wave]]]:
     """Songs of `musdb18_aes` with vocals: by kind and step, samples at RATE."""
-    with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-        paths = {(row["song"], row["stem"]): folder / row["path"] for row in csv.DictReader(file)}
+    paths = {(row["song"], row["stem"]): folder / row["path"] for _, row in read_rows(folder / "manifest.csv")}
     for song in dict.fromkeys(song for song, _ in paths):
         if (song, "vocals") in paths and (song, "mixture") in paths:
             vocals, mixture = (_read(paths[song, stem]) for stem in ("vocals", "mixture"))

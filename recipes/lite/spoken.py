@@ -7,7 +7,6 @@ narrow band must not pass for bandwidth. `BAND_NOISE` is in any band up to 12 kH
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import soundfile
 import soxr
 
 from mmmos.encoders.base import Encoder
+from mmmos.io.lists import read_rows
 from recipes.lite import chains, versions
 from recipes.lite.corpus import LIMITED_FRACTION, LIMITS, degrade, seed
 from recipes.lite.degradations import DEGRADATIONS, RATE, Job, Wave, level
@@ -52,15 +52,14 @@ class Spoken:
 
 def read_speech(data: Path, work: Path) -> list[list[Spoken]]:
     """The rated codecs, each a list of one clip, and each free recording with its versions."""
-    with open(data / "codec_mushra" / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-        codecs = [
-            Spoken(
-                str(data / "codec_mushra" / row["path"]),
-                *(CODEC, row["signal"], CODEC, row["system"]),
-                rating=float(row["mushra"]) / 10,
-            )
-            for row in csv.DictReader(file)
-        ]
+    codecs = [
+        Spoken(
+            str(data / "codec_mushra" / row["path"]),
+            *(CODEC, row["signal"], CODEC, row["system"]),
+            rating=float(row["mushra"]) / 10,
+        )
+        for _, row in read_rows(data / "codec_mushra" / "manifest.csv")
+    ]
     voices = [row for row in versions.free_rows(work) if row["domain"] == "speech"]
     free = sorted(voices, key=lambda row: seed("spoken", row["path"]))[:RECORDINGS]
     return [[row] for row in codecs] + [_versions(row, work / "corpus") for row in free]

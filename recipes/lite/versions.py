@@ -14,7 +14,6 @@ how many frames a clip has.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -29,6 +28,9 @@ import torch
 from numpy.typing import NDArray
 
 from mmmos.encoders.base import Encoder
+from mmmos.io.atomic import write_text
+from mmmos.io.delimited import csv_text
+from mmmos.io.lists import read_rows
 from mmmos.model.fusion import pool
 from mmmos.scores import AXES
 from recipes.lite import noises, vowels
@@ -64,8 +66,7 @@ class Version:
 
 def read_recordings(data: Path, work: Path) -> list[Version]:
     """The rated songs at full bandwidth, and clips of free packages."""
-    with open(data / "musdb18_aes" / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-        songs = [row for row in csv.DictReader(file) if row["label_suspect"] == "0"]
+    songs = [row for _, row in read_rows(data / "musdb18_aes" / "manifest.csv") if row["label_suspect"] == "0"]
     folder = data / "musdb18_aes" / "audio_44k"
     found = [
         Version(
@@ -93,13 +94,8 @@ def free_rows(work: Path) -> list[dict[str, Any]]:
     if not table.is_file():
         corpus.mkdir(parents=True, exist_ok=True)
         rows = cut_packages(work, corpus, CLIPS)
-        with open(table.with_suffix(".partial"), "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-        table.with_suffix(".partial").rename(table)
-    with open(table, newline="") as file:
-        return list(csv.DictReader(file))
+        write_text(table, csv_text(list(rows[0]), (row.values() for row in rows)))
+    return [dict(row) for _, row in read_rows(table)]
 
 
 def is_solo_vocals(row: Version) -> bool:

@@ -11,7 +11,6 @@ on their own. Writes WORK/evaluation.json. What the teachers say is kept in WORK
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from mmmos.encoders.student import DOMAINS, SCORES, Perceptron, over_time
+from mmmos.io.lists import read_rows
 from mmmos.metrics import srcc
 from recipes.lite.corpus import seed
 from recipes.lite.degradations import DEGRADATIONS, Job, Wave
@@ -40,10 +40,9 @@ Versions = Iterator[tuple[Wave, tuple[str, ...]]]  # samples at RATE, and what i
 
 def codec_clips(data: Path) -> Versions:
     """The rated clips, each with its signal and its score."""
-    with open(data / "codec_mushra" / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            samples, rate = soundfile.read(data / "codec_mushra" / row["path"], always_2d=True)
-            yield soxr.resample(samples.mean(1), rate, RATE, "HQ"), (row["signal"], row["mushra"])
+    for _, row in read_rows(data / "codec_mushra" / "manifest.csv"):
+        samples, rate = soundfile.read(data / "codec_mushra" / row["path"], always_2d=True)
+        yield soxr.resample(samples.mean(1), rate, RATE, "HQ"), (row["signal"], row["mushra"])
 
 
 def ordered_clips(clips: Path, data: Path) -> Versions:

@@ -8,7 +8,6 @@ clips only the originals are used: the student is evaluated on codecs that it ne
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import soundfile
 import soxr
 from scipy.signal import butter, sosfilt
 
+from mmmos.io.lists import read_rows
 from recipes.lite.chains import SCENES, coded, degrade
 from recipes.lite.corpus import seed
 from recipes.lite.degradations import DEGRADATIONS, Job, Wave
@@ -61,19 +61,17 @@ class Source:
 def read_sources(clips: Path, data: Path | None) -> list[Source]:
     """The clips of `recipes.student.clips` and, with a data folder, the rated recordings without their ratings."""
     sources = []
-    with open(clips / "manifest.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            sources.append(Source(clips / row["path"], row["domain"], row["package"], row["package"]))
+    for _, row in read_rows(clips / "manifest.csv"):
+        sources.append(Source(clips / row["path"], row["domain"], row["package"], row["package"]))
     if data is not None:
         for folder, domain, key in (("musdb18_aes", "music", "song"), ("codec_mushra", "speech", "signal")):
-            with open(data / folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-                for row in csv.DictReader(file):
-                    if row.get("system", REFERENCE) != REFERENCE:
-                        continue
-                    path = data / folder / row["path"]
-                    if folder == "musdb18_aes":
-                        path = path.parent.parent / "audio_44k" / path.name
-                    sources.append(Source(path, domain, f"{folder} {row[key]}", folder))
+            for _, row in read_rows(data / folder / "manifest.csv"):
+                if row.get("system", REFERENCE) != REFERENCE:
+                    continue
+                path = data / folder / row["path"]
+                if folder == "musdb18_aes":
+                    path = path.parent.parent / "audio_44k" / path.name
+                sources.append(Source(path, domain, f"{folder} {row[key]}", folder))
     return sources
 
 

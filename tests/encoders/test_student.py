@@ -9,12 +9,10 @@ from scipy.special import erf
 from torch import Tensor
 
 from mmmos.encoders.fullband import RATE, FullBand
-from mmmos.encoders.student import DOMAINS, POOLED, SCORES, Perceptron, Student, over_time
+from mmmos.encoders.student import POOLED, RATINGS, SCORES, Perceptron, Student, over_time
 from mmmos.errors import ModelFormatError
 from tests.encoders.independence import assert_independent
 from tests.sounds import music_tensor, white_noise
-
-RATINGS = len(SCORES) + len(DOMAINS)
 
 
 @pytest.fixture(scope="module")

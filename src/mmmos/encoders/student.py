@@ -17,6 +17,7 @@ from mmmos.encoders.weights import bundled_state, load_strictly
 
 SCORES = ("mos", "noisiness", "discontinuity", "coloration", "loudness", "distillmos", "dnsmos")
 DOMAINS = ("speech", "music", "sound")
+RATINGS = len(SCORES) + len(DOMAINS)  # values of a clip
 POOLED = 2 * FullBand.dim
 HIDDEN = 256
 DROPOUT = 0.3
@@ -37,9 +38,8 @@ class Perceptron(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        outputs = len(SCORES) + len(DOMAINS)
         self.first, self.second = nn.Linear(POOLED, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
-        self.last, self.direct = nn.Linear(HIDDEN, outputs), nn.Linear(POOLED, outputs, bias=False)
+        self.last, self.direct = nn.Linear(HIDDEN, RATINGS), nn.Linear(POOLED, RATINGS, bias=False)
         nn.init.zeros_(self.direct.weight)
         self.dropout = nn.Dropout(DROPOUT)
         for name, size in (("input", POOLED), ("score", len(SCORES))):
@@ -68,7 +68,7 @@ class Student(FullBand):
     """
 
     name = "student"
-    block_dims = (*FullBand.block_dims, len(SCORES) + len(DOMAINS))
+    block_dims = (*FullBand.block_dims, RATINGS)
     dim = sum(block_dims)
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:

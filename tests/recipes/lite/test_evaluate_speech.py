@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mmmos.encoders.base import EncoderSpec
+from mmmos.encoders.student import RATINGS
 from recipes.lite import evaluate_speech as study
-from recipes.lite.fit import RATINGS, Examples
+from recipes.lite.fit import Examples
 from recipes.lite.heads import CODEC, FREE
 from recipes.lite.spoken import Spoken
 from recipes.lite.versions import Version

@@ -12,13 +12,12 @@ import soundfile
 import torch
 
 from mmmos.encoders.base import EncoderSpec, Features
-from mmmos.encoders.student import SCORES
+from mmmos.encoders.student import RATINGS, SCORES
 from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from recipes.lite import versions
 from recipes.lite.fit import (
     DROPS,
-    RATINGS,
     SPREAD,
     STEEPNESS,
     THRESHOLD,
