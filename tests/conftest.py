@@ -32,6 +32,9 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=15)
 hypothesis.settings.load_profile("thorough")
 
+# What `caplog` sees of what users see. As pytest's setting `log_level`, each test sets it on thousands of loggers.
+logging.getLogger().setLevel(logging.INFO)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

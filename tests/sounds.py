@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def seconds_at(seconds: float, rate: int) -> NDArray[np.float64]:
 
 def music(seconds: float, rate: int = RATE, seed: int = 0) -> Wave:
     """A plucked chord over faint noise, [S]: wide-band, not silent, not clipped."""
+    return _music(seconds, rate, seed).copy()
+
+
+@functools.lru_cache(maxsize=64)  # most tests use the same few
+def _music(seconds: float, rate: int, seed: int) -> Wave:
     t = seconds_at(seconds, rate)
     plucked = sum(np.sin(2 * np.pi * hz * t) for hz in (220.0, 277.2, 329.6, 1318.5))
     hiss = np.random.default_rng(seed).standard_normal(len(t))

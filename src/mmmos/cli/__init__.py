@@ -6,10 +6,12 @@ stdout carries data only; progress and messages go to stderr.
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -83,13 +85,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     atexit.register(gc.freeze)  # else the last collection visits every object of torch, for half a second
     try:
-        app()  # leaves by SystemExit: 0, the status of a typer.Exit, or 2 for wrong usage
+        _command()()  # leaves by SystemExit: 0, the status of a typer.Exit, or 2 for wrong usage
     except MmmosError as error:
         stderr.print(f"mmmos: {error}")
         sys.exit(error.exit_status)
     except OSError as error:  # a disk that is full, a folder that cannot be written
         stderr.print(f"mmmos: {_reason(error)}")
         sys.exit(3)
+
+
+@functools.cache
+def _command() -> Callable[..., Any]:
+    """The command with its subcommands; to make their options from signatures takes 40 ms."""
+    return typer.main.get_command(app)
 
 
 def _reason(error: OSError) -> str:
