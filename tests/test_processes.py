@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def prepare(failure: str, report: Report) -> Callable[[int], int]:
     return half
 
 
-def all_results(worker: Worker[int, int]) -> list[JobResult[int, int]]:
+def all_results(worker: Worker[Any, Any]) -> list[JobResult[Any, Any]]:
     found = []
     while worker.jobs:
         found += [over for _, over in finished([worker])]
@@ -116,6 +117,24 @@ def test_worker_gives_results_in_order_with_progress() -> None:
         worker.restart()
         worker.submit(2)
         assert all_results(worker) == [JobResult(6, 3), JobResult(2, 1)]
+
+
+def prepare_reader(report: Report) -> Callable[[str], str | None]:
+    return os.environ.get
+
+
+@pytest.mark.slow
+def test_worker_has_the_environment_of_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the first worker's start."""
+    found = []
+    for value in ("a", "b"):
+        monkeypatch.setenv("MMMOS_TEST", value)
+        with closing(Worker(prepare_reader)) as worker:
+            for name in ("MMMOS_TEST", "PYTHONSAFEPATH", "PYTHONPATH"):
+                worker.submit(name)
+            found.append([result.result for result in all_results(worker)])
+    kept = [os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")]
+    assert found == [["a", *kept], ["b", *kept]]
 
 
 @pytest.mark.slow

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from mmmos.errors import BulkError, MmmosError
@@ -149,12 +151,44 @@ class Worker(Generic[Job, Result]):
             self.pipe.send(job)
 
     def _start(self) -> None:
-        context = get_context("spawn")  # torch's threads in this process would not survive a fork
         self._is_running = False
-        self.pipe, child_end = context.Pipe()
-        self._process: SpawnProcess = context.Process(target=_work, args=(child_end, self._prepare), daemon=True)
-        self._process.start()
+        self.pipe, child_end = get_context().Pipe()
+        self._process = _started(_work, child_end, self._prepare, dict(os.environ))
         child_end.close()
+
+
+def _started(function: Callable[..., None], *arguments: object) -> BaseProcess:
+    """A new process that calls a function with these arguments.
+
+    On Linux it is a fork of a process that has imported torch but not used it: torch takes seconds to import, and the
+    threads that it starts when used do not survive a fork. Elsewhere, system libraries do not survive one either.
+    """
+    context: ForkServerContext | SpawnContext
+    if sys.platform == "linux":
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["pyarrow", "torch"])
+    else:
+        context = get_context("spawn")
+    process = context.Process(target=function, args=arguments, daemon=True)
+    # What is imported before this process's `sys.path` arrives is from there, too, not from the working folder.
+    with _environment(PYTHONSAFEPATH="1", PYTHONPATH=os.pathsep.join(filter(None, sys.path))):
+        process.start()
+    return process
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _prepare(function: Callable[[Job, Shared], None], shared: Shared, report: Report) -> Callable[[Job], None]:
@@ -164,8 +198,10 @@ def _prepare(function: Callable[[Job, Shared], None], shared: Shared, report: Re
     return lambda job: function(job, shared)
 
 
-def _work(pipe: Connection, prepare: Callable[[Report], Callable[[Any], Any]]) -> None:
+def _work(pipe: Connection, prepare: Callable[[Report], Callable[[Any], Any]], environment: dict[str, str]) -> None:
     """The child process: runs jobs until the pipe closes."""
+    os.environ.clear()
+    os.environ.update(environment)  # that of its parent now, not when the process was that it is a fork of
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError):  # the parent has closed the pipe

@@ -12,13 +12,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from mmmos.bulk import driver
 from mmmos.bulk.commits import committed
 from mmmos.bulk.driver import run_shards
 from mmmos.bulk.plan import make_plan, read_plan
@@ -27,13 +28,15 @@ from mmmos.bulk.workers import LocalWorkers
 from mmmos.errors import BulkError
 from mmmos.progress import NoProgress
 from tests.bulk_toys import FakeWorkers, ToyTask, clips_named, parts, rows_of, tiny_model, touched
-from tests.recorded_progress import RecordedProgress
 from tests.sounds import music
 
 CLIPS, SHARD = 60, 4
 
-LISTED = 40
-"""Clips of a run that is killed as a command."""
+LISTED = 20
+"""Clips of a run that is killed as a command, two to a shard."""
+
+STUCK = (5, 6, 8, 11)
+"""Those whose decoder hangs: of the third and fourth shard in the first run, of the next two in the second."""
 
 
 @pytest.fixture(autouse=True)
@@ -101,29 +104,47 @@ def test_a_worker_that_cannot_start_is_no_clips_fault(tmp_path, starts, why):
 
 
 @pytest.mark.slow
-def test_hanging_worker_ends_the_run_at_last(tmp_path):
+def test_hanging_worker_ends_the_run_at_last(tmp_path, monkeypatch):
     store = open_store(tmp_path)
     task = ToyTask()
     plan = make_plan(store, clips_named("hangs", "b", "c"), task.describe(), 1)
-    with (
-        closing(LocalWorkers(store, plan, task, 2)) as workers,
-        pytest.raises(BulkError, match="no window of audio was finished"),
-    ):
-        run_shards(store, plan, workers, stall_s=3.0)
+    with closing(LocalWorkers(store, plan, task, 2)) as workers:
+        monkeypatch.setattr(driver, "time", HungTime(workers))
+        with pytest.raises(BulkError, match="no window of audio was finished"):
+            run_shards(store, plan, workers, stall_s=0.1)
     assert set(committed(store)) <= {1, 2}  # one may have waited behind it, on a busy machine both
     assert store.names("_run/deaths") == ["00000.json"]  # which is not held against that one
 
 
+class HungTime:
+    """A clock that runs while the first shard alone does."""
+
+    def __init__(self, workers: LocalWorkers) -> None:
+        self.workers, self.now = workers, 0.0
+
+    def monotonic(self) -> float:
+        self.now += [running.job.shard for running in self.workers.running()] == [0]
+        return self.now
+
+
 @pytest.mark.slow
-def test_a_clip_longer_than_the_stall_limit_is_no_hung_worker(tmp_path):
-    store = open_store(tmp_path)
-    task = ToyTask(seconds=9.0, windows=30)
+def test_worker_sends_windows_of_a_clip_in_progress(tmp_path):
+    """By which the driver knows that it does not hang (test_driver.py)."""
+    store, seen = open_store(tmp_path / "run"), tmp_path / "seen"
+    task = ToyTask(seconds=6000.0, until=str(seen), windows=60_000)
     plan = make_plan(store, clips_named("long"), task.describe())
-    progress = RecordedProgress()
+
+    received: set[int] = set()
+
+    class Watcher(NoProgress):
+        def update(self, done: float, windows: int = 0, detail: str = "") -> None:
+            received.add(windows)
+            if len(received) > 2:
+                seen.touch()
+
     with closing(LocalWorkers(store, plan, task, 1)) as workers:
-        counts = run_shards(store, plan, workers, progress=progress, stall_s=6.0)
+        counts = run_shards(store, plan, workers, progress=Watcher(), stall_s=600.0)
     assert (counts.ok, counts.failures) == (1, 0)
-    assert max(windows for _, windows, _ in progress.updates) > 20
 
 
 class Command:
@@ -133,14 +154,20 @@ class Command:
         self.folder, self.list = folder, folder / "list.jsonl"
         self.model = tiny_model(folder / "model")
         self.started: list[subprocess.Popen[str]] = []
-        soundfile.write(folder / "long.wav", np.tile(music(LISTED, 44_100)[:, None], (1, 2)), 44_100)
+        for path in (folder / "all.wav", *map(self.path, STUCK)):
+            soundfile.write(path, np.tile(music(10, 44_100)[:, None], (1, 2)), 44_100)
         (folder / "empty.wav").write_bytes(b"")
         self.write_list(LISTED)
 
+    def path(self, clip: int) -> Path:
+        return self.folder / f"{clip}.wav"
+
     def write_list(self, clips: int) -> None:
-        """Ten seconds each, so that a shard takes a while."""
-        rows = [{"id": f"clip {i}", "path": str(self.folder / "long.wav"), "start_time": i / 2} for i in range(clips)]
-        rows = [row | {"end_time": row["start_time"] + 10} for row in rows]
+        """Half a second each."""
+        rows = [{"id": f"clip {i}", "path": str(self.folder / "all.wav"), "start_time": i / 4} for i in range(clips)]
+        rows = [row | {"end_time": row["start_time"] + 0.5} for row in rows]
+        for clip in STUCK:
+            rows[clip]["path"] = str(self.path(clip))
         rows[7]["path"] = str(self.folder / "empty.wav")
         self.list.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -155,15 +182,36 @@ class Command:
         self.started.append(subprocess.Popen(call, stderr=subprocess.PIPE, text=True, start_new_session=True))
         return self.started[-1]
 
+    @contextmanager
+    def stuck(self, *clips: int) -> Iterator[Callable[[], None]]:
+        """The decoders of these clips hang meanwhile. Gives a function that waits until each of them does."""
+        writers: dict[int, int] = {}
+        for clip in clips:
+            self.path(clip).rename(self.folder / f"{clip}.away")
+            os.mkfifo(self.path(clip))
+
+        def wait() -> None:
+            while len(writers) < len(clips):
+                for clip in set(clips) - set(writers):
+                    with suppress(OSError):  # nobody reads yet
+                        writers[clip] = os.open(self.path(clip), os.O_WRONLY | os.O_NONBLOCK)
+                time.sleep(0.005)
+
+        yield wait
+        for clip in clips:
+            (self.folder / f"{clip}.away").rename(self.path(clip))
+        for writer in writers.values():
+            os.close(writer)
+
     def close(self) -> None:
         for process in self.started:
             process.kill()
             process.communicate()
 
 
-def wait_for(store: Store, shards: int, process: subprocess.Popen[str]) -> None:
-    """Until so many shards are published."""
-    while len(store.names("_run/commits")) < shards:
+def wait_for(store: Store, names: str, count: int, process: subprocess.Popen[str]) -> None:
+    """Until there are so many names in the store."""
+    while len(store.names(names)) < count:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
 
@@ -172,8 +220,13 @@ def children_of(process: int) -> list[int]:
     return [int(word) for path in Path(f"/proc/{process}/task").glob("*/children") for word in path.read_text().split()]
 
 
+def workers_of(process: int) -> list[int]:
+    """The workers, which one child of the process starts."""
+    return [worker for child in children_of(process) for worker in children_of(child)]
+
+
 def family_of(process: int) -> list[int]:
-    """The workers, and their decoders."""
+    """The workers with what starts them, and their decoders."""
     return [member for child in children_of(process) for member in (child, *family_of(child))]
 
 
@@ -197,30 +250,33 @@ def test_killed_run_resumes_to_the_same_rows(
     assert run_mmmos(*command.words("calm"))[0] == 1  # one clip is empty
     store = open_store(tmp_path / "wild")
     kept: dict[str, int] = {}
-    for stop in (signal.SIGKILL, signal.SIGTERM):
-        process = command.start("wild")
-        wait_for(store, len(store.names("_run/commits")) + 2, process)
-        if stop == signal.SIGTERM:
-            os.kill(max(children_of(process.pid)), signal.SIGKILL)  # a worker, which is replaced
-            wait_for(store, len(store.names("_run/commits")) + 1, process)
-        family = family_of(process.pid)
-        assert len(family) >= 2
-        if stop == signal.SIGTERM:
-            process.send_signal(signal.SIGSTOP)  # so that it is still there when the other looks
-            status, _, err = run_mmmos(*command.words("wild"))
-            assert (status, "another run uses this folder" in err) == (2, True)
-            process.send_signal(signal.SIGCONT)
-        time.sleep(random.uniform(0, 0.05))
-        process.send_signal(stop)
-        err = process.communicate(timeout=180)[1]
-        assert process.returncode == (-signal.SIGKILL if stop == signal.SIGKILL else 128 + signal.SIGTERM), err
-        until = time.monotonic() + 60
-        while any(map(alive, family)) and time.monotonic() < until:
-            time.sleep(0.01)
-        assert not any(map(alive, family)), "workers and decoders end with their driver"
+    for stop, clips in ((signal.SIGKILL, STUCK[:2]), (signal.SIGTERM, STUCK[2:])):
+        with command.stuck(*clips) as wait_until_stuck:  # both workers, with half of the shards to do
+            process = command.start("wild")
+            wait_for(store, "_run/commits", len(kept) + 1, process)
+            if stop == signal.SIGTERM:
+                wait_until_stuck()
+                os.kill(max(workers_of(process.pid)), signal.SIGKILL)  # which is replaced
+                wait_for(store, "_run/deaths", 1, process)
+            family = family_of(process.pid)
+            assert len(family) >= 4
+            if stop == signal.SIGTERM:
+                process.send_signal(signal.SIGSTOP)  # so that it is still there when the other looks
+                status, _, err = run_mmmos(*command.words("wild"))
+                assert (status, "another run uses this folder" in err) == (2, True)
+                process.send_signal(signal.SIGCONT)
+            time.sleep(random.uniform(0, 0.05))
+            process.send_signal(stop)
+            err = process.communicate(timeout=180)[1]
+            assert process.returncode == (-signal.SIGKILL if stop == signal.SIGKILL else 128 + signal.SIGTERM), err
+            until = time.monotonic() + 60
+            while any(map(alive, family)) and time.monotonic() < until:
+                time.sleep(0.01)
+            assert not any(map(alive, family)), "workers and decoders end with their driver"
         now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "wild").glob("part-*")}
         assert now.items() >= kept.items(), "what was published is not done again"
         kept = {f"part-{shard:05d}.parquet": now[f"part-{shard:05d}.parquet"] for shard in committed(store)}
+        assert len(kept) < LISTED // 2
     command.write_list(LISTED - 1)
     status, _, err = run_mmmos(*command.words("wild"))
     assert (status, f"another list ({LISTED} clips, now {LISTED - 1})" in " ".join(err.split())) == (2, True)
