@@ -19,8 +19,8 @@ from mmmos.audio.clip import Clip
 from mmmos.bulk.commits import committed, part_name
 from mmmos.bulk.plan import Plan
 from mmmos.bulk.stores import Store
-from mmmos.bulk.workers import Job, Lists, Outcome, Running, work_on
-from mmmos.progress import Progress
+from mmmos.bulk.workers import Job, Lists, Outcome, Running, WorkerPool, work_on
+from mmmos.progress import NoProgress, Progress
 
 SCHEMA = pyarrow.schema(
     [(name, pyarrow.string()) for name in ("id", "path", "error_code", "error_message")] + [("length", pyarrow.int64())]
@@ -139,6 +139,29 @@ class FakeWorkers:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+class HungTime:
+    """A clock for the driver, which runs while only the first shard is in progress."""
+
+    def __init__(self, workers: WorkerPool) -> None:
+        self.workers, self.now = workers, 0.0
+
+    def monotonic(self) -> float:
+        self.now += [running.job.shard for running in self.workers.running()] == [0]
+        return self.now
+
+
+class WindowWatch(NoProgress):
+    """Creates a file once it has received several numbers of finished windows."""
+
+    def __init__(self, seen: Path) -> None:
+        self.seen, self.numbers = seen, set[int]()
+
+    def update(self, done: float, windows: int = 0, detail: str = "") -> None:
+        self.numbers.add(windows)
+        if len(self.numbers) > 2:
+            self.seen.touch()
 
 
 def touched(log: Path) -> list[str]:

@@ -27,7 +27,17 @@ from mmmos.bulk.stores import Store, open_store
 from mmmos.bulk.workers import LocalWorkers
 from mmmos.errors import BulkError
 from mmmos.progress import NoProgress
-from tests.bulk_toys import FakeWorkers, ToyTask, clips_named, parts, rows_of, tiny_model, touched
+from tests.bulk_toys import (
+    FakeWorkers,
+    HungTime,
+    ToyTask,
+    WindowWatch,
+    clips_named,
+    parts,
+    rows_of,
+    tiny_model,
+    touched,
+)
 from tests.sounds import music
 
 CLIPS, SHARD = 60, 4
@@ -37,6 +47,11 @@ LISTED = 20
 
 STUCK = (5, 6, 8, 11)
 """Those whose decoder hangs: of the third and fourth shard in the first run, of the next two in the second."""
+
+
+@pytest.fixture(autouse=True)
+def _no_long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "POLL_SECONDS", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -116,34 +131,14 @@ def test_hanging_worker_ends_the_run_at_last(tmp_path, monkeypatch):
     assert store.names("_run/deaths") == ["00000.json"]  # which is not held against that one
 
 
-class HungTime:
-    """A clock that runs while the first shard alone does."""
-
-    def __init__(self, workers: LocalWorkers) -> None:
-        self.workers, self.now = workers, 0.0
-
-    def monotonic(self) -> float:
-        self.now += [running.job.shard for running in self.workers.running()] == [0]
-        return self.now
-
-
 @pytest.mark.slow
 def test_worker_sends_windows_of_a_clip_in_progress(tmp_path):
     """By which the driver knows that it does not hang (test_driver.py)."""
     store, seen = open_store(tmp_path / "run"), tmp_path / "seen"
     task = ToyTask(seconds=6000.0, until=str(seen), windows=60_000)
     plan = make_plan(store, clips_named("long"), task.describe())
-
-    received: set[int] = set()
-
-    class Watcher(NoProgress):
-        def update(self, done: float, windows: int = 0, detail: str = "") -> None:
-            received.add(windows)
-            if len(received) > 2:
-                seen.touch()
-
     with closing(LocalWorkers(store, plan, task, 1)) as workers:
-        counts = run_shards(store, plan, workers, progress=Watcher(), stall_s=600.0)
+        counts = run_shards(store, plan, workers, progress=WindowWatch(seen), stall_s=600.0)
     assert (counts.ok, counts.failures) == (1, 0)
 
 
