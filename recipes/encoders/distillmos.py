@@ -1,6 +1,6 @@
 """Turn the weights inside the `distillmos` wheel into MMMOS's bundled file.
 
-    python -m recipes.lite.convert_distillmos distillmos-0.9.1-py3-none-any.whl src/mmmos/bundled/distillmos.safetensors
+    python -m recipes.encoders.distillmos distillmos-0.9.1-py3-none-any.whl src/mmmos/bundled/distillmos.safetensors
 
 Every tensor of the checkpoint is used or named here as dropped; anything else stops the script.
 What is exact is folded, in float64: the two BatchNorms before the projection into the projection, the
@@ -114,5 +114,5 @@ def main(wheel: str, out: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m recipes.lite.convert_distillmos WHEEL OUT.safetensors")
+        sys.exit("usage: python -m recipes.encoders.distillmos WHEEL OUT.safetensors")
     main(*sys.argv[1:])

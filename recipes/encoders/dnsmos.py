@@ -1,6 +1,6 @@
 """Make src/mmmos/bundled/dnsmos.safetensors and its golden activations from the published package.
 
-    python -m recipes.lite.convert_dnsmos WHEEL src/mmmos/bundled/dnsmos.safetensors tests/golden/dnsmos.npz
+    python -m recipes.encoders.dnsmos WHEEL src/mmmos/bundled/dnsmos.safetensors tests/golden/dnsmos.npz
 
 Once, in a throw-away environment with what the package needs and this project does without (librosa, onnx,
 onnxruntime, requests, safetensors); the wheel is that of `pip download --no-deps speechmos==0.0.1.1`.
@@ -12,8 +12,6 @@ float32. The same wheel gives the same bytes.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 import zipfile
 from pathlib import Path
@@ -22,10 +20,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from recipes.encoders.files import Array, check_wheel, in_half_precision, pack
 
 WHEEL_SHA256 = "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7"
 MODEL = "speechmos/dnsmos_models/model_v8.onnx"
+SOURCE = {
+    "package": "speechmos",
+    "version": "0.0.1.1",
+    "model": MODEL,
+    "wheel_sha256": WHEEL_SHA256,
+    "license": "MIT, Copyright (c) Microsoft Corporation",
+}
 RATE, SECONDS = 16_000, 9.01  # of the clips that the package reads
 
 
@@ -35,21 +40,21 @@ def main() -> None:
     for name in ("wheel", "out", "golden"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args()
-    if hashlib.sha256(args.wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
-        raise SystemExit(f"{args.wheel} is not the wheel that this script was written for")
+    import onnx
+
+    check_wheel(args.wheel, WHEEL_SHA256)
     with zipfile.ZipFile(args.wheel) as archive:
-        model = archive.read(MODEL)
-    args.out.write_bytes(to_bytes(convert(model)))
+        model = onnx.load_model_from_string(archive.read(MODEL))
+    args.out.write_bytes(pack(convert(model), SOURCE))
     sys.path.insert(0, str(args.wheel))
     np.savez_compressed(args.golden, **cast(dict[str, Any], record(model)))
 
 
-def convert(model: bytes) -> dict[str, Array]:
+def convert(model: Any) -> dict[str, Array]:
     """The tensors of the graph as weights of `mmmos.encoders.dnsmos.DNSMOS`."""
-    import onnx
     from onnx.numpy_helper import to_array
 
-    graph = onnx.load_model_from_string(model).graph
+    graph = model.graph
     tensors = {tensor.name: to_array(tensor) for tensor in graph.initializer}
     operations = [(node.op_type, [tensors.pop(name) for name in node.input if name in tensors]) for node in graph.node]
     convolutions = [found for kind, found in operations if kind == "Conv"]
@@ -66,45 +71,20 @@ def convert(model: bytes) -> dict[str, Array]:
     return weights
 
 
-def to_bytes(weights: dict[str, Array]) -> bytes:
-    """Kernels and matrices in float16, vectors in float32, one metadata entry."""
-    from safetensors.numpy import save
-
-    notes = {
-        "package": "speechmos",
-        "version": "0.0.1.1",
-        "model": MODEL,
-        "wheel_sha256": WHEEL_SHA256,
-        "license": "MIT, Copyright (c) Microsoft Corporation",
-    }
-    tensors = {
-        name: np.ascontiguousarray(array, dtype=np.float16 if name.endswith("weight") else np.float32)
-        for name, array in sorted(weights.items())
-    }
-    return save(tensors, metadata={"source": json.dumps(notes, sort_keys=True)})
-
-
-def record(model: bytes) -> dict[str, Array]:
+def record(model: Any) -> dict[str, Array]:
     """A sound; the log-mel of 9.01 s of it, over and over; the network's score, by weights rounded as ours too.
 
     The package's own call would go on to the seconds after those, and average.
     """
-    import onnx
     import onnxruntime
-    from onnx.numpy_helper import from_array, to_array
     from speechmos.dnsmos import DNSMOS
 
-    rounded = onnx.load_model_from_string(model)
-    for tensor in rounded.graph.initializer:
-        array = to_array(tensor)
-        if array.ndim > 1:
-            tensor.CopyFrom(from_array(array.astype(np.float16).astype(np.float32), tensor.name))
     wave = made_up_sound()
     samples = np.tile(wave, 4)[: int(SECONDS * RATE)].astype(np.float32) / 2**15
     log_mel = DNSMOS.audio_melspec(None, samples[:-160]).astype(np.float32)  # as in its __call__
     scores = [
-        onnxruntime.InferenceSession(graph).run(None, {"input_1": log_mel[None]})[0][0, 0]
-        for graph in (model, rounded.SerializeToString())
+        onnxruntime.InferenceSession(graph.SerializeToString()).run(None, {"input_1": log_mel[None]})[0][0, 0]
+        for graph in (model, in_half_precision(model))
     ]
     return {"wave": wave, "log_mel": log_mel[::10], "published": scores[0], "rounded": scores[1]}
 

