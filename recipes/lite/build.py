@@ -36,7 +36,7 @@ from mmmos.scores import AXES, Scale
 from recipes.lite import separated, spoken, versions
 from recipes.lite.fit import Examples, fit_parts
 from recipes.lite.heads import BASIS, CODEC, PARTS, read_norms
-from recipes.lite.held_out import held_out, residual_std, songs_of
+from recipes.lite.held_out import held_out, residual_std
 from recipes.lite.member import make_member
 from recipes.lite.mixes import inputs_of, make_mixes
 
@@ -66,7 +66,7 @@ def training_of(examples: Examples) -> dict[str, Any]:
     """What the model folder says of its training: the number of clips by set, and of ratings by axis."""
     clips = Counter([*(row.set for row in examples.rows), *(voice.set for voice in examples.voices)])
     clips["mixes"] = len(examples.mixes)
-    labels = dict.fromkeys(AXES, len(songs_of(examples.rows)))
+    labels = dict.fromkeys(AXES, len(versions.songs_of(examples.rows)))
     labels["PQ"] += sum(voice.set == CODEC for voice in examples.voices)
     return {"clips": dict(sorted(clips.items())), "labels": labels}
 
@@ -82,7 +82,7 @@ def main() -> None:
     norms = read_norms(options.data / "labels")
     examples = read_examples(options.data.resolve(), options.work.resolve())
     parts = [fit_parts(examples, norms, part) for part in range(PARTS)]
-    scale = Scale.fit(np.array([examples.rows[i].labels for i in songs_of(examples.rows)]))
+    scale = Scale.fit(np.array([examples.rows[i].labels for i in versions.songs_of(examples.rows)]))
     members = [make_member(own, examples.specs, scale) for own in parts]
     residual = residual_std(examples.rows, held_out(examples, parts), norms)
     info = replace(ModelInfo.of_training(training_of(examples), basis=BASIS), residual_std=residual)

@@ -24,10 +24,11 @@ from recipes.lite import versions
 from recipes.lite.build import ROOT, read_examples
 from recipes.lite.chains import SCENES
 from recipes.lite.evaluate_speech import evaluate_speech
-from recipes.lite.fit import DROPS, fit_parts
+from recipes.lite.fit import fit_parts
 from recipes.lite.heads import CLEAN, DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, read_norms
-from recipes.lite.held_out import Held, constructed_labels, degraded_songs_of, held_out, residual_std, songs_of
+from recipes.lite.held_out import Held, constructed_labels, degraded_songs_of, held_out, residual_std
 from recipes.lite.separated import KINDS
+from recipes.lite.settings import DROPS
 
 RESULTS = Path(__file__).with_name("results.json")
 DRAWS = 1000  # of the bootstrap over songs
@@ -39,7 +40,7 @@ def songs(rows: Sequence[versions.Version], scores: Array, natural: Array) -> di
 
     `natural` are the means [A] of all AES-natural ratings of music.
     """
-    own = songs_of(rows)
+    own = versions.songs_of(rows)
     labels = np.array([rows[i].labels for i in own])
     group = np.array([rows[i].group for i in own])
     stem = np.array([Path(rows[i].clip).stem.rsplit("__", 1)[-1] for i in own])
@@ -74,7 +75,7 @@ def similarity(rows: Sequence[versions.Version], held: Held) -> dict[str, float]
     """By kind of music, the fraction that is similar to the rated songs, whose basis is `human`."""
     free = [i for i, row in enumerate(rows) if row.set == FREE and row.domain == "music"]
     kinds = {
-        "unseen songs": songs_of(rows),
+        "unseen songs": versions.songs_of(rows),
         "their degraded versions, severity up to .3": [i for i in degraded_songs_of(rows) if rows[i].severity <= 0.3],
         "their degraded versions, severity above .3": [i for i in degraded_songs_of(rows) if rows[i].severity > 0.3],
         "music, free recordings": [i for i in free if rows[i].scene == "clean"],
@@ -87,7 +88,7 @@ def coverage(rows: Sequence[versions.Version], held: Held, residual: dict[str, d
     """By kind and axis, the fraction of labels within two residual standard deviations of the score."""
     errors = np.abs(held.scores["music"] - constructed_labels(rows))
     found = {}
-    for name, own in (("unseen songs", songs_of(rows)), ("their degraded versions", degraded_songs_of(rows))):
+    for name, own in (("unseen songs", versions.songs_of(rows)), ("their degraded versions", degraded_songs_of(rows))):
         limits = [[residual["music, novel" if held.novel[i] else "music"][axis] for axis in AXES] for i in own]
         inside = errors[own] <= 2 * np.array(limits)
         found[name] = dict(zip(AXES, map(float, inside.mean(axis=0)), strict=True))

@@ -20,21 +20,14 @@ from mmmos.model.layers import CLIP_STDS
 from mmmos.scores import AXES
 from recipes.lite.heads import CE, CU, DOMAINS, FREE, MUSIC, PC, PQ, Array, Norms, fit_gate, part_of
 from recipes.lite.mixes import Mix
-from recipes.lite.speech import PRIOR, fit_quality
+from recipes.lite.settings import CHOSEN, Settings, SpeechSettings
+from recipes.lite.speech import fit_quality
 from recipes.lite.spoken import Spoken
 from recipes.lite.support import Nearby, fit_nearby
-from recipes.lite.versions import SYNTHETIC, Version, is_solo_vocals
+from recipes.lite.versions import SYNTHETIC, Version, is_solo_vocals, songs_of
 
 GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "student"
-DROPS = {"CE": 3.0, "CU": 5.0, "PC": 0.0, "PQ": 5.0}
-"""Points that a version of music of severity 1 has less than its recording."""
-THRESHOLD = 0.25  # severity up to which nothing is subtracted from scores
-STEEPNESS = 1.25  # of the drops above the threshold: an estimate varies less than what it estimates
-DROP_RATES = STEEPNESS * np.array([DROPS[axis] for axis in AXES])
-"""Points [A] per unit of estimated severity above the threshold."""
 CLEAN_WEIGHT = 3.0  # of recordings next to one degraded version
-DECAY, SEVERITY_DECAY = 1.0, 0.75  # of the heads and the severities
-PC_DECAY = 0.5
 PC_WEIGHT = {"clean": 0.3, "mix": 0.2}  # of an unrated recording and of a mix next to a rated song
 SPREAD = {"speech": 0.9, "sound": 0.8}  # of PQ, in standard deviations of the ratings
 USUAL = 0.5  # severity up to which degraded speech is among what people rate
@@ -67,6 +60,7 @@ class Parts:
     severity: Line  # of music
     gate: torch.Tensor
     nearby: Nearby  # the rated songs
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -121,7 +115,9 @@ def rating_columns(specs: Sequence[EncoderSpec]) -> NDArray[np.bool_]:
     return found & (np.cumsum(found) > found.sum() - RATINGS)
 
 
-def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | None = None) -> Parts:
+def fit_parts(
+    examples: Examples, norms: Mapping[str, Norms], without: int | None = None, settings: Settings = CHOSEN
+) -> Parts:
     """Fit to all examples, or to those of all groups but one of `PARTS` parts of them."""
     kept = examples.without(without)
     rows, specs = kept.rows, kept.specs
@@ -131,28 +127,45 @@ def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | Non
     )
     columns = mean_columns(specs)
     tags, faults = columns[GATE_INPUTS], columns[SEVERITY_INPUTS]
-    plain = (tags | faults) & ~rating_columns(specs)  # ratings of speech say nothing of music
-    songs = np.array([row.set == MUSIC and row.scene == "clean" for row in rows])
-    labels = np.array([row.labels for row in rows])
-    music = _ridge(x[songs] * plain, labels[songs], np.ones(songs.sum()), DECAY)
-    pc = _complexity(x * plain, rows, mixed * plain, kept.mixes, norms)
-    music.weight[:, PC], music.bias[PC] = pc.weight, pc.bias
-    own = {name: _whole(rows, name) for name in DOMAINS}
-    severity = {name: _severity(x[own[name]] * faults, [rows[i] for i in own[name]]) for name in ("music", "sound")}
-    speech = speech_quality(voiced, kept.voices, faults)
-    usual = [i for i in own["speech"] if rows[i].severity < USUAL]
+    music, severity = fit_music(kept, x, mixed, norms, settings)
+    pc = Line(music.weight[:, PC], music.bias[PC])
+    sound, speech = _whole(rows, "sound"), _whole(rows, "speech")
+    worse = -_severity(x[sound] * faults, [rows[i] for i in sound], settings.severity_decay).weight
+    quality = speech_quality(voiced, kept.voices, faults, settings.speech)
+    usual = [i for i in speech if rows[i].severity < USUAL]
+    songs = songs_of(rows)
     return Parts(
         center,
         factor,
         {
-            "speech": _on_scale(x[usual], speech, pc, norms["speech"], SPREAD["speech"]),
+            "speech": _on_scale(x[usual], quality, pc, norms["speech"], SPREAD["speech"]),
             "music": music,
-            "sound": _on_scale(x[own["sound"]], -severity["sound"].weight, pc, norms["sound"], SPREAD["sound"]),
+            "sound": _on_scale(x[sound], worse, pc, norms["sound"], SPREAD["sound"]),
         },
-        severity["music"],
+        severity,
         _gate(x * tags, rows, mixed * tags, kept.mixes),
-        fit_nearby(x[songs], [rows[int(i)].group for i in np.flatnonzero(songs)], faults),
+        fit_nearby(x[songs], [rows[i].group for i in songs], faults),
+        settings,
     )
+
+
+def fit_music(
+    examples: Examples, x: Array, mixed: Array, norms: Mapping[str, Norms], settings: Settings
+) -> tuple[Line, Line]:
+    """Scores of music without its severity, PC of all domains among them, and the severity.
+
+    `x` and `mixed` are the inputs [N, D] of rows and mixes as `standardised` makes them.
+    """
+    columns, rows = mean_columns(examples.specs), examples.rows
+    # Ratings of speech say nothing of music.
+    plain = (columns[GATE_INPUTS] | columns[SEVERITY_INPUTS]) & ~rating_columns(examples.specs)
+    songs, own = songs_of(rows), _whole(rows, "music")
+    labels = np.array([rows[i].labels for i in songs])
+    music = _ridge(x[songs] * plain, labels, np.ones(len(songs)), settings.decay)
+    pc = _complexity(x * plain, rows, mixed * plain, examples.mixes, norms, settings.pc_decay)
+    music.weight[:, PC], music.bias[PC] = pc.weight, pc.bias
+    severity = _severity(x[own] * columns[SEVERITY_INPUTS], [rows[i] for i in own], settings.severity_decay)
+    return music, severity
 
 
 def _whole(rows: Sequence[Version], domain: str) -> list[int]:
@@ -162,22 +175,24 @@ def _whole(rows: Sequence[Version], domain: str) -> list[int]:
     ]
 
 
-def _severity(x: Array, rows: Sequence[Version]) -> Line:
+def _severity(x: Array, rows: Sequence[Version], decay: float) -> Line:
     severity = np.array([row.severity for row in rows])
-    return _ridge(x, severity, np.where(severity > 0, 1.0, CLEAN_WEIGHT), SEVERITY_DECAY)
+    return _ridge(x, severity, np.where(severity > 0, 1.0, CLEAN_WEIGHT), decay)
 
 
-def speech_quality(x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_]) -> Array:
+def speech_quality(
+    x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_], settings: SpeechSettings = CHOSEN.speech
+) -> Array:
     """The direction [D] of rising quality of speech, fitted to inputs [N, D], of which `faults` count."""
     found = np.zeros(x.shape[1])
-    found[faults] = fit_quality(x[:, faults], voices, _prior(int(faults.sum())))
+    found[faults] = fit_quality(x[:, faults], voices, _prior(int(faults.sum()), settings.prior), settings)
     return found
 
 
-def _prior(size: int) -> Array:
-    """The direction of `PRIOR` in the means [D] of the student's frames."""
+def _prior(size: int, weights: Mapping[str, float]) -> Array:
+    """The direction in the means [D] of the student's frames that weights its scores so."""
     found = np.zeros(size)
-    for name, weight in PRIOR.items():
+    for name, weight in weights.items():
         found[size - RATINGS + SCORES.index(name)] = weight * (2 * RATINGS) ** 0.5  # `standardised` divides by it
     return found
 
@@ -192,7 +207,7 @@ def _gate(x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix])
 
 
 def _complexity(
-    x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix], norms: Mapping[str, Norms]
+    x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix], norms: Mapping[str, Norms], decay: float
 ) -> Line:
     """PC of all domains: rated songs, the mean of the ratings for recordings of speech and sound, and mixes of these.
 
@@ -208,7 +223,7 @@ def _complexity(
     rated = np.flatnonzero(np.isfinite(targets))
     y = [*(label(rows[i]) for i in own), *(targets[i] for i in rated)]
     weight = [1.0 if rows[i].set == MUSIC else PC_WEIGHT["clean"] for i in own] + [PC_WEIGHT["mix"]] * len(rated)
-    return _ridge(np.concatenate([x[own], mixed[rated]]), np.array(y), np.array(weight), PC_DECAY)
+    return _ridge(np.concatenate([x[own], mixed[rated]]), np.array(y), np.array(weight), decay)
 
 
 def kind_of(row: Version) -> str:

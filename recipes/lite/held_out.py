@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from mmmos.scores import AXES
 from recipes.lite.chains import SCENES
-from recipes.lite.fit import DROP_RATES, DROPS, THRESHOLD, Examples, Parts, standardised
+from recipes.lite.fit import Examples, Parts, standardised
 from recipes.lite.heads import DOMAINS, MUSIC, PQ, Array, Norms, part_of
+from recipes.lite.settings import DROPS
 from recipes.lite.support import FAMILIAR_SEVERITY
-from recipes.lite.versions import Version
+from recipes.lite.versions import Version, songs_of
 
 COVERED = 0.95  # fraction of raters' means within two standard deviations
 
@@ -49,17 +50,12 @@ def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
         severity, gate = heads.severity(x), heads.gate.numpy()
         for name, line in heads.scores.items():
             found.scores[name][here] = line(x)
-        found.scores["music"][here] -= np.maximum(0, severity - THRESHOLD)[:, None] * DROP_RATES
+        found.scores["music"][here] -= heads.settings.lost(severity)
         found.domain[here] = (x @ gate[:, :-1].T + gate[:, -1]).argmax(axis=1)
         found.severity[here] = severity
         found.novel[here] = (heads.nearby.distance(x) > 1) | (severity > FAMILIAR_SEVERITY)
         found.voices[spoken] = heads.scores["speech"](voiced)[:, PQ]
     return found
-
-
-def songs_of(rows: Sequence[Version]) -> list[int]:
-    """Rows of the rated songs."""
-    return [i for i, row in enumerate(rows) if row.set == MUSIC and row.scene == "clean"]
 
 
 def degraded_songs_of(rows: Sequence[Version]) -> list[int]:

@@ -16,7 +16,7 @@ from mmmos.model.quality import QualityModel, build_model
 from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from mmmos.training.settings import PRESETS
-from recipes.lite.fit import DROP_RATES, THRESHOLD, Parts
+from recipes.lite.fit import Parts
 from recipes.lite.heads import DOMAINS
 from recipes.lite.support import FAMILIAR_SEVERITY
 
@@ -55,8 +55,8 @@ def _set_severity(model: QualityModel, parts: Parts, scale: Scale) -> None:
     part = model.heads.severity
     assert part is not None
     part.estimate.weight[MUSIC] = torch.from_numpy(parts.severity.weight).float()
-    part.estimate.bias[MUSIC] = float(parts.severity.bias) - THRESHOLD
-    part.drop[:, MUSIC] = torch.from_numpy(DROP_RATES / np.array(scale.std)).float()
+    part.estimate.bias[MUSIC] = float(parts.severity.bias) - parts.settings.threshold
+    part.drop[:, MUSIC] = torch.from_numpy(parts.settings.drop_rates / np.array(scale.std)).float()
 
 
 def _set_gate(model: QualityModel, parts: Parts) -> None:
@@ -74,4 +74,4 @@ def _set_support(model: QualityModel, parts: Parts) -> None:
     for name in ("center", "directions", "precision"):
         getattr(support, name).copy_(torch.from_numpy(getattr(nearby, name)))
     support.rest.fill_(nearby.rest)
-    support.severity[MUSIC] = 1 / (FAMILIAR_SEVERITY - THRESHOLD)
+    support.severity[MUSIC] = 1 / (FAMILIAR_SEVERITY - parts.settings.threshold)

@@ -2,8 +2,8 @@
 
 A listening test gives the differences between its clips, on its own scale. A degraded version is worse than a less
 degraded one of the same recording by `MARGIN` standard deviations, and than one of any recording by `STEP` for each
-step. Where these say nothing, the direction is that of `PRIOR`, the scores in which the student copies networks that
-were trained on ratings of speech.
+step. Where these say nothing, the direction is that of the scores in which the student copies networks that were
+trained on ratings of speech.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from scipy.linalg import solve
 
 from recipes.lite.heads import CLEAN, CODEC, FREE, Array
+from recipes.lite.settings import CHOSEN, SpeechSettings
 from recipes.lite.spoken import Spoken
 
 MARGIN = 1.0  # standard deviations between two versions of a recording
 STEP = 0.5  # standard deviations between two steps, of any recording
-WEIGHTS = {"codecs": 1.0, "pairs": 1.0, "levels": 3.0}  # of ratings, pairs of versions, and steps of all recordings
 TERMS = 100.0  # weight of a whole source against the decay, whatever its number of clips
-DECAY = 1.0
-PRIOR = {"mos": 1.0, "distillmos": 0.5, "dnsmos": 0.5}  # of the student's scores, in standard deviations
-"""The weights, the decay and the prior were chosen on the folds that recipes/lite/evaluate.py reports."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +54,20 @@ class Evidence:
         return prior + np.asarray(solve(grown, self.moment - self.gram @ prior, assume_a="pos"))
 
 
-def fit_quality(x: Array, clips: Sequence[Spoken], prior: Array) -> Array:
+def fit_quality(x: Array, clips: Sequence[Spoken], prior: Array, settings: SpeechSettings = CHOSEN.speech) -> Array:
     """The direction [D] of rising quality in inputs [N, D]; `prior` is the direction of no evidence."""
     codecs = [i for i, clip in enumerate(clips) if clip.set == CODEC]
     found = Evidence.nothing(x.shape[1])
     if codecs:
         ratings = np.array([clips[i].rating for i in codecs])
         centred = x[codecs] - x[codecs].mean(axis=0)
-        found += Evidence.of(centred, (ratings - ratings.mean()) / ratings.std(), WEIGHTS["codecs"])
+        found += Evidence.of(centred, (ratings - ratings.mean()) / ratings.std(), settings.codecs)
     better, worse = ordered_pairs(clips)
     if better:
-        found += Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN), WEIGHTS["pairs"])
+        found += Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN), settings.pairs)
         free = [i for i, clip in enumerate(clips) if clip.set == FREE]
-        found += _levels(x[free], [clips[i] for i in free])
-    return found.solve(DECAY, prior)
+        found += _levels(x[free], [clips[i] for i in free], settings.levels)
+    return found.solve(settings.decay, prior)
 
 
 def ordered_pairs(clips: Sequence[Spoken]) -> tuple[list[int], list[int]]:
@@ -89,7 +86,7 @@ def ordered_pairs(clips: Sequence[Spoken]) -> tuple[list[int], list[int]]:
     return [i for i, _ in found], [j for _, j in found]
 
 
-def _levels(x: Array, clips: Sequence[Spoken]) -> Evidence:
+def _levels(x: Array, clips: Sequence[Spoken], weight_of_all: float) -> Evidence:
     """Evidence from severities: each step costs `STEP`, within each kind, clean clips included."""
     kinds: NDArray[np.str_] = np.array([clip.kind for clip in clips])
     steps = np.array([float(clip.step) for clip in clips])
@@ -106,4 +103,4 @@ def _levels(x: Array, clips: Sequence[Spoken]) -> Evidence:
         found += Evidence(degraded.T @ degraded - size * np.outer(mean, mean), moment)
         size_of_all += weight
     clean_part = Evidence(clean.T @ clean * (size_of_all / len(clean)), np.zeros(x.shape[1]))
-    return (found + clean_part).times(WEIGHTS["levels"] * TERMS / (3 * size_of_all))
+    return (found + clean_part).times(weight_of_all * TERMS / (3 * size_of_all))

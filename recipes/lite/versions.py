@@ -98,6 +98,11 @@ def free_rows(work: Path) -> list[dict[str, Any]]:
     return [dict(row) for _, row in read_rows(table)]
 
 
+def songs_of(rows: Sequence[Version]) -> list[int]:
+    """Rows of the rated songs."""
+    return [i for i, row in enumerate(rows) if row.set == MUSIC and row.scene == "clean"]
+
+
 def is_solo_vocals(row: Version) -> bool:
     """Whether it is the vocal stem of a rated song."""
     return row.set == MUSIC and Path(row.clip).stem.endswith(VOCALS)

@@ -17,10 +17,7 @@ from mmmos.model.system import Member
 from mmmos.scores import AXES, Scale
 from recipes.lite import versions
 from recipes.lite.fit import (
-    DROPS,
     SPREAD,
-    STEEPNESS,
-    THRESHOLD,
     Examples,
     Parts,
     fit_parts,
@@ -31,6 +28,7 @@ from recipes.lite.fit import (
 from recipes.lite.heads import CE, DOMAINS, FREE, MUSIC, PC, PQ, Norms
 from recipes.lite.member import make_member
 from recipes.lite.mixes import Mix
+from recipes.lite.settings import CHOSEN, DROPS
 from recipes.lite.spoken import Spoken
 from recipes.lite.support import FAMILIAR_SEVERITY
 from tests.sounds import music
@@ -131,7 +129,7 @@ def test_model_computes_the_fitted_parts(fitted: tuple[list[versions.Version], n
     x = standardised(inputs, found.center, found.factor, SPECS)
     expected = found.scores[domain](x)
     if domain == "music":
-        lost = STEEPNESS * np.maximum(0, found.severity(x) - THRESHOLD)[:, None]
+        lost = CHOSEN.steepness * np.maximum(0, found.severity(x) - CHOSEN.threshold)[:, None]
         expected = expected - lost * [DROPS[axis] for axis in AXES]
     np.testing.assert_allclose(scores_of(member, inputs, domain), expected, atol=1e-3)
 
@@ -154,7 +152,7 @@ def test_novelty_of_the_model_is_the_distance_or_the_severity(
     _, inputs, found = fitted
     model = make_member(found, SPECS, Scale((5.0,) * 4, (1.0,) * 4)).model
     x = standardised(inputs, found.center, found.factor, SPECS)
-    severity = np.maximum(0, found.severity(x) - THRESHOLD) / (FAMILIAR_SEVERITY - THRESHOLD)
+    severity = np.maximum(0, found.severity(x) - CHOSEN.threshold) / (FAMILIAR_SEVERITY - CHOSEN.threshold)
     expected = np.maximum(found.nearby.distance(x), severity)
     np.testing.assert_allclose(model.heads.novelty(torch.from_numpy(x).float()).numpy(), expected, rtol=1e-3, atol=1e-3)
     assert 0.05 < np.mean(expected > 1) < 0.95

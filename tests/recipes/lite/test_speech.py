@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from recipes.lite import speech
 from recipes.lite.heads import CODEC, FREE
+from recipes.lite.settings import SpeechSettings
 from recipes.lite.speech import fit_quality, ordered_pairs
 from recipes.lite.spoken import Spoken
 
@@ -43,14 +45,14 @@ def test_ratings_of_codecs_are_found_on_unseen_signals():
 
 
 @pytest.mark.parametrize("only", ["pairs", "levels"])
-def test_order_of_degradations_is_found_in_unseen_recordings(only: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(speech, "WEIGHTS", dict.fromkeys(speech.WEIGHTS, 1e-9) | {only: 1.0})
+def test_order_of_degradations_is_found_in_unseen_recordings(only: str):
+    settings = replace(SpeechSettings(codecs=1e-9, pairs=1e-9, levels=1e-9), **{only: 1.0})
     rng = np.random.default_rng(0)
     fault = rng.standard_normal(D)
     clips = [free(f"r{i}", *made) for i in range(40) for made in [("clean", 0), ("hum", 1), ("hum", 3)]]
     level = np.array([clip.step for clip in clips])
     x = rng.standard_normal((120, D)) / 10 + 0.05 * level[:, None] * fault
-    direction = fit_quality(x[:60], clips[:60], NONE)
+    direction = fit_quality(x[:60], clips[:60], NONE, settings)
     better, worse = ordered_pairs(clips)
     unseen = [(i, j) for i, j in zip(better, worse, strict=True) if i >= 60]
     assert np.mean([x[i] @ direction > x[j] @ direction for i, j in unseen]) > 0.9
