@@ -75,11 +75,11 @@ class Examples:
     voice_inputs: Array
     specs: Sequence[EncoderSpec]
 
-    def without(self, part: int | None) -> Examples:
-        """Those of all groups but one of `PARTS` parts of them."""
+    def without(self, *parts: int) -> Examples:
+        """Those of all groups but some of `PARTS` parts of them."""
 
         def kept(items: Sequence[Version | Mix | Spoken]) -> list[int]:
-            return [i for i, item in enumerate(items) if part_of(item.group) != part]
+            return [i for i, item in enumerate(items) if part_of(item.group) not in parts]
 
         rows, mixes, voices = kept(self.rows), kept(self.mixes), kept(self.voices)
         return Examples(
@@ -119,7 +119,7 @@ def fit_parts(
     examples: Examples, norms: Mapping[str, Norms], without: int | None = None, settings: Settings = CHOSEN
 ) -> Parts:
     """Fit to all examples, or to those of all groups but one of `PARTS` parts of them."""
-    kept = examples.without(without)
+    kept = examples if without is None else examples.without(without)
     rows, specs = kept.rows, kept.specs
     center, factor = standardisation(kept.inputs)
     x, mixed, voiced = (
@@ -189,10 +189,10 @@ def speech_quality(
     return found
 
 
-def _prior(size: int, weights: Mapping[str, float]) -> Array:
+def _prior(size: int, weights: Sequence[tuple[str, float]]) -> Array:
     """The direction in the means [D] of the student's frames that weights its scores so."""
     found = np.zeros(size)
-    for name, weight in weights.items():
+    for name, weight in weights:
         found[size - RATINGS + SCORES.index(name)] = weight * (2 * RATINGS) ** 0.5  # `standardised` divides by it
     return found
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +21,8 @@ class SpeechSettings:
     pairs: float = 1.0  # of pairs of versions of a recording
     levels: float = 3.0  # of the steps of degradation, over all recordings
     decay: float = 1.0  # of the distance from the prior
-    prior: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType({"mos": 1.0, "distillmos": 0.5, "dnsmos": 0.5})
-    )  # weights of the student's scores, in standard deviations
+    prior: tuple[tuple[str, float], ...] = (("mos", 1.0), ("distillmos", 0.5), ("dnsmos", 0.5))
+    """Weights of the student's scores, in standard deviations."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from recipes.encoders.files import check_wheel, pack
 
 def test_pack_stores_kernels_in_half_precision_and_vectors_as_they_are():
     rng = np.random.default_rng(0)
-    weights: dict[str, np.ndarray] = {"b.weight": rng.normal(size=(3, 2)), "b.bias": rng.normal(size=3).astype(np.float32)}
+    weights: dict[str, np.ndarray] = {
+        "b.weight": rng.normal(size=(3, 2)),
+        "b.bias": rng.normal(size=3).astype(np.float32),
+    }
     packed = pack(weights, {"package": "p", "version": "1"})
     assert packed == pack(dict(reversed(weights.items())), {"version": "1", "package": "p"})
     tensors = load(packed)
