@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -39,9 +40,9 @@ class FusionConfig:
     wavlm_output: Literal["last", "weighted_shared", "weighted_per_axis"] = "last"  # state 12, or a learned sum of 13
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(FusionConfig).items():
-            if get_origin(kind) is Literal and vars(self)[name] not in get_args(kind):
-                raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, not {vars(self)[name]!r}")
+        for name, choices in _choices().items():
+            if vars(self)[name] not in choices:
+                raise ValueError(f"{name} is one of {', '.join(choices)}, not {vars(self)[name]!r}")
         if type(self.blstm_hidden) is not int or self.blstm_hidden < 1:
             raise ValueError(f"blstm_hidden is a number of units, not {self.blstm_hidden!r}")
         if self.align_rate_hz is not None and not 0 < self.align_rate_hz < math.inf:
@@ -55,6 +56,13 @@ class FusionConfig:
     def summed(self) -> str | None:
         """The encoder whose hidden states are summed with learned weights before they are normalised."""
         return None if self.wavlm_output == "last" else "wavlm"
+
+
+@cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """The values of each field that is one of several."""
+    kinds = get_type_hints(FusionConfig)
+    return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from mmmos.encoders.base import EncoderSpec
@@ -96,7 +97,7 @@ class Settings(HeadSettings, FusionConfig):
 
         Raises `UsageError` for an unknown name or value.
         """
-        kinds = get_type_hints(Settings)
+        kinds = _kinds()
         if unknown := set(values) - set(kinds):
             raise UsageError(f"no setting is called {', '.join(sorted(unknown))}; there are {', '.join(kinds)}")
         values = {name: None if _is_none(value, kinds[name]) else value for name, value in values.items()}
@@ -115,6 +116,12 @@ class Settings(HeadSettings, FusionConfig):
         if made.dropout >= 1:
             raise UsageError(f"dropout must be below 1, not {made.dropout}")
         return made
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    """The type of each setting."""
+    return get_type_hints(Settings)
 
 
 LOSS_OPTIONS = {name: tuple(inspect.getfullargspec(loss).kwonlyargs) for name, loss in LOSSES.items()}
@@ -186,7 +193,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"a setting is NAME=VALUE, not {text!r}")
-    if _is_none(value, get_type_hints(Settings).get(name)):
+    if _is_none(value, _kinds().get(name)):
         return name, None
     try:
         return name, tomllib.loads(f"x = {value}")["x"]
