@@ -5,12 +5,13 @@ What is slow to import is imported in the fixtures: pytest-xdist's controller, w
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,24 @@ hypothesis.settings.load_profile("thorough")
 
 # What `caplog` sees of what users see. As pytest's setting `log_level`, each test sets it on thousands of loggers.
 logging.getLogger().setLevel(logging.INFO)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is made until the tests are collected stays: the garbage collector need not look through it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_finish() -> None:
+    """Dozens of torch's loggers would each get pytest's handlers six times a test, unless their parents have them."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.name.startswith("torch."):
+            logger.propagate = True
 
 
 @pytest.fixture(autouse=True, scope="session")
