@@ -15,9 +15,14 @@ import re
 import sys
 import tokenize
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import TYPE_CHECKING, cast, get_args, get_type_hints
+from unittest import mock
+
+if TYPE_CHECKING:
+    from typer.core import TyperGroup
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -64,23 +69,23 @@ def sample_row() -> str:
 
 def help_texts() -> str:
     """`--help` of every command, those of a group after it."""
+    from typer.main import get_command
+
     from mmmos.cli import app
 
+    program = cast("TyperGroup", get_command(app))
     names = ["", *(command.callback.__name__ for command in app.registered_commands if command.callback)]
     for group in app.registered_groups:
         commands = group.typer_instance.registered_commands if group.typer_instance else []
         names += [str(group.name), *(f"{group.name} {item.callback.__name__}" for item in commands if item.callback)]
-    return "\n\n".join(_fenced(_help(name)) for name in names)
+    return "\n\n".join(_fenced(_help(program, name)) for name in names)
 
 
-def _help(command: str) -> str:
-    from typer.testing import CliRunner
-
-    from mmmos.cli import app
-
-    environment = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-    shown = CliRunner().invoke(app, [*command.split(), "--help"], "mmmos", env=environment, catch_exceptions=False)
-    return "\n".join(line.rstrip() for line in shown.stdout.strip().splitlines())
+def _help(program: TyperGroup, command: str) -> str:
+    shown = io.StringIO()
+    with mock.patch.dict(os.environ, TERM="dumb", NO_COLOR="1"), redirect_stdout(shown):
+        program.main([*command.split(), "--help"], "mmmos", standalone_mode=False, terminal_width=80)
+    return "\n".join(line.rstrip() for line in shown.getvalue().strip().splitlines())
 
 
 def modules() -> str:
