@@ -26,7 +26,14 @@ from torch import Tensor, nn
 
 from mmmos.encoders.base import Encoder
 from mmmos.encoders.wavlm_checkpoint import WavLMConfig, copy_weights, read_published
-from mmmos.encoders.wavlm_layers import Block, NormalisedConv, buckets, named_parameters_of, valid_frames
+from mmmos.encoders.wavlm_layers import (
+    Block,
+    NormalisedConv,
+    buckets,
+    named_parameters_of,
+    normal_parameter,
+    valid_frames,
+)
 from mmmos.errors import UsageError
 from mmmos.hub.options import DEFAULT_OPTIONS, LoadOptions
 
@@ -82,7 +89,7 @@ class WavLM(Encoder):
         self.project = nn.Linear(channels, width)
         self.pos_conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=config.groups)
         self.pos_conv_norm = nn.LayerNorm(width, config.eps)
-        self.bias = nn.Parameter(torch.randn(config.buckets, config.heads))
+        self.bias = normal_parameter(config.buckets, config.heads)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train()

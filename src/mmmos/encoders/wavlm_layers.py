@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 GROUP_NORM_EPS = 1e-5
 
 
+def normal_parameter(*shape: int, divisor: float = 1.0) -> nn.Parameter:
+    """A parameter of normally distributed numbers; on the meta device, where torch takes 2 s for that, of none."""
+    empty = torch.empty(shape)
+    return nn.Parameter(empty if empty.is_meta else torch.randn(shape) / divisor)
+
+
 class NormalisedConv(nn.Module):
     """First convolution, GroupNorm of each channel over the clip, GELU, in float32: [B, S] -> [B, T, channels].
 
@@ -29,7 +35,7 @@ class NormalisedConv(nn.Module):
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.weight = nn.Parameter(torch.randn(kernel, channels) / math.sqrt(kernel))
+        self.weight = normal_parameter(kernel, channels, divisor=math.sqrt(kernel))
         self.scale = nn.Parameter(torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
