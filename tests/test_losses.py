@@ -321,13 +321,13 @@ def test_a_prediction_that_broke_is_not_hidden(name, options):
 
 
 @every_config
-@pytest.mark.parametrize("shape", [(3, 4), (1, 4), (3,), (0, 4), (0,)])
-def test_no_label_at_all_gives_a_zero_that_can_be_backpropagated(name, options, shape):
-    loss, slope = value_and_gradient(name, options, torch.ones(shape), torch.full(shape, math.nan))
-    assert loss.shape == ()
-    assert loss == 0
-    assert slope.shape == shape
-    assert not slope.any()
+def test_no_label_at_all_gives_a_zero_that_can_be_backpropagated(name, options):
+    for shape in [(3, 4), (1, 4), (3,), (0, 4), (0,)]:
+        loss, slope = value_and_gradient(name, options, torch.ones(shape), torch.full(shape, math.nan))
+        assert loss.shape == ()
+        assert loss == 0
+        assert slope.shape == shape
+        assert not slope.any()
 
 
 @every_config
@@ -411,13 +411,11 @@ def test_another_loss_s_option_is_refused(name, option):
         LOSSES[name](torch.zeros(2, 4), torch.zeros(2, 4), **{option: 0.1})
 
 
-@pytest.mark.parametrize(
-    ("prediction", "target"), [((3,), (3, 1)), ((3, 1), (3,)), ((3, 4), (3, 1)), ((2, 3, 4), (2, 3, 4)), ((), ())]
-)
 @pytest.mark.parametrize("name", LOSSES)
-def test_shapes_are_never_broadcast(name, prediction, target):
-    with pytest.raises(ValueError, match="prediction and target"):
-        LOSSES[name](torch.zeros(prediction), torch.zeros(target))
+def test_shapes_are_never_broadcast(name):
+    for prediction, target in [((3,), (3, 1)), ((3, 1), (3,)), ((3, 4), (3, 1)), ((2, 3, 4), (2, 3, 4)), ((), ())]:
+        with pytest.raises(ValueError, match="prediction and target"):
+            LOSSES[name](torch.zeros(prediction), torch.zeros(target))
 
 
 @pytest.mark.parametrize("name", LOSSES)

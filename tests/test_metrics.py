@@ -139,19 +139,19 @@ def test_errors_of_few_clips():
 
 
 @pytest.mark.parametrize("metric", [*METRICS.values(), bias, debiased_mse])
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_refused(metric, bad):
-    with pytest.raises(ValueError, match="finite"):
-        metric([1, bad], [1, 2])
-    with pytest.raises(ValueError, match="finite"):
-        metric([1, 2], [1, bad])
+def test_what_is_not_finite_is_refused(metric):
+    for bad in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="finite"):
+            metric([1, bad], [1, 2])
+        with pytest.raises(ValueError, match="finite"):
+            metric([1, 2], [1, bad])
 
 
 @pytest.mark.parametrize("metric", [*METRICS.values(), bias, debiased_mse])
-@pytest.mark.parametrize(("prediction", "target"), [([1, 2], [1]), ([[1, 2]], [[1, 2]]), (1, 1), ([1, 2], [[1], [2]])])
-def test_shapes_are_never_broadcast(metric, prediction, target):
-    with pytest.raises(ValueError, match=r"\[N\]"):
-        metric(prediction, target)
+def test_shapes_are_never_broadcast(metric):
+    for prediction, target in [([1, 2], [1]), ([[1, 2]], [[1, 2]]), (1, 1), ([1, 2], [[1], [2]])]:
+        with pytest.raises(ValueError, match=r"\[N\]"):
+            metric(prediction, target)
 
 
 def test_float32_is_computed_in_float64():

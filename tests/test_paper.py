@@ -75,10 +75,10 @@ def four(table: str, row: str, name: str, level: str, axis: str = "composite") -
     return tuple(printed(TableKey(table, row, name, level, axis, metric)) for metric in METRICS)
 
 
-@pytest.mark.parametrize("place", TYPED, ids=lambda place: " ".join(place[:3]))
-def test_printed_is_as_typed(place: tuple[str, str, str, str]) -> None:
-    axis = "PC" if place[0] == "I" else "composite"
-    assert four(*place, axis) == TYPED[place] == tuple(printed_figures(*place).values())
+def test_printed_is_as_typed() -> None:
+    for place, typed in TYPED.items():
+        axis = "PC" if place[0] == "I" else "composite"
+        assert four(*place, axis) == typed == tuple(printed_figures(*place).values()), place
 
 
 def test_printed_tables_has_all_numbers() -> None:
@@ -163,18 +163,18 @@ def groups() -> set[tuple[str, str, str, str]]:
     return {(cell.table, cell.row, cell.set, cell.level) for cell in CELLS if cell.axis == "composite"}
 
 
-@pytest.mark.parametrize("place", sorted(groups()), ids=" ".join)
-def test_no_error_is_below_what_the_correlation_allows(place: tuple[str, str, str, str]) -> None:
+def test_no_error_is_below_what_the_correlation_allows() -> None:
     """MSE >= var(label) (1 - LCC^2). The 234 clips of the paper's Dev may have a variance as low as 0.916."""
-    found = printed_figures(*place)
-    variance = 0.916 if place[2] == "Dev" else VARIANCES[place[2], place[3]]
-    assert found["MSE"] + HALF_DIGIT >= variance * (1 - (found["LCC"] + HALF_DIGIT) ** 2)
+    for place in groups():
+        found = printed_figures(*place)
+        variance = 0.916 if place[2] == "Dev" else VARIANCES[place[2], place[3]]
+        assert found["MSE"] + HALF_DIGIT >= variance * (1 - (found["LCC"] + HALF_DIGIT) ** 2), place
 
 
-@pytest.mark.parametrize("place", sorted({(c.table, c.row, c.set, c.level) for c in CELLS}), ids=" ".join)
-def test_kendalls_tau_is_below_spearmans_rho(place: tuple[str, str, str, str]) -> None:
-    found = printed_figures(*place)
-    assert 0 < found["KTAU"] < found["SRCC"] < 1
+def test_kendalls_tau_is_below_spearmans_rho() -> None:
+    for place in {(c.table, c.row, c.set, c.level) for c in CELLS}:
+        found = printed_figures(*place)
+        assert 0 < found["KTAU"] < found["SRCC"] < 1, place
 
 
 def test_muq_bounds_the_variance_of_dev() -> None:

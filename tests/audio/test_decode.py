@@ -26,7 +26,8 @@ from mmmos.errors import AudioError
 from tests.sounds import music
 
 RATE = 48_000
-SOUND = np.stack([music(3, RATE, seed=0), 0.5 * music(3, RATE, seed=1)], axis=1)  # [S, C]
+SECONDS = 1.5
+SOUND = np.stack([music(SECONDS, RATE, seed=0), 0.5 * music(SECONDS, RATE, seed=1)], axis=1)  # [S, C]
 
 LIBSNDFILE = {
     "pcm16.wav": {"subtype": "PCM_16"},
@@ -107,7 +108,7 @@ def test_blocks_equal_the_file_read_whole(folder, name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_stretch_equals_a_slice_of_the_whole(folder, name):
     whole, _ = read(folder / name)
-    for start, end in [(0.0, 0.7), (0.1, 0.2), (0.50001, 0.60001), (1.2345, 2.9), (2.0, None), (2.9, 2.95)]:
+    for start, end in [(0.0, 0.7), (0.1, 0.2), (0.50001, 0.60001), (0.7345, 1.4), (1.0, None), (1.4, 1.45)]:
         stretch, source = read(folder / name, start, end)
         expected = whole[round(start * RATE) : None if end is None else round(end * RATE)]
         np.testing.assert_allclose(stretch, expected, atol=2e-7)  # MP3 seeks to other roundings
@@ -133,7 +134,7 @@ def test_blocks_are_a_quarter_of_a_second(folder, name):
 def test_the_header_is_told_without_decoding(folder, name):
     info = probe(folder / name)
     assert (info.sample_rate, info.channels) == (RATE, 2)
-    assert info.duration == pytest.approx(3, abs=0.05)
+    assert info.duration == pytest.approx(SECONDS, abs=0.05)
     assert info.decoder == ("libsndfile" if name in LIBSNDFILE else "ffmpeg")
 
 
@@ -286,7 +287,7 @@ def test_named_pipe_is_read_to_its_end(make_file, tmp_path):
 def test_a_playlist_opens_no_other_file(folder, tmp_path, kind):
     other = folder / "a.m4a"
     text = {
-        "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:3,\n{other}\n#EXT-X-ENDLIST\n",
+        "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:2,\n{other}\n#EXT-X-ENDLIST\n",
         "ffconcat": f"ffconcat version 1.0\nfile {other}\n",
     }[kind]
     (tmp_path / f"a.{kind}").write_text(text)
@@ -297,12 +298,12 @@ def test_a_playlist_opens_no_other_file(folder, tmp_path, kind):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_sample_is_an_error_in_its_window(tmp_path, value):
     samples = SOUND.copy()
-    samples[round(1.95 * RATE), 1] = value  # in the block that the stretch ends in
+    samples[round(0.95 * RATE), 1] = value  # in the block that the stretch ends in
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     with pytest.raises(AudioError) as caught:
         read(tmp_path / "a.wav")
     assert caught.value.code == "non_finite_audio"
-    assert len(read(tmp_path / "a.wav", end=1.9)[0]) == 1.9 * RATE
+    assert len(read(tmp_path / "a.wav", end=0.9)[0]) == 0.9 * RATE
 
 
 def failing(blocks: int) -> Source:
