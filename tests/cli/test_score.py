@@ -367,10 +367,9 @@ def test_a_reader_that_leaves_early_is_no_error(make_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
-def test_closed_descriptors_and_missing_tmpdir_are_harmless(make_file, tmp_path, closed):
+def test_closed_descriptors_and_missing_tmpdir_are_harmless(make_file, tmp_path):
     clip, out = make_file("a.wav"), tmp_path / "rows.jsonl"
-    command = f"TMPDIR={tmp_path}/gone {sys.executable} -m mmmos score {clip} -o {out} {closed}"
+    command = f"TMPDIR={tmp_path}/gone {sys.executable} -m mmmos score {clip} -o {out} <&- >&- 2>&-"
     assert subprocess.run(command, shell=True, check=False).returncode == 0
     assert [row["status"] for row in rows(out.read_text())] == ["ok"]
 

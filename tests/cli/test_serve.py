@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import httpx2 as httpx
 import pytest
 
+from mmmos.scores import AXES
 from tests.serve.conftest import WAIT, wait_for, wav
 from tests.sounds import SAMPLES
 
@@ -49,28 +50,23 @@ def service(*words: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_answers_accepted_requests_before_it_ends(number: signal.Signals):
-    """FAULTS row 37."""
+def test_serve_answers_accepted_requests_before_it_ends(run_mmmos: RunMmmos, number: signal.Signals):
+    """With the scores of the command (FAULTS row 37)."""
+    path = SAMPLES / "speech_noisy.wav"
     body = wav(12.0)
-    with service() as (process, client), ThreadPoolExecutor(3) as pool:
+    with service("--device", "cpu") as (process, client), ThreadPoolExecutor(3) as pool:
+        (row,) = client.post("/v1/score", content=path.read_bytes(), headers=RAW).json()["rows"]
         begun = [pool.submit(client.post, "/v1/score", content=body, headers=RAW) for _ in range(3)]
         wait_for(lambda: "\nmmmos_queue_clips 3.0" in client.get("/metrics").text)
         process.send_signal(number)
         rows = [one.result().json()["rows"][0] for one in begun]
-        assert [(row["status"], row["n_windows"]) for row in rows] == [("ok", 2)] * 3
+        assert [(other["status"], other["n_windows"]) for other in rows] == [("ok", 2)] * 3
         assert process.wait(WAIT) == 0
         lines = [json.loads(line) for line in process.stderr]
-    assert [(line["event"], line["path"], line["status"]) for line in lines] == [("request", "/v1/score", 200)] * 3
-    assert all(row["PQ"] == rows[0]["PQ"] for row in rows)
-
-
-@pytest.mark.slow
-def test_serve_scores_as_the_command_does(run_mmmos: RunMmmos):
-    path = SAMPLES / "speech_noisy.wav"
-    with service("--device", "cpu") as (_, client):
-        (row,) = client.post("/v1/score", content=path.read_bytes(), headers=RAW).json()["rows"]
+    assert [(line["event"], line["path"], line["status"]) for line in lines] == [("request", "/v1/score", 200)] * 4
+    assert all(other["PQ"] == rows[0]["PQ"] for other in rows)
     expected = json.loads(run_mmmos("score", path, "--device", "cpu")[1])
-    for axis in ("CE", "CU", "PC", "PQ"):
+    for axis in AXES:
         assert row[axis] == pytest.approx(expected[axis], abs=1e-4)  # another number of threads
 
 
