@@ -457,9 +457,9 @@ def test_an_unknown_loss_is_refused_with_the_names_there_are(field: str) -> None
         fit(CONFIG, TRAIN, DEV, change(HOW, **{field: "mae"}))
 
 
-# Every configuration of the paper's Table III, small: two or three encoders of 8 values, four aggregators and losses.
+# The paper's Table III, small: two or three encoders of 8 values, every aggregator and every loss.
 WIDE = np.random.default_rng(98).standard_normal((24, 4))
-GRID = {"mlp of two": ("mlp", 2), "mlp": ("mlp", 3), "blstm_t": ("blstm_t", 3), "blstm_h": ("blstm_h", 3)}
+GRID = [("mlp", 3, "con"), ("mlp", 2, "ut"), ("blstm_t", 3, "ccc"), ("blstm_h", 3, "dcq")]
 
 
 def wide(clips: int, seed: int, encoders: int) -> TrainingSet:
@@ -470,10 +470,8 @@ def wide(clips: int, seed: int, encoders: int) -> TrainingSet:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", GRID)
-def test_every_configuration_recovers_a_linear_function(name: str, loss: str) -> None:
-    aggregator, encoders = GRID[name]
+@pytest.mark.parametrize(("aggregator", "encoders", "loss"), GRID)
+def test_fit_recovers_a_linear_function(aggregator: str, encoders: int, loss: str) -> None:
     fusion = replace(CONFIG.fusion, blstm_hidden=8, frame_norm="none")
     specs = tuple(EncoderSpec(f"toy{i}", (8,), "0" * 64) for i in range(encoders))
     config = ModelConfig(specs, aggregator, fusion)
@@ -486,22 +484,6 @@ def test_every_configuration_recovers_a_linear_function(name: str, loss: str) ->
     blind, _ = fit(config, shuffled(train), shuffled(dev), change(how, epochs=8))
     assert abs(np.mean(order(blind, test))) < 0.3
     assert max(map(abs, order(blind, test))) < 0.7
-
-
-@pytest.mark.slow
-def test_shuffled_labels_teach_nothing() -> None:
-    member, _ = fit(CONFIG, shuffled(table(600, 0)), shuffled(DEV), HOW)
-    assert max(map(abs, order(member))) < 0.6
-    assert abs(np.mean(order(member))) < 0.3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["blstm_h", "blstm_t"])
-def test_an_lstm_recovers_a_linear_function(name: str) -> None:
-    fusion = replace(CONFIG.fusion, blstm_hidden=8, frame_norm="none")
-    parts = [in_time(part) if name == "blstm_t" else part for part in (TRAIN, DEV, TEST)]
-    member, _ = fit(replace(CONFIG, aggregator=name, fusion=fusion), parts[0], parts[1], HOW)
-    assert min(order(member, parts[2])) > 0.93
 
 
 def ccc_loss(z: np.ndarray, target: np.ndarray) -> float:
