@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -138,8 +139,11 @@ class Growing(PartedToy):
 @pytest.mark.parametrize(("kind", "message"), [(Fixed, "differs from torch by"), (Growing, "cannot convert")])
 def test_part_that_openvino_gets_wrong_is_refused(kind: type[Encoder], message: str, cache: Path) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
+    root = logging.getLogger()
+    before = root.level, root.handlers[:], root.filters[:]
     with pytest.raises(BackendError, match=message):
         compile_encoder(kind(), "float32")
+    assert (root.level, root.handlers, root.filters) == before
     assert not cache.exists()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import re
 import warnings
@@ -148,11 +149,19 @@ class Network:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """For conversions: no usage statistics to the makers of OpenVINO, no warnings of tracing, no progress bars."""
-    off = {"CI": "true", "NNCF_CI": "1"}
-    with mock.patch.dict(os.environ, off), redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """For conversions: no usage statistics to the makers of OpenVINO, no warnings of tracing, no progress bars.
+
+    A conversion that fails leaves the root logger as OpenVINO has set it up; this restores it.
+    """
+    off, root = {"CI": "true", "NNCF_CI": "1"}, logging.getLogger()
+    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
+    try:
+        with mock.patch.dict(os.environ, off), redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], root.filters[:] = handlers, filters
 
 
 def first_line(error: Exception) -> str:
