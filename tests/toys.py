@@ -71,7 +71,7 @@ def toy_config(**options: object) -> ModelConfig:
 def toy_member(seed: int, config: ModelConfig | None = None) -> Member:
     """A model of random weights with the scale 5 ± 1 on every axis."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # without the tracebacks of torch.manual_seed
         model = build_model(config or toy_config()).eval().requires_grad_(False)
     return Member(model, Scale((5.0,) * 4, (1.0,) * 4))
 

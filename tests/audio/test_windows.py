@@ -20,7 +20,7 @@ from mmmos.errors import AudioError, UsageError
 from tests.audio.test_decode import write_ffmpeg
 from tests.sounds import faded_sine, music
 
-ODD_RATES = (44_101, 47_999, 22_051, 384_000)
+ODD_RATES = (44_101, 47_999, 22_051, pytest.param(384_000, marks=pytest.mark.slow))
 
 
 def cut_all(

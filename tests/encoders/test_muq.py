@@ -397,7 +397,7 @@ def test_via_16k_takes_16_khz_at_the_right_speed(encoder: MuQ, via: MuQ, folder:
     assert encoder.settings() == {"muq_sample_rate": 24_000}  # so that what was encoded before is found
     fast = MuQ.from_checkpoint(folder, muq_sample_rate=16_000)
     assert len({network.fingerprint() for network in (via, encoder, fast)}) == 3
-    for samples in (1600, 16_000, 16_001, 160_000):
+    for samples in (1600, 16_000, 16_001):
         expected = math.ceil(math.ceil(samples * 1.5) // 240 / 4)
         assert via.encode(torch.randn(1, samples), sample_rate=16_000).frames.shape[1] == expected
     with pytest.raises(SampleRateError):

@@ -96,10 +96,10 @@ def client_of(toy: GatedPredictor) -> Iterator[Callable[..., TestClient]]:
         yield make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
     """A client of a service with default limits, for tests that leave it as it was."""
-    with TestClient(create_app(new_toy(), decoders=2)) as client:
+    with TestClient(create_app(new_toy(), decoders=1)) as client:
         wait_for(lambda: client.get("/readyz").status_code == 200)
         yield client
 
