@@ -6,7 +6,6 @@ import csv
 import json
 import logging
 import math
-import os
 import subprocess
 import sys
 import time
@@ -346,7 +345,6 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
                 yield job, None
 
     monkeypatch.setattr(runs, "run_in_processes", run_here)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # which takes most of the time
     return begun
 
 

@@ -182,6 +182,20 @@ def file(tiny: Any, published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(published / "checkpoint.pt", tmp_path))
 
 
+@pytest.fixture(scope="module")
+def one_tensor(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file with its settings and one of its tensors, for what is refused before the others are looked for."""
+    held = torch.load(published / "checkpoint.pt", weights_only=False)
+    name, path = "model.layer_weights.CE", tmp_path_factory.mktemp("one") / "checkpoint.pt"
+    torch.save(held | {"state_dict": {name: held["state_dict"][name]}}, path)
+    return path
+
+
+@pytest.fixture
+def small_file(one_tensor: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(one_tensor, tmp_path))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "norm", "l2", "layout"),
@@ -396,13 +410,15 @@ SETTINGS_REFUSED = [
 
 
 @pytest.mark.parametrize(("change", "named"), SETTINGS_REFUSED)
-def test_settings_of_another_model_are_refused(folder: Path, file: Path, change: dict[str, Any], named: str) -> None:
+def test_settings_of_another_model_are_refused(
+    folder: Path, small_file: Path, change: dict[str, Any], named: str
+) -> None:
     edit_config(folder, lambda config: config.update(change))
     with pytest.raises(ModelFormatError, match=named):
         load_audiobox("audiobox", folder)
-    edit_file(file, lambda held: held["model_cfg"].update(change))
+    edit_file(small_file, lambda held: held["model_cfg"].update(change))
     with pytest.raises(ModelFormatError, match=named):
-        load_audiobox("audiobox", file, TRUSTED)
+        load_audiobox("audiobox", small_file, TRUSTED)
 
 
 @pytest.mark.parametrize("name", ["proj_num_layer", "proj_ln", "normalize_embed", "target_transform"])
@@ -470,8 +486,8 @@ class Payload:
 
 
 @pytest.mark.parametrize("place", ["state_dict", "model_cfg", "target_transform"])
-def test_code_in_a_pickle_never_runs(file: Path, tmp_path: Path, place: str) -> None:
-    marker = tmp_path / "it ran"
+def test_code_in_a_pickle_never_runs(small_file: Path, tmp_path: Path, place: str) -> None:
+    file, marker = small_file, tmp_path / "it ran"
     edit_file(file, lambda held: held[place].update(payload=Payload(marker)))
     for trust in (False, True):
         with pytest.raises(ModelFormatError):
@@ -491,12 +507,17 @@ def test_code_in_a_pickle_never_runs(file: Path, tmp_path: Path, place: str) -> 
         lambda held: held.update(model_cfg=None),
         lambda held: held.update(target_transform=5),
         lambda held: held["state_dict"].update({"model.layer_weights.CE": 5}),
-        lambda held: held["state_dict"].update({5: torch.ones(1)}),
     ],
 )
-def test_a_pickle_of_something_else_is_refused(file: Path, change: Callable[..., object]) -> None:
-    edit_file(file, change)
-    with pytest.raises(ModelFormatError, match=r"checkpoint\.pt"):
+def test_a_pickle_of_something_else_is_refused(small_file: Path, change: Callable[..., object]) -> None:
+    edit_file(small_file, change)
+    with pytest.raises(ModelFormatError, match=r"checkpoint\.pt (is not a checkpoint|holds no table)"):
+        load_audiobox("audiobox", small_file, TRUSTED)
+
+
+def test_a_tensor_without_a_name_is_refused(file: Path) -> None:
+    edit_file(file, lambda held: held["state_dict"].update({5: torch.ones(1)}))
+    with pytest.raises(ModelFormatError, match=r"checkpoint\.pt .*unknown 5"):
         load_audiobox("audiobox", file, TRUSTED)
 
 
