@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.toys import ToyEncoder
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = os.devnull  # no test speaks TLS: HTTP clients need not read the certificates
 # A busy machine does not fail a test. `make check` takes the quick one.
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=15)
