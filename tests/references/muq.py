@@ -1,4 +1,4 @@
-"""MuQ as published: its keys on the conformer of `transformers`, and its front end on librosa's filters."""
+"""MuQ as published: its keys on the conformer of `transformers`, and its front end on the mel filters there."""
 
 from __future__ import annotations
 
@@ -66,11 +66,9 @@ class Published(nn.Module):
 
 
 def spectra(clip: Tensor, stat: dict[str, float] = STAT, hop: int = 240) -> Tensor:
-    """The published front end in float64 on librosa's filters: [1, S] -> [1, 128, S // hop]."""
-    librosa = pytest.importorskip("librosa")
-    filters = librosa.filters.mel(
-        sr=RATE, n_fft=2048, n_mels=128, fmin=0, fmax=12_000, htk=True, norm=None, dtype=np.float64
-    )
+    """The published front end in float64 on transformers' filters: [1, S] -> [1, 128, S // hop]."""
+    audio_utils = pytest.importorskip("transformers.audio_utils")
+    filters = audio_utils.mel_filter_bank(1025, 128, 0, 12_000, RATE, norm=None, mel_scale="htk").T
     padded = np.pad(clip[0].double().numpy(), 1024, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, 2048)[::hop][: clip.shape[1] // hop]
     power = np.abs(np.fft.rfft(frames * get_window("hann", 2048))) ** 2
