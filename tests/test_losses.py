@@ -276,7 +276,7 @@ def test_an_offset_goes_unseen(name, options, batch, shift):
 
 @pytest.mark.slow
 @every_config
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(batch=batches(missing=True), data=st.data())
 def test_order_of_clips_does_not_matter(name, options, batch, data):
     p, t = batch
@@ -288,7 +288,7 @@ def test_order_of_clips_does_not_matter(name, options, batch, data):
 
 
 @every_config
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(batch=batches(missing=True))
 def test_a_clip_without_a_label_is_as_if_it_were_not_there(name, options, batch):
     p, t = batch
@@ -331,7 +331,7 @@ def test_no_label_at_all_gives_a_zero_that_can_be_backpropagated(name, options):
 
 
 @every_config
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(batch=batches())
 def test_axes_are_averaged(name, options, batch):
     p, t = batch
@@ -367,7 +367,7 @@ def test_ranges(batch):
 
 @pytest.mark.slow
 @every_config
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(batch=batches(min_clips=2))
 def test_float32_agrees_and_keeps_its_dtype(name, options, batch):
     p, t = batch
