@@ -328,8 +328,8 @@ def test_an_axis_that_nobody_rated_is_undefined_and_no_error(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """Runs are trained in this process; the fixture is which."""
+def inline(monkeypatch: pytest.MonkeyPatch, shared_decoder: None) -> list[Run]:
+    """Runs are trained in this process, and clips decoded in that of other tests; the fixture is which runs."""
     begun: list[Run] = []
 
     def run_here(
@@ -478,9 +478,10 @@ def test_ensemble_scores_only_rated_axes(inline: list[Run], tmp_path: Path) -> N
     folders = [*(tmp_path / "out" / "runs").iterdir(), *(tmp_path / "out" / "ensembles").iterdir()]
     members = list((tmp_path / "out" / "ensembles" / "all").glob("member-*"))
     assert (len(folders), len(members)) == (4, 2)
+    clips = [soundfile.read(row.clip.path, dtype="float32")[0] for row in rows[:2]]
     for folder in (*folders, *members):
         with from_pretrained(folder, device="cpu") as scorer:
-            scores = scorer.score([row.clip.path for row in rows[:2]])
+            scores = scorer.score(clips, sample_rate=16_000)
             assert scorer.model.info.rated == ("PQ",)
         assert all(math.isfinite(score.PQ) for score in scores)
         assert all(math.isnan(score[axis]) for score in scores for axis in ("CE", "CU", "PC"))
