@@ -3,8 +3,8 @@
     python -m recipes.lite.evaluate --data DIR [--work build/lite]
 
 Every group of clips (a song, a speech signal, a file of a package) is scored by the heads of the member that was fitted
-without it. The decays, the threshold, the steepness and the weights were chosen on the same folds. For speech, whole
-codec families, all ratings of codecs, or whole packages are left out as well.
+without it. The settings (settings.py) were chosen on the same folds; nested.py chooses them again on other clips than
+those that it reports. For speech, whole codec families, all ratings of codecs, or whole packages are left out as well.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from recipes.lite.evaluate_speech import evaluate_speech
 from recipes.lite.fit import fit_parts
 from recipes.lite.heads import CLEAN, DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, read_norms
 from recipes.lite.held_out import Held, constructed_labels, degraded_songs_of, held_out, residual_std
+from recipes.lite.nested import nested_figures
 from recipes.lite.separated import KINDS
 from recipes.lite.settings import DROPS
 
@@ -172,6 +173,7 @@ def main() -> None:
         },
         "separated": separated(rows, music[:, PQ]),
         "speech": evaluate_speech(examples, found.voices),
+        "nested": nested_figures(examples, norms),
         "domains": domains(rows, found.domain),
         "similar": similarity(rows, found),
         "residual_std": residual,

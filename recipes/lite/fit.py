@@ -185,14 +185,14 @@ def speech_quality(
 ) -> Array:
     """The direction [D] of rising quality of speech, fitted to inputs [N, D], of which `faults` count."""
     found = np.zeros(x.shape[1])
-    found[faults] = fit_quality(x[:, faults], voices, _prior(int(faults.sum()), settings.prior), settings)
+    found[faults] = fit_quality(x[:, faults], voices, prior_of(int(faults.sum()), settings), settings)
     return found
 
 
-def _prior(size: int, weights: Sequence[tuple[str, float]]) -> Array:
-    """The direction in the means [D] of the student's frames that weights its scores so."""
+def prior_of(size: int, settings: SpeechSettings) -> Array:
+    """The direction of the prior in the means [D] of the student's frames."""
     found = np.zeros(size)
-    for name, weight in weights:
+    for name, weight in settings.prior:
         found[size - RATINGS + SCORES.index(name)] = weight * (2 * RATINGS) ** 0.5  # `standardised` divides by it
     return found
 

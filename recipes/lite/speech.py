@@ -8,7 +8,7 @@ trained on ratings of speech.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,48 +26,48 @@ TERMS = 100.0  # weight of a whole source against the decay, whatever its number
 
 @dataclass(frozen=True)
 class Evidence:
-    """Sufficient statistics of a least-squares fit of inputs A [N, D] to targets y [N]: A'A and A'y."""
+    """Sufficient statistics of a least-squares fit of inputs A [N, D] to targets y [N]: A'A, A'y and N."""
 
     gram: Array  # [D, D]
     moment: Array  # [D]
+    size: float
 
     @classmethod
-    def of(cls, inputs: Array, targets: Array, weight: float) -> Evidence:
-        """The source as a whole has the weight `weight` × `TERMS`, whatever its number of rows."""
-        return cls(inputs.T @ inputs, inputs.T @ targets).times(weight * TERMS / max(len(targets), 1))
-
-    @classmethod
-    def nothing(cls, size: int) -> Evidence:
-        """Nothing is known of D inputs."""
-        return cls(np.zeros((size, size)), np.zeros(size))
-
-    def __add__(self, other: Evidence) -> Evidence:
-        return Evidence(self.gram + other.gram, self.moment + other.moment)
-
-    def times(self, weight: float) -> Evidence:
-        """The same with its weight multiplied."""
-        return Evidence(weight * self.gram, weight * self.moment)
-
-    def solve(self, decay: float, prior: Array) -> Array:
-        """The b [D] of least |A b - y|² + decay × |b - prior|²."""
-        grown = self.gram + decay * np.eye(len(prior))
-        return prior + np.asarray(solve(grown, self.moment - self.gram @ prior, assume_a="pos"))
+    def of(cls, inputs: Array, targets: Array) -> Evidence:
+        """Of rows of equal weight."""
+        return cls(inputs.T @ inputs, inputs.T @ targets, len(targets))
 
 
 def fit_quality(x: Array, clips: Sequence[Spoken], prior: Array, settings: SpeechSettings = CHOSEN.speech) -> Array:
     """The direction [D] of rising quality in inputs [N, D]; `prior` is the direction of no evidence."""
+    return solve_quality(evidence_of(x, clips), prior, settings)
+
+
+def evidence_of(x: Array, clips: Sequence[Spoken]) -> dict[str, Evidence]:
+    """What clips with inputs [N, D] show, by the name of its weight in `SpeechSettings`."""
+    found = {}
     codecs = [i for i, clip in enumerate(clips) if clip.set == CODEC]
-    found = Evidence.nothing(x.shape[1])
     if codecs:
         ratings = np.array([clips[i].rating for i in codecs])
         centred = x[codecs] - x[codecs].mean(axis=0)
-        found += Evidence.of(centred, (ratings - ratings.mean()) / ratings.std(), settings.codecs)
+        found["codecs"] = Evidence.of(centred, (ratings - ratings.mean()) / ratings.std())
     better, worse = ordered_pairs(clips)
     if better:
-        found += Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN), settings.pairs)
+        found["pairs"] = Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN))
         free = [i for i, clip in enumerate(clips) if clip.set == FREE]
-        found += _levels(x[free], [clips[i] for i in free], settings.levels)
-    return found.solve(settings.decay, prior)
+        found["levels"] = _levels(x[free], [clips[i] for i in free])
+    return found
+
+
+def solve_quality(evidence: Mapping[str, Evidence], prior: Array, settings: SpeechSettings) -> Array:
+    """The b [D] of least Σ weight × |A b - y|² / N + decay × |b - prior|²; the weights are in hundreds."""
+    gram, moment = np.zeros((len(prior), len(prior))), np.zeros(len(prior))
+    for name, own in evidence.items():
+        weight = getattr(settings, name) * TERMS / own.size
+        gram += weight * own.gram
+        moment += weight * own.moment
+    grown = gram + settings.decay * np.eye(len(prior))
+    return prior + np.asarray(solve(grown, moment - gram @ prior, assume_a="pos"))
 
 
 def ordered_pairs(clips: Sequence[Spoken]) -> tuple[list[int], list[int]]:
@@ -86,12 +86,12 @@ def ordered_pairs(clips: Sequence[Spoken]) -> tuple[list[int], list[int]]:
     return [i for i, _ in found], [j for _, j in found]
 
 
-def _levels(x: Array, clips: Sequence[Spoken], weight_of_all: float) -> Evidence:
+def _levels(x: Array, clips: Sequence[Spoken]) -> Evidence:
     """Evidence from severities: each step costs `STEP`, within each kind, clean clips included."""
     kinds: NDArray[np.str_] = np.array([clip.kind for clip in clips])
     steps = np.array([float(clip.step) for clip in clips])
     clean = x[kinds == CLEAN]
-    found, size_of_all = Evidence.nothing(x.shape[1]), 0.0
+    gram, moment, size_of_all = np.zeros((x.shape[1], x.shape[1])), np.zeros(x.shape[1]), 0.0
     for kind in sorted({*kinds} - {CLEAN}):
         degraded, own = x[kinds == kind], steps[kinds == kind]
         # Clean clips are many: together they count as a third step, next to the two that a recording has of a kind.
@@ -99,8 +99,7 @@ def _levels(x: Array, clips: Sequence[Spoken], weight_of_all: float) -> Evidence
         size = len(own) + weight
         mean = (degraded.sum(axis=0) + weight * clean.mean(axis=0)) / size
         targets = -STEP * (own - own.sum() / size)
-        moment = targets @ degraded + weight * STEP * own.sum() / size * clean.mean(axis=0)
-        found += Evidence(degraded.T @ degraded - size * np.outer(mean, mean), moment)
+        gram += degraded.T @ degraded - size * np.outer(mean, mean)
+        moment += targets @ degraded + weight * STEP * own.sum() / size * clean.mean(axis=0)
         size_of_all += weight
-    clean_part = Evidence(clean.T @ clean * (size_of_all / len(clean)), np.zeros(x.shape[1]))
-    return (found + clean_part).times(weight_of_all * TERMS / (3 * size_of_all))
+    return Evidence(gram + clean.T @ clean * (size_of_all / len(clean)), moment, 3 * size_of_all)
