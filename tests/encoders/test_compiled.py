@@ -80,6 +80,7 @@ def test_old_openvino_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     load_openvino.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 12.3])
 def test_compiled_parts_equal_torch_at_any_length(seconds: float) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
@@ -87,6 +88,7 @@ def test_compiled_parts_equal_torch_at_any_length(seconds: float) -> None:
     torch.testing.assert_close(compile_encoder(toy, "float32").frames(wave), toy.frames(wave), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_networks_are_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     wave = music_tensor(1.0)
@@ -97,6 +99,7 @@ def test_networks_are_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert change < 0.1  # of the same network, compiled in another precision
 
 
+@pytest.mark.slow
 def test_network_of_other_weights_is_never_used(cache: Path) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     toy, other, wave = PartedToy(), PartedToy(), music_tensor(1.0)

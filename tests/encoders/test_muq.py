@@ -486,6 +486,7 @@ def test_features_ignore_neighbours_and_padding(encoder: MuQ) -> None:
         torch.testing.assert_close(frames[mask], encoder.encode(clip[None]).frames[0], atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_fingerprint_is_of_weights_and_config(encoder: MuQ, folder: Path, changed: Callable[..., Path]) -> None:
     assert MuQ.from_checkpoint(folder).fingerprint() == encoder.fingerprint()
     prints = {encoder.fingerprint()}

@@ -45,6 +45,7 @@ def test_extract_keeps_windows_as_encoded(make_file: Callable[..., Path], extrac
         assert other.rate_hz == 50.0
 
 
+@pytest.mark.slow
 def test_extract_encodes_each_crop_once(
     make_file: Callable[..., Path], extractor: FeatureExtractor, toys: dict[str, Encoder]
 ) -> None:

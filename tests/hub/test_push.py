@@ -213,6 +213,7 @@ def test_command_pushes_and_prints_the_commit(
     assert stderr.startswith("mmmos: the licence 'gpl' is not one of")
 
 
+@pytest.mark.slow
 def test_card_of_pushed_model_stays_out_of_its_folder(folder: Path, writable: HubServer) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     push_to_hub(folder, REPO, license="mit", token=TOKEN)

@@ -72,6 +72,7 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, str], message: s
         LoadOptions(**options)
 
 
+@pytest.mark.slow
 def test_float32_needs_no_check_and_equals_torch(toys: Predictor) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     fast = Predictor(toys.model, FAST)

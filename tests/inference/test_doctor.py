@@ -44,6 +44,7 @@ def skipped() -> str:
     return "skipped"
 
 
+@pytest.mark.slow
 def test_doctor_reports_a_broken_encoder_and_checks_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
