@@ -35,9 +35,6 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=15)
 hypothesis.settings.load_profile("thorough")
 
-# What `caplog` sees of what users see. As pytest's setting `log_level`, each test sets it on thousands of loggers.
-logging.getLogger().setLevel(logging.INFO)
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
@@ -74,10 +71,12 @@ def _no_sync() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
-    """A test draws the same numbers whichever tests ran before it."""
+def _seed_and_log_level() -> None:
+    """A test draws the same numbers and sees what users see of the log, whichever tests ran before it."""
     import torch
 
+    if logging.root.level != logging.INFO:  # to set it clears a cache of thousands of loggers
+        logging.root.setLevel(logging.INFO)
     torch.default_generator.manual_seed(0)  # torch.manual_seed formats a traceback for each absent kind of device
 
 

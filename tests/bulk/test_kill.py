@@ -45,8 +45,10 @@ CLIPS, SHARD = 60, 4
 LISTED = 20
 """Clips of a run that is killed as a command, two to a shard."""
 
-STUCK = (5, 6, 8, 11)
-"""Those whose decoder hangs: of the third and fourth shard in the first run, of the next two in the second."""
+STUCK = (5, 6), tuple(range(8, LISTED, 2))
+"""Those whose decoder hangs: of the third and fourth shard in the first run, of all that follow in the second."""
+
+WORKERS = 2
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +151,7 @@ class Command:
         self.folder, self.list = folder, folder / "list.jsonl"
         self.model = tiny_model(folder / "model")
         self.started: list[subprocess.Popen[str]] = []
-        for path in (folder / "all.wav", *map(self.path, STUCK)):
+        for path in (folder / "all.wav", *map(self.path, (*STUCK[0], *STUCK[1]))):
             soundfile.write(path, np.tile(music(10, 44_100)[:, None], (1, 2)), 44_100)
         (folder / "empty.wav").write_bytes(b"")
         self.write_list(LISTED)
@@ -161,7 +163,7 @@ class Command:
         """Half a second each."""
         rows = [{"id": f"clip {i}", "path": str(self.folder / "all.wav"), "start_time": i / 4} for i in range(clips)]
         rows = [row | {"end_time": row["start_time"] + 0.5} for row in rows]
-        for clip in STUCK:
+        for clip in (*STUCK[0], *STUCK[1]):
             rows[clip]["path"] = str(self.path(clip))
         rows[7]["path"] = str(self.folder / "empty.wav")
         self.list.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -173,20 +175,20 @@ class Command:
 
     def start(self, out: str) -> subprocess.Popen[str]:
         """In a process that may be killed."""
-        call = [sys.executable, "-m", "mmmos", *map(str, self.words(out, workers=2))]
+        call = [sys.executable, "-m", "mmmos", *map(str, self.words(out, workers=WORKERS))]
         self.started.append(subprocess.Popen(call, stderr=subprocess.PIPE, text=True, start_new_session=True))
         return self.started[-1]
 
     @contextmanager
     def stuck(self, *clips: int) -> Iterator[Callable[[], None]]:
-        """The decoders of these clips hang meanwhile. Gives a function that waits until each of them does."""
+        """The decoders of these clips hang meanwhile. Gives a function that waits until each worker has such a clip."""
         writers: dict[int, int] = {}
         for clip in clips:
             self.path(clip).rename(self.folder / f"{clip}.away")
             os.mkfifo(self.path(clip))
 
         def wait() -> None:
-            while len(writers) < len(clips):
+            while len(writers) < WORKERS:
                 for clip in set(clips) - set(writers):
                     with suppress(OSError):  # nobody reads yet
                         writers[clip] = os.open(self.path(clip), os.O_WRONLY | os.O_NONBLOCK)
@@ -245,8 +247,8 @@ def test_killed_run_resumes_to_the_same_rows(
     assert run_mmmos(*command.words("calm"))[0] == 1  # one clip is empty
     store = open_store(tmp_path / "wild")
     kept: dict[str, int] = {}
-    for stop, clips in ((signal.SIGKILL, STUCK[:2]), (signal.SIGTERM, STUCK[2:])):
-        with command.stuck(*clips) as wait_until_stuck:  # both workers, with half of the shards to do
+    for stop, clips in zip((signal.SIGKILL, signal.SIGTERM), STUCK, strict=True):
+        with command.stuck(*clips) as wait_until_stuck:
             process = command.start("wild")
             wait_for(store, "_run/commits", len(kept) + 1, process)
             if stop == signal.SIGTERM:
