@@ -72,7 +72,7 @@ class _Quantiser:
                 self.nncf = importlib.import_module("nncf")
             except ImportError as error:
                 raise MissingExtraError("int8 needs NNCF: pip install 'mmmos[fast]'") from error
-        self.nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function changes the level of all handlers, too
 
     def best(self) -> Any:
         """The model in int8, without the layers that contribute most to the error; itself if that does not do."""
