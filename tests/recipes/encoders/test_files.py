@@ -23,6 +23,7 @@ def test_pack_stores_kernels_in_half_precision_and_vectors_as_they_are():
     }
     packed = pack(weights, {"package": "p", "version": "1"})
     assert packed == pack(dict(reversed(weights.items())), {"version": "1", "package": "p"})
+    assert len({pack(weights, {}, a="1", b="2", c="ü") for _ in range(20)}) == 1
     tensors = load(packed)
     assert {name: array.dtype for name, array in tensors.items()} == {"b.weight": np.float16, "b.bias": np.float32}
     np.testing.assert_array_equal(tensors["b.bias"], weights["b.bias"])
