@@ -60,7 +60,6 @@ class Parts:
     severity: Line  # of music
     gate: torch.Tensor
     nearby: Nearby  # the rated songs
-    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,7 @@ def rating_columns(specs: Sequence[EncoderSpec]) -> NDArray[np.bool_]:
     return found & (np.cumsum(found) > found.sum() - RATINGS)
 
 
-def fit_parts(
-    examples: Examples, norms: Mapping[str, Norms], without: int | None = None, settings: Settings = CHOSEN
-) -> Parts:
+def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | None = None) -> Parts:
     """Fit to all examples, or to those of all groups but one of `PARTS` parts of them."""
     kept = examples if without is None else examples.without(without)
     rows, specs = kept.rows, kept.specs
@@ -127,11 +124,11 @@ def fit_parts(
     )
     columns = mean_columns(specs)
     tags, faults = columns[GATE_INPUTS], columns[SEVERITY_INPUTS]
-    music, severity = fit_music(kept, x, mixed, norms, settings)
+    music, severity = fit_music(kept, x, mixed, norms, CHOSEN)
     pc = Line(music.weight[:, PC], music.bias[PC])
     sound, speech = _whole(rows, "sound"), _whole(rows, "speech")
-    worse = -_severity(x[sound] * faults, [rows[i] for i in sound], settings.severity_decay).weight
-    quality = speech_quality(voiced, kept.voices, faults, settings.speech)
+    worse = -_severity(x[sound] * faults, [rows[i] for i in sound], CHOSEN.severity_decay).weight
+    quality = speech_quality(voiced, kept.voices, faults)
     usual = [i for i in speech if rows[i].severity < USUAL]
     songs = songs_of(rows)
     return Parts(
@@ -145,7 +142,6 @@ def fit_parts(
         severity,
         _gate(x * tags, rows, mixed * tags, kept.mixes),
         fit_nearby(x[songs], [rows[i].group for i in songs], faults),
-        settings,
     )
 
 
@@ -180,12 +176,10 @@ def _severity(x: Array, rows: Sequence[Version], decay: float) -> Line:
     return _ridge(x, severity, np.where(severity > 0, 1.0, CLEAN_WEIGHT), decay)
 
 
-def speech_quality(
-    x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_], settings: SpeechSettings = CHOSEN.speech
-) -> Array:
+def speech_quality(x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_]) -> Array:
     """The direction [D] of rising quality of speech, fitted to inputs [N, D], of which `faults` count."""
     found = np.zeros(x.shape[1])
-    found[faults] = fit_quality(x[:, faults], voices, prior_of(int(faults.sum()), settings), settings)
+    found[faults] = fit_quality(x[:, faults], voices, prior_of(int(faults.sum()), CHOSEN.speech))
     return found
 
 

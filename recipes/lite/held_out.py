@@ -12,7 +12,7 @@ from mmmos.scores import AXES
 from recipes.lite.chains import SCENES
 from recipes.lite.fit import Examples, Parts, standardised
 from recipes.lite.heads import DOMAINS, MUSIC, PQ, Array, Norms, part_of
-from recipes.lite.settings import DROPS
+from recipes.lite.settings import CHOSEN, DROPS
 from recipes.lite.support import FAMILIAR_SEVERITY
 from recipes.lite.versions import Version, songs_of
 
@@ -50,7 +50,7 @@ def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
         severity, gate = heads.severity(x), heads.gate.numpy()
         for name, line in heads.scores.items():
             found.scores[name][here] = line(x)
-        found.scores["music"][here] -= heads.settings.lost(severity)
+        found.scores["music"][here] -= CHOSEN.lost(severity)
         found.domain[here] = (x @ gate[:, :-1].T + gate[:, -1]).argmax(axis=1)
         found.severity[here] = severity
         found.novel[here] = (heads.nearby.distance(x) > 1) | (severity > FAMILIAR_SEVERITY)

@@ -18,6 +18,7 @@ from mmmos.scores import AXES, Scale
 from mmmos.training.settings import PRESETS
 from recipes.lite.fit import Parts
 from recipes.lite.heads import DOMAINS
+from recipes.lite.settings import CHOSEN
 from recipes.lite.support import FAMILIAR_SEVERITY
 
 MUSIC = DOMAINS.index("music")
@@ -55,8 +56,8 @@ def _set_severity(model: QualityModel, parts: Parts, scale: Scale) -> None:
     part = model.heads.severity
     assert part is not None
     part.estimate.weight[MUSIC] = torch.from_numpy(parts.severity.weight).float()
-    part.estimate.bias[MUSIC] = float(parts.severity.bias) - parts.settings.threshold
-    part.drop[:, MUSIC] = torch.from_numpy(parts.settings.drop_rates / np.array(scale.std)).float()
+    part.estimate.bias[MUSIC] = float(parts.severity.bias) - CHOSEN.threshold
+    part.drop[:, MUSIC] = torch.from_numpy(CHOSEN.drop_rates / np.array(scale.std)).float()
 
 
 def _set_gate(model: QualityModel, parts: Parts) -> None:
@@ -74,4 +75,4 @@ def _set_support(model: QualityModel, parts: Parts) -> None:
     for name in ("center", "directions", "precision"):
         getattr(support, name).copy_(torch.from_numpy(getattr(nearby, name)))
     support.rest.fill_(nearby.rest)
-    support.severity[MUSIC] = 1 / (FAMILIAR_SEVERITY - parts.settings.threshold)
+    support.severity[MUSIC] = 1 / (FAMILIAR_SEVERITY - CHOSEN.threshold)

@@ -121,8 +121,8 @@ def nested_music(examples: Examples, norms: Mapping[str, Norms]) -> Array:
     def agreement(scores: Array, clips: Sequence[int], axes: Sequence[int]) -> float:
         """SRCC minus the error in points, the mean over axes."""
         own, target = scores[clips][:, axes], labels[clips][:, axes]
-        order = np.mean([srcc(own[:, i], target[:, i]) for i in range(len(axes))])
-        return float(order - np.abs(own - target).mean())
+        ranks = np.mean([srcc(own[:, i], target[:, i]) for i in range(len(axes))])
+        return float(ranks - np.abs(own - target).mean())
 
     def quality(scores: Array, inside: NDArray[np.bool_]) -> float:
         groups = [i for i in songs if inside[i]], [i for i in degraded if inside[i]]
