@@ -430,7 +430,8 @@ def test_via_16k_keeps_pitch_and_length_of_a_tone_of_1_khz(encoder: MuQ, via: Mu
 def test_via_16k_resamples_as_the_package_does(encoder: MuQ, via: MuQ) -> None:
     waves = torch.randn(2, 8000, requires_grad=True)
     found = via(waves)
-    torch.testing.assert_close(found.frames, encoder(resample(waves, 16_000, 24_000)).frames)
+    resampled = torch.cat([resample(wave, 16_000, 24_000) for wave in waves.split(1)])  # a batch is rounded otherwise
+    torch.testing.assert_close(found.frames, encoder(resampled).frames)
     (slope,) = torch.autograd.grad(found.frames.sum(), waves)
     assert slope.isfinite().all()
     assert slope.abs().max() > 0
