@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmmos.encoders.base import Encoder, EncoderSpec
+from mmmos.encoders.device import low_precision_instructions
 from mmmos.hub.options import LoadOptions
 from mmmos.model.info import ModelInfo
 from mmmos.model.quality import ModelConfig, build_model
@@ -53,6 +54,15 @@ class PartedToy(ToyEncoder):
     def project(self, windows: Tensor) -> Tensor:
         """[B, T, 160] -> [B, T, 4]."""
         return nn.functional.linear(windows, self.directions).square().add(1e-4).log()
+
+
+def is_rounded(precision: str) -> bool:
+    """Whether this CPU rounds the outputs of a compiled part to a precision.
+
+    Without the instructions, bfloat16 is computed in float32, and int8 may overflow, so that the part stays as it was.
+    """
+    ends = {"float32": (), "bfloat16": ("bf16",), "int8": ("vnni", "int8")}[precision]
+    return any(name.endswith(ends) for name in low_precision_instructions().split())
 
 
 class SlowToy(ToyEncoder):

@@ -14,7 +14,7 @@ from mmmos.inference.predictor import Predictor
 from mmmos.model.quality import ModelConfig
 from mmmos.scores import AXES
 from tests.sounds import RATE, music
-from tests.toys import CPU, PartedToy, toy_member, toy_model
+from tests.toys import CPU, PartedToy, is_rounded, toy_member, toy_model
 
 
 @pytest.mark.slow
@@ -30,7 +30,7 @@ def test_openvino_predictors_score_like_torch(tmp_path: Path) -> None:
             scores[name] = np.array([found[axis] for axis in AXES])
     exact = scores.pop("torch")
     assert list(scores) == ["openvino float32", "openvino bfloat16", "openvino int8"]
-    changes = [np.abs(value - exact).max() for value in scores.values()]
-    assert changes[0] < 1e-4
-    assert all(1e-6 < change < 0.2 for change in changes[1:])
+    changes = {name.split()[1]: np.abs(value - exact).max() for name, value in scores.items()}
+    assert changes.pop("float32") < 1e-4
+    assert all(1e-6 * is_rounded(precision) <= change < 0.2 for precision, change in changes.items())
     assert len(list((tmp_path / "networks").iterdir())) == 2

@@ -28,7 +28,7 @@ from mmmos.encoders.wavlm import WavLM
 from mmmos.errors import BackendError, MissingExtraError
 from recipes.paper.random_weights import TINY_WAVLM
 from tests.sounds import music_tensor
-from tests.toys import PartedToy
+from tests.toys import PartedToy, is_rounded
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +167,7 @@ def test_int8_networks_are_near_and_of_their_calibration() -> None:
     quantise_encoder(toy, waves, "ranges")
     ours, exact = compile_encoder(toy, "int8", "ranges").frames(waves[0]), toy.frames(waves[0])
     change = (ours - exact).square().mean().sqrt() / exact.std()
-    assert 1e-4 < change < quantise.MAX_NOISE
+    assert 1e-4 * is_rounded("int8") <= change < quantise.MAX_NOISE
     with pytest.raises(BackendError, match="no int8 network of toy"):
         compile_encoder(toy, "int8", "other ranges")
 
@@ -226,6 +226,8 @@ class Outliers(PartedToy):
 @pytest.mark.slow
 def test_int8_leaves_out_the_layer_that_is_too_inexact() -> None:
     pytest.importorskip("nncf", reason="the extra mmmos[fast] is not installed")
+    if not is_rounded("int8"):
+        pytest.skip("on this CPU int8 may overflow, so that other layers are too inexact, too")
     toy, wave = Outliers(), noise(PartedToy(), 1, 1.0)
     quantise_encoder(toy, [wave], "ranges")
     (folder,) = (folder for folder in network_cache.cache_folder().glob("networks/*int8*"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmmos.encoders.device import has_fast_bfloat16, visible_gpus
+from mmmos.encoders.device import has_fast_bfloat16, low_precision_instructions, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,12 @@ def test_fast_bfloat16_needs_its_instructions(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert has_fast_bfloat16() == expected
+
+
+def test_low_precision_instructions_leave_out_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"avx512_vnni": True, "avx2": True, "amx_int8": False, "cpu_name": "EPYC"}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert low_precision_instructions() == "avx512_vnni"
 
 
 def test_bfloat16_is_not_fast_where_torch_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from mmmos.audio.clip import Clip
 from mmmos.encoders.base import EncoderSpec
+from mmmos.encoders.device import low_precision_instructions
 from mmmos.encoders.openvino_networks import load_openvino
 from mmmos.encoders.table import ENCODERS
 from mmmos.errors import BackendError, MissingExtraError, PrecisionError, UsageError
@@ -28,7 +29,7 @@ from mmmos.model.fusion import FusionConfig
 from mmmos.model.quality import ModelConfig
 from mmmos.scores import AXES
 from tests.sounds import RATE, music, noise
-from tests.toys import CPU, PartedToy, toy_member, toy_model
+from tests.toys import CPU, PartedToy, is_rounded, toy_member, toy_model
 
 FAST, INT8 = LoadOptions("cpu", backend="openvino"), LoadOptions("cpu", "int8")
 HALF = LoadOptions("cpu", "bfloat16", backend="openvino")
@@ -46,8 +47,9 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]
 
 
 def check(**changes: object) -> PrecisionCheck:
-    """A check of the toy model by the installed version that passed, with other fields."""
-    return replace(PASSED, openvino=str(load_openvino().__version__), **changes)
+    """A check of the toy model by the installed version on this CPU that passed, with other fields."""
+    own = {"openvino": str(load_openvino().__version__), "instructions": low_precision_instructions()}
+    return replace(PASSED, **{**own, **changes})
 
 
 def axes(predictor: Predictor) -> list[float]:
@@ -93,7 +95,7 @@ def test_gradients_come_from_torch_on_any_backend(toys: Predictor) -> None:
 
 def test_precision_is_refused_until_it_was_checked(toys: Predictor) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
-    with pytest.raises(PrecisionError, match="bfloat16 on openvino has not been checked for toys: run `mmmos doctor"):
+    with pytest.raises(PrecisionError, match="bfloat16 on openvino has not been checked for toys on this kind"):
         Predictor(toys.model, HALF)
     save_check(check())
     half = Predictor(toys.model, HALF)
@@ -119,9 +121,16 @@ def test_precision_that_failed_is_refused_with_the_figure(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model_sha256": "0" * 63 + "1"}, {"openvino": "2024.0"}, {"mmmos": "0"}, {"precision": "int8"}]
+    "changes",
+    [
+        {"model_sha256": "0" * 63 + "1"},
+        {"openvino": "2024.0"},
+        {"mmmos": "0"},
+        {"precision": "int8"},
+        {"instructions": "of another CPU"},
+    ],
 )
-def test_check_of_something_else_does_not_count(toys: Predictor, changes: dict[str, str]) -> None:
+def test_check_of_something_else_does_not_count(toys: Predictor, changes: dict[str, object]) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     save_check(replace(check(), **changes))
     assert find_check(toys.model, "bfloat16", str(load_openvino().__version__)) is None
@@ -162,8 +171,9 @@ def test_check_measures_the_change_of_scores(toys: Predictor, precision: str) ->
     found = check_precision(toys, clips(20), precision)
     assert (found.clips, found.precision, found.model_sha256) == (20, precision, toys.model.sha256)
     assert set(found.srcc) == set(found.mean_change) == set(AXES)
-    largest = {"float32": (0, 1e-5), "bfloat16": (1e-5, 0.1), "int8": (1e-4, 0.5)}[precision]
-    assert largest[0] <= found.max_change <= largest[1]
+    least, most = {"float32": (0, 1e-5), "bfloat16": (1e-5, 0.1), "int8": (1e-4, 0.5)}[precision]
+    assert least * is_rounded(precision) <= found.max_change <= most
+    assert found.instructions == low_precision_instructions()
     assert max(found.mean_change.values()) <= found.max_change
     assert all(value > 0.9 for value in found.srcc.values())
     assert bool(found.calibration) == (precision == "int8")

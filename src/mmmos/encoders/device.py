@@ -24,13 +24,23 @@ def pick_device(device: str) -> torch.device:
     return resolved
 
 
-def has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 (AVX-512 BF16 or AMX); others convert every number, and are slower for it.
+LOW_PRECISION = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx_vnni")
+"""Instructions for products of bfloat16 and 8-bit numbers, as torch names them."""
 
-    False where torch does not say.
+
+def low_precision_instructions() -> str:
+    """Those of `LOW_PRECISION` that this CPU has, with spaces between them; "" where torch does not say.
+
+    Without them bfloat16 is computed in float32, and sums of 8-bit products may overflow: the same network has other
+    outputs.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", dict[str, object])()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return " ".join(name for name in LOW_PRECISION if capabilities.get(name))
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16; others convert every number, and are slower for it."""
+    return any(name.endswith("bf16") for name in low_precision_instructions().split())
 
 
 def visible_gpus() -> list[str]:

@@ -38,6 +38,7 @@ class NetworkKey:
     form: Form
     calibration: str  # sha256 of the windows that int8 ranges were taken from; "" for float
     openvino: str
+    instructions: str = ""  # of the CPU that an int8 network was compared on; "" for float
     mmmos: str = VERSION
 
     @property

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmos.encoders.compiled import SECONDS, Part, dynamic_shapes, noise, recorded, with_parts
+from mmmos.encoders.device import low_precision_instructions
 from mmmos.encoders.network_cache import FILES, Form, NetworkKey, is_saved, saving
 from mmmos.errors import BackendError, MissingExtraError
 
@@ -75,7 +76,9 @@ def compile_encoder(encoder: Encoder, precision: Precision, calibration: str = "
 def network_key(encoder: Encoder, fingerprint: str, part: str, form: Form, calibration: str) -> NetworkKey:
     """The key of a network of the installed version."""
     version = str(load_openvino().__version__)
-    return NetworkKey(encoder.name, fingerprint, part, form, calibration if form == "int8" else "", version)
+    if form == "float":
+        return NetworkKey(encoder.name, fingerprint, part, form, "", version)
+    return NetworkKey(encoder.name, fingerprint, part, form, calibration, version, low_precision_instructions())
 
 
 def save_network(model: Any, key: NetworkKey) -> None:

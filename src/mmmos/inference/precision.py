@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmmos.encoders.device import low_precision_instructions
 from mmmos.encoders.network_cache import cache_folder
 from mmmos.errors import PrecisionError
 from mmmos.io.atomic import write_text
@@ -32,7 +33,7 @@ MAX_CHANGE = 0.05
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """The effect of a precision on a model's scores, in points: tenths of the scale."""
+    """The effect of a precision on a model's scores, in points: tenths of the scale. On another CPU it may differ."""
 
     model_sha256: str
     precision: str
@@ -42,6 +43,7 @@ class PrecisionCheck:
     mean_change: Mapping[str, float]  # by rated axis
     max_change: float
     calibration: str = ""  # of the int8 networks
+    instructions: str = ""  # `low_precision_instructions` of the CPU
     mmmos: str = VERSION
 
     @property
@@ -73,7 +75,7 @@ def require_check(model: ScoringModel, precision: Precision, openvino: str) -> s
     check = find_check(model, precision, openvino)
     if check is None:
         raise PrecisionError(
-            f"{precision} on openvino has not been checked for {model.name}:"
+            f"{precision} on openvino has not been checked for {model.name} on this kind of processor:"
             f" run `mmmos doctor --precision {model.name} CLIPS`, or use --dtype float32"
         )
     if not check.passed:
@@ -85,10 +87,11 @@ def require_check(model: ScoringModel, precision: Precision, openvino: str) -> s
 
 
 def find_check(model: ScoringModel, precision: Precision, openvino: str) -> PrecisionCheck | None:
-    """The check of this model by these versions; None if there is none, or it cannot be read."""
+    """The check of this model by these versions on such a CPU; None if there is none, or it cannot be read."""
     try:
         check = PrecisionCheck(**json.loads(_file(model.sha256, precision).read_text()))
-        return check if _key(check) == (model.sha256, precision, openvino, VERSION) else None
+        wanted = model.sha256, precision, openvino, low_precision_instructions(), VERSION
+        return check if _key(check) == wanted else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -102,5 +105,5 @@ def _file(model_sha256: str, precision: str) -> Path:
     return cache_folder() / "precision" / f"{model_sha256[:16]}-{precision}.json"
 
 
-def _key(check: PrecisionCheck) -> tuple[str, str, str, str]:
-    return check.model_sha256, check.precision, check.openvino, check.mmmos
+def _key(check: PrecisionCheck) -> tuple[str, ...]:
+    return check.model_sha256, check.precision, check.openvino, check.instructions, check.mmmos

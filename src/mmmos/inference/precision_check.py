@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mmmos.audio.windows import Window
+from mmmos.encoders.device import low_precision_instructions
 from mmmos.encoders.openvino_networks import compile_encoder, load_openvino
 from mmmos.encoders.quantise import quantise_encoder
 from mmmos.errors import UsageError
@@ -69,6 +70,7 @@ def check_precision(predictor: Predictor, clips: Sequence[Clip], precision: Prec
         mean_change={axis: float(values.mean()) for axis, values in change.items()},
         max_change=max(float(values.max()) for values in change.values()),
         calibration=calibration,
+        instructions=low_precision_instructions(),
     )
 
 
