@@ -216,6 +216,7 @@ def test_composite():
 # --- bootstrap
 
 
+@pytest.mark.slow
 def test_bootstrap_of_a_mean_is_as_wide_as_theory_says():
     p, t = noisy(300)
     low, high = bootstrap(bias, p, t, samples=4000)

@@ -124,6 +124,7 @@ def test_joined_mp3s_of_other_rates_and_channels():
 OGG = {"vorbis": {"format": "OGG", "subtype": "VORBIS"}, "opus": {"format": "OGG", "subtype": "OPUS"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OGG)
 def test_chained_ogg(kind):
     sounds = [sweep(2.0), sweep(1.5, 900.0), sweep(2.0, 500.0)]

@@ -72,6 +72,7 @@ def test_the_child_gives_what_this_process_gives(decoder, name):
         assert_decodes(decoder, Clip(name, str(SAMPLES / name), start, end))
 
 
+@pytest.mark.slow
 def test_bytes_of_a_file_give_what_the_file_gives(decoder, clip):
     data = Path(clip.path).read_bytes()
     of_bytes = list(decoder.cut(Clip("bytes", data=data), RATES, 0.1))

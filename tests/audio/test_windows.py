@@ -280,6 +280,7 @@ def test_sound_in_the_last_samples_is_not_silence():
     assert [window.silent for window in cut_all(to_clip(wave, 44_100))[0]] == [False, False]
 
 
+@pytest.mark.slow
 def test_clipping_is_of_the_windows_that_clip():
     rate = 4_000
     wave = 0.3 * np.random.default_rng(0).uniform(-1, 1, 170 * rate).astype(np.float32)
@@ -365,6 +366,7 @@ def test_one_sample_off_the_scale_is_enough(peak, code):
 # --- windows that overlap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hop", [2.0, 0.7, 10.0])
 @pytest.mark.parametrize("seconds", [3.0, 10.0, 14.05, 23.4])
 def test_hop_windows_are_segments_of_the_clip(hop, seconds):
@@ -391,6 +393,7 @@ def test_hop_windows_equal_the_whole_signal_resampled_at_once():
         assert size >= len(ours) - 1
 
 
+@pytest.mark.slow
 def test_hop_windows_have_the_warnings_of_their_own_signal():
     quiet = np.zeros(12 * 16_000, dtype=np.float32)
     loud = np.clip(8 * music(13), -1, 1).astype(np.float32)

@@ -343,6 +343,7 @@ def scored(store: Store, shard_size: int = 5, done: Sequence[int] | None = None)
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 @pytest.mark.parametrize("shard_size", [1, 5, 100])
 def test_merged_file_equals_a_run_without_parts(tmp_path: Path, kind: str, shard_size: int):

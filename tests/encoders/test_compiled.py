@@ -150,6 +150,7 @@ def test_part_that_openvino_gets_wrong_is_refused(kind: type[Encoder], message: 
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_cache_that_may_not_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     (tmp_path / "file").touch()

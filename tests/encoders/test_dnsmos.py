@@ -66,6 +66,7 @@ def test_the_maximum_may_come_before_the_rectifier(encoder: DNSMOS, wave: torch.
     assert not torch.allclose(encoder.score(log_mel), encoder.score(log_mel.flip(2)), atol=0.1)
 
 
+@pytest.mark.slow
 def test_bfloat16_hardly_moves_it(encoder: DNSMOS, wave: torch.Tensor) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         half = encoder.encode(wave).frames
@@ -105,6 +106,7 @@ def test_neighbours_and_padding_change_nothing(encoder: DNSMOS) -> None:
     assert_independent(encoder, [white_noise(s, seed)[0] for seed, s in enumerate((0.1, 3.5, 9.5, 9.5))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.1, 0.0])
 def test_gradient_reaches_the_waveform(encoder: DNSMOS, level: float) -> None:
     waves = white_noise(4.5, level=level, clips=2).requires_grad_()

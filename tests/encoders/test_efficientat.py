@@ -84,6 +84,7 @@ def test_gradient_reaches_the_waveform_and_no_weight(encoder: EfficientAT) -> No
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
+@pytest.mark.slow
 def test_safetensors_hold_the_same(released: Path, encoder: EfficientAT, tmp_path: Path) -> None:
     save_file(torch.load(released, weights_only=False), tmp_path / "mn01.safetensors")
     assert load_encoder("efficientat", tmp_path / "mn01.safetensors").fingerprint() == encoder.fingerprint()
@@ -104,6 +105,7 @@ def damaged(state: dict[str, Any], change: str) -> Any:
     return {key: value for key, value in state.items() if key != change}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

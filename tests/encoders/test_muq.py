@@ -154,6 +154,7 @@ def test_frames_are_those_of_the_published_network(published: Published, encoder
     torch.testing.assert_close(encoder.encode(clip).frames, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("outer", "inner", "stat"),
     [
@@ -355,6 +356,7 @@ def test_frame_count(encoder: MuQ, seconds: float, frames: int) -> None:
     assert frames == math.ceil(samples // 240 / 4)
 
 
+@pytest.mark.slow
 def test_via_16k_is_the_same_network_at_another_rate(folder: Path, encoder: MuQ) -> None:
     slow = MuQ.from_checkpoint(folder, muq_sample_rate=16_000)
     assert (encoder.sample_rate, encoder.rate_hz, encoder.min_samples) == (24_000, 25, 2400)

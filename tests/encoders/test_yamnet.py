@@ -145,6 +145,7 @@ def test_gradient_reaches_the_waveform(level: float, level_db: float | None) -> 
     assert bool(waves.grad.any()) == (level > 0)
 
 
+@pytest.mark.slow
 def test_bfloat16_hardly_moves_it(encoder: YAMNet, wave: torch.Tensor) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         half = encoder.encode(wave).frames.float()

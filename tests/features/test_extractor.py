@@ -61,6 +61,7 @@ def test_extract_encodes_each_crop_once(
         assert frames.call_count == 2 * 3 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "cuts"), [("windows", 1), ("first", 1), ("random", 4)])
 def test_extract_cuts_windows_in_one_pass(
     make_file: Callable[..., Path], extractor: FeatureExtractor, mode: str, cuts: int

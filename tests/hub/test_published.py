@@ -249,6 +249,7 @@ def test_damaged_model_download_is_fetched_again(toy_hub: HubServer) -> None:
     assert len(load_model(TOY).members) == 2
 
 
+@pytest.mark.slow
 def test_a_model_s_download_goes_on_where_it_was_cut(toy_hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
     file = "member-0/model.safetensors"

@@ -84,6 +84,7 @@ def test_float32_needs_no_check_and_equals_torch(toys: Predictor) -> None:
     assert toys.score(music(2.0), sample_rate=RATE).row()["backend"] == "torch"
 
 
+@pytest.mark.slow
 def test_gradients_come_from_torch_on_any_backend(toys: Predictor) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     waves = torch.from_numpy(music(1.0))[None].requires_grad_()
@@ -93,6 +94,7 @@ def test_gradients_come_from_torch_on_any_backend(toys: Predictor) -> None:
     assert waves.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_precision_is_refused_until_it_was_checked(toys: Predictor) -> None:
     pytest.importorskip("openvino", reason="the extra mmmos[fast] is not installed")
     with pytest.raises(PrecisionError, match="bfloat16 on openvino has not been checked for toys on this kind"):

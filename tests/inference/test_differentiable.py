@@ -404,6 +404,7 @@ def test_long_clips_have_the_scores_of_score(toys: Predictor, checkpoint: bool |
         assert row.tolist() == pytest.approx([scores[axis] for axis in AXES], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 22_050, 24_000])
 def test_long_clips_at_other_rates_have_those_scores(toys: Predictor, rate: int) -> None:
     wave = torch.from_numpy(music(21.0, rate))

@@ -96,6 +96,7 @@ def test_same_clip_same_score_every_time(toys: Predictor, make_file: Callable[..
     another.close()
 
 
+@pytest.mark.slow
 def test_the_row_tells_what_was_scored(toys: Predictor, make_file: Callable[..., Path]) -> None:
     path = make_file("a.wav", 25.0, 22_050, channels=2)
     scores = toys.score(path, start_time=2.0, end_time=14.0)

@@ -82,6 +82,7 @@ def test_output_has_declared_shape_and_clips_are_independent() -> None:
             torch.testing.assert_close(aggregator(alone(parts, clip))[0], together[clip], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_table_may_keep_reduced_clips_in_half_precision() -> None:
     parts = features([1.0, 0.5])
     for aggregator in every_kind():

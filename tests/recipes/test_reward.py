@@ -46,6 +46,7 @@ def test_ascent_raises_quality_of_dull_speech_towards_original(scorer: Predictor
     assert len(draw({"original": 6.0, "other_original": 3.5, "runs": {"a": run, "b": run}}).axes) == 6
 
 
+@pytest.mark.slow
 def test_distance_weight_keeps_ascent_near_its_start(toy_encoder: ToyEncoder) -> None:
     toys = Predictor(toy_model(toy_member(0), toy_member(1)), CPU)
     wave = torch.from_numpy(sine(440, 0.3)).float()

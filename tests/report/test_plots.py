@@ -74,6 +74,7 @@ def test_dots_are_clips_and_systems_and_the_line_is_equality():
     assert any("(5 systems)" in text for text in said)
 
 
+@pytest.mark.slow
 def test_all_panels_have_one_scale_that_holds_every_dot():
     rows, scores = case()
     scores[0] = replace(scores[0], PC=14.2)
@@ -84,6 +85,7 @@ def test_all_panels_have_one_scale_that_holds_every_dot():
     assert high > 14.2
 
 
+@pytest.mark.slow
 def test_a_colour_is_a_domain_in_every_panel():
     rows, scores = case()
     figure = scatter(rows, scores, "")
@@ -94,6 +96,7 @@ def test_a_colour_is_a_domain_in_every_panel():
     assert legend(figure) == ["domain 0", "domain 1", "a clip", "a system, mean of its clips", "score = label"]
 
 
+@pytest.mark.slow
 def test_a_system_of_several_domains_is_grey():
     rows, scores = case()
     rows = [replace(row, domain=f"domain {i // 20}") for i, row in enumerate(rows)]
@@ -111,6 +114,7 @@ def test_what_is_not_there_is_not_explained():
     assert len(panels(figure)["Production Quality"].collections) == 1
 
 
+@pytest.mark.slow
 def test_an_axis_without_labels_has_no_panel_and_no_clip_none():
     rows, scores = case()
     rows = [replace(row, labels=(math.nan, *row.labels[1:])) for row in rows]
@@ -163,6 +167,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
         check_plot(tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_more_domains_than_colours_are_grey_and_no_error():
     rows, scores = case(80, len(COLOURS) + 2, 0)
     clips = panels(scatter(rows, scores, ""))["Composite"].collections[0]

@@ -72,6 +72,7 @@ def test_hop_gives_the_rows_of_overlapping_windows(client: TestClient, toy: Gate
     ]
 
 
+@pytest.mark.slow
 def test_progress_lines_end_with_the_rows(client: TestClient):
     """The last line is the answer without progress; the lines before it never go back."""
     files = [("file", ("a.wav", wav(23.0))), ("file", b"no audio")]

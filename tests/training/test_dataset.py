@@ -58,6 +58,7 @@ def test_extract_encodes_a_segment_as_its_own_clip(make_file: Callable[..., Path
     assert torch.equal(of_crop(table, 1), of_crop(table, 0)[100:200])
 
 
+@pytest.mark.slow
 def test_epoch_crops_take_turns(make_file: Callable[..., Path], extractor: FeatureExtractor) -> None:
     paths = [make_file("long.wav", 25.0), make_file("short.wav", 2.0)]
     rows = list(map(row, paths))

@@ -207,6 +207,7 @@ def test_the_name_of_a_bundled_model_is_refused(rows: list[LabelledClip], tmp_pa
         train_folder(Path(name), rows[:16], rows[16:], TOY, SETTINGS, tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_rows_meet_their_features(toy_encoder: ToyEncoder, tmp_path: Path, rows: list[LabelledClip]) -> None:
     events = RecordedProgress()
     extractor = FeatureExtractor.load(TOY, SETTINGS.encoder_options, tmp_path / "cache", "pooled")

@@ -312,6 +312,7 @@ def test_training_ends_when_patience_does(patience: int) -> None:
     assert losses[0] == min(losses)
 
 
+@pytest.mark.slow
 def test_development_loss_is_of_the_primary_dataset() -> None:
     other = with_labels(table(40, 7, name="b"), torch.rand(40, 4))
     train = join(TRAIN, table(40, 6, name="b"))

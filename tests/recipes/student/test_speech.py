@@ -15,6 +15,7 @@ RATE = 48_000
 FAULTS = SUPPRESSORS | VOCODERS
 
 
+@pytest.mark.slow
 def test_resynthesized_is_reproducible_and_near_the_input() -> None:
     x = swelling_tones(1.0, RATE).astype(float)
     for seed in range(4):
