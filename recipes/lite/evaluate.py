@@ -2,9 +2,10 @@
 
     python -m recipes.lite.evaluate --data DIR [--work build/lite]
 
-Every group of clips (a song, a speech signal, a file of a package) is scored by the heads of the member that was fitted
-without it. The settings (settings.py) were chosen on the same folds; nested.py chooses them again on other clips than
-those that it reports. For speech, whole codec families, all ratings of codecs, or whole packages are left out as well.
+Every group of clips (a song, a speech signal, a file of a package) is scored by the member that was fitted without it,
+as users get scores: the mean over domains, weighted by the gate. The settings (settings.py) were chosen on the same
+folds; nested.py chooses them again on other clips than those that it reports. For speech, whole codec families, all
+ratings of codecs, or whole packages are left out as well, and the domain is taken as known.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def similarity(rows: Sequence[versions.Version], held: Held) -> dict[str, float]
 
 def coverage(rows: Sequence[versions.Version], held: Held, residual: dict[str, dict[str, float]]) -> dict[str, Any]:
     """By kind and axis, the fraction of labels within two residual standard deviations of the score."""
-    errors = np.abs(held.scores["music"] - constructed_labels(rows))
+    errors = np.abs(held.scores - constructed_labels(rows))
     found = {}
     for name, own in (("unseen songs", versions.songs_of(rows)), ("their degraded versions", degraded_songs_of(rows))):
         limits = [[residual["music, novel" if held.novel[i] else "music"][axis] for axis in AXES] for i in own]
@@ -161,20 +162,20 @@ def main() -> None:
     data = options.data.resolve()
     examples, norms = read_examples(data, options.work.resolve()), read_norms(data / "labels")
     found = held_out(examples, [fit_parts(examples, norms, part) for part in range(PARTS)])
-    rows, music = examples.rows, found.scores["music"]
+    rows, scores = examples.rows, found.scores
     natural = read_ratings(data / "labels" / "AES_natural_music.jsonl")[1].mean(axis=(0, 2))
     residual = residual_std(rows, found, norms)
     results = {
-        "songs": songs(rows, music, natural),
+        "songs": songs(rows, scores, natural),
         "degraded": {
-            "songs": degraded(rows, music, "music", labelled=True),
-            "music, free recordings": degraded(rows, music, "music", labelled=False),
-            "sound, free recordings": degraded(rows, found.scores["sound"], "sound", labelled=False),
+            "songs": degraded(rows, scores, "music", labelled=True),
+            "music, free recordings": degraded(rows, scores, "music", labelled=False),
+            "sound, free recordings": degraded(rows, scores, "sound", labelled=False),
         },
-        "separated": separated(rows, music[:, PQ]),
+        "separated": separated(rows, scores[:, PQ]),
         "speech": evaluate_speech(examples, found.voices),
-        "nested": nested_figures(examples, norms),
-        "domains": domains(rows, found.domain),
+        "nested": nested_figures(examples, norms, found),
+        "domains": domains(rows, found.probabilities.argmax(axis=1)),
         "similar": similarity(rows, found),
         "residual_std": residual,
         "coverage": coverage(rows, found, residual),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.student import RATINGS, SCORES
@@ -60,6 +61,16 @@ class Parts:
     severity: Line  # of music
     gate: torch.Tensor
     nearby: Nearby  # the rated songs
+
+    def by_domain(self, x: Array) -> dict[str, Array]:
+        """Scores [N, A] of clips with inputs [N, D] if they are of each domain."""
+        found = {name: line(x) for name, line in self.scores.items()}
+        return found | {"music": found["music"] - CHOSEN.lost(self.severity(x))}
+
+    def probabilities(self, x: Array) -> Array:
+        """Those of each domain, [N, D] -> [N, domains]."""
+        gate = self.gate.numpy()
+        return np.asarray(softmax(x @ gate[:, :-1].T + gate[:, -1], axis=1))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mmmos.scores import AXES
 from recipes.lite.chains import SCENES
 from recipes.lite.fit import Examples, Parts, standardised
 from recipes.lite.heads import DOMAINS, MUSIC, PQ, Array, Norms, part_of
-from recipes.lite.settings import CHOSEN, DROPS
+from recipes.lite.settings import DROPS
 from recipes.lite.support import FAMILIAR_SEVERITY
 from recipes.lite.versions import Version, songs_of
 
@@ -23,20 +23,28 @@ COVERED = 0.95  # fraction of raters' means within two standard deviations
 class Held:
     """What each row gets from heads that were fitted without its group."""
 
-    scores: dict[str, Array]  # by domain, [N, A] points, if the row is of that domain
-    domain: Array  # [N] index of the detected domain
-    severity: Array  # [N] of music
+    by_domain: dict[str, Array]  # [N, A] points, if the row is of that domain
+    probabilities: Array  # [N, domains]
     novel: NDArray[np.bool_]  # [N] whether it is not similar to the rated songs
     voices: Array  # [M] PQ of `Examples.voices`
+
+    @property
+    def scores(self) -> Array:
+        """[N, A] points, as users get them: the mean over domains."""
+        return mean_over_domains(self.by_domain, self.probabilities)
+
+
+def mean_over_domains(by_domain: Mapping[str, Array], probabilities: Array) -> Array:
+    """Scores [N, A] if clips are of each domain, weighted by its probability [N, domains]."""
+    return np.asarray(sum(probabilities[:, [i]] * by_domain[name] for i, name in enumerate(DOMAINS)))
 
 
 def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
     """Scores and domains of all rows, each by the `Parts` that were fitted without its part of the groups."""
     count = len(examples.rows)
     found = Held(
-        scores={name: np.zeros((count, len(AXES))) for name in DOMAINS},
-        domain=np.zeros(count),
-        severity=np.zeros(count),
+        by_domain={name: np.zeros((count, len(AXES))) for name in DOMAINS},
+        probabilities=np.zeros((count, len(DOMAINS))),
         novel=np.zeros(count, dtype=bool),
         voices=np.zeros(len(examples.voices)),
     )
@@ -47,14 +55,11 @@ def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
             standardised(inputs, heads.center, heads.factor, examples.specs)
             for inputs in (examples.inputs[here], examples.voice_inputs[spoken])
         )
-        severity, gate = heads.severity(x), heads.gate.numpy()
-        for name, line in heads.scores.items():
-            found.scores[name][here] = line(x)
-        found.scores["music"][here] -= CHOSEN.lost(severity)
-        found.domain[here] = (x @ gate[:, :-1].T + gate[:, -1]).argmax(axis=1)
-        found.severity[here] = severity
-        found.novel[here] = (heads.nearby.distance(x) > 1) | (severity > FAMILIAR_SEVERITY)
-        found.voices[spoken] = heads.scores["speech"](voiced)[:, PQ]
+        for name, scores in heads.by_domain(x).items():
+            found.by_domain[name][here] = scores
+        found.probabilities[here] = heads.probabilities(x)
+        found.novel[here] = (heads.nearby.distance(x) > 1) | (heads.severity(x) > FAMILIAR_SEVERITY)
+        found.voices[spoken] = mean_over_domains(heads.by_domain(voiced), heads.probabilities(voiced))[:, PQ]
     return found
 
 
@@ -76,7 +81,7 @@ def residual_std(rows: Sequence[Version], held: Held, norms: Mapping[str, Norms]
     Of speech and sound nothing is rated: it is the standard deviation of the domain's ratings, that of a model without
     any knowledge.
     """
-    errors = np.abs(held.scores["music"] - constructed_labels(rows))
+    errors = np.abs(held.scores - constructed_labels(rows))
     novel = [i for i in degraded_songs_of(rows) if held.novel[i]]
     found = {name: known.std for name, known in norms.items()}
     for name, chosen in (("music", songs_of(rows)), ("music, novel", novel)):
