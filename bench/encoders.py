@@ -2,6 +2,8 @@
 
     python -m bench.encoders [--threads 1] [--rounds 5]
 
+The file keeps one measurement per kind of machine. bfloat16 is left out where the processor does not multiply it.
+
 Weights are random, of full size: time and memory do not depend on their values. All systems take turns in one process,
 and a ratio is the median over rounds of two times from one round: on a busy machine, trust the ratios rather than the
 seconds. Memory is measured in a separate process per system.
@@ -10,7 +12,7 @@ seconds. Memory is measured in a separate process per system.
     autocast         --dtype bfloat16: weights stay float32 and are cast on use
     bfloat16         weights are cast once, in advance
     openvino ...     --backend openvino in each precision, int8 with ranges of this clip; needs the extra fast.
-                     Fractions of the peak are of bfloat16's, also in int8
+                     Fractions of the peak are of bfloat16's, also in int8; of float32's where bfloat16 is left out
     audiobox-...     the published predictor, which always computes in float32
 
 The packages `audiobox-aesthetics` and `transformers` must be installed; torchaudio is not used.
@@ -35,7 +37,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast, get_args
 from unittest import mock
 
 import numpy as np
@@ -45,6 +47,7 @@ import torch.nn.functional as F
 from bench.backends import openvino_predictors, with_openvino
 from bench.score import ROOT, machine
 from mmmos.encoders.base import Encoder
+from mmmos.encoders.device import has_fast_bfloat16
 from mmmos.hub.options import LoadOptions, Precision
 from mmmos.inference.predictor import Predictor
 from mmmos.inference.selfcheck import check_clip
@@ -101,17 +104,17 @@ def clips() -> dict[int, np.ndarray]:
 
 
 def load_ours(path: Path) -> dict[str, Predictor]:
-    """A model in torch's three precisions, and in OpenVINO's; the first two share their encoders."""
+    """A model in torch's precisions, and in OpenVINO's; the first two share their encoders."""
     model = load_model(path, LoadOptions(trust_checkpoint=True))
     model = replace(model, loaded=load_encoders(model))
-    half = load_model(path, LoadOptions(trust_checkpoint=True))
-    half = replace(half, loaded={name: each.to(torch.bfloat16) for name, each in load_encoders(half).items()})
-    return {
-        "float32": Predictor(model, LoadOptions("cpu")),
-        "autocast": Predictor(model, LoadOptions("cpu", "bfloat16")),
-        "bfloat16": Predictor(half, LoadOptions("cpu")),
-        **openvino_predictors(model, clips(), path.with_name("networks")),
-    }
+    found = {"float32": Predictor(model, LoadOptions("cpu"))}
+    if has_fast_bfloat16():
+        half = load_model(path, LoadOptions(trust_checkpoint=True))
+        half = replace(half, loaded={name: each.to(torch.bfloat16) for name, each in load_encoders(half).items()})
+        found["autocast"] = Predictor(model, LoadOptions("cpu", "bfloat16"))
+        found["bfloat16"] = Predictor(half, LoadOptions("cpu"))
+    precisions = [one for one in get_args(Precision) if one != "bfloat16" or has_fast_bfloat16()]
+    return found | openvino_predictors(model, clips(), path.with_name("networks"), precisions)
 
 
 def encoder_job(encoder: Encoder, autocast: bool) -> Job:
@@ -157,7 +160,7 @@ def peak_jobs() -> dict[str, Job]:
     In float32 the first library runs at half of what some processors can, so neither alone is the machine's peak.
     """
     jobs: dict[str, Job] = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16)[: 1 + has_fast_bfloat16()]:
         a, b = torch.randn(2, CUBE, CUBE, dtype=dtype).unbind()
         channels, bands, frames = CONVOLUTION
         maps = torch.randn(1, channels, bands, frames, dtype=dtype).to(memory_format=torch.channels_last)
@@ -257,10 +260,12 @@ def main() -> None:
         write_models(Path(name))
         data = bench(Path(name), options.threads, options.rounds)
     print(json.dumps(data, indent=1))
-    (ROOT / "bench" / "results" / "encoders.json").write_text(json.dumps(data, indent=1) + "\n")
+    results = ROOT / "bench" / "results" / "encoders.json"
+    found = json.loads(results.read_text()) | {data["machine"]: data}
+    results.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def bench(folder: Path, threads: int, rounds: int) -> dict[str, object]:
+def bench(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
     """Everything that is written."""
     full, audiobox = load_ours(folder / "full"), load_ours(folder / "audiobox.pt")
     library = f"transformers {version('transformers')}, WavLMModel"
@@ -277,7 +282,7 @@ def bench(folder: Path, threads: int, rounds: int) -> dict[str, object]:
     flop = {"product": 2 * CUBE**3, "convolution": 2 * 9 * CONVOLUTION[0] * math.prod(CONVOLUTION)}
     peak = {
         dtype: {kind: round(1e-9 * flop[kind] / statistics.median(times[f"torch.{dtype} {kind}"])) for kind in flop}
-        for dtype in ("float32", "bfloat16")
+        for dtype in ("float32", "bfloat16")[: 1 + has_fast_bfloat16()]
     }
     changes = {FULL: change_of_scores(full), AUDIOBOX: change_of_scores(audiobox)}
     del full, audiobox
@@ -286,7 +291,8 @@ def bench(folder: Path, threads: int, rounds: int) -> dict[str, object]:
         taken = times[f"{system}|{dtype}"]
         seconds = statistics.median(taken)
         ratios = [ours / theirs for ours, theirs in zip(taken, times[f"{PEER}|float32"], strict=True)]
-        best = max(peak["float32" if dtype.endswith("float32") else "bfloat16"].values())
+        half = "bfloat16" in peak and not dtype.endswith("float32")
+        best = max(peak["bfloat16" if half else "float32"].values())
         highest, held = memory(folder, system, dtype, threads)
         row = {"system": system, "dtype": dtype, "seconds": round(seconds, 3)}
         row |= {"ratio_to_peer": round(statistics.median(ratios), 3)}

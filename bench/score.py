@@ -142,7 +142,8 @@ def machine() -> str:
     """What this ran on."""
     names = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     cpu = next((line.split(":")[1].strip() for line in names if "model name" in line), platform.processor())
-    return f"{os.cpu_count()} cores of an {cpu}, no GPU, torch {torch.__version__}"
+    widest = torch.backends.cpu.get_cpu_capability()
+    return f"{os.cpu_count()} cores of an {cpu} ({widest}), no GPU, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,10 @@ def bench() -> str:
 
 def bench_encoders() -> str:
     """Encoders against their reference implementations, by bench/encoders.py."""
-    data = _read("encoders")
+    return "\n\n".join(map(_encoders, _read("encoders").values()))
+
+
+def _encoders(data: dict[str, Any]) -> str:
     lines = [
         "| system | precision | s | ratio to reference | fraction of peak | memory, GiB | score change, mean / max |",
         "|---|---|--:|--:|--:|--:|--:|",

@@ -27,7 +27,14 @@ from recipes.lite.chains import SCENES
 from recipes.lite.evaluate_speech import evaluate_speech
 from recipes.lite.fit import fit_parts
 from recipes.lite.heads import CLEAN, DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, read_norms
-from recipes.lite.held_out import Held, constructed_labels, degraded_songs_of, held_out, residual_std
+from recipes.lite.held_out import (
+    Held,
+    constructed_labels,
+    degraded_songs_of,
+    domains_of_unseen_corpora,
+    held_out,
+    residual_std,
+)
 from recipes.lite.nested import nested_figures
 from recipes.lite.separated import KINDS
 from recipes.lite.settings import DROPS
@@ -176,6 +183,7 @@ def main() -> None:
         "speech": evaluate_speech(examples, found.voices),
         "nested": nested_figures(examples, norms, found),
         "domains": domains(rows, found.probabilities.argmax(axis=1)),
+        "domains of unseen corpora": domains(rows, domains_of_unseen_corpora(examples)),
         "similar": similarity(rows, found),
         "residual_std": residual,
         "coverage": coverage(rows, found, residual),

@@ -151,7 +151,7 @@ def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | Non
             "sound": _on_scale(x[sound], worse, pc, norms["sound"], SPREAD["sound"]),
         },
         severity,
-        _gate(x * tags, rows, mixed * tags, kept.mixes),
+        gate_of(x * tags, rows, mixed * tags, kept.mixes),
         fit_nearby(x[songs], [rows[i].group for i in songs], faults),
     )
 
@@ -202,7 +202,7 @@ def prior_of(size: int, settings: SpeechSettings) -> Array:
     return found
 
 
-def _gate(x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix]) -> torch.Tensor:
+def gate_of(x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix]) -> torch.Tensor:
     """The gate [domains, D + 1] of inputs [N, D] of rows and mixes."""
     targets = np.array([[float(row.domain == name) for name in DOMAINS] for row in rows])
     in_mixes = np.array([mix.probabilities for mix in mixes]).reshape(-1, len(DOMAINS))

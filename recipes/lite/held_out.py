@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mmmos.scores import AXES
 from recipes.lite.chains import SCENES
-from recipes.lite.fit import Examples, Parts, standardised
-from recipes.lite.heads import DOMAINS, MUSIC, PQ, Array, Norms, part_of
+from recipes.lite.fit import GATE_INPUTS, Examples, Parts, gate_of, mean_columns, standardisation, standardised
+from recipes.lite.heads import DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, Norms, part_of
 from recipes.lite.settings import DROPS
 from recipes.lite.support import FAMILIAR_SEVERITY
 from recipes.lite.versions import Version, songs_of
@@ -60,6 +60,31 @@ def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
         found.probabilities[here] = heads.probabilities(x)
         found.novel[here] = (heads.nearby.distance(x) > 1) | (heads.severity(x) > FAMILIAR_SEVERITY)
         found.voices[spoken] = mean_over_domains(heads.by_domain(voiced), heads.probabilities(voiced))[:, PQ]
+    return found
+
+
+def corpus_of(row: Version) -> str:
+    """The package of a free recording, or the set of others."""
+    return {FREE: row.source, REMIXED: MUSIC}.get(row.set, row.set)
+
+
+def domains_of_unseen_corpora(examples: Examples) -> NDArray[np.int64]:
+    """Index of each row's domain, [N], by a gate that was fitted without all corpora of the part that its own is in."""
+    rows, mixes, specs = examples.rows, examples.mixes, examples.specs
+    tags = mean_columns(specs)[GATE_INPUTS]
+    own = np.array([part_of(corpus_of(row)) for row in rows])
+    in_mixes = [{part_of(corpus_of(row)) for row in (mix.first, mix.second)} for mix in mixes]
+    found = np.zeros(len(rows), dtype=np.int64)
+    for part in range(PARTS):
+        held, kept = own == part, np.flatnonzero(own != part)
+        kept_mixes = [i for i, parts in enumerate(in_mixes) if part not in parts]
+        center, factor = standardisation(examples.inputs[kept])
+        x, mixed = (
+            standardised(inputs, center, factor, specs) * tags
+            for inputs in (examples.inputs, examples.mix_inputs[kept_mixes])
+        )
+        gate = gate_of(x[kept], [rows[i] for i in kept], mixed, [mixes[i] for i in kept_mixes]).numpy()
+        found[held] = (x[held] @ gate[:, :-1].T + gate[:, -1]).argmax(axis=1)
     return found
 
 

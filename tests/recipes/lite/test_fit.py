@@ -26,7 +26,7 @@ from recipes.lite.fit import (
     standardised,
 )
 from recipes.lite.heads import CE, DOMAINS, FREE, MUSIC, PC, PQ, Norms
-from recipes.lite.held_out import mean_over_domains
+from recipes.lite.held_out import domains_of_unseen_corpora, mean_over_domains
 from recipes.lite.member import make_member
 from recipes.lite.mixes import Mix
 from recipes.lite.settings import CHOSEN, DROPS
@@ -109,6 +109,18 @@ def test_sound_falls_with_severity_on_the_scale_of_its_ratings(
     assert scores[:, axis].mean() == pytest.approx(SOUND.mean["PQ"])
     assert scores[:, axis].std() == pytest.approx(SPREAD["sound"] * SOUND.std["PQ"])
     assert np.corrcoef(scores[:, axis], [rows[i].severity for i in sound])[0, 1] < -0.8
+
+
+def test_domain_of_an_unseen_corpus_does_not_depend_on_its_own_labels() -> None:
+    rows, inputs = made_up()
+    rows = [replace(row, source=f"package {i % 10}") for i, row in enumerate(rows)]
+    found = domains_of_unseen_corpora(examples_of(rows, inputs))
+    assert np.mean([DOMAINS[i] == row.domain for i, row in zip(found, rows, strict=True)]) > 0.95
+    own = [i for i, row in enumerate(rows) if row.source == "package 3" and row.set == FREE]
+    mislabelled = list(rows)
+    for i in own:
+        mislabelled[i] = replace(rows[i], domain="sound")
+    assert np.array_equal(domains_of_unseen_corpora(examples_of(mislabelled, inputs))[own], found[own])
 
 
 def test_quality_of_speech_follows_the_order_and_the_scale_of_ratings(
