@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmmos.data.ratings import read_ratings
 from mmmos.metrics import srcc
@@ -142,7 +143,7 @@ def separated(rows: Sequence[versions.Version], scores: Array) -> dict[str, Any]
     return found
 
 
-def domains(rows: Sequence[versions.Version], detected: Array) -> dict[str, dict[str, float]]:
+def domains(rows: Sequence[versions.Version], detected: NDArray[np.int64]) -> dict[str, dict[str, float]]:
     """Fraction of clips with the right domain: whole, as short excerpts, and degraded."""
     right: dict[str, dict[str, list[bool]]] = {}
     for row, i in zip(rows, detected, strict=True):

@@ -76,7 +76,7 @@ def domains_of_unseen_corpora(examples: Examples) -> NDArray[np.int64]:
     in_mixes = [{part_of(corpus_of(row)) for row in (mix.first, mix.second)} for mix in mixes]
     found = np.zeros(len(rows), dtype=np.int64)
     for part in range(PARTS):
-        held, kept = own == part, np.flatnonzero(own != part)
+        held, kept = own == part, [i for i, other in enumerate(own) if other != part]
         kept_mixes = [i for i, parts in enumerate(in_mixes) if part not in parts]
         center, factor = standardisation(examples.inputs[kept])
         x, mixed = (
