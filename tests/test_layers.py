@@ -109,7 +109,12 @@ FIRST_SCORE = """
 import sys
 import mmmos.cli
 before_torch = []
-sys.addaudithook(lambda event, _: before_torch.append("torch" not in sys.modules) if event == "subprocess.Popen" else 0)
+
+def note(event, details):
+    if event == "subprocess.Popen" and "mmmos.audio.isolated" in str(details):  # builds of torch with CUDA run ldconfig
+        before_torch.append("torch" not in sys.modules)
+
+sys.addaudithook(note)
 sys.argv[:] = "mmmos", "score", sys.argv[1]
 try:
     mmmos.cli.main()
