@@ -1,6 +1,6 @@
 """Thousands of damaged files through the decoder: each gives windows and a report, or an error that has a code.
 
-MMMOS_FUZZ=100000 MMMOS_FUZZ_SEED=7 pytest -n 0 -s tests/test_fuzz.py      a longer campaign, from another beginning
+MMMOS_FUZZ=100000 MMMOS_FUZZ_SEED=7 pytest -n 0 -s tests/faults/test_fuzz.py      a longer campaign, from another seed
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmmos.audio.windows import ClipReport, Window
 from mmmos.errors import AUDIO_ERROR_CODES, AudioError
 from tests.broken_files import write_sounds
 
-COUNT = int(os.environ.get("MMMOS_FUZZ", "3000"))
+COUNT = int(os.environ.get("MMMOS_FUZZ", "2000"))
 SEED = int(os.environ.get("MMMOS_FUZZ_SEED", "0"))
 SUFFIXES = ("wav", "flac", "mp3", "ogg", "opus", "m4a", "aiff")
 HEAD = 2048  # bytes that most changes fall into
