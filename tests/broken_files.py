@@ -60,7 +60,7 @@ def encode(samples: np.ndarray, name: str) -> bytes:
 
 
 def wav(data: bytes, channels: int = 1, rate: int = RATE, bits: int = 16, tag: int = 1, claimed: int | None = None):
-    """A WAV file whose header says what it is told to."""
+    """A WAV file whose header holds the values given."""
     block = channels * bits // 8
     fields = tag, channels, rate, rate * block & 0xFFFFFFFF, block & 0xFFFF, bits
     head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, *fields)
@@ -188,7 +188,7 @@ def dangling(path: Path, sounds: Sounds, rng: Generator) -> None:
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xff\xdb" + bytes(range(256)) * 8
 HTML = b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n" * 5
-TEXT = b"This is no sound. " * 100
+TEXT = b"Not a sound file. " * 100
 NO_FILE, NO_AUDIO, NO_FORMAT, FAILED = ("not_found",), ("no_samples",), ("unsupported_format",), ("decode_failed",)
 SCORED: tuple[Code, ...] = (None,)
 ANY: tuple[Code, ...] = (

@@ -121,7 +121,7 @@ def run_mmmos(
 
 @pytest.fixture(scope="session")
 def decoder_process() -> Iterator[IsolatedDecoder]:
-    """One decoder for all tests that share it: to start one takes longer than most tests."""
+    """One decoder for all tests that use this fixture: starting one takes longer than most tests."""
     from mmmos.audio.isolated import IsolatedDecoder
 
     with IsolatedDecoder() as decoder:

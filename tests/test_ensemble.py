@@ -65,7 +65,7 @@ def test_a_single_member_has_no_spread() -> None:
     assert np.isnan(std).all()
 
 
-def test_a_member_without_weight_is_not_heard() -> None:
+def test_a_member_without_weight_has_no_effect() -> None:
     predictions, weights = drawn((3, 5, 4), 0)
     weights[2], weights[:2] = 0, 0.5
     changed = predictions.copy()
@@ -93,7 +93,7 @@ def models(count: int, clips: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chosen(weights: np.ndarray) -> list[int]:
-    """The members that are heard, after a check that they are heard alike."""
+    """The members with a weight, after a check that their weights are equal."""
     members = np.flatnonzero(weights[:, 0])
     expected = np.zeros_like(weights)
     expected[members] = 1 / len(members)

@@ -174,7 +174,7 @@ def test_a_batch_of_one(name, options, expected):
 )
 def test_a_perfect_prediction(name, options, expected):
     p = vector([0.3, -0.8, 1.7, 0.05])
-    assert round(LOSSES[name](p, p, **options).item(), 6) == expected  # tells an eps of 1e-6 from one of 1e-7
+    assert round(LOSSES[name](p, p, **options).item(), 6) == expected  # distinguishes an eps of 1e-6 from 1e-7
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from mmmos.errors import BulkError, UsageError
 from mmmos.processes import JobResult, Report, Worker, cores, finished, run_in_processes
 
-DEATHS = {"exits": "its process died with status 9", "is killed": f"its process died with status {-signal.SIGKILL}"}
+CRASHES = {"exits": "its process died with status 9", "is killed": f"its process died with status {-signal.SIGKILL}"}
 
 
 def work(job: str, folder: Path) -> None:
@@ -47,11 +47,11 @@ def _no_process_is_left() -> Iterator[None]:
 def test_every_job_runs_once_despite_failures(tmp_path: Path) -> None:
     jobs = ["fails", "a", "exits", "b", "c", "is killed", "d"]
     over = dict(run_in_processes(work, jobs, tmp_path, workers=2))
-    assert over == dict.fromkeys("abcd") | {"fails": "ValueError: fails"} | DEATHS
+    assert over == dict.fromkeys("abcd") | {"fails": "ValueError: fails"} | CRASHES
     found = started(tmp_path)
     assert sorted(job for job, _, _ in found) == sorted(jobs)
     assert {threads for _, _, threads in found} == {"1"}  # as with any number of workers
-    assert len({process for _, process, _ in found}) > len(DEATHS)  # those that died were replaced
+    assert len({process for _, process, _ in found}) > len(CRASHES)  # those that died were replaced
     assert str(os.getpid()) not in {process for _, process, _ in found}
 
 
@@ -75,7 +75,7 @@ def test_pool_has_no_spare_processes_and_none_once_closed(tmp_path: Path) -> Non
     assert multiprocessing.active_children() == []
 
 
-def test_what_a_process_cannot_be_given_is_told_at_once(tmp_path: Path) -> None:
+def test_what_a_process_cannot_be_given_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="pickle"):
         list(run_in_processes(work, ["a", "b"], lambda: None, workers=2))
 

@@ -33,14 +33,14 @@ class ToyEncoder(Encoder):
         self.gain = gain
         directions = torch.randn(4, 160, generator=torch.Generator().manual_seed(0))
         self.directions = nn.Parameter(directions / directions.norm(dim=1, keepdim=True))
-        self.drop = nn.Dropout(0.5)  # tells when the encoder is not in evaluation mode
+        self.drop = nn.Dropout(0.5)  # shows when the encoder is not in evaluation mode
 
     def settings(self) -> dict[str, float]:
         return {"gain": self.gain}
 
     def frames(self, waves: Tensor) -> Tensor:
-        heard = self.drop(nn.functional.linear(waves.unfold(1, 160, 160), self.directions))
-        return (self.gain * heard.square() + 1e-4).log()
+        projected = self.drop(nn.functional.linear(waves.unfold(1, 160, 160), self.directions))
+        return (self.gain * projected.square() + 1e-4).log()
 
 
 class PartedToy(ToyEncoder):

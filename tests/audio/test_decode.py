@@ -106,12 +106,12 @@ def test_blocks_equal_the_file_read_whole(folder, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_stretch_equals_a_slice_of_the_whole(folder, name):
+def test_a_segment_equals_a_slice_of_the_whole(folder, name):
     whole, _ = read(folder / name)
     for start, end in [(0.0, 0.7), (0.1, 0.2), (0.50001, 0.60001), (0.7345, 1.4), (1.0, None), (1.4, 1.45)]:
-        stretch, source = read(folder / name, start, end)
+        segment, source = read(folder / name, start, end)
         expected = whole[round(start * RATE) : None if end is None else round(end * RATE)]
-        np.testing.assert_allclose(stretch, expected, atol=2e-7)  # MP3 seeks to other roundings
+        np.testing.assert_allclose(segment, expected, atol=2e-7)  # MP3 seeks to other roundings
         assert source.warnings == set()
 
 
@@ -131,7 +131,7 @@ def test_blocks_are_a_quarter_of_a_second(folder, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_header_is_told_without_decoding(folder, name):
+def test_probe_reads_the_header_without_decoding(folder, name):
     info = probe(folder / name)
     assert (info.sample_rate, info.channels) == (RATE, 2)
     assert info.duration == pytest.approx(SECONDS, abs=0.05)
@@ -167,7 +167,7 @@ def test_a_file_that_ends_too_early_is_truncated(folder, tmp_path, name, share):
 
 
 @pytest.mark.parametrize("missing", [1, 2, 5_000])
-def test_a_wav_tells_of_any_missing_byte(folder, tmp_path, missing):
+def test_a_wav_with_missing_bytes_is_reported_as_truncated(folder, tmp_path, missing):
     (tmp_path / "a.wav").write_bytes((folder / "pcm16.wav").read_bytes()[:-missing])
     assert read(tmp_path / "a.wav")[1].warnings == {"truncated"}
 
@@ -193,7 +193,7 @@ def test_sizes_that_writers_to_a_pipe_claim_are_no_sign_of_a_cut(folder, tmp_pat
     assert source.warnings == warnings
 
 
-def test_damaged_packets_are_passed_over_and_told(folder, tmp_path):
+def test_damaged_packets_are_skipped_with_a_warning(folder, tmp_path):
     data = bytearray((folder / "a.m4a").read_bytes())
     middle = slice(len(data) // 3, len(data) // 3 + 2_000)
     data[middle] = bytes(byte ^ 0xFF for byte in data[middle])
@@ -298,7 +298,7 @@ def test_a_playlist_opens_no_other_file(folder, tmp_path, kind):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_sample_is_an_error_in_its_window(tmp_path, value):
     samples = SOUND.copy()
-    samples[round(0.95 * RATE), 1] = value  # in the block that the stretch ends in
+    samples[round(0.95 * RATE), 1] = value  # in the block where the segment ends
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     with pytest.raises(AudioError) as caught:
         read(tmp_path / "a.wav")
@@ -329,7 +329,7 @@ def test_a_decoder_that_fails_later_truncates():
     assert (source.warnings, source.seconds) == ({"truncated"}, 3.0)
 
 
-def test_a_stretch_before_the_failure_knows_nothing_of_it():
+def test_a_failure_after_the_segment_is_not_reported():
     source = failing(3)
     assert sum(map(len, source.blocks(0.5, 2.5))) == 16_000
     assert source.warnings == set()
@@ -395,7 +395,7 @@ def test_the_first_stream_is_read_unless_another_is_asked_for(stems):
 
 
 @pytest.mark.parametrize("number", [5, 99, -1])
-def test_a_stream_that_is_not_there_is_told(stems, number):
+def test_a_missing_stream_is_reported(stems, number):
     with pytest.raises(AudioError, match=f"audio streams 0 to 4 and none of {number}") as caught:
         probe(stems[0], number)
     assert caught.value.code == "unsupported_format"

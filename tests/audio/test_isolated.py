@@ -157,17 +157,17 @@ def test_an_error_that_nobody_foresaw_costs_one_clip(decoder, clip):
 
 
 @pytest.mark.parametrize("name", ["speech_phone.wav", "music_lowrate.mp3", "music_tabla.m4a", "sound_clean.opus"])
-def test_the_child_tells_what_a_header_says(decoder, name):
+def test_the_child_process_reports_what_the_header_says(decoder, name):
     clip = Clip(name, str(SAMPLES / name))
     info = decoder.probe(clip)
     assert info == probe(clip)
     *_, report = cut(clip, RATES, 0.1)
     assert (info.sample_rate, info.channels) == (report.info.sample_rate, report.info.channels)
     assert info.duration == pytest.approx(report.duration, abs=0.1)
-    assert decoder.probe(replace(clip, start_time=0.5, end_time=0.6)) == info  # of the file, not of the stretch
+    assert decoder.probe(replace(clip, start_time=0.5, end_time=0.6)) == info  # of the file, not of the segment
 
 
-def test_a_header_is_told_without_decoding(decoder, tmp_path):
+def test_a_header_is_read_without_decoding(decoder, tmp_path):
     """Here of a file that cannot be decoded."""
     path = tmp_path / "a.wav"
     soundfile.write(path, np.full(12_000, np.nan, np.float32), 12_000, subtype="FLOAT")
@@ -275,7 +275,7 @@ def test_ctrl_c_is_not_for_the_child(decoder, clip):
     assert decoder.process is child
 
 
-def test_damage_that_an_mp3_decoder_only_mutters_about_is_told(decoder, make_file):
+def test_damage_that_an_mp3_decoder_only_logs_is_reported(decoder, make_file):
     path = make_file("a.mp3", seconds=4)
     sound = Clip("sound", str(path))
     damaged = Clip("damaged", str(path.with_name("damaged.mp3")))
@@ -283,9 +283,9 @@ def test_damage_that_an_mp3_decoder_only_mutters_about_is_told(decoder, make_fil
     middle = slice(len(data) // 2, len(data) // 2 + 1_000)
     data[middle] = bytes(byte ^ 0x55 for byte in data[middle])
     Path(damaged.path).write_bytes(data)
-    # After a seek some frames lack the bits that they borrow from earlier ones; these are not heard.
-    stretches = [replace(sound, start_time=tenth / 10) for tenth in range(3, 37, 2)]
-    for clip, warned in [(sound, False), (damaged, True), *((stretch, False) for stretch in stretches)]:
+    # After a seek some frames lack the bits that they borrow from earlier ones; these are not used.
+    segments = [replace(sound, start_time=tenth / 10) for tenth in range(3, 37, 2)]
+    for clip, warned in [(sound, False), (damaged, True), *((segment, False) for segment in segments)]:
         *windows, report = decoder.cut(clip, RATES, 0.1)
         assert all(isinstance(window, Window) for window in windows)
         assert ("decode_warnings" in report.warnings) == warned
@@ -329,7 +329,7 @@ def test_a_decoder_that_is_forgotten_leaves_no_child(clip):
     assert child.returncode is not None
 
 
-needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system neither limits nor tells")
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no memory limit on this system")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Decoding ahead: the same windows in the same order as one after the other, bounded, and nothing left behind."""
+"""Prefetching: the same windows in the same order as decoding one by one, bounded, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmmos.audio import prefetch as ahead
+from mmmos.audio import prefetch
 from mmmos.audio.clip import Clip
 from mmmos.audio.isolated import DEADLINE_SECONDS, IsolatedDecoder
 from mmmos.audio.prefetch import PREFETCH_ITEMS, PrefetchingDecoder
@@ -58,15 +58,15 @@ def stuck(tmp_path: Path) -> Clip:
 
 @pytest.fixture
 def mixed(make_file: Callable[..., Path], tmp_path: Path) -> list[Clip]:
-    """Good and broken clips: files, stretches of files, samples in memory."""
+    """Good and broken clips: files, segments of files, samples in memory."""
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("no sound in here")
     long = str(make_file("long.wav", seconds=47, rate=8_000))
     samples = Clip("samples", None, samples=music(3.0)[:, None], sample_rate=16_000)
     broken = [Clip(name, str(tmp_path / name)) for name in ("empty.wav", "gone.wav", "text.wav")]
     good = [Clip(path.name, str(path)) for path in sorted(SAMPLES.glob("*.*")) if path.suffix != ".md"]
-    stretches = [Clip("part", long, start, start + 13) for start in (0.0, 7.5, 40.0, 60.0)]
-    return [*broken[:1], Clip("long", long), *good, *broken, samples, *stretches, *broken, *good[:2]]
+    segments = [Clip("part", long, start, start + 13) for start in (0.0, 7.5, 40.0, 60.0)]
+    return [*broken[:1], Clip("long", long), *good, *broken, samples, *segments, *broken, *good[:2]]
 
 
 def all_of(clip: Clip, items: Iterator[Window | ClipReport]) -> tuple[str, list[Item]]:
@@ -129,7 +129,7 @@ def test_what_waits_is_bounded_whatever_the_lengths(
 ) -> None:
     put = 0
     lock = threading.Lock()
-    original = ahead._Job.put
+    original = prefetch._Job.put
 
     def count(self: Any, item: Any, room: Any) -> None:
         nonlocal put
@@ -137,7 +137,7 @@ def test_what_waits_is_bounded_whatever_the_lengths(
             put += 1
         original(self, item, room)
 
-    monkeypatch.setattr(ahead._Job, "put", count)
+    monkeypatch.setattr(prefetch._Job, "put", count)
     long = Clip("long", str(make_file("long.wav", seconds=120, rate=8_000)))
     short = Clip("short", str(make_file("short.wav", seconds=0.2)))
     listed = iter([long, *[short] * 100])

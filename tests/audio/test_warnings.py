@@ -99,7 +99,7 @@ def test_a_lower_rate_alone_is_no_fault(make, rate, source):
 @pytest.mark.parametrize("source", [8_000, 11_025, 12_000, 16_000, 22_050, 24_000])
 @pytest.mark.parametrize("rate", [32_000, 48_000])
 @pytest.mark.parametrize("quality", ["LQ", "VHQ"])
-def test_a_raised_rate_is_told_by_its_wall(source, rate, quality):
+def test_upsampling_is_detected_by_its_cutoff(source, rate, quality):
     narrow = {"narrowband"} if source == 8_000 else set()
     for wave in (music(2, source), noise(2, source, slope=1), noise(2, source, slope=2)):
         raised = sixteen_bit(soxr.resample(wave, source, rate, quality=quality))
@@ -131,7 +131,7 @@ def test_clipping_in_one_channel_counts_for_its_share():
 
 
 @pytest.mark.parametrize(("offset", "warnings"), [(0.018, set()), (0.022, {"dc_offset"}), (-0.022, {"dc_offset"})])
-def test_an_offset_is_told_from_two_percent(offset, warnings):
+def test_a_dc_offset_is_reported_from_two_percent(offset, warnings):
     assert warnings_of(noise(2, 16_000) + offset, 16_000) == warnings
 
 
@@ -141,7 +141,7 @@ def test_stereo_that_survives_its_downmix_is_well(gains):
 
 
 @pytest.mark.parametrize("gains", [(1, -1), (1, -0.9), (-0.5, 0.5)])
-def test_channels_that_cancel_are_told(gains):
+def test_channels_that_cancel_are_reported(gains):
     assert "phase_cancel" in warnings_of(in_channels(*gains), 16_000)
 
 

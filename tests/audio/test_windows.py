@@ -58,7 +58,7 @@ def test_windows_equal_the_whole_signal_resampled_at_once(rate):
 @given(
     samples=st.integers(400, 180_000) | st.sampled_from([40_000, 80_000, 80_001, 80_399]), start=st.integers(0, 90_000)
 )
-def test_windows_tile_the_stretch(samples, start):
+def test_windows_tile_the_segment(samples, start):
     rate, wanted, least = 4_000, 8_000, 0.1
     clip = to_clip(np.ones(start + samples, np.float32), rate, start_time=start / rate)
     windows, report = cut_all(clip, (wanted,), least)
@@ -106,43 +106,43 @@ def test_channels_are_averaged():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.flac"])
-def test_a_stretch_is_cut_like_a_clip_of_its_own(make_file, name):
+def test_a_segment_is_cut_like_a_clip_of_its_own(make_file, name):
     path = str(make_file(name, seconds=14, rate=44_100))
     whole = soundfile.read(path, dtype="float32")[0]
-    stretch, report = cut_all(Clip("a", path, 1.5, 13.25))
+    segment, report = cut_all(Clip("a", path, 1.5, 13.25))
     alone, _ = cut_all(to_clip(whole[round(1.5 * 44_100) : round(13.25 * 44_100)], 44_100))
-    np.testing.assert_allclose(joined(stretch), joined(alone), atol=1e-6)
-    assert [(window.start_time, window.end_time) for window in stretch] == [(1.5, 11.5), (11.5, 13.25)]
+    np.testing.assert_allclose(joined(segment), joined(alone), atol=1e-6)
+    assert [(window.start_time, window.end_time) for window in segment] == [(1.5, 11.5), (11.5, 13.25)]
     assert (report.start_time, report.end_time, report.duration) == (1.5, 13.25, 14)
 
 
 @pytest.mark.parametrize("start", [-1.0, float("nan"), float("inf")])
-def test_a_stretch_cannot_start_nowhere(start):
+def test_a_segment_start_is_finite_and_not_negative(start):
     assert code_of(to_clip(music(2), 16_000, start)) == "bad_segment"
 
 
 @pytest.mark.parametrize("end", [0.5, 1.0, -1.0, float("nan"), float("inf")])
-def test_a_stretch_cannot_end_before_it_starts(end):
+def test_a_segment_cannot_end_before_it_starts(end):
     assert code_of(to_clip(music(2), 16_000, 1.0, end)) == "bad_segment"
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "array"])
 @pytest.mark.parametrize(("start", "end"), [(2.0, None), (2.0, 3.0), (100.0, 101.0)])
-def test_a_stretch_past_the_end_is_out_of_range(make_file, name, start, end):
+def test_a_segment_past_the_end_is_out_of_range(make_file, name, start, end):
     clip = to_clip(music(2), 16_000, start, end) if name == "array" else Clip("a", str(make_file(name)), start, end)
     assert code_of(clip) == "segment_out_of_range"
 
 
 @pytest.mark.parametrize("start", [0.0, 1.0])
 @pytest.mark.parametrize("length", [1e-6, 0.05])
-def test_a_stretch_that_is_too_short_is_called_so(start, length):
+def test_a_segment_that_is_too_short_is_reported(start, length):
     assert code_of(to_clip(music(2), 16_000, start, start + length)) == "too_short"
 
 
 @pytest.mark.parametrize(
     ("end", "warned"), [(2.0, False), (2.00001, False), (2.0001, False), (2.001, True), (50.0, True)]
 )
-def test_a_stretch_that_ends_late_is_clamped(make_file, end, warned):
+def test_a_segment_that_ends_late_is_clamped(make_file, end, warned):
     windows, report = cut_all(Clip("a", str(make_file("a.wav")), 0.5, end))
     assert ("segment_clamped" in report.warnings) == warned
     assert windows[-1].end_time == report.end_time == report.duration == 2.0

@@ -93,7 +93,7 @@ def test_every_part_of_a_plan_is_in_its_name(tmp_path):
     assert make_plan(open_store(tmp_path / "again"), *changed[0]).run_id == found[0]
 
 
-def test_a_plan_that_was_broken_off_is_made_anew(store):
+def test_an_interrupted_plan_is_made_again(store):
     def broken() -> Iterator[Clip]:
         yield from clips_named(*"tuvwxyz")
         raise KeyboardInterrupt
@@ -114,7 +114,7 @@ def test_parts_of_no_known_run_are_not_written_over(store):
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"run_id": 1}'])
-def test_a_damaged_plan_is_told(store, text):
+def test_a_damaged_plan_is_reported(store, text):
     store.publish(plans.RUN, text)
     with pytest.raises(UsageError, match="damaged"):
         read_plan(store)
@@ -152,7 +152,7 @@ def test_a_model_that_is_called_otherwise_is_the_same(store, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut short", "of another list"])
-def test_a_file_of_the_list_that_is_damaged_is_written_anew(store, damage):
+def test_a_damaged_list_file_is_written_again(store, damage):
     with patch.object(plans, "SHARDS_PER_FILE", 1):
         plan = make_plan(store, SEVEN, TASK, 3)
         name = plans.list_name(1)

@@ -49,7 +49,7 @@ def test_list_audio_and_rows_may_all_lie_in_a_bucket(s3: str, tmp_path: Path, ru
         bucket.put_file(str(SAMPLES / name), f"{s3}/data/{name}")
     bucket.pipe_file(f"{s3}/data/empty.wav", b"")
     rows: list[dict[str, object]] = [
-        {"path": "music_clean.flac"},  # beside the list
+        {"path": "music_clean.flac"},  # next to the list
         {"path": f"{s3}/data/sound_clean.opus", "start_time": 1},
         {"path": "none.wav"},
         {"path": str(SAMPLES / "speech_clean.flac")},
@@ -98,7 +98,7 @@ def mmmos(*words):
 
 disk, score = sys.argv[1], sys.argv[2:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
-told = []
+outcomes = []
 for free in (0, 60_000, None):
     if free is not None:
         with open(f"{disk}/filler", "wb", buffering=0) as file:
@@ -113,10 +113,10 @@ for free in (0, 60_000, None):
         os.remove(f"{disk}/filler")
     status, _, notes = mmmos(*score, "-o", f"{disk}/run/")
     parts = sorted(name for name in os.listdir(f"{disk}/run") if name.startswith("part-"))
-    told.append((status, notes, parts))
+    outcomes.append((status, notes, parts))
 verified = mmmos("verify", f"{disk}/run")[1]
 shutil.copytree(f"{disk}/run", f"{disk}-copy")
-print(json.dumps([told, verified]))
+print(json.dumps([outcomes, verified]))
 """
 
 
@@ -143,8 +143,8 @@ def test_run_resumes_after_a_full_disk(tmp_path: Path):
         ["unshare", "--map-root-user", "--mount", *map(str, inside)], capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    told, verified = json.loads(done.stdout)
-    statuses, notes, parts = zip(*told, strict=True)
+    outcomes, verified = json.loads(done.stdout)
+    statuses, notes, parts = zip(*outcomes, strict=True)
     assert statuses == (3, 3, 0), notes
     for log in notes[:2]:
         assert log.splitlines()[-1].startswith(f"mmmos: {disk}/run: No space left on device; ")

@@ -147,7 +147,7 @@ def test_a_name_comes_after_the_bytes_and_both_are_on_the_disk(tmp_path: Path):
     ):
         LocalStore(f"{tmp_path}/run").publish("_run/a", b"1")
     folders, (written, *rest) = steps[:2], steps[2:]
-    assert folders == ["", "/run"]  # each was told of the folder that was made in it
+    assert folders == ["", "/run"]  # each is synced once a folder is made in it
     assert written.startswith("/run/_run/.a.")
     assert rest == ["name", "/run/_run"]
 

@@ -91,8 +91,8 @@ def recommit(store: Store, plan: Plan, shard: int, table: pyarrow.Table) -> None
 
 
 def change_commit(store: Store, number: int, **changes: object) -> None:
-    told = json.loads(store.read(commit_name(number)))
-    store.publish(commit_name(number), json.dumps(told | changes).encode())
+    commit = json.loads(store.read(commit_name(number)))
+    store.publish(commit_name(number), json.dumps(commit | changes).encode())
 
 
 def flip(store: Store, name: str) -> None:
@@ -190,11 +190,11 @@ def test_no_byte_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, dat
     name = data.draw(st.sampled_from([part_name(0), part_name(1), commit_name(0), "_run/run.json"]))
     content = bytearray(store.read(name))
     place = data.draw(st.integers(0, len(content) - 1))
-    told = json.loads(content) if name.endswith(".json") else None
+    parsed = json.loads(content) if name.endswith(".json") else None
     content[place] ^= data.draw(st.sampled_from([1, 2, 128]))
     store.publish(name, bytes(content))
     try:
-        same = told is not None and json.loads(content) == told  # a blank that became another
+        same = parsed is not None and json.loads(content) == parsed  # one blank became another
     except ValueError:
         same = False
     try:
@@ -203,24 +203,24 @@ def test_no_byte_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, dat
         assert "damaged" in str(error)  # noqa: PT017, the plan itself
 
 
-NOT_MENDABLE = {"another id", "other settings"}
+NOT_RECOVERABLE = {"another id", "other settings"}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_what_is_told_to_be_done_mends_it(store: Store, kind: str):
+def test_suggested_repairs_restore_the_run(store: Store, kind: str):
     plan = whole(store)
     before = contents(store)
     DAMAGE[kind][0](store, plan)
     for _ in range(2 if kind == "another list" else 1):  # whose parts are looked at once the list is right
         found = verify(store)
-        assert found.recoverable == (kind not in NOT_MENDABLE)
+        assert found.recoverable == (kind not in NOT_RECOVERABLE)
         for name in found.remove:
             store.remove(name)
         if found.recoverable:
             assert make_plan(store, clips_named(*NAMES), TOY.describe(), 2) == plan
             for shard in sorted(set(range(plan.shards)) - committed(store).keys()):
                 work_on(store, plan, TOY.start(), Job(shard))
-    assert (verify(store).faults == [] and contents(store) == before) == (kind not in NOT_MENDABLE)
+    assert (verify(store).faults == [] and contents(store) == before) == (kind not in NOT_RECOVERABLE)
 
 
 def contents(store: Store) -> dict[str, bytes]:
@@ -283,7 +283,7 @@ def test_a_hidden_file_and_the_run_itself_are_no_parts(store: Store):
     assert faults(store) == []
 
 
-def test_all_faults_are_told_and_not_the_first_alone(store: Store):
+def test_all_faults_are_reported_and_not_only_the_first(store: Store):
     whole(store, shard_size=1)
     flip(store, part_name(0))
     store.remove(part_name(2))

@@ -34,7 +34,7 @@ class Clock:
 
 
 def lines_of(work: Callable[[ConsoleProgress, Clock], None]) -> list[str]:
-    """What a console that is no terminal shows of some work."""
+    """What a console that is not a terminal shows of some work."""
     out, clock = io.StringIO(), Clock()
     with ConsoleProgress(Console(file=out, width=200), clock) as progress:
         work(progress, clock)

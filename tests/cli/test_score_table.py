@@ -71,14 +71,14 @@ def test_row_without_scores_has_dashes_or_its_error():
 
 
 def test_a_segment_is_named_by_its_times():
-    _, whole, stretch, failed = table(
+    _, whole, segment, failed = table(
         Scores(id="a.wav", end_time=30.0),
         Scores(id="a.wav", start_time=10.0, end_time=20.4),
         Scores(id="a.wav", start_time=10.0, error=ClipError("segment_out_of_range", "the clip ends at 3 s")),
         segments=True,
     )
     assert whole.split()[:2] == ["a.wav", "-"]
-    assert stretch.startswith("a.wav 10-20 s ")
+    assert segment.startswith("a.wav 10-20 s ")
     assert failed.startswith("a.wav 10- s ")
 
 

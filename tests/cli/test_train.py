@@ -93,7 +93,7 @@ def clips(tmp_path: Path) -> list[Path]:
         ),
     ],
 )
-def test_help_tells_what_there_is(run: Run, command: str, words: list[str]) -> None:
+def test_help_describes_arguments_and_options(run: Run, command: str, words: list[str]) -> None:
     status, out, _ = run(command, "--help")
     shown = re.sub(r"\s+", " ", out)
     assert status == 0
@@ -107,7 +107,7 @@ def test_help_names_the_presets_that_there_are(run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("train", "ratings.csv", "-o", "m", "--set", "speed=3"), "no setting is called speed; there are pool"),
         (("train", "ratings.csv", "-o", "m", "--set", "lr"), "a setting is NAME=VALUE, not 'lr'"),
@@ -149,11 +149,11 @@ def test_help_names_the_presets_that_there_are(run: Run) -> None:
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_wrong(
-    run: Run, clips: list[Path], words: tuple[str, ...], told: str
+    run: Run, clips: list[Path], words: tuple[str, ...], message: str
 ) -> None:
     status, out, err = run(*words)
     assert (status, out) == (2, "")
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
     assert not Path("m").exists()
 
@@ -182,7 +182,7 @@ def test_lists_that_no_model_can_be_trained_on(run: Run, text: str, said: str) -
 
 
 @pytest.mark.slow
-def test_train_tells_what_came_of_it_and_leaves_a_model(run: Run, clips: list[Path]) -> None:
+def test_train_prints_a_summary_and_saves_a_model(run: Run, clips: list[Path]) -> None:
     words = ("train", "ratings.csv", "-o", "model", "--encoders", "spectrum", "--set", "epochs=3", "--set", "loss=ccc")
     status, out, err = run(*words)
     result = json.loads(out)
@@ -256,7 +256,7 @@ def test_train_after_extract_encodes_nothing(run: Run, clips: list[Path]) -> Non
 
 
 @pytest.mark.slow
-def test_extract_keeps_what_it_is_told_and_does_nothing_twice(run: Run, clips: list[Path]) -> None:
+def test_extract_keeps_what_was_requested_and_repeats_nothing(run: Run, clips: list[Path]) -> None:
     words = ("extract", "1.wav", "2.wav", "--cache", "c", "--encoders", "spectrum", "--keep", "pooled")
     status, out, _ = run(*words, "--crop", "random", "--crops", 3)
     assert (status, json.loads(out)["crops"]) == (0, 3 + 1)
@@ -268,7 +268,7 @@ def test_extract_keeps_what_it_is_told_and_does_nothing_twice(run: Run, clips: l
 
 
 @pytest.mark.slow
-def test_what_extract_leaves_out_is_told_and_is_exit_status_1(run: Run, clips: list[Path]) -> None:
+def test_extract_reports_left_out_clips_with_exit_status_1(run: Run, clips: list[Path]) -> None:
     Path("broken.wav").write_text("no audio")
     soundfile.write("silent.wav", np.zeros(8000), 8000)
     words = ("0.wav", "broken.wav", "silent.wav", "gone.wav")

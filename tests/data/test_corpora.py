@@ -296,13 +296,13 @@ def test_the_command_writes_json_into_a_pipe(make_labels, tmp_path):
     make_labels("combined_dev")
     done = CliRunner().invoke(app, ["data", "status", "--data-root", str(tmp_path)])
     assert done.exit_code == 0
-    told = json.loads(done.stdout)
-    assert told["data_root"] == str(tmp_path)
-    files = {item["name"]: item for item in told["labels"]}
+    report = json.loads(done.stdout)
+    assert report["data_root"] == str(tmp_path)
+    files = {item["name"]: item for item in report["labels"]}
     assert list(files) == list(LABEL_FILES)
     assert files["combined_train"]["path"] == str(tmp_path / "labels" / "combined_train.csv")
     assert (files["combined_train"]["as_published"], files["AES_PAM"]["as_published"]) == (False, None)
-    corpora = {item["source"]: item for item in told["corpora"]}
+    corpora = {item["source"]: item for item in report["corpora"]}
     assert (corpora["EARS"]["expected"], corpora["EARS"]["found"], corpora["EARS"]["unreadable"]) == (1, 0, None)
     assert corpora["EARS"]["missing"] == [str(tmp_path / "EARS/p001/a.wav")]
     assert corpora["EARS"]["home"].startswith("https://")

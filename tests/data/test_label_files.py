@@ -87,7 +87,7 @@ def test_a_file_at_hand_comes_before_the_cache_and_the_network(home, tmp_path, m
     assert len(home.requests) == 1
 
 
-def test_a_file_that_was_changed_is_told_from_the_published_one(home, tmp_path):
+def test_a_changed_file_is_distinguished_from_the_published_one(home, tmp_path):
     path = label_file("AES_PAM")
     assert is_published("AES_PAM", path)
     path.write_bytes(CONTENT.rstrip())
@@ -115,7 +115,7 @@ def test_what_is_not_the_published_file_is_not_kept(home, tmp_path, fault, said)
     assert label_file("AES_PAM").read_bytes() == CONTENT
 
 
-def test_without_a_network_the_address_is_told(home, monkeypatch):
+def test_without_a_network_the_error_names_the_address(home, monkeypatch):
     nobody = "http://127.0.0.1:9/AES_PAM.jsonl"
     monkeypatch.setitem(LABEL_FILES, "AES_PAM", LabelFile(1, "", nobody))
     with pytest.raises(ManifestError, match=f"{nobody} cannot be fetched.*MMMOS_DATA/labels"):

@@ -321,7 +321,7 @@ def test_clip_in_training_and_held_out_is_named_with_both_places(make_list, tmp_
     assert "more" not in str(caught.value)
 
 
-def test_stretches_of_one_file_may_be_in_both_parts():
+def test_segments_of_one_file_may_be_in_both_parts():
     one, other = (LabelledClip(Clip("a", "a.wav", start, start + 1), (5.0,) * 4) for start in (0.0, 1.0))
     check_disjoint([one], [other])
     with pytest.raises(ManifestError, match=r"a\.wav appears in both training and held-out data"):
@@ -357,7 +357,7 @@ def test_where_a_listed_path_lies(monkeypatch, path, data_root, environment, exp
     assert resolve(path, data_root, folder="/lists") == expected
 
 
-def test_labels_lie_beside_their_list_and_clips_where_one_stands(make_list, tmp_path):
+def test_labels_are_relative_to_their_list_and_clips_to_cwd(make_list, tmp_path):
     path = make_list("a.csv", "path,PQ", "a.wav,3")
     assert read_labels(path)[0].clip == Clip("a.wav", str(tmp_path / "a.wav"))
     assert read_clips(path)[0].path == "a.wav"
@@ -390,7 +390,7 @@ def test_a_list_that_comes_through_a_pipe_is_read_once(tmp_path):
     writer.join()
 
 
-def test_rows_without_audio_are_told(make_list, make_file, tmp_path):
+def test_rows_without_audio_are_reported(make_list, make_file, tmp_path):
     make_file("a.wav")
     (tmp_path / "folder.wav").mkdir()
     rows = read_labels(make_list("a.csv", "path,PQ", "a.wav,3", "b.wav,4", "folder.wav,5"))
@@ -416,12 +416,12 @@ def groups_of(rows: list[LabelledClip]) -> set[str]:
     return {row.group or row.clip.id for row in rows}
 
 
-shares, seeds = st.integers(0, 100).map(lambda percent: percent / 100), st.integers(0, 2**32)
+fractions, seeds = st.integers(0, 100).map(lambda percent: percent / 100), st.integers(0, 2**32)
 
 
-@given(row_lists(), shares, seeds)
-def test_split_keeps_rows_in_order_and_groups_whole(rows, share, seed):
-    first, second = split_groups(rows, share, seed)
+@given(row_lists(), fractions, seeds)
+def test_split_keeps_rows_in_order_and_groups_whole(rows, fraction, seed):
+    first, second = split_groups(rows, fraction, seed)
     place = {row.clip.id: i for i, row in enumerate(rows)}
     assert sorted(first + second, key=lambda row: place[row.clip.id]) == rows
     for part in (first, second):
@@ -430,32 +430,32 @@ def test_split_keeps_rows_in_order_and_groups_whole(rows, share, seed):
 
 
 @pytest.mark.slow
-@given(row_lists(), shares, seeds, st.randoms(use_true_random=False))
-def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, share, seed, random):
+@given(row_lists(), fractions, seeds, st.randoms(use_true_random=False))
+def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, fraction, seed, random):
     shuffled = random.sample(rows, len(rows))
-    for one, other in zip(split_groups(rows, share, seed), split_groups(shuffled, share, seed), strict=True):
+    for one, other in zip(split_groups(rows, fraction, seed), split_groups(shuffled, fraction, seed), strict=True):
         assert {row.clip.id for row in one} == {row.clip.id for row in other}
 
 
-@given(row_lists(sets=("",)), shares, seeds)
-def test_the_second_part_has_its_share_give_or_take_a_group(rows, share, seed):
-    _, second = split_groups(rows, share, seed)
+@given(row_lists(sets=("",)), fractions, seeds)
+def test_the_second_part_has_its_fraction_within_one_group(rows, fraction, seed):
+    _, second = split_groups(rows, fraction, seed)
     largest = max(Counter(row.group or row.clip.id for row in rows).values(), default=0)
-    assert share * len(rows) <= len(second) + 1e-9
-    assert len(second) <= share * len(rows) + largest
+    assert fraction * len(rows) <= len(second) + 1e-9
+    assert len(second) <= fraction * len(rows) + largest
 
 
-@given(row_lists(), shares, seeds)
-def test_every_set_has_its_share(rows, share, seed):
-    _, second = split_groups(rows, share, seed)
+@given(row_lists(), fractions, seeds)
+def test_every_set_has_its_fraction(rows, fraction, seed):
+    _, second = split_groups(rows, fraction, seed)
     for name in {row.set for row in rows}:
-        assert sum(row.set == name for row in second) >= share * sum(row.set == name for row in rows) - 1e-9
+        assert sum(row.set == name for row in second) >= fraction * sum(row.set == name for row in rows) - 1e-9
 
 
-@given(row_lists(sets=("",)), st.integers(0, 40), shares, seeds)
-def test_rows_added_later_move_groups_at_the_border_only(rows, count, share, seed):
-    before = groups_of(split_groups(rows[:count], share, seed)[1])
-    after = groups_of(split_groups(rows, share, seed)[1]) & groups_of(rows[:count])
+@given(row_lists(sets=("",)), st.integers(0, 40), fractions, seeds)
+def test_rows_added_later_move_groups_at_the_border_only(rows, count, fraction, seed):
+    before = groups_of(split_groups(rows[:count], fraction, seed)[1])
+    after = groups_of(split_groups(rows, fraction, seed)[1]) & groups_of(rows[:count])
     assert before <= after or after <= before
 
 

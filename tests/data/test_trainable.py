@@ -104,7 +104,7 @@ def test_clips_that_were_left_out_are_counted_and_named() -> None:
         check_trainable(rows(SPREAD[:3]), None, "", ["a.wav", "b.wav"])
 
 
-def test_constant_axis_beside_another_one_and_enough_clips_pass() -> None:
+def test_constant_axis_next_to_another_and_enough_clips_pass() -> None:
     found = [LabelledClip(row.clip, (5.0, NAN, NAN, row.labels[3]), group=row.group) for row in rows(SPREAD)]
     check_trainable(found, None, "")
     check_trainable(rows(SPREAD[:5]), rows(SPREAD[5:]), "")

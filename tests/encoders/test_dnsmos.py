@@ -34,7 +34,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def wave(golden: dict[str, np.ndarray]) -> torch.Tensor:
-    """Three seconds [1, S], which the package's network heard three times in a row."""
+    """Three seconds [1, S], which the package's network received three times in a row."""
     return torch.from_numpy(golden["wave"].astype(np.float32) / 2**15)[None]
 
 

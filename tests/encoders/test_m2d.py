@@ -364,7 +364,7 @@ def test_every_key_is_mapped_ignored_by_name_or_refused(
 
 
 @pytest.mark.parametrize("stray", ["cls_token", "norm.weight", "module.ar.runtime.extra", "blocks.0.norm1.weight"])
-def test_what_lies_beside_the_encoder_is_known_or_refused(weights: State, tmp_path: Path, stray: str) -> None:
+def test_weights_next_to_the_encoder_are_known_or_refused(weights: State, tmp_path: Path, stray: str) -> None:
     held = layout("fine-tuned", weights) | {stray: torch.zeros(1)}
     with pytest.raises(ModelFormatError, match=rf"unknown {stray} next to module\.ar\.runtime\.backbone\.\*"):
         load(write(tmp_path, held))
@@ -417,15 +417,15 @@ def test_too_short_clip_is_refused_and_the_shortest_is_not(encoder: M2D) -> None
 
 def test_neighbours_and_padding_change_nothing(encoder: M2D) -> None:
     clips = [music_noise_silence(samples, seed=i)[0] for i, samples in enumerate((1600, 6560, 20_000, 20_000))]
-    waves = nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=0.5)  # would be heard
+    waves = nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=0.5)  # would change the features
     together = encoder.encode(waves, torch.tensor([len(clip) for clip in clips]))
     for clip, frames, mask in zip(clips, together.frames, together.mask, strict=True):
         torch.testing.assert_close(frames[mask], encoder.encode(clip[None]).frames[0], rtol=0, atol=1e-5)
         assert (frames[~mask] == 0).all()
 
 
-def test_end_of_a_whole_chunk_is_not_heard(encoder: M2D) -> None:
-    """Of 41 frames, 10 patches of 4 hear 40; the window of frame 39 ends 200 samples behind its centre."""
+def test_end_of_a_whole_chunk_is_not_encoded(encoder: M2D) -> None:
+    """Of 41 frames, 10 patches of 4 cover 40; the window of frame 39 ends 200 samples behind its centre."""
     clip = music_noise_silence(6559)
     louder = clip.clone()
     louder[:, 39 * 160 + 200 :] += 0.5

@@ -70,7 +70,7 @@ def test_frame_t_is_centred_on_its_sample(spectrum: Spectrum) -> None:
     torch.testing.assert_close(level[18], level[22])
 
 
-def test_what_a_network_at_16_khz_does_not_hear_is_here(spectrum: Spectrum) -> None:
+def test_frames_depend_on_frequencies_above_8_khz(spectrum: Spectrum) -> None:
     noise = torch.randn(1, RATE, generator=torch.Generator().manual_seed(0))
     bins = torch.fft.rfft(noise)
     bins[:, len(bins[0]) // 2 :] = 0  # nothing above 8 kHz
@@ -94,7 +94,7 @@ def test_quiet_parts_stop_at_the_floor(spectrum: Spectrum) -> None:
     assert torch.isfinite(spectrum.encode(torch.zeros(1, RATE)).frames).all()
 
 
-def test_a_clip_does_not_hear_its_neighbours_or_padding(spectrum: Spectrum) -> None:
+def test_a_clip_does_not_depend_on_its_neighbours_or_padding(spectrum: Spectrum) -> None:
     waves = [music_tensor(seconds, RATE, seed=i)[0] for i, seconds in enumerate((0.3, 1.0, 0.3))]
     lengths = torch.tensor([len(each) for each in waves])
     together = spectrum.encode(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths)
@@ -115,7 +115,7 @@ def test_gradients_reach_the_samples(spectrum: Spectrum) -> None:
     assert samples.grad.any()
 
 
-def test_the_shortest_clip_is_told(spectrum: Spectrum) -> None:
+def test_a_clip_below_the_minimum_is_refused(spectrum: Spectrum) -> None:
     assert spectrum.encode(music_tensor(0.1, RATE)[:, : spectrum.min_samples]).mask.sum() > 1
     with pytest.raises(AudioError, match="spectrum needs"):
         spectrum.encode(music_tensor(0.1, RATE)[:, : spectrum.min_samples - 1])

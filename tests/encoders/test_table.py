@@ -40,7 +40,7 @@ class WideToy(ToyEncoder):
 def test_features_do_not_depend_on_neighbours_or_padding(sizes: list[int], padding: int) -> None:
     toy_encoder = WideToy().train()
     clips = [torch.randn(size, generator=torch.Generator().manual_seed(i)) for i, size in enumerate(sizes)]
-    waves = torch.full((len(sizes), max(sizes, default=0) + padding), torch.nan)  # would be heard in any frame
+    waves = torch.full((len(sizes), max(sizes, default=0) + padding), torch.nan)  # would make any frame NaN
     for row, clip in zip(waves, clips, strict=True):
         row[: len(clip)] = clip
     together = toy_encoder.encode(waves, torch.tensor(sizes, dtype=torch.long))
@@ -90,9 +90,9 @@ def test_encode_gives_no_gradient_and_a_call_does(toy_encoder: ToyEncoder) -> No
     lengths = torch.tensor([400, 200])
     assert not toy_encoder.encode(waves, lengths).frames.requires_grad
     toy_encoder(waves, lengths).frames.sum().backward()
-    heard = waves.grad.abs() > 0
-    assert heard[0, :320].all()
-    assert not heard[1, 160:].any()
+    reached = waves.grad.abs() > 0
+    assert reached[0, :320].all()
+    assert not reached[1, 160:].any()
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 0])
@@ -131,7 +131,7 @@ def test_features_of_other_shapes_are_refused(frames: tuple[int, ...], mask: tup
         Features(torch.zeros(frames), torch.ones(mask, dtype=torch.bool), 100.0)
 
 
-def test_fingerprint_tells_weights_and_settings_apart(toy_encoder: ToyEncoder) -> None:
+def test_fingerprint_distinguishes_weights_and_settings(toy_encoder: ToyEncoder) -> None:
     nudged, renamed, halved = ToyEncoder(), ToyEncoder(), ToyEncoder().half()
     with torch.no_grad():
         nudged.directions[3, 159] += 1e-6
@@ -228,7 +228,7 @@ def test_matching_tensors_are_shared_without_a_copy() -> None:
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_strict_loading_is_as_strict_if_it_shares(share: bool) -> None:
+def test_strict_loading_is_as_strict_with_shared_tensors(share: bool) -> None:
     module = nn.Linear(3, 2)
     before = module.weight.clone()
     with pytest.raises(ModelFormatError, match="missing bias; unknown gain"):
@@ -241,7 +241,7 @@ def mapped(path: Path) -> bool:
     return str(path) in Path("/proc/self/maps").read_text()
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="the system does not tell")
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="the system does not list mapped files")
 @pytest.mark.parametrize("name", ["m.safetensors", "m.pt"])
 def test_tensors_of_a_checkpoint_stay_in_its_file(tmp_path: Path, name: str) -> None:
     path, module, source = tmp_path / name, nn.Linear(300, 200), nn.Linear(300, 200).state_dict()
@@ -307,7 +307,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, name: str, left: int)
         read_checkpoint(path, TRUSTED)
 
 
-def test_a_checkpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "m.pt", tmp_path):
         with pytest.raises(ModelNotFoundError, match=str(path)):
             read_checkpoint(path, TRUSTED)
@@ -359,11 +359,11 @@ def test_silence_after_a_clip_counts_as_audio(sizes: list[int]) -> None:
     together = padded.encode(waves, torch.tensor(sizes))
     assert together.rate_hz == plain.rate_hz
     for wave, size, frames, mask in zip(waves, sizes, together.frames, together.mask, strict=True):
-        heard = torch.zeros(1, max(size, 2000))
-        heard[0, :size] = wave[:size]
+        audio = torch.zeros(1, max(size, 2000))
+        audio[0, :size] = wave[:size]
         assert mask.sum() == max(size, 2000) // 160
-        torch.testing.assert_close(frames[mask], plain.encode(heard).frames[0])
-        assert torch.equal(padded.encode(heard).frames, plain.encode(heard).frames)  # long enough: as it is
+        torch.testing.assert_close(frames[mask], plain.encode(audio).frames[0])
+        assert torch.equal(padded.encode(audio).frames, plain.encode(audio).frames)  # long enough: unchanged
 
 
 def test_padded_encoder_declares_its_inner_encoders_needs(toy_encoder: ToyEncoder) -> None:

@@ -181,7 +181,7 @@ def toys(toy_encoder: ToyEncoder) -> Predictor:
     return Predictor(toy_model(toy_member(0, config), toy_member(1, config)), CPU)
 
 
-def draw_anew(module: nn.Module) -> None:
+def redraw(module: nn.Module) -> None:
     for parameter in module.parameters():
         nn.init.normal_(parameter)
 
@@ -195,7 +195,7 @@ def draw_anew(module: nn.Module) -> None:
         lambda parent: parent.to("cpu", torch.float16),
         lambda parent: parent.to_empty(device="cpu"),
         lambda parent: parent.to("meta"),
-        lambda parent: parent.apply(draw_anew),
+        lambda parent: parent.apply(redraw),
         lambda parent: parent.train(),
         lambda parent: parent.requires_grad_(True),
         lambda parent: parent.share_memory(),

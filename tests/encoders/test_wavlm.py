@@ -367,7 +367,7 @@ def test_truncated_file_is_refused(unilm_file: Path, hub_folder: Path, layout: s
         WavLM.from_checkpoint(path, TRUSTED)
 
 
-def test_content_and_not_the_name_tells_the_layout(unilm_file: Path, hub_folder: Path, encoder: WavLM) -> None:
+def test_layout_is_detected_by_content_and_not_by_name(unilm_file: Path, hub_folder: Path, encoder: WavLM) -> None:
     renamed = unilm_file.rename(hub_folder / "pytorch_model.bin")
     loaded = WavLM.from_checkpoint(renamed, TRUSTED, layers="all")
     assert loaded.fingerprint() == encoder.fingerprint()

@@ -198,7 +198,7 @@ def test_rows_without_a_system_have_no_say_at_system_level() -> None:
     assert not [item for item in evaluate([replace(row, system="") for row in rows], scores) if item.level == "system"]
 
 
-def test_a_single_domain_is_not_told_twice() -> None:
+def test_a_single_domain_is_not_reported_twice() -> None:
     rows, scores = case()
     for domain in ("speech", ""):
         found = evaluate([replace(row, domain=domain) for row in rows], scores)
@@ -249,7 +249,7 @@ def test_interval_contains_the_estimate_and_depends_on_the_seed() -> None:
 
 @pytest.mark.slow
 def test_clips_of_a_group_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten copies of each clip, said to be one song, tell no more than one."""
+    """Ten copies of each clip, labelled as one song, hold no more information than one."""
     monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 100)
     rows, scores = case(10, noise=2.0)
     songs = [replace(row, group=row.clip.id, system="") for row in rows] * 10

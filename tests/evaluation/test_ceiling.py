@@ -32,7 +32,7 @@ R = 10
 def panel(kind: str, clips: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """True scores [N] and ten whole ratings of each [N, R]: what raters would say, rounded and cut off at the ends."""
     rng = np.random.default_rng(seed)
-    heard, spread, lowest = {
+    means, spread, lowest = {
         "normal": (rng.normal(5, 1.5, clips), 1.7, 0),
         "uniform": (rng.uniform(1.5, 8, clips), 1.9, 0),
         "two kinds": (
@@ -46,9 +46,9 @@ def panel(kind: str, clips: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.n
         ),
     }[kind]
     spreads = spread * np.exp(0.2 * rng.standard_normal(clips))
-    ratings = np.clip(np.round(heard[:, None] + spreads[:, None] * rng.standard_normal((clips, R))), lowest, 10)
+    ratings = np.clip(np.round(means[:, None] + spreads[:, None] * rng.standard_normal((clips, R))), lowest, 10)
     steps = np.arange(lowest, 10) + 0.5  # a rating is the lowest and one more for each step that is passed
-    truth = lowest + (1 - stats.norm.cdf((steps - heard[:, None]) / spreads[:, None])).sum(axis=1)
+    truth = lowest + (1 - stats.norm.cdf((steps - means[:, None]) / spreads[:, None])).sum(axis=1)
     return truth, ratings
 
 
@@ -123,10 +123,10 @@ def test_fewer_raters_lower_the_ceiling():
 
 
 def test_reliability_is_shrouts_and_fleisss():
-    """Six targets of four judges, ICC(1,1) .17 and ICC(1,4) .44 (Psychological Bulletin 86, 1979, tables 2 and 4)."""
-    judged = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
-    assert reliability(judged) == pytest.approx(0.44, abs=0.005)
-    one = reliability(judged) / (4 - 3 * reliability(judged))  # Spearman and Brown, backwards
+    """Six targets, four raters, ICC(1,1) .17 and ICC(1,4) .44 (Psychological Bulletin 86, 1979, tables 2 and 4)."""
+    ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    assert reliability(ratings) == pytest.approx(0.44, abs=0.005)
+    one = reliability(ratings) / (4 - 3 * reliability(ratings))  # Spearman and Brown, backwards
     assert one == pytest.approx(0.17, abs=0.005)
 
 

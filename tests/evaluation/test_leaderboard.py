@@ -41,7 +41,7 @@ def make_truth(systems: int = 6, clips: int = 8, seed: int = 0) -> tuple[Truth, 
 
 
 @cache
-def judged() -> list[Result]:
+def evaluated() -> list[Result]:
     """The true scores of `make_truth()`, evaluated once: the ceilings take a second."""
     return evaluate_track2(*make_truth())
 
@@ -113,7 +113,7 @@ def test_rows_that_cannot_be_used():
 @pytest.mark.slow
 def test_figures_are_those_of_the_metrics():
     truth, true = make_truth()
-    results = judged()
+    results = evaluated()
     labels = truth.ratings.mean(axis=2)
     for i, axis in enumerate(AXES):
         assert {name: of(results, axis).figures[name] for name in METRICS} == pytest.approx(
@@ -129,7 +129,7 @@ def test_figures_are_those_of_the_metrics():
 @pytest.mark.slow
 def test_both_readings_of_one_figure_for_four_axes():
     truth, true = make_truth()
-    results = judged()
+    results = evaluated()
     labels = truth.ratings.mean(axis=2)
     together = utterance_metrics(true.mean(axis=1), labels.mean(axis=1))
     for level in ("utterance", "system"):
@@ -143,7 +143,7 @@ def test_both_readings_of_one_figure_for_four_axes():
 
 
 @pytest.mark.slow
-def test_some_clips_are_judged_as_if_they_were_the_whole_set():
+def test_some_clips_are_evaluated_as_if_they_were_the_whole_set():
     truth, true = make_truth()
     kept = np.arange(len(true)) % 3 > 0
     part = Truth(
@@ -154,7 +154,7 @@ def test_some_clips_are_judged_as_if_they_were_the_whole_set():
 
 
 @pytest.mark.slow
-def test_the_ceiling_stands_beside_and_the_share_reached():
+def test_results_hold_the_ceiling_and_the_fraction_reached():
     truth, true = make_truth()
     found = of(evaluate_track2(truth, true + 1), "PC")
     best = next(item for item in ceilings(truth.ratings) if item.axis == "PC")
@@ -283,7 +283,7 @@ def test_places_rank_a_system_among_all_eleven():
 
 @pytest.mark.slow
 def test_all_of_it_as_json_and_csv():
-    results, rows = judged(), published()
+    results, rows = evaluated(), published()
     limits = {("CE", "utterance", "LCC"): (0.5, 0.7)}
     report = json.loads(json.dumps(to_json(results, rows, rank_results(results, rows), limits), allow_nan=False))
     assert len(report["results"]) == 12

@@ -1,4 +1,4 @@
-"""Scores of labelled clips: by path, stretch and stream, by id only where that is of one clip."""
+"""Scores are matched to labelled clips by path, segment and stream, and by id only where one clip has it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_name_that_is_not_the_only_one_is_no_match():
     assert matched(rows, [scored("else/bass.wav"), scored("else/drums.wav"), scored("other/drums.wav")]) == [None] * 3
 
 
-def test_stretches_of_a_file_are_told_by_their_start():
+def test_segments_of_a_file_are_distinguished_by_their_start():
     rows = [row("a.wav", 0, 5), row("a.wav", 5, 10), row("a.wav", 10)]
     parts = [scored("a.wav", start, start) for start in (5.0, 0.0)]
     assert matched(rows, parts) == [parts[1], parts[0], None]
@@ -104,13 +104,13 @@ def test_short_path_of_two_clips_is_refused_with_both_places():
         matched(rows[:1], [scored("A/1.wav", origin="s.csv, line 2"), scored("1.wav", origin="s.csv, line 3")])
 
 
-def test_suffixes_tell_files_of_one_name_apart():
+def test_suffixes_distinguish_files_of_the_same_name():
     rows = [row("/d/x/a.wav"), row("/d/x/a.flac"), row("/d/x/b.mp3")]
     scores = [scored(f"/e/x/{name}") for name in ("b.ogg", "a.flac", "a.wav")]
     assert matched(rows, scores) == scores[::-1]
 
 
-def test_streams_and_ends_tell_stretches_apart():
+def test_streams_and_ends_distinguish_segments():
     rows = [
         row("a.mkv", 0, 5),
         row("a.mkv", 0, 8),

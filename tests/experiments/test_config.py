@@ -1,4 +1,4 @@
-"""What an experiment's file asks for, told back as configurations and clips, or refused with its name."""
+"""Experiment files are read as configurations and clips, or refused with an error that names the file."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_ensembles_are_all_of_table_iii_if_nothing_else_is_said(read: Callable[.
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("x = ", "cannot be read"),
         ('base = "gone.toml"', "gone.toml cannot be read"),
@@ -265,14 +265,14 @@ def test_ensembles_are_all_of_table_iii_if_nothing_else_is_said(read: Callable[.
         (PLAIN + GRID + "[ensembles]\nsize = 3\n", "size"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_file(read: Callable[..., Experiment], text: str, told: str) -> None:
+def test_errors_name_the_file_and_what_is_wrong(read: Callable[..., Experiment], text: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         read(text)
     assert ".toml" in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.toml cannot be read: No such file"):
         read_experiment(tmp_path / "gone.toml")
 
@@ -300,15 +300,15 @@ def names(sets: Sets) -> dict[str, list[str]]:
     return {part: [row.clip.id for row in rows] for part, rows in {"train": sets.train, **sets.reports}.items()}
 
 
-def test_one_list_is_split_by_its_shares_and_no_song_is_cut(songs: Path) -> None:
+def test_one_list_is_split_by_its_fractions_and_no_song_is_cut(songs: Path) -> None:
     sets = read_sets(PARTS, songs)
     assert list(sets.reports) == ["Dev", "Dev2", "Radio"]
     assert sets.dev == sets.reports["Dev"]
     parts = {"train": sets.train, **sets.reports}
     held = {name: {row.group for row in rows} for name, rows in parts.items()}
     assert sum(map(len, held.values())) == len(set.union(*held.values())) == 40
-    for name, share in PARTS["parts"].items():
-        assert abs(len(parts[name]) - 200 * share) <= 5  # a song more or less
+    for name, fraction in PARTS["parts"].items():
+        assert abs(len(parts[name]) - 200 * fraction) <= 5  # a song more or less
 
 
 def test_the_split_hangs_on_its_seed_alone(songs: Path) -> None:
@@ -397,7 +397,9 @@ def test_a_set_without_clips_is_not_reported(corpora: dict[str, object], tmp_pat
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])
-def test_a_clip_in_two_splits_is_told_with_both_lines(corpora: dict[str, object], tmp_path: Path, part: str) -> None:
+def test_a_clip_in_two_splits_is_reported_with_both_lines(
+    corpora: dict[str, object], tmp_path: Path, part: str
+) -> None:
     write(tmp_path / "train.csv", ["/your_path/EARS/p1/a.wav", "/your_path/EARS/p2/a.wav"])
     write(tmp_path / f"{part}.csv", [f"/your_path/EARS/p{i}/a.wav" for i in (3, 4, 2)])
     with pytest.raises(ManifestError, match=rf"EARS/p2/a\.wav .*train\.csv, line 3 and .*{part}\.csv, line 4$"):
@@ -405,7 +407,7 @@ def test_a_clip_in_two_splits_is_told_with_both_lines(corpora: dict[str, object]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"train": None}, r"\[data\] needs train"),
         ({"size": 3}, r"\[data\] has no size; it has dev, drop_suspect, pam_system"),
@@ -418,17 +420,17 @@ def test_a_clip_in_two_splits_is_told_with_both_lines(corpora: dict[str, object]
         ),
     ],
 )
-def test_what_is_wrong_with_the_data_is_told(
-    corpora: dict[str, object], tmp_path: Path, change: dict[str, object], told: str
+def test_errors_say_what_is_wrong_with_the_data(
+    corpora: dict[str, object], tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     data = {name: value for name, value in (corpora | change).items() if value is not None}
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         read_sets(data, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
     "parts", [{"train": 1}, {"train": 0.5, "Dev": 0.4}, {"Dev": 0.5, "Test": 0.5}, {"train": 1.5, "Dev": -0.5}]
 )
-def test_parts_are_shares_of_train_dev_and_others(songs: Path, parts: object) -> None:
+def test_parts_are_fractions_of_train_dev_and_others(songs: Path, parts: object) -> None:
     with pytest.raises(UsageError, match="`parts` are fractions of train, Dev and any others, and sum to 1"):
         read_sets({"list": "r.csv", "parts": parts}, songs)

@@ -66,7 +66,7 @@ def test_the_best_is_best_and_the_second_next(values: list[list[float]], metric:
         assert entry.rank == (step + 1 if step < 2 else 0)
 
 
-def test_what_looks_equal_shares_its_rank() -> None:
+def test_figures_equal_after_rounding_have_the_same_rank() -> None:
     made = column([[0.8491], [0.8494], [0.8489], [0.8479]], [None] * 4, "SRCC")
     assert [entry.rank for entry in made] == [1, 1, 1, 2]
     assert [entry.rank for entry in column([[-0.3], [0.1], [0.2]], [None] * 3, "bias")] == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""An experiment from end to end: encoded once, trained once, told as it is, and taken up where it was broken off."""
+"""An experiment from end to end: encoded once, trained once, reported correctly, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_every_configuration_runs_with_every_seed(small: Small) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_told_and_costs_no_other(small: Small) -> None:
+def test_a_failed_run_is_reported_and_affects_no_other(small: Small) -> None:
     folder, _, finished, messages = small
     assert len(finished.failed) == 2
     for name, reason in finished.failed.items():
@@ -263,9 +263,9 @@ def test_an_ensemble_is_the_weighted_mean_of_its_runs(small: Small) -> None:
     with from_pretrained(folder / "out" / "ensembles" / "all", device="cpu") as scorer:
         scores = scorer.score([row.clip.path for row in rows])
     np.testing.assert_allclose([[score[axis] for axis in AXES] for score in scores], expected, atol=2e-3)
-    told = {(r.set, r.level, r.axis): r for r in results(folder) if (r.table, r.row, r.seed) == ("IV", "all", 1)}
+    reported = {(r.set, r.level, r.axis): r for r in results(folder) if (r.table, r.row, r.seed) == ("IV", "all", 1)}
     for result in results_of(expected, rows, "PAM", "IV", "all", 1):
-        ours = told["PAM", result.level, result.axis]
+        ours = reported["PAM", result.level, result.axis]
         assert [getattr(ours, name) for name in FIGURES] == pytest.approx([getattr(result, name) for name in FIGURES])
 
 
@@ -382,10 +382,10 @@ def test_every_crop_is_encoded_once_for_the_whole_grid(
     events = RecordedProgress()
     with mock.patch.object(ToyEncoder, "frames", autospec=True, side_effect=ToyEncoder.frames) as frames:
         finished = run(tmp_path, grid, sets, progress=events)
-    heard = Counter((call.args[0].name, call.args[1].shape[-1] / 16_000) for call in frames.call_args_list)
-    # Of the long clips training hears a crop an epoch, evaluation every window.
+    encoded = Counter((call.args[0].name, call.args[1].shape[-1] / 16_000) for call in frames.call_args_list)
+    # Of the long clips, training encodes one crop per epoch and evaluation every window.
     once = {0.2: 8 + 4, 10.0: 3 + 1, 2.0: 1}
-    assert heard == {(name, seconds): count for name in ("toy", "other") for seconds, count in once.items()}
+    assert encoded == {(name, seconds): count for name in ("toy", "other") for seconds, count in once.items()}
     assert finished.runs == len(inline) == 2 * (6 + 1)
     assert finished.failed == {}
     assert events.stages[0] == ("encoding", 9, "clips", 0)

@@ -1,4 +1,4 @@
-"""Runs of `mmmos score` on bad input between good clips, in this process, and what came of them."""
+"""Runs of `mmmos score` on bad input between good clips, in this process, and their results."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_every_file_gets_one_row_whatever_is_wrong_with_others(
     assert all(len(found) == 1 for found in scores.values())  # a file has one score, whoever gave it
     assert len({axes for found in scores.values() for axes in found}) > DISTINCT // 2
     assert all(0 < score < 10 for found in scores.values() for axes in found for score in axes)
-    assert not list(Path(output, "_run", "deaths").glob("*"))
+    assert not list(Path(output, "_run/deaths").glob("*"))
     assert run_mmmos("verify", output)[0] in (0, 1)
 
 

@@ -65,7 +65,7 @@ def test_02_header_without_samples(score_between: Mmmos, tmp_path: Path) -> None
 def test_03_text_with_the_name_of_audio(score_between: Mmmos, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("text.wav", "text.mp3", "text.raw")]
     for path in paths:
-        path.write_text("This is no sound. " * 100)
+        path.write_text("Not a sound file. " * 100)
     run = score_between(*paths)
     assert run.codes == ["unsupported_format"] * 3
     assert run.status == 1

@@ -59,7 +59,7 @@ def test_28_malicious_checkpoint(
     assert marker.exists()  # so it would have run
 
 
-def test_28_pickle_beside_the_weights_is_not_read(mmmos: Mmmos, make_file: MakeFile, tmp_path: Path) -> None:
+def test_28_pickle_next_to_the_weights_is_not_read(mmmos: Mmmos, make_file: MakeFile, tmp_path: Path) -> None:
     folder, marker = tmp_path / "model", tmp_path / "it ran"
     with as_file(files("mmmos") / "bundled" / "lite" / "member-0") as member:
         shutil.copytree(member, folder)

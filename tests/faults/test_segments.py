@@ -1,4 +1,4 @@
-"""Stretches of clips that are not there, and lists that are empty, broken or out of order."""
+"""Segments that their clips do not have, and lists that are empty, broken or out of order."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_20_float_start_and_open_end(
 
 @pytest.mark.slow
 def test_20_segment_that_is_none(score_between: Mmmos, sound: str, listed: Callable[..., Path]) -> None:
-    stretches = [(2.0, 1.0), (1.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (0.0, math.inf)]
-    run = score_between(listed(*({"path": sound, "start_time": start, "end_time": end} for start, end in stretches)))
+    segments = [(2.0, 1.0), (1.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (0.0, math.inf)]
+    run = score_between(listed(*({"path": sound, "start_time": start, "end_time": end} for start, end in segments)))
     assert run.codes == ["bad_segment"] * 5
     assert run.status == 1
 
@@ -130,7 +130,7 @@ def test_23_bad_line_of_a_list(mmmos: Mmmos, sound: str, tmp_path: Path, name: s
 
 
 @pytest.mark.slow
-def test_23_bad_line_is_told_on_stderr_before_torch_is_loaded(tmp_path: Path) -> None:
+def test_23_bad_line_is_reported_on_stderr_before_torch_loads(tmp_path: Path) -> None:
     path = tmp_path / "clips.jsonl"
     path.write_text("{\n")
     words = [sys.executable, "-X", "importtime", "-m", "mmmos", "score", path]

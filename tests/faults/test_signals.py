@@ -118,7 +118,7 @@ def test_15_odd_rates_score_as_the_same_sound_at_16_khz(score_between: Mmmos, wr
     assert run.status == 0
 
 
-CUT_AND_TELL_MEMORY = """
+CUT_AND_PRINT_MEMORY = """
 import sys
 from mmmos.audio.clip import Clip
 from mmmos.audio.windows import cut
@@ -137,7 +137,7 @@ print(peak() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the kernel's account of memory")
 def test_15_odd_rates_take_little_memory(write_wave: WriteWave) -> None:
     paths = [write_wave(f"{rate}.wav", swelling_tones(3.0, rate), rate) for rate in ODD_RATES]
-    words = [sys.executable, "-c", CUT_AND_TELL_MEMORY, *paths]
+    words = [sys.executable, "-c", CUT_AND_PRINT_MEMORY, *paths]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 32 * 1024  # KiB
 

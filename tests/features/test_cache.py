@@ -169,7 +169,7 @@ def test_half_of_a_file_of_a_lost_process_is_no_entry(cache: FeatureCache) -> No
     assert cache.frames(KEY, PRINT) is cache.pooled(KEY, PRINT) is None
 
 
-def test_a_changed_byte_stretch_or_stream_gives_another_key(make_file: Callable[..., Path]) -> None:
+def test_a_changed_byte_segment_or_stream_gives_another_key(make_file: Callable[..., Path]) -> None:
     path = make_file("a.wav")
     clip = Clip("a", str(path))
     keys = [clip_key(clip), clip_key(Clip("a", str(path), stream=1))]

@@ -1,4 +1,4 @@
-"""Which stretches of a clip are heard: all of it in windows, or 10 s anywhere in it, always the same."""
+"""Which segments of a clip are extracted: all of it in windows, or 10 s anywhere in it, always the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bounds(crops: Sequence[Crop]) -> list[tuple[float, float | None]]:
 
 
 @given(st.floats(0.01, 10.0), st.sampled_from(MODES), st.integers(1, 5))
-def test_a_clip_up_to_10_s_is_heard_whole_and_once(duration: float, mode: str, count: int) -> None:
+def test_a_clip_up_to_10_s_is_taken_whole_and_once(duration: float, mode: str, count: int) -> None:
     (crop,) = plan_crops(CLIP, duration, mode, count, seed=0)
     assert crop.clip == CLIP  # so that its key is the same whatever is asked
     assert crop.weight == pytest.approx(duration / 10)
@@ -90,8 +90,8 @@ def test_random_crops_are_10_s_inside_the_clip(room: float, start: float, count:
 def test_random_crops_reach_over_the_whole_room_of_every_length(room: float, start: float, seed: int) -> None:
     crops = plan_crops(Clip("a", "a.wav", start), start + 10 + room, "random", 200, seed)
     places = np.array([(crop.clip.start_time - start) / room for crop in crops])
-    shares = np.histogram(places, bins=4, range=(0, 1 + 1e-6))[0] / len(places)
-    assert shares == pytest.approx([0.25] * 4, abs=0.17)  # 5.5 standard deviations
+    fractions = np.histogram(places, bins=4, range=(0, 1 + 1e-6))[0] / len(places)
+    assert fractions == pytest.approx([0.25] * 4, abs=0.17)  # 5.5 standard deviations
     assert len(set(places)) > 50
 
 
@@ -106,8 +106,8 @@ def test_a_larger_count_begins_with_the_crops_of_a_smaller(length: float, few: i
 def test_random_crops_are_spread_over_the_clip() -> None:
     crops = plan_crops(CLIP, 110.0, "random", 2000, 0)
     starts = np.array([crop.clip.start_time for crop in crops])
-    shares = np.histogram(starts, bins=10, range=(0, 100))[0] / len(starts)
-    assert shares == pytest.approx([0.1] * 10, abs=0.03)
+    fractions = np.histogram(starts, bins=10, range=(0, 100))[0] / len(starts)
+    assert fractions == pytest.approx([0.1] * 10, abs=0.03)
 
 
 def test_random_crops_depend_on_seed_and_clip_and_nothing_else() -> None:

@@ -32,7 +32,7 @@ MUQ, TOY = "OpenMuQ/MuQ-large-msd-iter", "someone/toy"
 
 @pytest.fixture
 def toy_hub(online: HubServer, toy_encoder: ToyEncoder, tmp_path: Path) -> HubServer:
-    """The hub with an ensemble on the toy encoder, and files beside it that belong to no model folder."""
+    """The hub with an ensemble on the toy encoder, and files next to it that belong to no model folder."""
     save_ensemble(tmp_path / "toy", [toy_member(0), toy_member(1)], np.full((2, 4), 0.5), ModelInfo(), "# A card\n")
     files = {str(path.relative_to(tmp_path / "toy")): path.read_bytes() for path in (tmp_path / "toy").rglob("*.*")}
     online.repositories[TOY] = files | {
@@ -191,9 +191,9 @@ def test_what_the_hub_does_not_have_is_said_in_one_line(online: HubServer) -> No
     )
 
 
-@pytest.mark.parametrize(("words", "told"), [("of size 5\nbut\n\n  has 4\n", "of size 5 but has 4"), ("", "OSError")])
-def test_whatever_the_client_says_is_told_in_one_line(words: str, told: str) -> None:
-    assert reason(OSError(words)) == told
+@pytest.mark.parametrize(("words", "line"), [("of size 5\nbut\n\n  has 4\n", "of size 5 but has 4"), ("", "OSError")])
+def test_whatever_the_client_says_is_reported_in_one_line(words: str, line: str) -> None:
+    assert reason(OSError(words)) == line
 
 
 def test_what_is_on_no_hub_says_how_it_is_had(online: HubServer) -> None:

@@ -52,7 +52,7 @@ def test_lengths_and_neighbours_change_nothing(toys: Predictor) -> None:
         assert row.tolist() == pytest.approx([scores[axis] for axis in AXES], abs=1e-4)
 
 
-def test_gradient_is_finite_and_reaches_what_is_heard_alone(toys: Predictor) -> None:
+def test_gradient_is_finite_and_reaches_only_the_audio(toys: Predictor) -> None:
     waves = torch.from_numpy(music(0.5)).repeat(2, 1).requires_grad_()
     toys.module(waves, torch.tensor([8_000, 4_000])).sum().backward()
     assert waves.grad.isfinite().all()

@@ -34,7 +34,7 @@ def test_a_sound_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks["mmmos"].finding.startswith(VERSION)
     for name in ("distillmos", "dnsmos", "musicnn", "yamnet"):
         assert load_encoder(name).fingerprint().startswith(checks[f"encoder {name}"].finding)
-    assert "weights are not here" in checks["encoder m2d"].finding  # which is no fault
+    assert "weights are not here" in checks["encoder m2d"].finding  # which is not a fault
     assert load_model("lite").sha256[:16] in checks["model lite"].finding
     assert all(check.finding and "\n" not in check.finding for check in checks.values())
 
@@ -74,7 +74,7 @@ def test_a_look_fetches_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("off", "ok"), [(0.002, True), (-0.02, False), (float("nan"), False)])
-def test_check_scores_that_have_moved_are_told(off: float, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_scores_that_have_moved_are_reported(off: float, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("lite")
     monkeypatch.setattr(doctor, "check_scores", lambda model: model.info.check | {"PC": model.info.check["PC"] + off})
     monkeypatch.setattr(doctor, "load_model", lambda name: model)

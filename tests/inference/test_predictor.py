@@ -53,7 +53,7 @@ def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def toys() -> Iterator[Predictor]:
-    """An ensemble of two on the toy encoder, which hears how loud a clip is."""
+    """An ensemble of two on the toy encoder, which measures how loud a clip is."""
     config = toy_config(fusion=FusionConfig("mean_std", "none"))
     with mock.patch.dict(ENCODERS, {"toy": ToyEncoder}):
         predictor = Predictor(toy_model(toy_member(0, config), toy_member(1, config)), CPU)
@@ -97,7 +97,7 @@ def test_same_clip_same_score_every_time(toys: Predictor, make_file: Callable[..
 
 
 @pytest.mark.slow
-def test_the_row_tells_what_was_scored(toys: Predictor, make_file: Callable[..., Path]) -> None:
+def test_the_row_reports_what_was_scored(toys: Predictor, make_file: Callable[..., Path]) -> None:
     path = make_file("a.wav", 25.0, 22_050, channels=2)
     scores = toys.score(path, start_time=2.0, end_time=14.0)
     assert (scores.id, scores.path, scores.status, scores.error) == (str(path), str(path), "ok", None)
@@ -255,7 +255,7 @@ def test_a_window_is_scored_as_the_clip_it_is(toys: Predictor) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "array"])
-def test_a_stretch_is_scored_as_a_clip_of_its_own(toys: Predictor, make_file: Callable[..., Path], kind: str) -> None:
+def test_a_segment_is_scored_as_a_clip_of_its_own(toys: Predictor, make_file: Callable[..., Path], kind: str) -> None:
     path = make_file("a.wav", 5.0)
     samples = soundfile.read(path, dtype="float32")[0]
     options = {"start_time": 1.5, "end_time": 3.25}
@@ -287,7 +287,7 @@ def test_batches_change_no_score(
 
 
 @pytest.mark.slow
-def test_real_encoders_do_not_hear_neighbours(scorer: Predictor) -> None:
+def test_real_encoders_do_not_depend_on_neighbours(scorer: Predictor) -> None:
     clips = [music(seconds, seed=i) for i, seconds in enumerate((0.5, 3.0, 1.2, 0.5))]
     batched = Predictor(scorer.model, CPU, batch_size=4)
     for ours, clip in zip(batched.score(clips, sample_rate=RATE), clips, strict=True):
@@ -295,14 +295,14 @@ def test_real_encoders_do_not_hear_neighbours(scorer: Predictor) -> None:
 
 
 def test_silent_windows_have_no_weight(toys: Predictor) -> None:
-    heard, silence = music(10.0), np.zeros(10 * RATE, np.float32)
-    alone = toys.score(heard, sample_rate=RATE)
-    for parts in ([heard, silence], [silence, heard, silence]):
+    audio, silence = music(10.0), np.zeros(10 * RATE, np.float32)
+    alone = toys.score(audio, sample_rate=RATE)
+    for parts in ([audio, silence], [silence, audio, silence]):
         scores = toys.score(np.concatenate(parts), sample_rate=RATE)
         assert axes(scores) == axes(alone)
         assert scores.warnings == ("partly_silent",)
         assert scores.n_windows == len(parts)
-    first, second = toys.segments(np.concatenate([silence, heard]), sample_rate=RATE)
+    first, second = toys.segments(np.concatenate([silence, audio]), sample_rate=RATE)
     assert all(map(math.isnan, axes(first)))
     assert "silent" in first.warnings
     assert axes(second) == axes(alone)
@@ -369,7 +369,7 @@ def test_a_silent_clip_has_no_score_and_says_so(toys: Predictor, seconds: float)
     assert scores.row()["PQ"] is None
 
 
-def test_too_short_is_told(toys: Predictor) -> None:
+def test_a_clip_that_is_too_short_is_refused(toys: Predictor) -> None:
     with pytest.raises(AudioError, match="at least 100 ms") as caught:
         toys.score(music(0.099), sample_rate=RATE)
     assert caught.value.code == "too_short"
@@ -405,7 +405,7 @@ def test_a_window_is_encoded_once_whatever_the_number_of_members(toys: Predictor
     assert frames.call_count == 3
 
 
-def test_every_encoder_hears_its_own_rate() -> None:
+def test_every_encoder_receives_its_own_rate() -> None:
     specs = tuple(EncoderSpec(kind.name, kind.block_dims, kind().fingerprint()) for kind in (ToyEncoder, SlowToy))
     predictor = Predictor(toy_model(toy_member(0, ModelConfig(specs))), CPU)
     samples = music(11.0, 22_050)
@@ -534,7 +534,7 @@ def test_encoders_other_than_those_of_training_are_refused() -> None:
     Predictor(toy_model(toy_member(0, ModelConfig((replace(spec, options={"gain": 2.0}),)))), CPU)
 
 
-def test_an_encoder_that_is_not_there_is_told() -> None:
+def test_an_unknown_encoder_is_reported() -> None:
     spec = EncoderSpec("nosuch", (4,), "")
     with pytest.raises(ModelNotFoundError, match="'nosuch'"):
         Predictor(toy_model(toy_member(0, ModelConfig((spec,)))), CPU)
@@ -638,7 +638,7 @@ def test_load_takes_the_options_of_from_pretrained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "domain", "rests_on"),
+    ("probabilities", "domain", "rests_on"),
     [
         ([0.6, 0.3, 0.1], "music", "constructed"),  # a third of it is sound, so people do not stand behind the score
         ([0.7, 0.2, 0.1], "music", "human"),
@@ -648,11 +648,11 @@ def test_load_takes_the_options_of_from_pretrained() -> None:
     ],
 )
 def test_a_score_rests_on_the_weakest_of_what_the_clip_may_be(
-    shares: list[float], domain: str, rests_on: str | None
+    probabilities: list[float], domain: str, rests_on: str | None
 ) -> None:
     member = toy_member(0, toy_config(heads=HeadConfig(domains=("music", "sound", "noise"))))
     member.model.heads.gate.weight.zero_()
-    member.model.heads.gate.bias.copy_(torch.tensor(shares).log())
+    member.model.heads.gate.bias.copy_(torch.tensor(probabilities).log())
     basis = {"music": dict.fromkeys(AXES, "human"), "sound": {"PQ": "constructed"}}
     with Predictor(replace(toy_model(member), info=ModelInfo(basis=basis)), CPU) as predictor:
         scores = predictor.score(music(1.0), sample_rate=RATE)

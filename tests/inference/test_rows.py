@@ -264,7 +264,7 @@ def test_rows_of_two_models_versions_or_precisions_do_not_mix(tmp_path, name, va
     [{"id": "b"}, {"path": "other.wav"}, {"start_time": 0.5}, {"end_time": 2.0}, {"end_time": None}, {"stream": 1}],
     ids=str,
 )
-def test_a_row_is_of_one_path_stretch_and_stream(tmp_path, other):
+def test_a_row_belongs_to_one_path_segment_and_stream(tmp_path, other):
     path, clip = tmp_path / "a.jsonl", Clip("a", "a.wav", 0.0, 1.0)
     row = Scores(id="a", path="a.wav", end_time=1.0, duration=5.0, provenance=PROVENANCE)
     write(path, [row])
@@ -293,7 +293,7 @@ def test_a_file_that_has_changed_is_scored_again(tmp_path, change):
         audio.write_bytes(b"other")
     os.utime(audio, ns=(mtime, mtime + 5_000_000 * (change == "time")))
     assert not_done([clip], path, PROVENANCE) == [clip]
-    assert path.read_text() == ""  # its old score is no row of the file as it is
+    assert path.read_text() == ""  # its old score does not describe the file as it is now
 
 
 def test_rows_of_earlier_versions_of_the_table_are_resumed(tmp_path):

@@ -1,4 +1,4 @@
-"""Lists and audio at an address: as if they lay here, and what cannot be had is told clip by clip."""
+"""Lists and audio at an address: read as if they were local, and what cannot be read is reported clip by clip."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_audio_at_an_address_is_what_it_is_here(decoder, s3, name):
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "aiff", "raw"])
-def test_a_format_is_told_by_the_bytes_and_not_by_the_name(make_file, memory, kind):
+def test_a_format_is_detected_by_the_bytes_and_not_by_the_name(make_file, memory, kind):
     wave = make_file(f"a.{'wav' if kind == 'raw' else kind}").read_bytes()
     url = put(f"{memory}/clip.{kind}", wave)
     with open_audio(url) as source:
@@ -184,7 +184,7 @@ def why(decoder: IsolatedDecoder, path: str) -> str:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had_or_heard_has_a_code(decoder, s3):
+def test_what_cannot_be_fetched_or_decoded_has_a_code(decoder, s3):
     assert why(decoder, f"{s3}/none.wav") == f"not_found: no such file: {s3}/none.wav"
     assert why(decoder, f"{s3}-none/a.wav").startswith("not_found")
     assert why(decoder, put(f"{s3}/empty.wav", "")).startswith("empty_file")
@@ -193,7 +193,7 @@ def test_what_cannot_be_had_or_heard_has_a_code(decoder, s3):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_gone_is_told_of_the_clip(s3, monkeypatch):
+def test_a_server_that_is_gone_is_an_error_of_the_clip(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with IsolatedDecoder() as decoder:
@@ -201,7 +201,7 @@ def test_a_server_that_is_gone_is_told_of_the_clip(s3, monkeypatch):
 
 
 @pytest.mark.slow
-def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(decoder, make_file):
+def test_audio_on_the_web_is_fetched_and_a_refusal_is_reported(decoder, make_file):
     class Refusing(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             fetched.append(self.path)
@@ -223,7 +223,7 @@ def test_audio_on_the_web_is_fetched_and_a_refusal_is_told(decoder, make_file):
             fetched.clear()
             for start in range(6):
                 list(decoder.cut(Clip("a", f"{root}/a.wav", start / 4), [16_000], 0.1))
-            assert len(fetched) == 2, "stretches of a file need no copy each"
+            assert len(fetched) == 2, "segments of one file do not each need a copy"
         finally:
             server.shutdown()
 

@@ -95,7 +95,7 @@ def test_a_table_may_keep_reduced_clips_in_half_precision() -> None:
 
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_what_is_learned_is_what_the_config_names(name: str) -> None:
-    blstm = 2 * 4 * 3 * (14 + 1 + 3)  # a bias beside 14 values, and 3 units that feed back
+    blstm = 2 * 4 * 3 * (14 + 1 + 3)  # 14 values, a bias, and 3 units that feed back
     expected = {"mlp": 0, "blstm_h": blstm, "blstm_t": blstm}[name]
     assert sum(p.numel() for p in build(name).parameters()) == expected
     summed = build(name, wavlm_output="weighted_shared")
@@ -150,9 +150,9 @@ def test_blstm_h_is_a_gated_layer_of_the_pooled_vector() -> None:
 def test_blstm_h_on_tokens_reads_the_encoders_one_after_another(pooling: str) -> None:
     aggregator, parts = build("blstm_h", blstm_h_input="tokens", pool=pooling), features([1.0, 0.3])
     widths = [6, 3, 5] if pooling == "mean" else [12, 6, 10]
-    shares = [vector.split(widths) for vector in aggregator.reduce(parts).frames[:, 0]]
-    for clip, own in zip(shares, aggregator(parts), strict=True):
-        tokens = torch.stack([project(share) for project, share in zip(aggregator.tokens, clip, strict=True)])
+    pieces = [vector.split(widths) for vector in aggregator.reduce(parts).frames[:, 0]]
+    for clip, own in zip(pieces, aggregator(parts), strict=True):
+        tokens = torch.stack([project(piece) for project, piece in zip(aggregator.tokens, clip, strict=True)])
         states = step_by_step(aggregator.blstm, tokens)
         torch.testing.assert_close(own, torch.cat([states[-1, :3], states[0, 3:]]))
 
@@ -245,7 +245,7 @@ def test_equal_reductions_ignore_unused_fields() -> None:
     assert len({hash(aggregator.reduction) for aggregator in (mlp, vector, tokens)}) == 1
 
 
-def test_reductions_that_differ_are_told_apart() -> None:
+def test_reductions_that_differ_are_distinguished() -> None:
     different = [
         build("mlp"),
         build("blstm_t"),
@@ -310,7 +310,7 @@ def test_statistics_of_every_axis_are_those_of_equal_weights() -> None:
 def test_constant_columns_are_left_out_for_good(constant: float) -> None:
     rows = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
     rows[:, 1] = constant
-    rows[::2, 1] *= 1 + 5e-5  # what rounding does is no variation
+    rows[::2, 1] *= 1 + 5e-5  # rounding errors are not variation
     standardizer = Standardizer(torch.ones(2))
     standardizer.fit([rows])
     unlike = standardizer(torch.tensor([[0.0, constant + 1000.0]]))

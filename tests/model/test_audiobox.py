@@ -262,10 +262,10 @@ def test_short_tail_is_left_out_unlike_the_package(tiny: Any, folder: Path) -> N
 
 @pytest.mark.slow
 def test_silent_windows_are_left_out_unlike_the_package(tiny: Any, folder: Path) -> None:
-    heard, silence = music_and_sweep(10.0), np.zeros(10 * RATE, dtype=np.float32)
+    audio, silence = music_and_sweep(10.0), np.zeros(10 * RATE, dtype=np.float32)
     predictor = Predictor(load_audiobox("audiobox", folder), CPU)
-    scores = predictor.score([np.concatenate([heard, silence]), silence], sample_rate=RATE)
-    expected = reference(tiny, folder)([heard, silence])
+    scores = predictor.score([np.concatenate([audio, silence]), silence], sample_rate=RATE)
+    expected = reference(tiny, folder)([audio, silence])
     np.testing.assert_allclose(table(scores[:1]), expected[:1], atol=ATOL, rtol=0)
     assert scores[0].warnings == ("partly_silent",)
     assert np.isfinite(expected).all()

@@ -205,7 +205,7 @@ def test_label_range_is_kept_by_model_ensemble_and_members(tmp_path: Path) -> No
     assert load_model(tmp_path / "pair" / "member-1").info.scale == "1-5"
 
 
-def test_a_later_format_is_told_even_when_its_fields_are_others(single: Path) -> None:
+def test_a_later_format_is_reported_even_with_other_fields(single: Path) -> None:
     edit(single / "config.json", lambda data: data.update(format=2, novelty=1))
     with pytest.raises(ModelFormatError, match="reads format 1"):
         load_model(single)

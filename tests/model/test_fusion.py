@@ -20,7 +20,7 @@ TEN_SECONDS = {"wavlm": (499, 50.0), "muq": (250, 25.0), "m2d": (62, 6.25)}  # f
 
 
 def features(clips: int, dim: int, seed: int = 0, level: float = 1.0) -> Features:
-    """Frames of clips of 1 to 9 frames; what stands in the padding must not be heard."""
+    """Frames of clips of 1 to 9 frames; what is in the padding must not change the result."""
     draw = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 10, (clips,), generator=draw)
     frames = level * torch.randn(clips, 9, dim, generator=draw)

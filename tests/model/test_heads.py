@@ -1,4 +1,4 @@
-"""Four heads that share nothing."""
+"""Four heads with nothing in common."""
 
 from __future__ import annotations
 

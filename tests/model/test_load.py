@@ -112,7 +112,7 @@ def test_audiobox_is_not_found_offline(tmp_path: Path) -> None:
         load_model("audiobox", LoadOptions(cache_dir=tmp_path))
 
 
-def test_the_baseline_is_told_from_other_folders_by_its_settings(loaded: list[Any], folder: Path) -> None:
+def test_the_baseline_folder_is_recognised_by_its_settings(loaded: list[Any], folder: Path) -> None:
     assert load_model(folder).encoders[0].name == "toy"
     assert loaded == []
     (folder / "config.json").write_text(json.dumps({"target_transform": {}}))
@@ -261,7 +261,7 @@ def test_checkpoint_path_is_relative_to_the_model_folder(
     assert encoder.fingerprint() != StoredEncoder().fingerprint()
 
 
-def test_a_checkpoint_that_is_gone_or_another_is_told(stored: Callable[[str], Path]) -> None:
+def test_a_missing_or_different_checkpoint_is_reported(stored: Callable[[str], Path]) -> None:
     folder = stored("toy.safetensors")
     model = load_model(folder)
     save_file(StoredEncoder().state_dict(), folder / "toy.safetensors")

@@ -89,7 +89,7 @@ def test_standings_are_a_grid_of_ceilings_and_one_of_ranks():
     rows = [Published("a|b", "PC", "utterance", {"MSE": 0.3}), Published("a|b", "PC", "system", {})]
     limits = {("PC", "utterance", "MSE"): (0.35, 0.45)}
     grids = leaderboard_tables(results, rows, [Rank("PC", "utterance", "MSE", 2, 2)], limits)
-    (title, own), (beside, others) = grids.items()
+    (title, own), (ranks, others) = grids.items()
     four = ["0.400", "0.900", "0.450", "-"]
     assert [(name.strip(), [cell.strip() for cell in cells]) for name, cells in own] == [
         ("PC", four * 2),
@@ -103,12 +103,12 @@ def test_standings_are_a_grid_of_ceilings_and_one_of_ranks():
         ("this model", four * 2),
         ("rank", ["2 of 2", *"-------"]),
     ]
-    assert beside.startswith("PC ")
+    assert ranks.startswith("PC ")
     text = table_text(title, own).split("\n")
     assert text[0] == title
     assert {len(line) for line in text[3:]} == {len(text[2])}
     assert len(text[2]) < 100
     assert text[2].index("LCC") + 3 == text[3].index("0.900") + 5
-    markdown = table_markdown(beside, others).split("\n")
+    markdown = table_markdown(ranks, others).split("\n")
     assert markdown[2].count("|") == markdown[3].count("|") == markdown[5].count("|") == 10
     assert markdown[4].startswith("| a\\|b | 0.300 | - |")

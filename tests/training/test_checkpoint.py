@@ -1,4 +1,4 @@
-"""A run on disk: its best epoch, its end, and what it goes on from."""
+"""A run on disk: its best epoch, its end, and what it resumes from."""
 
 from __future__ import annotations
 

@@ -294,9 +294,9 @@ def test_evaluate_warns_of_training_clips_and_knows_the_scale(
     assert (status, json.loads(out)["trained_on"]) == (0, 16)
     assert "warning: m was trained on 16 of these 24 clips" in err.replace("\n", " ")
     status, out, err = run_mmmos("evaluate", "unseen.csv", "--model", "m", "--axis", "PQ")
-    told = json.loads(out)
-    assert (status, told["trained_on"], told["scale"], told["label_scale"]) == (0, 0, "0-100", "0-100")
-    assert told["agreement"][0]["MSE"] > 0
+    report = json.loads(out)
+    assert (status, report["trained_on"], report["scale"], report["label_scale"]) == (0, 0, "0-100", "0-100")
+    assert report["agreement"][0]["MSE"] > 0
     assert "was trained on" not in err
     words = ("--scale", 0, 200)
     assert (

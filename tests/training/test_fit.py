@@ -104,7 +104,7 @@ def test_train_folder_saves_a_model_that_scores(
 
 
 @pytest.mark.slow
-def test_the_folder_tells_how_it_came_about(train: Callable[..., Fitted], tmp_path: Path) -> None:
+def test_the_folder_documents_its_training(train: Callable[..., Fitted], tmp_path: Path) -> None:
     result = train()
     model = load_model(tmp_path / "model")
     assert (model.info.calibrated, model.info.commercial_use) == (False, False)
@@ -195,7 +195,7 @@ def test_without_a_clip_there_is_no_training(train: Callable[..., Fitted], rows:
         train()
 
 
-def test_an_unknown_encoder_is_told_before_anything_is_encoded(train: Callable[..., Fitted], tmp_path: Path) -> None:
+def test_an_unknown_encoder_is_reported_before_encoding(train: Callable[..., Fitted], tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="'nosuch'"):
         train(source=EncoderSource(("toy", "nosuch")))
     assert not (tmp_path / "cache").exists()
@@ -243,7 +243,7 @@ def test_a_model_takes_the_encoders_it_names_in_their_order(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", [0, 20])
-def test_a_disk_without_room_is_told_before_anything_is_encoded(
+def test_a_disk_without_room_is_reported_before_encoding(
     train: Callable[..., Fitted], tmp_path: Path, where: int
 ) -> None:
     """The cache's folder is not there yet: the disk is that of the first folder above it that is."""
@@ -447,7 +447,7 @@ def test_training_takes_another_crop_each_epoch(train: Callable[..., Fitted], ro
 
 
 @pytest.mark.slow
-def test_the_cache_keeps_frames_only_for_those_who_hear_time(train: Callable[..., Fitted], tmp_path: Path) -> None:
+def test_the_cache_keeps_frames_only_for_aggregators_over_time(train: Callable[..., Fitted], tmp_path: Path) -> None:
     for name, suffix in (("mlp", "pooled"), ("blstm_h", "pooled"), ("blstm_t", "frames")):
         cache = tmp_path / name
         train(f"model-{name}", settings=replace(SETTINGS, aggregator=name, epochs=1), cache=cache)

@@ -96,7 +96,7 @@ def shuffled(part: TrainingSet) -> TrainingSet:
 
 
 def in_time(part: TrainingSet) -> TrainingSet:
-    """Each vector as two to six frames around it: what a clip is to an aggregator that hears time."""
+    """Each vector as two to six frames around it: what a clip is to an aggregator over time."""
     rng = np.random.default_rng(len(part.rows))
     crops = [vector + 0.5 * rng.standard_normal((rng.integers(2, 7), vector.shape[1])) for vector in crops_of(part)]
     crops = [crop - crop.mean(axis=0) + vector for crop, vector in zip(crops, crops_of(part), strict=True)]
@@ -317,8 +317,8 @@ def test_development_loss_is_of_the_primary_dataset() -> None:
     other = with_labels(table(40, 7, name="b"), torch.rand(40, 4))
     train = join(TRAIN, table(40, 6, name="b"))
     _, alone = fit(CONFIG, train, DEV, change(HOW, epochs=2))
-    _, beside = fit(CONFIG, train, join(DEV, other), change(HOW, epochs=2))
-    assert alone == beside
+    _, together = fit(CONFIG, train, join(DEV, other), change(HOW, epochs=2))
+    assert alone == together
 
 
 @pytest.mark.slow
@@ -335,9 +335,9 @@ def test_clips_nobody_rated_on_an_axis_are_ignored_on_it() -> None:
 def test_an_axis_without_labels_is_left_as_it_was() -> None:
     train, dev = (part.labels.clone() for part in (TRAIN, DEV))
     train[:, 2], dev[:, 2] = math.nan, math.nan
-    unlabelled = with_labels(TRAIN, train), with_labels(DEV, dev)
-    start, _ = fit(CONFIG, *unlabelled, change(HOW, lr=0.0, epochs=1))
-    member, history = fit(CONFIG, *unlabelled, HOW)
+    without_labels = with_labels(TRAIN, train), with_labels(DEV, dev)
+    start, _ = fit(CONFIG, *without_labels, change(HOW, lr=0.0, epochs=1))
+    member, history = fit(CONFIG, *without_labels, HOW)
     assert torch.equal(weights(member)["heads.axes.PC.1.weight"], weights(start)["heads.axes.PC.1.weight"])
     assert not torch.equal(weights(member)["heads.axes.PQ.1.weight"], weights(start)["heads.axes.PQ.1.weight"])
     assert history[-1].dev_srcc["PC"] is None
@@ -427,7 +427,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_names_clips() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("where", ["training", "development"])
-def test_features_that_are_not_finite_are_told_with_their_clips(value: float, where: str) -> None:
+def test_non_finite_features_are_reported_with_their_clips(value: float, where: str) -> None:
     parts = {"training": TRAIN, "development": DEV}
     crops = crops_of(parts[where])
     crops[41][0, 2] = value

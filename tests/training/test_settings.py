@@ -150,8 +150,8 @@ def test_no_setting_is_left_unread(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_value_can_be_given_in_words(name: str) -> None:
     for value in other_values(name):
-        told, parsed = parse_setting(f"{name}={as_text(value)}")
-        changed = PAPER.replace({told: parsed})
+        key, parsed = parse_setting(f"{name}={as_text(value)}")
+        changed = PAPER.replace({key: parsed})
         assert getattr(changed, name) == value
         assert replace(changed, **{name: getattr(PAPER, name)}) == PAPER
         if KINDS[name] is float:

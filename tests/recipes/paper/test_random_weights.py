@@ -138,7 +138,7 @@ def test_random_features_have_usual_size_and_follow_the_sound(folder, name):
     assert (quiet.mean(dim=1) - loud.mean(dim=1)).abs().max() > 0.01
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell")
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not list mapped files")
 @pytest.mark.parametrize(("name", "share"), [("wavlm", 0.4), ("muq", 0.5), ("m2d", 0.9)])
 def test_weights_stay_in_their_file_for_all_processes_to_share(folder, tmp_path, name, share):
     (path,) = (folder / "encoders").glob(f"{name}*")
