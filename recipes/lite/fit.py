@@ -2,7 +2,8 @@
 
 The gate uses YAMNet, which was trained to name sounds. Quality of speech and severities use the student, whose features
 contain how clips were recorded and coded. Scores of music and complexity use both. PC is one function for all domains,
-so that it does not jump where the gate does.
+so that it does not jump where the gate does. Music is fitted last: the gate's probability that a rated song is music is
+below 1, and it is the mean over domains, which users get, that fits their ratings.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from recipes.lite.versions import SYNTHETIC, Version, is_solo_vocals, songs_of
 
 GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "student"
 CLEAN_WEIGHT = 3.0  # of recordings next to one degraded version
+STUDENT_SCALE = 0.5  # of the student's means next to YAMNet's in scores: few songs are rated, and it has more of them
 PC_WEIGHT = {"clean": 0.3, "mix": 0.2}  # of an unrated recording and of a mix next to a rated song
 SPREAD = {"speech": 0.9, "sound": 0.8}  # of PQ, in standard deviations of the ratings
 USUAL = 0.5  # severity up to which degraded speech is among what people rate
@@ -69,8 +71,7 @@ class Parts:
 
     def probabilities(self, x: Array) -> Array:
         """Those of each domain, [N, D] -> [N, domains]."""
-        gate = self.gate.numpy()
-        return np.asarray(softmax(x @ gate[:, :-1].T + gate[:, -1], axis=1))
+        return probabilities_of(self.gate, x)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,13 @@ def rating_columns(specs: Sequence[EncoderSpec]) -> NDArray[np.bool_]:
     return found & (np.cumsum(found) > found.sum() - RATINGS)
 
 
+def score_scales(specs: Sequence[EncoderSpec]) -> Array:
+    """Scale [D] of each input in scores of music and complexity."""
+    columns = mean_columns(specs)
+    # Ratings of speech say nothing of music.
+    return columns[GATE_INPUTS] + STUDENT_SCALE * (columns[SEVERITY_INPUTS] & ~rating_columns(specs))
+
+
 def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | None = None) -> Parts:
     """Fit to all examples, or to those of all groups but one of `PARTS` parts of them."""
     kept = examples if without is None else examples.without(without)
@@ -135,44 +143,71 @@ def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | Non
     )
     columns = mean_columns(specs)
     tags, faults = columns[GATE_INPUTS], columns[SEVERITY_INPUTS]
-    music, severity = fit_music(kept, x, mixed, norms, CHOSEN)
-    pc = Line(music.weight[:, PC], music.bias[PC])
+    pc = fit_complexity(kept, x, mixed, norms, CHOSEN)
     sound, speech = _whole(rows, "sound"), _whole(rows, "speech")
-    worse = -_severity(x[sound] * faults, [rows[i] for i in sound], CHOSEN.severity_decay).weight
+    worse = -fit_severity(kept, x, "sound", CHOSEN).weight
     quality = speech_quality(voiced, kept.voices, faults)
     usual = [i for i in speech if rows[i].severity < USUAL]
+    others = {
+        "speech": _on_scale(x[usual], quality, pc, norms["speech"], SPREAD["speech"]),
+        "sound": _on_scale(x[sound], worse, pc, norms["sound"], SPREAD["sound"]),
+    }
+    gate = gate_of(x * tags, rows, mixed * tags, kept.mixes)
     songs = songs_of(rows)
     return Parts(
         center,
         factor,
-        {
-            "speech": _on_scale(x[usual], quality, pc, norms["speech"], SPREAD["speech"]),
-            "music": music,
-            "sound": _on_scale(x[sound], worse, pc, norms["sound"], SPREAD["sound"]),
-        },
-        severity,
-        gate_of(x * tags, rows, mixed * tags, kept.mixes),
+        others | {"music": fit_music(kept, x, pc, others, gate, CHOSEN)},
+        fit_severity(kept, x, "music", CHOSEN),
+        gate,
         fit_nearby(x[songs], [rows[i].group for i in songs], faults),
     )
 
 
 def fit_music(
-    examples: Examples, x: Array, mixed: Array, norms: Mapping[str, Norms], settings: Settings
-) -> tuple[Line, Line]:
-    """Scores of music without its severity, PC of all domains among them, and the severity.
+    examples: Examples, x: Array, pc: Line, others: Mapping[str, Line], gate: torch.Tensor, settings: Settings
+) -> Line:
+    """Scores of music without its severity, with which the mean over domains fits the ratings of the songs.
 
-    `x` and `mixed` are the inputs [N, D] of rows and mixes as `standardised` makes them.
+    `x` are the inputs [N, D] of rows, `others` the scores of the other domains. PC is `pc`.
     """
-    columns, rows = mean_columns(examples.specs), examples.rows
-    # Ratings of speech say nothing of music.
-    plain = (columns[GATE_INPUTS] | columns[SEVERITY_INPUTS]) & ~rating_columns(examples.specs)
-    songs, own = songs_of(rows), _whole(rows, "music")
-    labels = np.array([rows[i].labels for i in songs])
-    music = _ridge(x[songs] * plain, labels, np.ones(len(songs)), settings.decay)
-    pc = _complexity(x * plain, rows, mixed * plain, examples.mixes, norms, settings.pc_decay)
-    music.weight[:, PC], music.bias[PC] = pc.weight, pc.bias
-    severity = _severity(x[own] * columns[SEVERITY_INPUTS], [rows[i] for i in own], settings.severity_decay)
-    return music, severity
+    songs = songs_of(examples.rows)
+    inputs, labels = x[songs], np.array([examples.rows[i].labels for i in songs])
+    probabilities = dict(zip(DOMAINS, probabilities_of(gate, inputs).T[..., None], strict=True))
+    rest = sum(probabilities[name] * line(inputs) for name, line in others.items())
+    own = probabilities["music"]
+    found = _ridge(inputs, (labels - rest) / own, own[:, 0] ** 2, settings.decay, score_scales(examples.specs))
+    found.weight[:, PC], found.bias[PC] = pc.weight, pc.bias
+    return found
+
+
+def fit_complexity(examples: Examples, x: Array, mixed: Array, norms: Mapping[str, Norms], settings: Settings) -> Line:
+    """PC of all domains: rated songs, the mean of the ratings for recordings of speech and sound, and mixes of these.
+
+    `x` and `mixed` are the inputs [N, D] of rows and mixes. A mix with an unrated recording of music is left out.
+    """
+    rows, mixes = examples.rows, examples.mixes
+
+    def label(row: Version) -> float:
+        return row.labels[PC] if row.domain == "music" else norms[row.domain].mean["PC"]
+
+    own = [i for i, row in enumerate(rows) if row.scene == "clean" and row.set in (MUSIC, FREE)]
+    own = [i for i in own if np.isfinite(label(rows[i]))]
+    targets = [mix.fraction * label(mix.first) + (1 - mix.fraction) * label(mix.second) for mix in mixes]
+    rated = np.flatnonzero(np.isfinite(targets))
+    y = [*(label(rows[i]) for i in own), *(targets[i] for i in rated)]
+    weight = [1.0 if rows[i].set == MUSIC else PC_WEIGHT["clean"] for i in own] + [PC_WEIGHT["mix"]] * len(rated)
+    inputs = np.concatenate([x[own], mixed[rated]])
+    return _ridge(inputs, np.array(y), np.array(weight), settings.pc_decay, score_scales(examples.specs))
+
+
+def fit_severity(examples: Examples, x: Array, domain: str, settings: Settings) -> Line:
+    """Severity of the degraded versions of a domain's recordings, with inputs [N, D] of all rows."""
+    own = _whole(examples.rows, domain)
+    severity = np.array([examples.rows[i].severity for i in own])
+    weight = np.where(severity > 0, 1.0, CLEAN_WEIGHT)
+    faults = mean_columns(examples.specs)[SEVERITY_INPUTS].astype(float)
+    return _ridge(x[own], severity, weight, settings.severity_decay, faults)
 
 
 def _whole(rows: Sequence[Version], domain: str) -> list[int]:
@@ -180,11 +215,6 @@ def _whole(rows: Sequence[Version], domain: str) -> list[int]:
     return [
         i for i, row in enumerate(rows) if row.domain == domain and row.scene != "excerpt" and row.set not in SYNTHETIC
     ]
-
-
-def _severity(x: Array, rows: Sequence[Version], decay: float) -> Line:
-    severity = np.array([row.severity for row in rows])
-    return _ridge(x, severity, np.where(severity > 0, 1.0, CLEAN_WEIGHT), decay)
 
 
 def speech_quality(x: Array, voices: Sequence[Spoken], faults: NDArray[np.bool_]) -> Array:
@@ -211,39 +241,26 @@ def gate_of(x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix
     return fit_gate(np.concatenate([x, mixed]), clips, np.concatenate([targets, in_mixes]))
 
 
-def _complexity(
-    x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix], norms: Mapping[str, Norms], decay: float
-) -> Line:
-    """PC of all domains: rated songs, the mean of the ratings for recordings of speech and sound, and mixes of these.
-
-    A mix with an unrated recording of music is left out.
-    """
-
-    def label(row: Version) -> float:
-        return row.labels[PC] if row.domain == "music" else norms[row.domain].mean["PC"]
-
-    own = [i for i, row in enumerate(rows) if row.scene == "clean" and row.set in (MUSIC, FREE)]
-    own = [i for i in own if np.isfinite(label(rows[i]))]
-    targets = [mix.fraction * label(mix.first) + (1 - mix.fraction) * label(mix.second) for mix in mixes]
-    rated = np.flatnonzero(np.isfinite(targets))
-    y = [*(label(rows[i]) for i in own), *(targets[i] for i in rated)]
-    weight = [1.0 if rows[i].set == MUSIC else PC_WEIGHT["clean"] for i in own] + [PC_WEIGHT["mix"]] * len(rated)
-    return _ridge(np.concatenate([x[own], mixed[rated]]), np.array(y), np.array(weight), decay)
-
-
 def kind_of(row: Version) -> str:
     """The set of a row; solo vocals are one of their own, so that the gate gives them weight."""
     return "vocals" if is_solo_vocals(row) else row.set
 
 
-def _ridge(x: Array, y: Array, weight: Array, decay: float) -> Line:
-    """Weighted ridge regression; the decay is that of rows of weight 1. Columns of zeros get no weight."""
+def probabilities_of(gate: torch.Tensor, x: Array) -> Array:
+    """Those of each domain, [N, D] -> [N, domains], by a gate [domains, D + 1]."""
+    weight = gate.numpy()
+    return np.asarray(softmax(x @ weight[:, :-1].T + weight[:, -1], axis=1))
+
+
+def _ridge(x: Array, y: Array, weight: Array, decay: float, scales: Array) -> Line:
+    """Weighted ridge regression on columns times `scales` [D]; 0 leaves one out. The decay is for rows of weight 1."""
+    x = x * scales
     mean, centre = np.average(x, axis=0, weights=weight), np.average(y, axis=0, weights=weight)
     root = weight[:, None] ** 0.5
     inputs, targets = root * (x - mean), root * (y - centre).reshape(len(y), -1)
     solved = inputs.T @ np.linalg.solve(inputs @ inputs.T + decay * np.eye(len(x)), targets)
     solved = solved[:, 0] if y.ndim == 1 else solved
-    return Line(solved, centre - mean @ solved)
+    return Line((solved.T * scales).T, centre - mean @ solved)
 
 
 def _on_scale(x: Array, quality: Array, pc: Line, norms: Norms, spread: float) -> Line:

@@ -21,7 +21,11 @@ from recipes.lite.evaluate_speech import codec_figures, order
 from recipes.lite.fit import (
     SEVERITY_INPUTS,
     Examples,
+    Parts,
+    fit_complexity,
     fit_music,
+    fit_parts,
+    fit_severity,
     mean_columns,
     prior_of,
     standardisation,
@@ -34,8 +38,8 @@ from recipes.lite.speech import Evidence, evidence_of, ordered_pairs, solve_qual
 from recipes.lite.versions import songs_of
 
 Choice = TypeVar("Choice")
-DECAYS, PC_DECAYS, SEVERITY_DECAYS = (1.0, 2.0, 4.0), (0.15, 0.5, 1.5), (0.25, 0.75, 2.0)
-SLOPES = (0.15, 1.0), (0.25, 1.25), (0.35, 1.5)  # thresholds of severity and their steepness
+DECAYS, PC_DECAYS, SEVERITY_DECAYS = (0.5, 1.0, 2.0), (0.15, 0.5, 1.5), (0.25, 0.75, 2.0)
+SLOPES = (0.15, 1.0), (0.2, 1.25), (0.3, 1.5)  # thresholds of severity and their steepness
 PRIORS = CHOSEN.speech.prior, (("mos", 1.0),), (("mos", 1.0), ("distillmos", 1.0), ("dnsmos", 1.0))
 MUSIC_CHOICES = [
     replace(CHOSEN, decay=decay, severity_decay=severity_decay, threshold=threshold, steepness=steepness)
@@ -100,26 +104,34 @@ def nested_music(examples: Examples, norms: Mapping[str, Norms]) -> Array:
     songs, degraded = songs_of(rows), degraded_songs_of(rows)
 
     @functools.cache
-    def lines(without: frozenset[int], settings: Settings) -> tuple[Array, Array]:
-        kept = examples.without(*without)
-        scaling = *standardisation(kept.inputs), examples.specs
-        inputs = standardised(kept.inputs, *scaling), standardised(kept.mix_inputs, *scaling)
-        scores, severity = fit_music(kept, *inputs, norms, settings)
-        x = standardised(examples.inputs, *scaling)
-        return scores(x), severity(x)
+    def shipped(without: frozenset[int]) -> Parts:
+        return fit_parts(examples.without(*without), norms)
+
+    @functools.cache
+    def fits(without: frozenset[int], settings: Settings) -> tuple[Array, Array, Array]:
+        """Scores without the severity, PC and severity of all rows."""
+        kept, parts = examples.without(*without), shipped(without)
+        inputs, mixed, x = (
+            standardised(part, parts.center, parts.factor, examples.specs)
+            for part in (kept.inputs, kept.mix_inputs, examples.inputs)
+        )
+        others = {name: line for name, line in parts.scores.items() if name != "music"}
+        pc = fit_complexity(kept, inputs, mixed, norms, settings)
+        music = fit_music(kept, inputs, pc, others, parts.gate, settings)
+        return music(x), pc(x), fit_severity(kept, inputs, "music", settings)(x)
 
     def fit(settings: Settings, without: frozenset[int]) -> Array:
-        # The three decays are of separate fits: one fit has one of each.
+        # The three decays are of separate fits: one call has one of each.
         of_scores, of_pc, of_severity = (
-            lines(without, replace(CHOSEN, decay=DECAYS[i], pc_decay=PC_DECAYS[i], severity_decay=SEVERITY_DECAYS[i]))
+            fits(without, replace(CHOSEN, decay=DECAYS[i], pc_decay=PC_DECAYS[i], severity_decay=SEVERITY_DECAYS[i]))
             for i in (
                 DECAYS.index(settings.decay),
                 PC_DECAYS.index(settings.pc_decay),
                 SEVERITY_DECAYS.index(settings.severity_decay),
             )
         )
-        found = of_scores[0] - settings.lost(of_severity[1])
-        found[:, PC] = of_pc[0][:, PC]
+        found = of_scores[0] - settings.lost(of_severity[2])
+        found[:, PC] = of_pc[1]
         return found
 
     def agreement(scores: Array, clips: Sequence[int], axes: Sequence[int]) -> float:

@@ -29,10 +29,10 @@ class SpeechSettings:
 class Settings:
     """Decays of the linear parts, and how severity lowers the scores of music."""
 
-    decay: float = 2.0  # of the scores of music
+    decay: float = 1.0  # of the scores of music
     pc_decay: float = 0.5
     severity_decay: float = 0.75
-    threshold: float = 0.25  # severity up to which nothing is subtracted
+    threshold: float = 0.2  # severity up to which nothing is subtracted
     steepness: float = 1.25  # of the drops above it: an estimate varies less than what it estimates
     speech: SpeechSettings = SpeechSettings()
 

@@ -136,6 +136,19 @@ def test_quality_of_speech_follows_the_order_and_the_scale_of_ratings(
     np.testing.assert_allclose(speech[:, CE], 0.2 + 0.6 * speech[:, PQ] + 0.3 * speech[:, PC])
 
 
+def test_mean_over_domains_fits_the_songs() -> None:
+    rows, inputs = made_up()
+    songs = [i for i, row in enumerate(rows) if row.set == MUSIC and row.scene == "clean"]
+    inputs[songs, 1:3] *= 0.3  # so that the gate is not sure of them
+    found = fit_parts(examples_of(rows, inputs), NORMS)
+    x = standardised(inputs, found.center, found.factor, SPECS)[songs]
+    probabilities, labels = found.probabilities(x), np.array([rows[i].labels for i in songs])
+    by_domain = {name: line(x) for name, line in found.scores.items()}
+    assert probabilities[:, DOMAINS.index("music")].mean() < 0.9
+    assert abs((mean_over_domains(by_domain, probabilities) - labels)[:, [CE, PQ]].mean(axis=0)).max() < 0.02
+    assert (by_domain["music"] - labels)[:, CE].mean() > 0.1  # other domains' CE is lower
+
+
 def test_model_computes_the_fitted_parts(fitted: tuple[list[versions.Version], np.ndarray, Parts]) -> None:
     _, inputs, found = fitted
     member = make_member(found, SPECS, Scale((5.0, 6.0, 4.0, 7.0), (1.0, 0.5, 2.0, 0.8)))
