@@ -56,7 +56,8 @@ def unpacked(tracked: set[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
     target = tmp_path_factory.mktemp("unpacked")
     archive = build("sdist", tracked, tmp_path_factory.mktemp("copy"), target)
     with tarfile.open(archive) as file:
-        file.extractall(target, filter="data")
+        file.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 has none
+        file.extractall(target)
     return target / archive.name.removesuffix(".tar.gz")
 
 
