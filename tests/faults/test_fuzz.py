@@ -22,7 +22,7 @@ from mmmos.audio.windows import ClipReport, Window
 from mmmos.errors import AUDIO_ERROR_CODES, AudioError
 from tests.broken_files import write_sounds
 
-COUNT = int(os.environ.get("MMMOS_FUZZ", "2000"))
+COUNT = int(os.environ.get("MMMOS_FUZZ", "1000"))
 SEED = int(os.environ.get("MMMOS_FUZZ_SEED", "0"))
 SUFFIXES = ("wav", "flac", "mp3", "ogg", "opus", "m4a", "aiff")
 HEAD = 2048  # bytes that most changes fall into
