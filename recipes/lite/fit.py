@@ -247,7 +247,7 @@ def kind_of(row: Version) -> str:
 
 
 def probabilities_of(gate: torch.Tensor, x: Array) -> Array:
-    """Those of each domain, [N, D] -> [N, domains], by a gate [domains, D + 1]."""
+    """Probability of each domain, [N, D] -> [N, domains], by a gate [domains, D + 1]."""
     weight = gate.numpy()
     return np.asarray(softmax(x @ weight[:, :-1].T + weight[:, -1], axis=1))
 

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from mmmos.scores import AXES
 from recipes.lite.chains import SCENES
-from recipes.lite.fit import GATE_INPUTS, Examples, Parts, gate_of, mean_columns, standardisation, standardised
+from recipes.lite.fit import (
+    GATE_INPUTS,
+    Examples,
+    Parts,
+    gate_of,
+    mean_columns,
+    probabilities_of,
+    standardisation,
+    standardised,
+)
 from recipes.lite.heads import DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, Norms, part_of
 from recipes.lite.settings import DROPS
 from recipes.lite.support import FAMILIAR_SEVERITY
@@ -83,8 +92,8 @@ def domains_of_unseen_corpora(examples: Examples) -> NDArray[np.int64]:
             standardised(inputs, center, factor, specs) * tags
             for inputs in (examples.inputs, examples.mix_inputs[kept_mixes])
         )
-        gate = gate_of(x[kept], [rows[i] for i in kept], mixed, [mixes[i] for i in kept_mixes]).numpy()
-        found[held] = (x[held] @ gate[:, :-1].T + gate[:, -1]).argmax(axis=1)
+        gate = gate_of(x[kept], [rows[i] for i in kept], mixed, [mixes[i] for i in kept_mixes])
+        found[held] = probabilities_of(gate, x[held]).argmax(axis=1)
     return found
 
 
