@@ -49,7 +49,8 @@ def service(*words: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]
 
 
 @pytest.mark.slow
-def test_serve_answers_accepted_requests_before_it_ends(run_mmmos: RunMmmos):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_answers_accepted_requests_before_it_ends(run_mmmos: RunMmmos, number: signal.Signals):
     """With the scores of the command (FAULTS row 37)."""
     path = SAMPLES / "speech_noisy.wav"
     body = wav(12.0)
@@ -57,7 +58,7 @@ def test_serve_answers_accepted_requests_before_it_ends(run_mmmos: RunMmmos):
         (row,) = client.post("/v1/score", content=path.read_bytes(), headers=RAW).json()["rows"]
         begun = [pool.submit(client.post, "/v1/score", content=body, headers=RAW) for _ in range(3)]
         wait_for(lambda: "\nmmmos_queue_clips 3.0" in client.get("/metrics").text)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         rows = [one.result().json()["rows"][0] for one in begun]
         assert [(other["status"], other["n_windows"]) for other in rows] == [("ok", 2)] * 3
         assert process.wait(WAIT) == 0
