@@ -1,4 +1,4 @@
-"""Recordings as people make and pass them on: scenes of several faults each, of a severity from 0 to 1.
+"""Recordings as people make and pass them on, or as networks make them: scenes of several faults, of a severity in 0-1.
 
 The single degradations of `degradations.py` are known in order within a kind. Here one number orders all kinds: at
 severity 0 a scene changes next to nothing, at 1 hardly anything of the recording's quality is left.
@@ -11,13 +11,15 @@ from collections.abc import Callable
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from scipy.signal import butter, fftconvolve, lfilter, sosfilt
+from scipy.ndimage import gaussian_filter
+from scipy.signal import butter, fftconvolve, istft, lfilter, sosfilt, stft
 
 from recipes.lite.codec import through_codec
 
 Wave = NDArray[np.float64]
 Scene = Callable[[Wave, int, float, np.random.Generator], Wave]
 
+GENERATED = "generated"  # the scene that networks make
 TOP = 0.46  # of the sample rate: no filter is set above
 CODEC_RATES = {"libmp3lame": (44_100, 32_000, 22_050), "aac": (44_100, 32_000, 22_050), "libopus": (48_000,) * 3}
 """Hz, of good, medium and low bit rates."""
@@ -190,6 +192,18 @@ def _dropouts(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     return parts.reshape(-1)[: len(x)]
 
 
+def _generated(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
+    """A network's waveform from few numbers: magnitudes blurred and inexact, phases invented, first the high ones."""
+    size = 2 * (rate // 50)
+    hz, _, bins = stft(x, rate, nperseg=size, noverlap=size - size // 4)
+    level = gaussian_filter(np.log(np.abs(bins) + 1e-5), 0.3 + 2.7 * s * rng.uniform(0.3, 1, 2))
+    errors = gaussian_filter(rng.standard_normal(level.shape), 2)  # of neighbouring bins and frames go together
+    level += errors / errors.std() * (0.05 + 0.7 * s)
+    spread = np.pi * s**0.5 / (1 + (_between(8_000, 500, s) / hz.clip(min=1)) ** 4)
+    phase = np.angle(bins) + spread[:, None] * rng.standard_normal(level.shape)
+    return _fitted(istft(np.exp(level + 1j * phase), rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
+
+
 SCENES: dict[str, Scene] = {
     "phone": _phone,
     "stage": _stage,
@@ -202,5 +216,6 @@ SCENES: dict[str, Scene] = {
     "wind": _wind,
     "interference": _interference,
     "dropouts": _dropouts,
+    GENERATED: _generated,
 }
 """Name -> function of samples [S], sample rate (Hz), severity and random generator."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mmmos.data.ratings import read_ratings
 from mmmos.metrics import srcc
 from mmmos.scores import AXES
-from recipes.lite import versions
+from recipes.lite import single, versions
 from recipes.lite.build import ROOT, read_examples
 from recipes.lite.chains import SCENES
 from recipes.lite.evaluate_speech import evaluate_speech
@@ -43,6 +43,12 @@ from recipes.lite.settings import DROPS
 RESULTS = Path(__file__).with_name("results.json")
 DRAWS = 1000  # of the bootstrap over songs
 NOTICEABLE = 0.3  # severity
+SETS = {
+    versions.VOWELS: "sustained vowels",
+    versions.NOISES: "noises and tones",
+    single.NOTES: "single notes",
+    single.HUMAN: "coughs, laughs and screams",
+}
 
 
 def songs(rows: Sequence[versions.Version], scores: Array, natural: Array) -> dict[str, Any]:
@@ -108,11 +114,8 @@ def coverage(rows: Sequence[versions.Version], held: Held, residual: dict[str, d
 def degraded(rows: Sequence[versions.Version], scores: Array, domain: str, labelled: bool) -> dict[str, Any]:
     """PQ of degraded versions: order by severity, fraction below their recording and, of songs, constructed labels."""
     clean = {row.clip: i for i, row in enumerate(rows) if row.scene == "clean"}
-    own = [
-        i
-        for i, row in enumerate(rows)
-        if row.scene in SCENES and row.domain == domain and (row.set == MUSIC) == labelled
-    ]
+    kind = MUSIC if labelled else FREE
+    own = [i for i, row in enumerate(rows) if row.scene in SCENES and row.domain == domain and row.set == kind]
     severity = np.array([rows[i].severity for i in own])
     values, recording = scores[own, PQ], scores[[clean[rows[i].clip] for i in own], PQ]
     bad = severity > NOTICEABLE
@@ -158,7 +161,7 @@ def _name(row: versions.Version) -> str:
         return "solo vocals" if versions.is_solo_vocals(row) else "songs without solo vocals"
     if row.set == REMIXED:
         return "separated vocals"
-    return {versions.VOWELS: "sustained vowels", versions.NOISES: "noises and tones"}.get(row.set, "free recordings")
+    return SETS.get(row.set, "free recordings")
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ from mmmos.encoders.base import EncoderSpec
 from mmmos.encoders.student import RATINGS, SCORES
 from mmmos.model.layers import CLIP_STDS
 from mmmos.scores import AXES
-from recipes.lite.heads import CE, CU, DOMAINS, FREE, MUSIC, PC, PQ, Array, Norms, fit_gate, part_of
+from recipes.lite.heads import CE, CU, DOMAINS, FREE, MUSIC, PC, PQ, SINGING, Array, Norms, fit_gate, part_of
 from recipes.lite.mixes import Mix
 from recipes.lite.settings import CHOSEN, Settings, SpeechSettings
 from recipes.lite.speech import fit_quality
 from recipes.lite.spoken import Spoken
 from recipes.lite.support import Nearby, fit_nearby
-from recipes.lite.versions import SYNTHETIC, Version, is_solo_vocals, songs_of
+from recipes.lite.versions import GATE_ONLY, Version, is_solo_vocals, songs_of
 
 GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "student"
 CLEAN_WEIGHT = 3.0  # of recordings next to one degraded version
@@ -211,9 +211,9 @@ def fit_severity(examples: Examples, x: Array, domain: str, settings: Settings) 
 
 
 def _whole(rows: Sequence[Version], domain: str) -> list[int]:
-    """Rows of a domain without excerpts and synthetic signals."""
+    """Rows of a domain without excerpts and what only the gate learns from."""
     return [
-        i for i, row in enumerate(rows) if row.domain == domain and row.scene != "excerpt" and row.set not in SYNTHETIC
+        i for i, row in enumerate(rows) if row.domain == domain and row.scene != "excerpt" and row.set not in GATE_ONLY
     ]
 
 
@@ -243,7 +243,7 @@ def gate_of(x: Array, rows: Sequence[Version], mixed: Array, mixes: Sequence[Mix
 
 def kind_of(row: Version) -> str:
     """The set of a row; solo vocals are one of their own, so that the gate gives them weight."""
-    return "vocals" if is_solo_vocals(row) else row.set
+    return SINGING if is_solo_vocals(row) else row.set
 
 
 def probabilities_of(gate: torch.Tensor, x: Array) -> Array:

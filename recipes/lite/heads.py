@@ -44,8 +44,10 @@ BASIS = {
 Music that is not similar to the rated songs has "extrapolated" instead (support.py).
 """
 
-GATE_DECAY = 3e-5  # with 1e-4, mixes cost it solo vocals and free music
+GATE_DECAY = 6e-5  # half of it makes crossfades steeper, more costs solo vocals
 GATE_WEIGHT = {"speech": 2.0, "music": 1.0, "sound": 1.0}  # noise in speech is lost on the heads of other domains
+SINGING = "vocals"  # kind of the solo vocals of rated songs
+KIND_WEIGHT = {SINGING: 2.0, REMIXED: 2.0}  # else the weight of speech draws singing to it
 PARTS = 5  # of the groups; each member goes without one, and their spread is part of the scores' standard deviation
 
 
@@ -76,15 +78,18 @@ def part_of(group: str) -> int:
 
 
 def fit_gate(x: Array, clips: Sequence[tuple[str, str]], targets: Array) -> torch.Tensor:
-    """Logistic regression, sets weighted by the root of their size: weights and biases [domains, D + 1].
+    """Logistic regression, kinds weighted by the root of their size: weights and biases [domains, D + 1].
 
-    `clips` are pairs of a domain and a set. `targets` [N, domains] are probabilities.
+    `clips` are pairs of a domain and a kind, which is a set in most cases. `targets` [N, domains] are probabilities.
     """
     inputs = torch.from_numpy(np.column_stack([x, np.ones(len(x))]))
     target = torch.from_numpy(targets)
     sizes = Counter(clips)
     total = {domain: sum(size**0.5 for (other, _), size in sizes.items() if other == domain) for domain in DOMAINS}
-    weight = {kind: GATE_WEIGHT[kind[0]] / total[kind[0]] / size**0.5 for kind, size in sizes.items()}
+    weight = {
+        (domain, kind): GATE_WEIGHT[domain] * KIND_WEIGHT.get(kind, 1.0) / total[domain] / size**0.5
+        for (domain, kind), size in sizes.items()
+    }
     weights = torch.tensor([weight[clip] for clip in clips], dtype=torch.float64)
     gate = torch.zeros(len(DOMAINS), inputs.shape[1], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([gate], max_iter=300, line_search_fn="strong_wolfe")

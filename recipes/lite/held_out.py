@@ -22,6 +22,7 @@ from recipes.lite.fit import (
 )
 from recipes.lite.heads import DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, Norms, part_of
 from recipes.lite.settings import DROPS
+from recipes.lite.single import HUMAN, NOTES
 from recipes.lite.support import FAMILIAR_SEVERITY
 from recipes.lite.versions import Version, songs_of
 
@@ -73,8 +74,8 @@ def held_out(examples: Examples, parts: Sequence[Parts]) -> Held:
 
 
 def corpus_of(row: Version) -> str:
-    """The package of a free recording, or the set of others."""
-    return {FREE: row.source, REMIXED: MUSIC}.get(row.set, row.set)
+    """The package of a free recording or sound, or the set of others."""
+    return row.source if row.set in (FREE, NOTES, HUMAN) else {REMIXED: MUSIC}.get(row.set, row.set)
 
 
 def domains_of_unseen_corpora(examples: Examples) -> NDArray[np.int64]:

@@ -17,11 +17,11 @@ from mmmos.encoders.base import Encoder
 from recipes.lite.chains import Wave
 from recipes.lite.corpus import seed
 from recipes.lite.heads import DOMAINS, PARTS, part_of
-from recipes.lite.versions import SYNTHETIC, Array, Version, encoded, is_solo_vocals, samples_of
+from recipes.lite.versions import GATE_ONLY, Array, Version, encoded, is_solo_vocals, samples_of
 
 COUNTS = {("speech", "music"): 200, ("speech", "sound"): 100, ("music", "sound"): 100}
 RANGE_DB = 20.0  # of the level of the first recording above the second, either way
-SCALE_DB = 14.0  # of the logistic function
+SCALE_DB = 22.0  # of the logistic function
 SECONDS = 3.0  # at most
 
 
@@ -66,10 +66,10 @@ class Mix:
 
 
 def make_mixes(recordings: Sequence[Version]) -> list[Mix]:
-    """`COUNTS` mixes of recordings; not of synthetic signals and solo vocals, whose domain is hard to name as it is."""
+    """`COUNTS` mixes of recordings; not of clips for the gate alone and solo vocals, whose domain is hard to name."""
     by_part: dict[tuple[str, int], list[Version]] = {}
     for row in recordings:
-        if row.set not in SYNTHETIC and not is_solo_vocals(row):
+        if row.set not in GATE_ONLY and not is_solo_vocals(row):
             by_part.setdefault((row.domain, part_of(row.group)), []).append(row)
     rng = np.random.default_rng(seed("mixes"))
     found = []

@@ -5,8 +5,8 @@
   of the songs alone, minus a severity that is zero below a threshold.
 - Vocals that were separated from their mixture (`separated.py`) are further degraded versions.
 - Sound has no rated audio: its quality is the severity, on the scale of AES-natural's ratings of sound.
-- The gate also learns excerpts of 0.8 to 2 s, degraded versions, sustained vowels (`vowels.py`) and noises
-  (`noises.py`).
+- The gate also learns excerpts of 0.8 to 2 s, degraded versions, sustained vowels (`vowels.py`), noises
+  (`noises.py`), and notes and human sounds (`single.py`).
 
 All heads are linear functions of means of the encoders' frames, at one level, so they depend neither on the gain nor on
 how many frames a clip has.
@@ -34,18 +34,21 @@ from mmmos.io.lists import read_rows
 from mmmos.model.fusion import pool
 from mmmos.scores import AXES
 from recipes.lite import noises, vowels
-from recipes.lite.chains import SCENES, Wave, degrade, noisy
+from recipes.lite.chains import GENERATED, SCENES, Wave, degrade, noisy
 from recipes.lite.corpus import cut_packages, seed
 from recipes.lite.heads import FREE, MUSIC
+from recipes.lite.single import HUMAN, NOTES, cut_single
 
 Array = NDArray[np.float64]
 Waves = Callable[[], list[tuple[Wave, int]]]
 
 SECONDS = 10.0  # of a clip, at most
 CLIPS = 200  # of free recordings per domain, about
-VOWELS, NOISES = SYNTHETIC = "vowels", "noises"  # sets
+VOWELS, NOISES = "vowels", "noises"  # sets
+GATE_ONLY = (VOWELS, NOISES, NOTES, HUMAN)
+"""Sets that only the gate learns from."""
 VOCALS = "__vocals"  # end of the names of solo vocals
-VERSIONS = {MUSIC: 5, FREE: 1, VOWELS: 1, NOISES: 0}  # degraded versions of each clip
+VERSIONS = {MUSIC: 5, FREE: 2, VOWELS: 3, NOISES: 0, NOTES: 1, HUMAN: 2}  # degraded versions of each clip
 NOISY = 2  # further versions of free speech: noise must not make it sound effects
 EXCERPT = (0.8, 2.0)  # s, of a short excerpt of each free clip and song, for the gate
 
@@ -65,7 +68,7 @@ class Version:
 
 
 def read_recordings(data: Path, work: Path) -> list[Version]:
-    """The rated songs at full bandwidth, and clips of free packages."""
+    """The rated songs at full bandwidth, clips of free packages, and what only the gate learns from."""
     songs = [row for _, row in read_rows(data / "musdb18_aes" / "manifest.csv") if row["label_suspect"] == "0"]
     folder = data / "musdb18_aes" / "audio_44k"
     found = [
@@ -76,24 +79,29 @@ def read_recordings(data: Path, work: Path) -> list[Version]:
         )
         for row in songs
     ]
-    for row in free_rows(work):
-        path = str(work / "corpus" / row["path"])
-        unrated = (math.nan,) * len(AXES)
-        found.append(Version(path, row["domain"], FREE, row["source"], row["package"], "clean", 0.0, unrated))
+    unrated = (math.nan,) * len(AXES)
+    for row in (*free_rows(work), *_rows(work, "single.csv", cut_single)):
+        path, kind = str(work / "corpus" / row["path"]), row.get("set", FREE)
+        found.append(Version(path, row["domain"], kind, row["source"], row["package"], "clean", 0.0, unrated))
     kinds = (("speech", VOWELS, vowels.NAMES), ("sound", NOISES, noises.NAMES))
     return found + [
-        Version(name, domain, kind, name, kind, "clean", 0.0, (math.nan,) * len(AXES))
+        Version(name, domain, kind, name, kind, "clean", 0.0, unrated)
         for domain, kind, names in kinds
         for name in names
     ]
 
 
 def free_rows(work: Path) -> list[dict[str, Any]]:
-    """Rows of the free clips, which are cut once."""
-    corpus, table = work / "corpus", work / "clean.csv"
+    """Rows of the free clips."""
+    return _rows(work, "clean.csv", lambda work, corpus: cut_packages(work, corpus, CLIPS))
+
+
+def _rows(work: Path, name: str, cut: Callable[[Path, Path], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of clips, which `cut` writes to WORK/corpus once."""
+    corpus, table = work / "corpus", work / name
     if not table.is_file():
         corpus.mkdir(parents=True, exist_ok=True)
-        rows = cut_packages(work, corpus, CLIPS)
+        rows = cut(work, corpus)
         write_text(table, csv_text(list(rows[0]), (row.values() for row in rows)))
     return [dict(row) for _, row in read_rows(table)]
 
@@ -109,9 +117,10 @@ def is_solo_vocals(row: Version) -> bool:
 
 
 def versions_of(recording: Version) -> list[Version]:
-    """The recording, an excerpt of it, and degraded versions."""
+    """The recording, an excerpt of it, and degraded versions; one of each song and free recording is `GENERATED`."""
     rng = np.random.default_rng(seed("versions", Path(recording.clip).name))
-    scenes = rng.permutation(list(SCENES))[: VERSIONS[recording.set]]
+    scenes = list(rng.permutation([scene for scene in SCENES if scene != GENERATED])[: VERSIONS[recording.set]])
+    scenes += [GENERATED] if recording.set in (MUSIC, FREE) else []
     degraded = [replace(recording, scene=str(scene), severity=float(rng.random())) for scene in scenes]
     if recording.domain == "speech" and recording.set == FREE:
         degraded += [replace(recording, scene=f"noise {i}", severity=float(rng.random())) for i in range(NOISY)]

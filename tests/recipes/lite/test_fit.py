@@ -216,7 +216,7 @@ def test_versions_of_a_recording_are_made_from_it(tmp_path: Path) -> None:
     recording = versions.Version(str(tmp_path / "a.wav"), "music", MUSIC, "a", "a", "clean", 0.0, (7.0,) * 4)
     made = versions.versions_of(recording)
     assert [version.scene for version in made[:2]] == ["clean", "excerpt"]
-    assert len({version.scene for version in made}) == 2 + versions.VERSIONS[MUSIC]
+    assert len({version.scene for version in made}) == 2 + versions.VERSIONS[MUSIC] + 1  # the generated one
     clean, excerpt, degraded = (versions.samples_of(version)[0] for version in made[:3])
     assert len(clean) == len(degraded) == 48_000
     assert 0.8 * 16_000 <= len(excerpt) <= 2 * 16_000

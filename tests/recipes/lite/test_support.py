@@ -13,7 +13,7 @@ from mmmos.scores import AXES
 from recipes.lite import versions
 from recipes.lite.heads import DOMAINS, FREE, MUSIC, PQ, Norms, part_of
 from recipes.lite.held_out import Held, constructed_labels, residual_std
-from recipes.lite.mixes import COUNTS, Mix, make_mixes
+from recipes.lite.mixes import COUNTS, SCALE_DB, Mix, make_mixes
 from recipes.lite.support import INSIDE, fit_nearby
 from tests.sounds import music
 
@@ -60,7 +60,7 @@ def test_mixes_pair_domains_within_a_part(tmp_path: Path):
     assert all(part_of(mix.first.group) == part_of(mix.second.group) for mix in found)
     mix = replace(found[0], level_db=0.0)
     assert mix.probabilities == [0.5, 0.5, 0.0]
-    assert replace(mix, level_db=40.0).probabilities[0] > 0.9
+    assert replace(mix, level_db=3 * SCALE_DB).probabilities[0] > 0.9
     x, rate = mix.samples()
     assert (len(x), rate) == (3_200, 16_000)
     assert np.abs(x).max() == pytest.approx(0.9)
