@@ -219,3 +219,4 @@ SCENES: dict[str, Scene] = {
     GENERATED: _generated,
 }
 """Name -> function of samples [S], sample rate (Hz), severity and random generator."""
+RECORDED = tuple(scene for scene in SCENES if scene != GENERATED)  # as people make and pass them on

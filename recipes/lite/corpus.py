@@ -162,14 +162,20 @@ def read(path: Path) -> tuple[Wave, int]:
     return (samples[audible[0] : audible[-1] + 1] if len(audible) else samples[:0]), rate
 
 
+def files_of(pick: Pick, root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Audio files of a package that a pick wants, in an order that depends only on their paths in it."""
+    for path in sorted(root.rglob("*"), key=lambda path: seed(path.relative_to(root))):
+        name = f"/{path.relative_to(root)}"
+        usable = path.suffix.lower() in suffixes and path.is_file() and not path.is_symlink()
+        if usable and re.search(pick.folder, name) and not re.search(pick.without, name):
+            yield path
+
+
 def runs(pick: Pick, root: Path) -> Iterator[tuple[str, Wave, int]]:
     """Clips of a package: one long file each, or short files of one folder in a row. Folders take turns."""
     folders: dict[Path, list[Path]] = {}
-    for path in sorted(root.rglob("*"), key=lambda path: seed(path.relative_to(root))):
-        name = f"/{path.relative_to(root)}"
-        is_audio = path.suffix in SUFFIXES and path.is_file() and not path.is_symlink()
-        if is_audio and re.search(pick.folder, name) and not re.search(pick.without, name):
-            folders.setdefault(path.parent, []).append(path)
+    for path in files_of(pick, root, SUFFIXES):
+        folders.setdefault(path.parent, []).append(path)
     while folders:
         for folder, paths in list(folders.items()):
             parts: list[Wave] = []

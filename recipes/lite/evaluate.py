@@ -49,6 +49,7 @@ SETS = {
     single.NOTES: "single notes",
     single.HUMAN: "coughs, laughs and screams",
 }
+"""Names of sets in tables; others have free recordings."""
 
 
 def songs(rows: Sequence[versions.Version], scores: Array, natural: Array) -> dict[str, Any]:

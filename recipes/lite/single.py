@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recipes.lite.chains import Wave
-from recipes.lite.corpus import Pick, read, seed, unpack, write
+from recipes.lite.corpus import Pick, files_of, read, seed, unpack, write
 
 NOTES, HUMAN = "notes", "human"  # sets
 PICKS = (
@@ -51,27 +52,17 @@ def cut_single(work: Path, corpus: Path) -> list[dict[str, Any]]:
         rows[-1]["licence"] = pick.licence
 
     for kind, pick in PICKS:
-        for source, path in _files(pick, unpack(pick.package, work)):
+        root = unpack(pick.package, work)
+        for path in islice(files_of(pick, root, SUFFIXES), pick.weight):
             x, rate = read(path)
             if len(x) and np.mean(x**2) > 1e-6:
-                add(kind, pick, source, x, rate)
+                add(kind, pick, str(path.relative_to(root)), x, rate)
     (font,) = (path for path in sorted(unpack(FONT.package, work).rglob("*.sf2")) if re.search(FONT.folder, str(path)))
     notes = [(name, x, rate) for name, x, rate in read_font(font) if not re.search(FONT.without, name)]
     long = [note for note in notes if len(note[1]) >= SHORTEST * note[2]]
     for name, x, rate in sorted(long, key=lambda note: seed(note[0]))[: FONT.weight]:
         add(NOTES, FONT, name, x[: int(LONGEST * rate)], rate)
     return rows
-
-
-def _files(pick: Pick, root: Path) -> list[tuple[str, Path]]:
-    """Files of a package and their paths in it, in an order that depends on these alone."""
-    found = []
-    for path in root.rglob("*"):
-        name = f"/{path.relative_to(root)}"
-        is_audio = path.suffix in SUFFIXES and path.is_file() and not path.is_symlink()
-        if is_audio and re.search(pick.folder, name) and not re.search(pick.without, name):
-            found.append((name[1:], path))
-    return sorted(found, key=lambda item: seed(item[0]))[: pick.weight]
 
 
 def read_font(path: Path) -> Iterator[tuple[str, Wave, int]]:

@@ -18,6 +18,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from mmmos.io.lists import read_rows
 from mmmos.model.fusion import pool
 from mmmos.scores import AXES
 from recipes.lite import noises, vowels
-from recipes.lite.chains import GENERATED, SCENES, Wave, degrade, noisy
+from recipes.lite.chains import GENERATED, RECORDED, Wave, degrade, noisy
 from recipes.lite.corpus import cut_packages, seed
 from recipes.lite.heads import FREE, MUSIC
 from recipes.lite.single import HUMAN, NOTES, cut_single
@@ -93,7 +94,7 @@ def read_recordings(data: Path, work: Path) -> list[Version]:
 
 def free_rows(work: Path) -> list[dict[str, Any]]:
     """Rows of the free clips."""
-    return _rows(work, "clean.csv", lambda work, corpus: cut_packages(work, corpus, CLIPS))
+    return _rows(work, "clean.csv", partial(cut_packages, clips=CLIPS))
 
 
 def _rows(work: Path, name: str, cut: Callable[[Path, Path], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -119,7 +120,7 @@ def is_solo_vocals(row: Version) -> bool:
 def versions_of(recording: Version) -> list[Version]:
     """The recording, an excerpt of it, and degraded versions; one of each song and free recording is `GENERATED`."""
     rng = np.random.default_rng(seed("versions", Path(recording.clip).name))
-    scenes = list(rng.permutation([scene for scene in SCENES if scene != GENERATED])[: VERSIONS[recording.set]])
+    scenes = list(rng.permutation(RECORDED)[: VERSIONS[recording.set]])
     scenes += [GENERATED] if recording.set in (MUSIC, FREE) else []
     degraded = [replace(recording, scene=str(scene), severity=float(rng.random())) for scene in scenes]
     if recording.domain == "speech" and recording.set == FREE:

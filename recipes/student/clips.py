@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import re
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from recipes.lite.corpus import PICKS, Pick, seed, unpack
+from recipes.lite.corpus import PICKS, Pick, files_of, seed, unpack
 from recipes.lite.degradations import Wave
 from recipes.student.files import duration, playable, read
 
@@ -110,11 +109,8 @@ def more_archives(folder: Path) -> None:
 def cut(pick: Pick, root: Path, count: int) -> Iterator[tuple[str, Wave, int]]:
     """Clips of a package: parts of long files, and short files of one folder in a row; folders take turns."""
     folders: dict[Path, list[Path]] = {}
-    for path in sorted(root.rglob("*"), key=lambda path: seed(path.relative_to(root))):
-        name = f"/{path.relative_to(root)}"
-        usable = path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink()
-        if usable and re.search(pick.folder, name) and not re.search(pick.without, name):
-            folders.setdefault(path.parent, []).append(path)
+    for path in files_of(pick, root, SUFFIXES):
+        folders.setdefault(path.parent, []).append(path)
     files = sum(map(len, folders.values()))
     per_file = int(np.clip(round(count / max(files, 1)), 1, PER_FILE))
     while folders:

@@ -19,7 +19,7 @@ import soxr
 from scipy.signal import butter, sosfilt
 
 from mmmos.io.lists import read_rows
-from recipes.lite.chains import GENERATED, SCENES, coded, degrade
+from recipes.lite.chains import RECORDED, coded, degrade
 from recipes.lite.corpus import seed
 from recipes.lite.degradations import DEGRADATIONS, Job, Wave
 from recipes.student.codecs import CODECS, transmitted
@@ -32,7 +32,6 @@ DOMAINS = ("speech", "music", "sound")
 TURNS = ("speech", "music", "speech", "sound", "speech", "music")  # of the main source: most teachers know speech
 HELD_OUT = 6  # one in so many packages
 COSTLY = ("chain", "vocoded", "wow")  # left out of the single degradations
-RECORDED = tuple(scene for scene in SCENES if scene != GENERATED)  # vocoders are a way of their own
 WAYS = {
     "speech": {"none": 0.12, "vocoder": 0.26, "suppressed": 0.12, "single": 0.2, "scene": 0.18, "band": 0.12},
     "music": {"none": 0.2, "vocoder": 0.05, "suppressed": 0, "single": 0.3, "scene": 0.33, "band": 0.12},
