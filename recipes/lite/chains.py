@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.signal import butter, fftconvolve, istft, lfilter, sosfilt, stft
 
+from mmmos.encoders.mel import mel_filters
 from recipes.lite.codec import through_codec
 
 Wave = NDArray[np.float64]
@@ -193,15 +194,34 @@ def _dropouts(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
 
 
 def _generated(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
-    """A network's waveform from few numbers: magnitudes blurred and inexact, phases invented, first the high ones."""
+    """A network's waveform: magnitudes inexact or of few mel bands, phases invented, first the high ones."""
     size = 2 * (rate // 50)
     hz, _, bins = stft(x, rate, nperseg=size, noverlap=size - size // 4)
-    level = gaussian_filter(np.log(np.abs(bins) + 1e-5), 0.3 + 2.7 * s * rng.uniform(0.3, 1, 2))
-    errors = gaussian_filter(rng.standard_normal(level.shape), 2)  # of neighbouring bins and frames go together
-    level += errors / errors.std() * (0.05 + 0.7 * s)
+    magnitude = _inexact(np.abs(bins), s, rng) if rng.random() < 0.5 else _of_mel_bands(np.abs(bins), rate, s)
     spread = np.pi * s**0.5 / (1 + (_between(8_000, 500, s) / hz.clip(min=1)) ** 4)
-    phase = np.angle(bins) + spread[:, None] * rng.standard_normal(level.shape)
-    return _fitted(istft(np.exp(level + 1j * phase), rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
+    phase = np.angle(bins) + spread[:, None] * rng.standard_normal(bins.shape)
+    y = _fitted(istft(magnitude * np.exp(1j * phase), rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
+    for _ in range(rng.choice([0, 4])):  # Griffin and Lim's: phases that neighbouring frames agree on
+        phase = np.angle(stft(y, rate, nperseg=size, noverlap=size - size // 4)[2])
+        y = _fitted(istft(magnitude * np.exp(1j * phase), rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
+    return y
+
+
+def _inexact(magnitude: Wave, s: float, rng: np.random.Generator) -> Wave:
+    """Magnitudes [bins, T], blurred and with errors that neighbours share."""
+    level = gaussian_filter(np.log(magnitude + 1e-5), 0.3 + 2.7 * s * rng.uniform(0.3, 1, 2))
+    errors = gaussian_filter(rng.standard_normal(level.shape), 2)
+    return np.exp(level + errors / errors.std() * (0.05 + 0.7 * s))
+
+
+def _of_mel_bands(magnitude: Wave, rate: int, s: float) -> Wave:
+    """Magnitudes [bins, T] from their means in mel bands; bins below the first band stay as they are."""
+    bands = round(_between(320, 24, s))
+    filters = mel_filters(rate, 2 * (len(magnitude) - 1), bands, 0, rate / 2, unit_area=False)
+    filters = filters[filters.sum(axis=1) > 0]
+    covered = filters.sum(axis=0)
+    means = filters @ magnitude / filters.sum(axis=1, keepdims=True)
+    return np.where(covered[:, None] > 0, filters.T @ means / covered.clip(min=1e-12)[:, None], magnitude)
 
 
 SCENES: dict[str, Scene] = {

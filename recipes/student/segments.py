@@ -19,7 +19,7 @@ import soxr
 from scipy.signal import butter, sosfilt
 
 from mmmos.io.lists import read_rows
-from recipes.lite.chains import RECORDED, coded, degrade
+from recipes.lite.chains import SCENES, coded, degrade
 from recipes.lite.corpus import seed
 from recipes.lite.degradations import DEGRADATIONS, Job, Wave
 from recipes.student.codecs import CODECS, transmitted
@@ -112,7 +112,7 @@ class Segments:
         way = rng.choice(list(ways), p=list(ways.values()))
         try:
             if way == "scene":
-                x = degrade(x, RATE, rng.random(), str(rng.choice(RECORDED)), rng)
+                x = degrade(x, RATE, rng.random(), str(rng.choice(list(SCENES))), rng)
             elif way == "band":
                 x = banded(x, rng)
             elif way == "vocoder":

@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import stft
 
 from recipes.lite import noises, vowels
-from recipes.lite.chains import SCENES, coded, degrade
+from recipes.lite.chains import GENERATED, SCENES, coded, degrade
 from tests.sounds import music
 
 RATE = 24_000
@@ -27,6 +27,15 @@ def distance(x: np.ndarray, y: np.ndarray) -> float:
 def test_severity_orders_the_versions_of_a_clip(scene: str) -> None:
     x = music(1.0, RATE).astype(np.float64)
     found = [distance(x, degrade(x, RATE, severity, scene, np.random.default_rng(3))) for severity in (0.0, 0.5, 1.0)]
+    assert found[0] < found[1] < found[2]
+
+
+@pytest.mark.parametrize("seed", range(4))  # both kinds of magnitudes, with and without Griffin and Lim's phases
+def test_severity_orders_generated_versions(seed: int) -> None:
+    x = music(1.0, RATE).astype(np.float64)
+    found = [
+        distance(x, degrade(x, RATE, severity, GENERATED, np.random.default_rng(seed))) for severity in (0, 0.5, 1)
+    ]
     assert found[0] < found[1] < found[2]
 
 
