@@ -5,6 +5,6 @@
     python -m recipes.student.train                            the network, and its learning curve
     python -m recipes.student.evaluate DATA --models FOLDER    on listeners' ratings that none of this reads
 
-All write to build/student by default. A shard of 50 segments takes about 12 CPU-seconds, the training two minutes. The
+All write to build/student by default. A shard of 50 segments takes 12 to 16 CPU-seconds, the training two minutes. The
 first two may run at the same time; the third uses the shards that are there.
 """

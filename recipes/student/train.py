@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from mmmos.encoders.fullband import FullBand
 from mmmos.encoders.student import DOMAINS, SCORES, Perceptron, over_time
 
-BATCH, STEPS = 64, 1500
+BATCH, STEPS = 64, 4000
 RATE, WARM_UP, END_RATE = 1e-3, 50, 0.01  # learning rate, steps until it is reached, and its fraction at the end
 WEIGHT_DECAY = 0.1
 AVERAGED = 0.99  # decay of the moving average of the weights
