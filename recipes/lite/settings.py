@@ -20,6 +20,7 @@ class SpeechSettings:
     codecs: float = 1.0  # of listeners' ratings
     pairs: float = 1.0  # of pairs of versions of a recording
     levels: float = 3.0  # of the steps of degradation, over all recordings
+    copies: float = 0.5  # of what the prior says of free recordings and their versions
     decay: float = 1.0  # of the distance from the prior
     prior: tuple[tuple[str, float], ...] = (("mos", 1.0), ("distillmos", 0.5), ("dnsmos", 0.5))
     """Weights of the student's scores, in standard deviations."""

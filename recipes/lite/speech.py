@@ -2,8 +2,8 @@
 
 A listening test gives the differences between its clips, on its own scale. A degraded version is worse than a less
 degraded one of the same recording by `MARGIN` standard deviations, and than one of any recording by `STEP` for each
-step. Where these say nothing, the direction is that of the scores in which the student copies networks that were
-trained on ratings of speech.
+step. The student copies scores of networks that were trained on ratings of speech: their direction is the prior, and
+what they say of free recordings and their versions is to change little.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ TERMS = 100.0  # weight of a whole source against the decay, whatever its number
 
 @dataclass(frozen=True)
 class Evidence:
-    """Sufficient statistics of a least-squares fit of inputs A [N, D] to targets y [N]: A'A, A'y and N."""
+    """Sufficient statistics of a least-squares fit of inputs A [N, D] to targets y [N]: A'A, A'y and N.
+
+    Without a moment the targets are what the prior says, A prior.
+    """
 
     gram: Array  # [D, D]
-    moment: Array  # [D]
+    moment: Array | None  # [D]
     size: float
 
     @classmethod
@@ -56,6 +59,8 @@ def evidence_of(x: Array, clips: Sequence[Spoken]) -> dict[str, Evidence]:
         found["pairs"] = Evidence.of(x[better] - x[worse], np.full(len(better), MARGIN))
         free = [i for i, clip in enumerate(clips) if clip.set == FREE]
         found["levels"] = _levels(x[free], [clips[i] for i in free])
+        centred = x[free] - x[free].mean(axis=0)
+        found["copies"] = Evidence(centred.T @ centred, None, len(free))
     return found
 
 
@@ -65,7 +70,7 @@ def solve_quality(evidence: Mapping[str, Evidence], prior: Array, settings: Spee
     for name, own in evidence.items():
         weight = getattr(settings, name) * TERMS / own.size
         gram += weight * own.gram
-        moment += weight * own.moment
+        moment += weight * (own.gram @ prior if own.moment is None else own.moment)
     grown = gram + settings.decay * np.eye(len(prior))
     return prior + np.asarray(solve(grown, moment - gram @ prior, assume_a="pos"))
 

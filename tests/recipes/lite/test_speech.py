@@ -46,7 +46,7 @@ def test_ratings_of_codecs_are_found_on_unseen_signals():
 
 @pytest.mark.parametrize("only", ["pairs", "levels"])
 def test_order_of_degradations_is_found_in_unseen_recordings(only: str):
-    settings = replace(SpeechSettings(codecs=1e-9, pairs=1e-9, levels=1e-9), **{only: 1.0})
+    settings = replace(SpeechSettings(codecs=1e-9, pairs=1e-9, levels=1e-9, copies=1e-9), **{only: 1.0})
     rng = np.random.default_rng(0)
     fault = rng.standard_normal(D)
     clips = [free(f"r{i}", *made) for i in range(40) for made in [("clean", 0), ("hum", 1), ("hum", 3)]]
@@ -56,3 +56,18 @@ def test_order_of_degradations_is_found_in_unseen_recordings(only: str):
     better, worse = ordered_pairs(clips)
     unseen = [(i, j) for i, j in zip(better, worse, strict=True) if i >= 60]
     assert np.mean([x[i] @ direction > x[j] @ direction for i, j in unseen]) > 0.9
+
+
+def test_what_the_prior_says_of_free_recordings_changes_less_with_more_weight():
+    rng = np.random.default_rng(0)
+    prior = rng.standard_normal(D)
+    clips = [free(f"r{i}", *made) for i in range(10) for made in [("clean", 0), ("hum", 1), ("hum", 3)]]
+    clips += [codec(i, float(rating)) for i, rating in enumerate(rng.uniform(0, 10, 60))]
+    x = rng.standard_normal((len(clips), D))
+    own = x[:30] - x[:30].mean(axis=0)
+    changes = [
+        float(np.abs(own @ (fit_quality(x, clips, prior, SpeechSettings(copies=weight)) - prior)).mean())
+        for weight in (0.0, 1.0, 1e5)
+    ]
+    assert changes[0] > changes[1] > changes[2]
+    assert changes[2] < 0.01 * changes[0]
