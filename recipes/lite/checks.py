@@ -6,6 +6,7 @@
     clipping         hard, by 25 dB: lowers PQ of songs
     quantisation     to 6 bits: lowers PQ
     low pass         the lower, the lower PQ
+    mel bands        rebuilt from few of them by Griffin and Lim's algorithm: lowers PQ
     noise 8-12 kHz   on speech that ends at 8 kHz: does not raise PQ
     short            excerpts of 1 to 2 s: keep the domain of the clip
     separated        vocals out of mixtures by worse and worse masks: PQ falls
@@ -24,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import librosa
 import numpy as np
 import soundfile
 import soxr
@@ -53,6 +55,8 @@ PEAK = 0.45  # of clips, so that a gain of 6 dB does not clip them
 CLIPPING_DB = 25.0
 BITS = 6
 LOW_PASS_HZ = (11_000, 8_000, 5_000, 3_000)
+MEL_BANDS = (64, 32)
+REBUILT_SECONDS = 5.0
 NOISE_DB = (20.0, 10.0)  # signal-to-noise ratios
 VOICE_HZ, NOISE_HZ = 8_000, 12_000  # upper edges of the speech and of the noise above it
 SHORT = (1.0, 2.0)  # s
@@ -95,6 +99,17 @@ def quantised(x: Wave, rate: int) -> Wave:
 def low_pass(hz: float) -> Callable[[Wave, int], Wave]:
     """A function that removes what is above `hz`."""
     return lambda x, rate: np.asarray(sosfiltfilt(butter(8, min(hz, 0.49 * rate), fs=rate, output="sos"), x))
+
+
+def rebuilt(bands: int) -> Callable[[Wave, int], Wave]:
+    """A function that keeps the power in mel bands only, and invents the rest."""
+
+    def change(x: Wave, rate: int) -> Wave:
+        mel = librosa.feature.melspectrogram(y=x, sr=rate, n_mels=bands)
+        magnitude = librosa.feature.inverse.mel_to_stft(mel, sr=rate)
+        return np.asarray(librosa.griffinlim(magnitude, length=len(x), random_state=0))
+
+    return change
 
 
 def noisy_above(snr: float) -> Callable[[Wave, int], Wave]:
@@ -193,11 +208,17 @@ def _read(path: Path) -> Clip:
 def check(score: Score, clips: Mapping[str, Sequence[Clip]], songs: Path) -> dict[str, Any]:
     """Every check."""
     voices = narrow_voices(clips["speech"])
+    starts = {name: [(x[: int(REBUILT_SECONDS * rate)], rate) for x, rate in own] for name, own in clips.items()}
     return {
         "gain": gain(score, clips),
         "clipping": lowered(score, clips["music"], clipped),
         "quantisation": {name: lowered(score, own, quantised) for name, own in clips.items()},
         "low pass": {str(hz): lowered(score, clips["music"], low_pass(hz)) for hz in LOW_PASS_HZ},
+        "mel bands": {
+            f"{name}, {bands}": lowered(score, own, rebuilt(bands))
+            for name, own in starts.items()
+            for bands in MEL_BANDS
+        },
         "noise 8-12 kHz": {f"{db:g}": lowered(score, voices, noisy_above(db)) for db in NOISE_DB},
         "short": short(score, clips),
         "separated": separated(score, songs),

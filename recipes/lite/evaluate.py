@@ -5,7 +5,8 @@
 Every group of clips (a song, a speech signal, a file of a package) is scored by the member that was fitted without it,
 as users get scores: the mean over domains, weighted by the gate. The settings (settings.py) were chosen on the same
 folds; nested.py chooses them again on other clips than those that it reports. For speech, whole codec families, all
-ratings of codecs, or whole packages are left out as well, and the domain is taken as known.
+ratings of codecs, or whole packages are left out as well, and the domain is taken as known; for music and sound, whole
+scenes of degradation are.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from recipes.lite import single, versions
 from recipes.lite.build import ROOT, read_examples
 from recipes.lite.chains import SCENES
 from recipes.lite.evaluate_speech import evaluate_speech
-from recipes.lite.fit import fit_parts
+from recipes.lite.fit import Examples, fit_parts
 from recipes.lite.heads import CLEAN, DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, read_norms
 from recipes.lite.held_out import (
     Held,
@@ -35,6 +36,7 @@ from recipes.lite.held_out import (
     domains_of_unseen_corpora,
     held_out,
     residual_std,
+    severity_of_unseen_scenes,
 )
 from recipes.lite.nested import nested_figures
 from recipes.lite.separated import KINDS
@@ -131,6 +133,20 @@ def degraded(rows: Sequence[versions.Version], scores: Array, domain: str, label
     return found
 
 
+def unseen_scenes(examples: Examples) -> dict[str, dict[str, list[float]]]:
+    """SRCC of the estimated severity when a scene was left out of training, and the number of versions, by scene."""
+    rows, found = examples.rows, dict[str, dict[str, list[float]]]()
+    scenes, severity = np.array([row.scene for row in rows]), np.array([row.severity for row in rows])
+    for kind, domain, of in (("songs", "music", MUSIC), ("sound, free recordings", "sound", FREE)):
+        estimate = severity_of_unseen_scenes(examples, domain)
+        own = np.array([row.set == of for row in rows]) & ~np.isnan(estimate)
+        parts = {"all": own} | {scene: own & (scenes == scene) for scene in SCENES}
+        found[kind] = {
+            name: [srcc(estimate[part], severity[part]), int(part.sum())] for name, part in parts.items() if part.any()
+        }
+    return found
+
+
 def separated(rows: Sequence[versions.Version], scores: Array) -> dict[str, Any]:
     """SRCC of PQ [N] with how well vocals are separated: mean over songs and its interval, by kind of fault."""
     own = [i for i, row in enumerate(rows) if row.set == REMIXED]
@@ -184,6 +200,7 @@ def main() -> None:
             "music, free recordings": degraded(rows, scores, "music", labelled=False),
             "sound, free recordings": degraded(rows, scores, "sound", labelled=False),
         },
+        "unseen scenes": unseen_scenes(examples),
         "separated": separated(rows, scores[:, PQ]),
         "speech": evaluate_speech(examples, found.voices),
         "nested": nested_figures(examples, norms, found),

@@ -1,9 +1,10 @@
 """Fits all parts of `lite`: the gate, speech, music, sound, severity, complexity, and the region of the rated songs.
 
 The gate uses YAMNet, which was trained to name sounds. Quality of speech and severities use the student, whose features
-contain how clips were recorded and coded. Scores of music and complexity use both. PC is one function for all domains,
-so that it does not jump where the gate does. Music is fitted last: the gate's probability that a rated song is music is
-below 1, and it is the mean over domains, which users get, that fits their ratings.
+contain how clips were recorded and coded; its ratings of speech count for speech alone. Scores of music and complexity
+use both. PC is one function for all domains, so that it does not jump where the gate does. Music is fitted last: the
+gate's probability that a rated song is music is below 1, and it is the mean over domains, which users get, that fits
+their ratings.
 """
 
 from __future__ import annotations
@@ -127,9 +128,8 @@ def rating_columns(specs: Sequence[EncoderSpec]) -> NDArray[np.bool_]:
 
 
 def score_scales(specs: Sequence[EncoderSpec]) -> Array:
-    """Scale [D] of each input in scores of music and complexity."""
+    """Scale [D] of each input in scores of music and complexity; ratings of speech say nothing of either."""
     columns = mean_columns(specs)
-    # Ratings of speech say nothing of music.
     return columns[GATE_INPUTS] + STUDENT_SCALE * (columns[SEVERITY_INPUTS] & ~rating_columns(specs))
 
 
@@ -206,8 +206,8 @@ def fit_severity(examples: Examples, x: Array, domain: str, settings: Settings) 
     own = _whole(examples.rows, domain)
     severity = np.array([examples.rows[i].severity for i in own])
     weight = np.where(severity > 0, 1.0, CLEAN_WEIGHT)
-    faults = mean_columns(examples.specs)[SEVERITY_INPUTS].astype(float)
-    return _ridge(x[own], severity, weight, settings.severity_decay, faults)
+    faults = mean_columns(examples.specs)[SEVERITY_INPUTS] & ~rating_columns(examples.specs)
+    return _ridge(x[own], severity, weight, settings.severity_decay, faults.astype(float))
 
 
 def _whole(rows: Sequence[Version], domain: str) -> list[int]:

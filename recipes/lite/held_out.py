@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from recipes.lite.fit import (
     GATE_INPUTS,
     Examples,
     Parts,
+    fit_severity,
     gate_of,
     mean_columns,
     probabilities_of,
@@ -21,7 +22,7 @@ from recipes.lite.fit import (
     standardised,
 )
 from recipes.lite.heads import DOMAINS, FREE, MUSIC, PARTS, PQ, REMIXED, Array, Norms, part_of
-from recipes.lite.settings import DROPS
+from recipes.lite.settings import CHOSEN, DROPS
 from recipes.lite.single import HUMAN, NOTES
 from recipes.lite.support import FAMILIAR_SEVERITY
 from recipes.lite.versions import Version, songs_of
@@ -95,6 +96,26 @@ def domains_of_unseen_corpora(examples: Examples) -> NDArray[np.int64]:
         )
         gate = gate_of(x[kept], [rows[i] for i in kept], mixed, [mixes[i] for i in kept_mixes])
         found[held] = probabilities_of(gate, x[held]).argmax(axis=1)
+    return found
+
+
+def severity_of_unseen_scenes(examples: Examples, domain: str) -> Array:
+    """Severity [N] of a domain's degraded versions by fits without their scene and their group; NaN for other rows."""
+    rows, found = examples.rows, np.full(len(examples.rows), np.nan)
+    own = np.array([row.domain == domain and row.set in (MUSIC, FREE) for row in rows])
+    scenes, parts = np.array([row.scene for row in rows]), np.array([part_of(row.group) for row in rows])
+    for scene in SCENES:
+        for part in range(PARTS):
+            held = own & (scenes == scene) & (parts == part)
+            kept = np.flatnonzero(own & (scenes != scene) & (parts != part)).tolist()
+            if held.any():
+                center, factor = standardisation(examples.inputs[kept])
+                x, unseen = (
+                    standardised(inputs, center, factor, examples.specs)
+                    for inputs in (examples.inputs[kept], examples.inputs[held])
+                )
+                seen = replace(examples, rows=[rows[i] for i in kept], inputs=examples.inputs[kept])
+                found[held] = fit_severity(seen, x, domain, CHOSEN)(unseen)
     return found
 
 

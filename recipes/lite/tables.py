@@ -120,6 +120,9 @@ def lite_checks() -> str:
     changes = {"music, hard clipping by 25 dB": found["clipping"]}
     changes |= {f"{name}, quantisation to 6 bits": values for name, values in found["quantisation"].items()}
     changes |= {f"music, low pass at {int(hz) // 1000} kHz": values for hz, values in found["low pass"].items()}
+    for name, values in found["mel bands"].items():
+        domain, bands = name.split(", ")
+        changes[f"{domain}, rebuilt from {bands} mel bands (Griffin-Lim)"] = values
     noisy = found["noise 8-12 kHz"].items()
     changes |= {f"speech up to 8 kHz, noise from 8 to 12 kHz at {db} dB": values for db, values in noisy}
     lines += ["", "| change of a clip | PQ falls | by points on average | clips |", "|---|--:|--:|--:|"]
@@ -148,6 +151,11 @@ def lite_degraded() -> str:
         f"Against the constructed label (the song's minus 5 points per severity) the error of PQ is {songs['mae']:.2f} "
         f"points, that of the median label {songs['mae_constant']:.2f}."
     )
+    unseen = _results()["unseen scenes"]
+    lines += ["", f"| scene left out of training, too: SRCC of the severity | {' | '.join(unseen)} |"]
+    lines += [f"|---|{'--:|' * len(unseen)}"]
+    for scene in next(iter(unseen.values())):
+        lines.append(f"| {scene} | {' | '.join(f'{own[scene][0]:.2f}' for own in unseen.values())} |")
     return "\n".join([*lines, "", note])
 
 

@@ -26,7 +26,7 @@ from recipes.lite.fit import (
     standardised,
 )
 from recipes.lite.heads import CE, DOMAINS, FREE, MUSIC, PC, PQ, Norms
-from recipes.lite.held_out import domains_of_unseen_corpora, mean_over_domains
+from recipes.lite.held_out import domains_of_unseen_corpora, mean_over_domains, severity_of_unseen_scenes
 from recipes.lite.member import make_member
 from recipes.lite.mixes import Mix
 from recipes.lite.settings import CHOSEN, DROPS
@@ -123,6 +123,19 @@ def test_domain_of_an_unseen_corpus_does_not_depend_on_its_own_labels() -> None:
     assert np.array_equal(domains_of_unseen_corpora(examples_of(mislabelled, inputs))[own], found[own])
 
 
+def test_severity_of_an_unseen_scene_does_not_depend_on_its_labels() -> None:
+    rows, inputs = made_up()
+    rows = [replace(row, scene="radio" if row.severity and i % 4 < 2 else row.scene) for i, row in enumerate(rows)]
+    found = severity_of_unseen_scenes(examples_of(rows, inputs), "music")
+    own = [i for i, row in enumerate(rows) if row.domain == "music" and row.severity]
+    assert np.isfinite(found).nonzero()[0].tolist() == own
+    assert np.corrcoef(found[own], [rows[i].severity for i in own])[0, 1] > 0.8
+    other = [replace(row, severity=1 - row.severity) if row.scene == "radio" else row for row in rows]
+    again = severity_of_unseen_scenes(examples_of(other, inputs), "music")
+    radio = [i for i in own if rows[i].scene == "radio"]
+    np.testing.assert_array_equal(again[radio], found[radio])
+
+
 def test_quality_of_speech_follows_the_order_and_the_scale_of_ratings(
     fitted: tuple[list[versions.Version], np.ndarray, Parts],
 ) -> None:
@@ -170,7 +183,7 @@ def test_each_part_uses_the_means_of_its_encoder(fitted: tuple[list[versions.Ver
     ratings = rating_columns(SPECS)
     assert [int(of.sum()) for of in columns.values()] == [D, F]
     assert ratings.sum() == RATINGS
-    assert np.array_equal(found.severity.weight != 0, columns["student"])
+    assert np.array_equal(found.severity.weight != 0, columns["student"] & ~ratings)
     assert np.array_equal(found.nearby.columns, np.flatnonzero(columns["student"]))
     assert np.array_equal(found.gate[:, :-1].abs().sum(0).numpy() > 0, columns["yamnet"])
     own = (columns["yamnet"] | columns["student"]) & ~ratings
