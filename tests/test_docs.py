@@ -75,9 +75,9 @@ def short_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MOS = (
-    *(("speech_noisy.wav", 1.2), ("speech_phone.wav", 1.6), ("speech_clean.flac", 1.8), ("speech_audiobook.flac", 2.0)),
-    *(("sound_clean.opus", 2.0), ("sound_lowbit.wav", 2.0), ("music_lowrate.mp3", 2.4), ("music_tabla.m4a", 2.6)),
-    ("music_clean.flac", 2.7),
+    *(("speech_noisy.wav", 1.2), ("sound_lowbit.wav", 1.6), ("music_lowrate.mp3", 1.8), ("sound_clean.opus", 2.0)),
+    *(("speech_phone.wav", 2.2), ("music_tabla.m4a", 2.6), ("speech_audiobook.flac", 2.7), ("music_clean.flac", 2.8)),
+    ("speech_clean.flac", 3.0),
 )
 """Ratings of the samples from 1 to 5, made up."""
 RATERS = (("anna", -0.1), ("ben", 0.1))
