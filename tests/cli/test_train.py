@@ -403,6 +403,7 @@ def test_experiment_refuses_a_folder_with_an_input(
 @pytest.mark.slow
 def test_experiment_takes_a_bundled_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of `musdb18` is looked for below the data root, else from the folder one is in."""
+    monkeypatch.delenv("MMMOS_DATA", raising=False)
     status, _, err = run("experiment", "musdb18", "-o", "out")
     assert status == 2
     assert "musdb18_aes/manifest.csv" in err
