@@ -7,6 +7,7 @@ severity 0 a scene changes next to nothing, at 1 hardly anything of the recordin
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import soxr
@@ -196,14 +197,19 @@ def _dropouts(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
 def _generated(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     """A network's waveform: magnitudes inexact or of few mel bands, phases invented, first the high ones."""
     size = 2 * (rate // 50)
-    hz, _, bins = stft(x, rate, nperseg=size, noverlap=size - size // 4)
+    analysed = partial(stft, fs=rate, nperseg=size, noverlap=size - size // 4)
+    hz, _, bins = analysed(x)
     magnitude = _inexact(np.abs(bins), s, rng) if rng.random() < 0.5 else _of_mel_bands(np.abs(bins), rate, s)
+
+    def synthesized(phase: Wave) -> Wave:
+        bins = magnitude * np.exp(1j * phase)
+        return _fitted(istft(bins, rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
+
     spread = np.pi * s**0.5 / (1 + (_between(8_000, 500, s) / hz.clip(min=1)) ** 4)
     phase = np.angle(bins) + spread[:, None] * rng.standard_normal(bins.shape)
-    y = _fitted(istft(magnitude * np.exp(1j * phase), rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
+    y = synthesized(phase)
     for _ in range(rng.choice([0, 4])):  # Griffin and Lim's: phases that neighbouring frames agree on
-        phase = np.angle(stft(y, rate, nperseg=size, noverlap=size - size // 4)[2])
-        y = _fitted(istft(magnitude * np.exp(1j * phase), rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
+        y = synthesized(np.angle(analysed(y)[2]))
     return y
 
 
