@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -104,18 +105,16 @@ def severity_of_unseen_scenes(examples: Examples, domain: str) -> Array:
     rows, found = examples.rows, np.full(len(examples.rows), np.nan)
     own = np.array([row.domain == domain and row.set in (MUSIC, FREE) for row in rows])
     scenes, parts = np.array([row.scene for row in rows]), np.array([part_of(row.group) for row in rows])
-    for scene in SCENES:
-        for part in range(PARTS):
-            held = own & (scenes == scene) & (parts == part)
+    for scene, part in itertools.product(SCENES, range(PARTS)):
+        held = own & (scenes == scene) & (parts == part)
+        if held.any():
             kept = np.flatnonzero(own & (scenes != scene) & (parts != part)).tolist()
-            if held.any():
-                center, factor = standardisation(examples.inputs[kept])
-                x, unseen = (
-                    standardised(inputs, center, factor, examples.specs)
-                    for inputs in (examples.inputs[kept], examples.inputs[held])
-                )
-                seen = replace(examples, rows=[rows[i] for i in kept], inputs=examples.inputs[kept])
-                found[held] = fit_severity(seen, x, domain, CHOSEN)(unseen)
+            seen = replace(examples, rows=[rows[i] for i in kept], inputs=examples.inputs[kept])
+            center, factor = standardisation(seen.inputs)
+            x, unseen = (
+                standardised(inputs, center, factor, examples.specs) for inputs in (seen.inputs, examples.inputs[held])
+            )
+            found[held] = fit_severity(seen, x, domain, CHOSEN)(unseen)
     return found
 
 

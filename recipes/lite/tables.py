@@ -142,7 +142,8 @@ def lite_checks() -> str:
 
 def lite_degraded() -> str:
     """PQ of degraded versions of clips that were held out."""
-    found = _results()["degraded"]
+    results = _results()
+    found, unseen = results["degraded"], results["unseen scenes"]
     songs = found["songs"]
     lines = ["| degraded versions of | PQ falls with severity (SRCC) | below their recording, severity above .3 | n |"]
     lines += ["|---|--:|--:|--:|"]
@@ -151,12 +152,11 @@ def lite_degraded() -> str:
         f"Against the constructed label (the song's minus 5 points per severity) the error of PQ is {songs['mae']:.2f} "
         f"points, that of the median label {songs['mae_constant']:.2f}."
     )
-    unseen = _results()["unseen scenes"]
-    lines += ["", f"| scene left out of training, too: SRCC of the severity | {' | '.join(unseen)} |"]
+    lines += ["", note, "", f"| scene left out of training, too: SRCC of the severity | {' | '.join(unseen)} |"]
     lines += [f"|---|{'--:|' * len(unseen)}"]
     for scene in next(iter(unseen.values())):
         lines.append(f"| {scene} | {' | '.join(f'{own[scene][0]:.2f}' for own in unseen.values())} |")
-    return "\n".join([*lines, "", note])
+    return "\n".join(lines)
 
 
 def lite_domains() -> str:
