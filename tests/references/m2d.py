@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmmos.encoders.m2d_checkpoint import M2DConfig
+from tests.references.mel import mel_spectrogram
 
 
 class Reference:
-    """The published computation in float64, patch by patch, on PyTorch's layers and librosa's spectrogram."""
+    """The published computation in float64, patch by patch, on PyTorch's layers and librosa's mels."""
 
     def __init__(self, state: dict[str, Tensor], config: M2DConfig) -> None:
         self.state, self.config = {key: value.double() for key, value in state.items()}, config
@@ -30,18 +30,15 @@ class Reference:
             layer.load_state_dict({theirs[a] + b: value for (a, b), value in weights.items()})
 
     def log_mel(self, clip: Tensor) -> Tensor:
-        librosa = pytest.importorskip("librosa")
-        rate, mels = self.config.sample_rate, self.config.input_size[0]
-        power = librosa.feature.melspectrogram(
-            y=clip.double().numpy(),
-            sr=rate,
-            n_fft={16_000: 400, 32_000: 800}[rate],
-            hop_length={16_000: 160, 32_000: 320}[rate],
-            n_mels=mels,
-            fmin=50,
-            fmax={16_000: 8_000, 32_000: 16_000}[rate],
-            pad_mode="reflect",
-            dtype=np.float64,
+        rate = self.config.sample_rate
+        power = mel_spectrogram(
+            clip.double().numpy(),
+            rate=rate,
+            fft={16_000: 400, 32_000: 800}[rate],
+            hop={16_000: 160, 32_000: 320}[rate],
+            bands=self.config.input_size[0],
+            low_hz=50,
+            high_hz={16_000: 8_000, 32_000: 16_000}[rate],
         )
         mean, deviation = self.state["norm_stats"]
         return (torch.from_numpy(np.log(power + 1.1920929e-07)) - mean) / deviation

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tests.references.mel import mel_spectrogram
 
 ARGS = {
     "name": "NISQAv2", "model": "NISQA_DIM", "dim": True, "double_ended": False, "ms_sr": None, "ms_fmax": 20000,
@@ -52,12 +53,10 @@ class Reference(nn.Module):
         self.double().eval().requires_grad_(False)
 
     def log_mel(self, clip: Tensor) -> Tensor:
-        librosa = pytest.importorskip("librosa")
-        mel = librosa.feature.melspectrogram(
-            y=clip.double().numpy(), sr=48_000, n_fft=4096, hop_length=480, win_length=960, power=1.0, n_mels=48,
-            fmin=0.0, fmax=20_000, pad_mode="reflect", dtype=np.float64,
-        )  # fmt: skip
-        return torch.from_numpy(librosa.amplitude_to_db(mel, ref=1.0, amin=1e-4, top_db=80.0))
+        wave = clip.double().numpy()
+        mel = mel_spectrogram(wave, rate=48_000, fft=4096, hop=480, window=960, bands=48, high_hz=20_000, power=1.0)
+        level = 20 * np.log10(mel.clip(min=1e-4))
+        return torch.from_numpy(level.clip(min=level.max() - 80))
 
     def hidden(self, clip: Tensor) -> Tensor:
         """One clip [S] -> [T, 64]."""
