@@ -158,8 +158,8 @@ def test_many_channels_with_one_voice_do_not_cancel():
     assert warnings_of(in_channels(*[1] + [0] * 31), 16_000) == {"downmixed"}
 
 
-@pytest.mark.parametrize(("seconds", "warnings"), [(0.999, {"short"}), (1.0, set())])
-def test_a_second_is_long_enough(seconds, warnings):
+@pytest.mark.parametrize(("seconds", "warnings"), [(1.999, {"short"}), (2.0, set())])
+def test_two_seconds_are_long_enough(seconds, warnings):
     assert warnings_of(music(seconds), 16_000) == warnings
 
 

@@ -331,7 +331,7 @@ def test_a_clip_has_the_warnings_of_its_signal_in_one_piece(rate, start):
 
 
 def test_what_is_wrong_with_a_file_is_not_of_its_windows(make_file):
-    path = make_file("a.wav", seconds=12, channels=3)
+    path = make_file("a.wav", seconds=13, channels=3)
     path.write_bytes(path.read_bytes()[:-100])
     windows, report = cut_all(Clip("a", str(path), 0.0, 20.0))
     assert report.file_warnings == ("downmixed", "segment_clamped", "truncated")

@@ -182,7 +182,7 @@ def test_score_that_is_no_number_is_an_error_of_its_clip(value: float) -> None:
     first, silent = toys.score([music(1.0), np.zeros(RATE)], sample_rate=RATE)
     assert (first.status, first.error.code) == ("error", "scoring_failed")
     assert all(map(math.isnan, axes(first)))
-    assert silent.warnings[0] == "silent"
+    assert "silent" in silent.warnings
     model = replace(toys.model, info=ModelInfo(rated=("CE", "CU", "PC")))
     assert Predictor(model, CPU).score(music(1.0), sample_rate=RATE).status == "ok"
 

@@ -16,7 +16,7 @@ WARNINGS = {
     "downmixed": "more than two channels, averaged with equal weight",
     "narrowband": "no content above about 4 kHz, as on a telephone",
     "upsampled": "content ends in a wall at half of a lower standard rate",
-    "short": "under 1 s: shorter than the clips that listeners rated",
+    "short": "under 2 s: shorter than the clips that listeners rated",
     "truncated": "the file is shorter than its header says, or its decoder stopped",
     "decode_warnings": "the decoder skipped damaged data",
     "header_mismatch": "the header was wrong about the length, or files were joined: all of the audio is scored",
@@ -30,7 +30,7 @@ SILENCE_PEAK = 1e-4  # -80 dBFS, three steps of 16-bit audio
 CLIPPED_LEVEL, CLIPPED_FRACTION = 0.999, 1e-3
 DC_LEVEL = 0.02
 CANCEL_FRACTION = 0.01
-SHORT_SECONDS = 1.0
+SHORT_SECONDS = 2.0
 NARROW_HZ = 4_500
 STANDARD_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000)
 WALL_DB = 25.0  # drop at the cut-off of a resampler, far above that of instruments and rooms
