@@ -26,7 +26,7 @@ coverage: $(VENV)/test.stamp
 	@HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal --cov=mmmos --cov-report=term:skip-covered
 
 lite: $(VENV)/test.stamp
-	$(BIN)/python -m recipes.lite.build --data $(DATA)
+	OMP_NUM_THREADS=1 $(BIN)/python -m recipes.lite.build --data $(DATA)
 	$(BIN)/python -m recipes.lite.evaluate --data $(DATA)
 	$(BIN)/python -m recipes.lite.checks --data $(DATA)
 	$(BIN)/python scripts/docs.py

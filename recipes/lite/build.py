@@ -1,10 +1,10 @@
 """Build the bundled model `lite`, from the published packages and human ratings to the files in the wheel.
 
-    python -m recipes.lite.build --data DIR [--work build/lite]
+    OMP_NUM_THREADS=1 python -m recipes.lite.build --data DIR [--work build/lite]
 
 DIR holds `musdb18_aes/` and `codec_mushra/`, each a `manifest.csv` with its audio, and `labels/`, the AES ratings.
-Steps whose results are in the work folder already are skipped, so an interrupted build resumes; the same data and
-versions give the same model.
+Steps whose results are in the work folder already are skipped, so an interrupted build resumes; the same data,
+versions and number of threads give the same model.
 
     1  corpus     free recordings, fetched and cut (corpus.py)
     2  features   recordings, versions, mixes (versions.py, separated.py, mixes.py, spoken.py), each encoded once

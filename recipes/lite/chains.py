@@ -7,16 +7,16 @@ severity 0 a scene changes next to nothing, at 1 hardly anything of the recordin
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.signal import butter, fftconvolve, istft, lfilter, sosfilt, stft
+from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 
 from mmmos.encoders.mel import mel_filters
 from recipes.lite.codec import through_codec
+from recipes.lite.griffin_lim import reconstruct, transform
 
 Wave = NDArray[np.float64]
 Scene = Callable[[Wave, int, float, np.random.Generator], Wave]
@@ -196,21 +196,14 @@ def _dropouts(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
 
 def _generated(x: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
     """A network's waveform: magnitudes inexact or of few mel bands, phases invented, first the high ones."""
-    size = 2 * (rate // 50)
-    analysed = partial(stft, fs=rate, nperseg=size, noverlap=size - size // 4)
-    hz, _, bins = analysed(x)
-    magnitude = _inexact(np.abs(bins), s, rng) if rng.random() < 0.5 else _of_mel_bands(np.abs(bins), rate, s)
-
-    def synthesized(phase: Wave) -> Wave:
-        bins = magnitude * np.exp(1j * phase)
-        return _fitted(istft(bins, rate, nperseg=size, noverlap=size - size // 4)[1], len(x))
-
+    size = 4 * round(rate * rng.choice([0.005, 0.01, 0.02]))
+    bins = transform(x, size)
+    magnitude = np.abs(bins)
+    magnitude = _inexact(magnitude, s, rng) if rng.random() < 0.5 else _of_mel_bands(magnitude, rate, s, rng)
+    hz = np.fft.rfftfreq(size, 1 / rate)
     spread = np.pi * s**0.5 / (1 + (_between(8_000, 500, s) / hz.clip(min=1)) ** 4)
     phase = np.angle(bins) + spread[:, None] * rng.standard_normal(bins.shape)
-    y = synthesized(phase)
-    for _ in range(rng.choice([0, 4])):  # Griffin and Lim's: phases that neighbouring frames agree on
-        y = synthesized(np.angle(analysed(y)[2]))
-    return y
+    return _fitted(reconstruct(magnitude, phase, size, rounds=rng.choice([0, 4, 16])), len(x))
 
 
 def _inexact(magnitude: Wave, s: float, rng: np.random.Generator) -> Wave:
@@ -220,14 +213,18 @@ def _inexact(magnitude: Wave, s: float, rng: np.random.Generator) -> Wave:
     return np.exp(level + errors / errors.std() * (0.05 + 0.7 * s))
 
 
-def _of_mel_bands(magnitude: Wave, rate: int, s: float) -> Wave:
-    """Magnitudes [bins, T] from their means in mel bands; bins below the first band stay as they are."""
+def _of_mel_bands(magnitude: Wave, rate: int, s: float, rng: np.random.Generator) -> Wave:
+    """Magnitudes [bins, T] from mel bands, as their means or by least squares; bins in no band stay as they are."""
     bands = round(_between(320, 24, s))
     filters = mel_filters(rate, 2 * (len(magnitude) - 1), bands, 0, rate / 2, unit_area=False)
     filters = filters[filters.sum(axis=1) > 0]
-    covered = filters.sum(axis=0)
-    means = filters @ magnitude / filters.sum(axis=1, keepdims=True)
-    return np.where(covered[:, None] > 0, filters.T @ means / covered.clip(min=1e-12)[:, None], magnitude)
+    mel, covered = filters @ magnitude, filters.sum(axis=0)
+    if rng.random() < 0.5:
+        means = mel / filters.sum(axis=1, keepdims=True)
+        found = filters.T @ means / covered.clip(min=1e-12)[:, None]
+    else:
+        found = np.maximum(np.linalg.pinv(filters) @ mel, 0)
+    return np.where(covered[:, None] > 0, found, magnitude)
 
 
 SCENES: dict[str, Scene] = {

@@ -3,7 +3,7 @@
     python -m recipes.lite.checks --data DIR [--work build/lite] [--model lite]
 
     gain             from -20 to +6 dB: changes no score
-    clipping         hard, by 25 dB: lowers PQ of songs
+    clipping         hard, by 25 dB: lowers PQ of every song
     quantisation     to 6 bits: lowers PQ
     low pass         the lower, the lower PQ
     mel bands        rebuilt from few of them by Griffin and Lim's algorithm: lowers PQ
@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def gain(score: Score, clips: Mapping[str, Sequence[Clip]]) -> dict[str, dict[st
     return found
 
 
-def lowered(score: Score, clips: Sequence[Clip], change: Callable[[Wave, int], Wave]) -> dict[str, float]:
+def lowered(score: Score, clips: Iterable[Clip], change: Callable[[Wave, int], Wave]) -> dict[str, float]:
     """The fraction of clips whose PQ a change lowers, and by how many points on average."""
     drops = [score(x, rate).PQ - score(change(x, rate), rate).PQ for x, rate in clips]
     return {"lowered": float(np.mean(np.array(drops) > 0)), "points": float(np.mean(drops)), "clips": len(drops)}
@@ -189,14 +189,18 @@ def by_axis(values: Array) -> dict[str, float]:
 
 def read_clips(data: Path, work: Path) -> dict[str, list[Clip]]:
     """`CLIPS` of each domain: songs of different groups, and free recordings of speech and sound."""
-    rows = read_rows(data / "musdb18_aes" / "manifest.csv")
-    songs = [row["path"] for _, row in rows if row["label_suspect"] == "0"]
-    paths = {"music": [data / "musdb18_aes" / "audio_44k" / Path(path).name for path in songs]}
+    paths = {"music": song_paths(data / "musdb18_aes")}
     for domain in ("speech", "sound"):
         free = [row["path"] for row in versions.free_rows(work) if row["domain"] == domain]
         paths[domain] = [work / "corpus" / path for path in free]
     chosen = {name: sorted(own, key=lambda path: seed("check", path.name))[:CLIPS] for name, own in paths.items()}
     return {name: [_read(path) for path in chosen[name]] for name in DOMAINS}
+
+
+def song_paths(songs: Path) -> list[Path]:
+    """Files of the rated clips whose labels are not doubtful."""
+    rows = read_rows(songs / "manifest.csv")
+    return [songs / "audio_44k" / Path(row["path"]).name for _, row in rows if row["label_suspect"] == "0"]
 
 
 def _read(path: Path) -> Clip:
@@ -211,7 +215,7 @@ def check(score: Score, clips: Mapping[str, Sequence[Clip]], songs: Path) -> dic
     starts = {name: [(x[: int(REBUILT_SECONDS * rate)], rate) for x, rate in own] for name, own in clips.items()}
     return {
         "gain": gain(score, clips),
-        "clipping": lowered(score, clips["music"], clipped),
+        "clipping": lowered(score, map(_read, song_paths(songs)), clipped),
         "quantisation": {name: lowered(score, own, quantised) for name, own in clips.items()},
         "low pass": {str(hz): lowered(score, clips["music"], low_pass(hz)) for hz in LOW_PASS_HZ},
         "mel bands": {

@@ -15,6 +15,7 @@ from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
 
 from mmmos.encoders.mel import mel_filters
 from recipes.lite.codec import through_codec
+from recipes.lite.griffin_lim import reconstruct, transform
 
 RATE = 24_000  # Hz, of the codecs
 LEVEL_DB = -26.0  # dBFS RMS of every clip, less where its peak would clip
@@ -119,16 +120,10 @@ def _wow(x: Wave, job: Job, percent: float) -> Wave:
 def _vocoded(x: Wave, job: Job, bands: float) -> Wave:
     """Reconstructed from the magnitudes of `bands` mel bands by Griffin-Lim iterations."""
     size = 2 * (job.rate // 50)
-    overlap = 3 * size // 4
     filters = mel_filters(job.rate, size, int(bands), low_hz=40.0)
-    target = np.linalg.pinv(filters) @ (filters @ np.abs(stft(x, nperseg=size, noverlap=overlap)[2]))
-    bins = np.maximum(target, 0) * np.exp(2j * np.pi * job.rng.random(target.shape))
-    for _ in range(16):
-        wave = istft(bins, nperseg=size, noverlap=overlap)[1]
-        again = stft(wave, nperseg=size, noverlap=overlap)[2][:, : bins.shape[1]]
-        again = np.pad(again, ((0, 0), (0, bins.shape[1] - again.shape[1])))
-        bins = np.maximum(target, 0) * np.exp(1j * np.angle(again))
-    return np.asarray(istft(bins, nperseg=size, noverlap=overlap)[1][: len(x)])
+    magnitude = np.maximum(np.linalg.pinv(filters) @ (filters @ np.abs(transform(x, size))), 0)
+    phase = 2 * np.pi * job.rng.random(magnitude.shape)
+    return reconstruct(magnitude, phase, size, rounds=16)[: len(x)]
 
 
 def _chain(x: Wave, job: Job, links: float) -> Wave:

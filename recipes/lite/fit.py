@@ -33,7 +33,9 @@ GATE_INPUTS, SEVERITY_INPUTS = "yamnet", "student"
 CLEAN_WEIGHT = 3.0  # of recordings next to one degraded version
 STUDENT_SCALE = 0.5  # of the student's means next to YAMNet's in scores: few songs are rated, and it has more of them
 PC_WEIGHT = {"clean": 0.3, "mix": 0.2}  # of an unrated recording and of a mix next to a rated song
-SPREAD = {"speech": 0.9, "sound": 0.8}  # of PQ, in standard deviations of the ratings
+SEVERITY_WEIGHT = {"music": {"music": 1.0}, "sound": {"sound": 1.0, "music": 0.3}}
+"""Of the versions of each domain in the severity of a domain: versions of music say more of sounds than the reverse."""
+SPREAD = 0.8  # of PQ of speech and sound, in standard deviations of their ratings: an estimate varies less than these
 USUAL = 0.5  # severity up to which degraded speech is among what people rate
 
 
@@ -149,8 +151,8 @@ def fit_parts(examples: Examples, norms: Mapping[str, Norms], without: int | Non
     quality = speech_quality(voiced, kept.voices, faults)
     usual = [i for i in speech if rows[i].severity < USUAL]
     others = {
-        "speech": _on_scale(x[usual], quality, pc, norms["speech"], SPREAD["speech"]),
-        "sound": _on_scale(x[sound], worse, pc, norms["sound"], SPREAD["sound"]),
+        "speech": _on_scale(x[usual], quality, pc, norms["speech"]),
+        "sound": _on_scale(x[sound], worse, pc, norms["sound"]),
     }
     gate = gate_of(x * tags, rows, mixed * tags, kept.mixes)
     songs = songs_of(rows)
@@ -203,9 +205,10 @@ def fit_complexity(examples: Examples, x: Array, mixed: Array, norms: Mapping[st
 
 def fit_severity(examples: Examples, x: Array, domain: str, settings: Settings) -> Line:
     """Severity of the degraded versions of a domain's recordings, with inputs [N, D] of all rows."""
-    own = _whole(examples.rows, domain)
-    severity = np.array([examples.rows[i].severity for i in own])
-    weight = np.where(severity > 0, 1.0, CLEAN_WEIGHT)
+    rows, by_domain = examples.rows, SEVERITY_WEIGHT[domain]
+    own = [i for name in by_domain for i in _whole(rows, name)]
+    severity = np.array([rows[i].severity for i in own])
+    weight = np.where(severity > 0, 1.0, CLEAN_WEIGHT) * [by_domain[rows[i].domain] for i in own]
     faults = mean_columns(examples.specs)[SEVERITY_INPUTS] & ~rating_columns(examples.specs)
     return _ridge(x[own], severity, weight, settings.severity_decay, faults.astype(float))
 
@@ -263,13 +266,13 @@ def _ridge(x: Array, y: Array, weight: Array, decay: float, scales: Array) -> Li
     return Line((solved.T * scales).T, centre - mean @ solved)
 
 
-def _on_scale(x: Array, quality: Array, pc: Line, norms: Norms, spread: float) -> Line:
-    """Scores from a direction of quality [D]: PQ of clips [N, D] has the mean of the ratings and `spread` times theirs.
+def _on_scale(x: Array, quality: Array, pc: Line, norms: Norms) -> Line:
+    """Scores from a direction of quality [D]: PQ of clips [N, D] has the mean and `SPREAD` deviations of the ratings.
 
     CE and CU follow from PQ and PC.
     """
     weight, bias = np.zeros((x.shape[1], len(AXES))), np.zeros(len(AXES))
-    weight[:, PQ] = quality * (spread * norms.std["PQ"] / (x @ quality).std())
+    weight[:, PQ] = quality * (SPREAD * norms.std["PQ"] / (x @ quality).std())
     bias[PQ] = norms.mean["PQ"] - (x @ weight[:, PQ]).mean()
     weight[:, PC], bias[PC] = pc.weight, pc.bias
     for axis, (constant, on_pq, on_pc) in zip((CE, CU), norms.slopes, strict=True):

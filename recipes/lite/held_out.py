@@ -103,12 +103,13 @@ def domains_of_unseen_corpora(examples: Examples) -> NDArray[np.int64]:
 def severity_of_unseen_scenes(examples: Examples, domain: str) -> Array:
     """Severity [N] of a domain's degraded versions by fits without their scene and their group; NaN for other rows."""
     rows, found = examples.rows, np.full(len(examples.rows), np.nan)
-    own = np.array([row.domain == domain and row.set in (MUSIC, FREE) for row in rows])
+    recorded = np.array([row.set in (MUSIC, FREE) for row in rows])
+    own = recorded & np.array([row.domain == domain for row in rows])
     scenes, parts = np.array([row.scene for row in rows]), np.array([part_of(row.group) for row in rows])
     for scene, part in itertools.product(SCENES, range(PARTS)):
         held = own & (scenes == scene) & (parts == part)
         if held.any():
-            kept = np.flatnonzero(own & (scenes != scene) & (parts != part)).tolist()
+            kept = np.flatnonzero(recorded & (scenes != scene) & (parts != part)).tolist()
             seen = replace(examples, rows=[rows[i] for i in kept], inputs=examples.inputs[kept])
             center, factor = standardisation(seen.inputs)
             x, unseen = (

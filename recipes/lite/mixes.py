@@ -21,7 +21,7 @@ from recipes.lite.versions import GATE_ONLY, Array, Version, encoded, is_solo_vo
 
 COUNTS = {("speech", "music"): 200, ("speech", "sound"): 100, ("music", "sound"): 100}
 RANGE_DB = 20.0  # of the level of the first recording above the second, either way
-SCALE_DB = 30.0  # of the logistic function
+SCALE_DB = 46.0  # of the logistic function
 SECONDS = 3.0  # at most
 
 

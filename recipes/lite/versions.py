@@ -49,7 +49,7 @@ VOWELS, NOISES = "vowels", "noises"  # sets
 GATE_ONLY = (VOWELS, NOISES, NOTES, HUMAN)
 """Sets that only the gate learns from."""
 VOCALS = "__vocals"  # end of the names of solo vocals
-VERSIONS = {MUSIC: 5, FREE: 2, VOWELS: 3, NOISES: 0, NOTES: 1, HUMAN: 2}  # degraded versions of each clip
+VERSIONS = {MUSIC: 5, FREE: 5, VOWELS: 3, NOISES: 0, NOTES: 1, HUMAN: 2}  # degraded versions of each clip
 NOISY = 2  # further versions of free speech: noise must not make it sound effects
 EXCERPT = (0.8, 2.0)  # s, of a short excerpt of each free clip and song, for the gate
 

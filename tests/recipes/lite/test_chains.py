@@ -30,7 +30,7 @@ def test_severity_orders_the_versions_of_a_clip(scene: str) -> None:
     assert found[0] < found[1] < found[2]
 
 
-@pytest.mark.parametrize("seed", range(4))  # both kinds of magnitudes, with and without Griffin and Lim's phases
+@pytest.mark.parametrize("seed", range(8))  # all kinds of magnitudes, with and without Griffin and Lim's phases
 def test_severity_orders_generated_versions(seed: int) -> None:
     x = music(1.0, RATE).astype(np.float64)
     found = [

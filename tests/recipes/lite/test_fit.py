@@ -107,7 +107,7 @@ def test_sound_falls_with_severity_on_the_scale_of_its_ratings(
     scores = found.scores["sound"](standardised(inputs, found.center, found.factor, SPECS)[sound])
     axis = AXES.index("PQ")
     assert scores[:, axis].mean() == pytest.approx(SOUND.mean["PQ"])
-    assert scores[:, axis].std() == pytest.approx(SPREAD["sound"] * SOUND.std["PQ"])
+    assert scores[:, axis].std() == pytest.approx(SPREAD * SOUND.std["PQ"])
     assert np.corrcoef(scores[:, axis], [rows[i].severity for i in sound])[0, 1] < -0.8
 
 
@@ -145,7 +145,7 @@ def test_quality_of_speech_follows_the_order_and_the_scale_of_ratings(
     usual = [i for i, row in enumerate(rows) if row.domain == "speech" and row.severity < 0.5]
     assert np.corrcoef(speech[:, PQ], inputs[:, MOS])[0, 1] > 0.8
     assert speech[usual, PQ].mean() == pytest.approx(SPEECH.mean["PQ"])
-    assert speech[usual, PQ].std() == pytest.approx(SPREAD["speech"] * SPEECH.std["PQ"])
+    assert speech[usual, PQ].std() == pytest.approx(SPREAD * SPEECH.std["PQ"])
     np.testing.assert_allclose(speech[:, CE], 0.2 + 0.6 * speech[:, PQ] + 0.3 * speech[:, PC])
 
 
