@@ -102,7 +102,7 @@ def good_clips(tmp_path_factory: pytest.TempPathFactory, scorer: Predictor) -> d
     """Two sound files with the scores that each has on its own."""
     folder = tmp_path_factory.mktemp("good")
     clips = {}
-    for name, seconds in (("first.wav", 1.0), ("last.wav", 1.2)):
+    for name, seconds in (("first.wav", 2.0), ("last.wav", 2.2)):
         soundfile.write(folder / name, music(seconds), 16_000)
         scores = scorer.score(folder / name)
         clips[folder / name] = [scores[axis] for axis in AXES]

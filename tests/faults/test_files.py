@@ -103,14 +103,14 @@ def test_04_truncated_flac(score_between: Mmmos, make_file: MakeFile) -> None:
 
 @pytest.mark.slow
 def test_05_truncated_wav(score_between: Mmmos, make_file: MakeFile, write_wave: WriteWave) -> None:
-    whole = make_file("whole.wav", seconds=3.0)
+    whole = make_file("whole.wav", seconds=4.0)
     size = whole.stat().st_size
     cut = damaged(whole, "cut.wav", cut_to(44 + (size - 44) // 2))
-    half = write_wave("half.wav", soundfile.read(whole)[0][:24_000])
+    half = write_wave("half.wav", soundfile.read(whole)[0][:32_000])
     run = score_between(cut, half)
     assert [row["warnings"] for row in run.rows] == [["truncated"], []]
     assert axes(run.rows[0]) == pytest.approx(axes(run.rows[1]), abs=TOLERANCE)
-    assert run.rows[0]["duration"] == 1.5
+    assert run.rows[0]["duration"] == 2.0
     assert run.status == 0
 
 

@@ -54,7 +54,7 @@ def test_19_segment_past_the_end(score_between: Mmmos, make_file: MakeFile, list
 def test_19_segment_that_ends_past_the_end_is_clamped(
     score_between: Mmmos, sound: str, listed: Callable[..., Path]
 ) -> None:
-    run = score_between(listed({"path": sound, "start_time": 1.5, "end_time": 4}, {"path": sound, "start_time": 1.5}))
+    run = score_between(listed({"path": sound, "start_time": 0.5, "end_time": 4}, {"path": sound, "start_time": 0.5}))
     assert [row["warnings"] for row in run.rows] == [["segment_clamped"], []]
     assert [row["end_time"] for row in run.rows] == [3.0, 3.0]
     assert axes(run.rows[0]) == axes(run.rows[1])

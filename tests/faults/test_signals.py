@@ -70,7 +70,7 @@ def test_11_one_inf_sample(score_between: Mmmos, write_wave: WriteWave) -> None:
 
 @pytest.mark.slow
 def test_12_eight_channels(score_between: Mmmos, write_wave: WriteWave) -> None:
-    channels = np.stack([(1 + number) / 8 * music(1.5, seed=number) for number in range(8)], axis=1)
+    channels = np.stack([(1 + number) / 8 * music(2.0, seed=number) for number in range(8)], axis=1)
     run = score_between(write_wave("surround.wav", channels), write_wave("mean.wav", channels.mean(axis=1)))
     surround, mean = run.rows
     assert (surround["channels"], mean["channels"]) == (8, 1)
@@ -81,7 +81,7 @@ def test_12_eight_channels(score_between: Mmmos, write_wave: WriteWave) -> None:
 
 @pytest.mark.slow
 def test_13_antiphase_stereo(score_between: Mmmos, write_wave: WriteWave) -> None:
-    sound = music(1.5)
+    sound = music(2.0)
     exact = write_wave("exact.wav", np.stack([sound, -sound], axis=1))
     nearly = write_wave("nearly.wav", np.stack([sound, -0.95 * sound], axis=1))
     stereo = write_wave("stereo.wav", np.stack([sound, 0.95 * sound], axis=1))
@@ -212,7 +212,7 @@ def test_15_rates_that_no_audio_has(score_between: Mmmos, write_wave: WriteWave)
 
 @pytest.mark.slow
 def test_18_clipped_and_offset(score_between: Mmmos, write_wave: WriteWave) -> None:
-    sound = music(1.5)
+    sound = music(2.0)
     clipped = write_wave("clipped.wav", np.clip(100 * sound, -1, 1), subtype="PCM_16")
     beyond = write_wave("beyond.wav", 3.9 * sound / np.abs(sound).max())
     offset = write_wave("offset.wav", 0.9 + 0.2 * sound)
