@@ -4,7 +4,8 @@
   are those of the song minus `DROPS` × s. One linear function for both would lose the songs, so there are two: a head
   of the songs alone, minus a severity that is zero below a threshold.
 - Vocals that were separated from their mixture (`separated.py`) are further degraded versions.
-- Sound has no rated audio: its quality is the severity, on the scale of AES-natural's ratings of sound.
+- Sound has no rated audio: its quality is the severity, which versions of music teach, too, on the scale of
+  AES-natural's ratings of sound.
 - The gate also learns excerpts of 0.8 to 2 s, degraded versions, sustained vowels (`vowels.py`), noises
   (`noises.py`), and notes and human sounds (`single.py`).
 

@@ -1,4 +1,4 @@
-"""Mel spectrograms of librosa's definition in float64, without the minute that librosa takes to compile itself."""
+"""Spectrograms in float64, of librosa's definition, without the minute that librosa takes to compile itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import get_window
 
+Array = NDArray[np.float64]
+
+
+def spectrogram(clip: Array, fft: int, hop: int, window: int | None = None) -> Array:
+    """Samples [S] -> magnitudes [bins, T] of frames centred on every `hop` samples, of which `window` count."""
+    window = window or fft
+    taper = np.pad(get_window("hann", window), (fft - window) // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(clip, fft // 2, mode="reflect"), fft)[::hop]
+    return np.abs(np.fft.rfft(frames * taper)).T
+
 
 def mel_spectrogram(
-    clip: NDArray[np.float64],
+    clip: Array,
     *,
     rate: int,
     fft: int,
@@ -19,12 +29,8 @@ def mel_spectrogram(
     low_hz: float = 0.0,
     high_hz: float | None = None,
     power: float = 2.0,
-) -> NDArray[np.float64]:
-    """Samples [S] -> [bands, T], of frames that are centred on every `hop` samples, of which `window` count."""
+) -> Array:
+    """Samples [S] -> sums [bands, T] of powers of the magnitudes, weighted by librosa's triangles."""
     librosa = pytest.importorskip("librosa")
-    window = window or fft
-    taper = np.pad(get_window("hann", window), (fft - window) // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(clip, fft // 2, mode="reflect"), fft)[::hop]
-    magnitude = np.abs(np.fft.rfft(frames * taper)).T
     filters = librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bands, fmin=low_hz, fmax=high_hz, dtype=np.float64)
-    return np.asarray(filters @ magnitude**power)
+    return np.asarray(filters @ spectrogram(clip, fft, hop, window) ** power)

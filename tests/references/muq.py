@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.signal import get_window
 from torch import Tensor, nn
+
+from tests.references.mel import spectrogram
 
 RATE = 24_000  # Hz
 STAT = {"melspec_2048_cnt": 14282760192, "melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623}
@@ -69,8 +70,6 @@ def spectra(clip: Tensor, stat: dict[str, float] = STAT, hop: int = 240) -> Tens
     """The published front end in float64 on transformers' filters: [1, S] -> [1, 128, S // hop]."""
     audio_utils = pytest.importorskip("transformers.audio_utils")
     filters = audio_utils.mel_filter_bank(1025, 128, 0, 12_000, RATE, norm=None, mel_scale="htk").T
-    padded = np.pad(clip[0].double().numpy(), 1024, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 2048)[::hop][: clip.shape[1] // hop]
-    power = np.abs(np.fft.rfft(frames * get_window("hann", 2048))) ** 2
-    decibels = 10 * np.log10(np.maximum(filters @ power.T, 1e-10))
+    power = spectrogram(clip[0].double().numpy(), 2048, hop)[:, : clip.shape[1] // hop] ** 2
+    decibels = 10 * np.log10(np.maximum(filters @ power, 1e-10))
     return torch.from_numpy((decibels - stat["melspec_2048_mean"]) / stat["melspec_2048_std"]).float()[None]
